@@ -1,0 +1,169 @@
+"""Callbacks for `mindspore.Model.train`: the loss and its logs, evaluation and the best checkpoint."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mindspore.train import Callback
+from tqdm import tqdm
+
+from src.errors import InputError
+from src.metrics import Metrics
+
+
+class MetricsFile:
+    """A file of one JSON object a line, one for each log interval and evaluation; runs append to it.
+
+    Args:
+        path: the file.
+        run: name of the run, which every line carries.
+    """
+
+    def __init__(self, path: str, run: str):
+        self.path, self.run = Path(path), run
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Append a line of a kind, "loss", "eval" or "end"; what is not a finite number becomes null."""
+        values = {key: None if isinstance(value, float) and not math.isfinite(value) else value
+                  for key, value in values.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"run": self.run, "kind": kind, **values}) + "\n")
+
+
+def append_line(path: str, line: str) -> None:
+    """Append a line with the time to a log file."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+
+
+def evaluation_line(metrics: Metrics, seconds: float) -> str:
+    """An evaluation as auc.log and acc.log show it."""
+    return f"EvalCallBack metric {metrics.as_dict()}; eval_time {seconds:.0f}s"
+
+
+class TrainingClock:
+    """Seconds spent on training steps: the time since the start, less that of evaluations and checkpoints."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.paused = 0.0
+
+    def seconds(self) -> float:
+        """Seconds of training until now."""
+        return time.perf_counter() - self.start - self.paused
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Time within this context does not count."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.paused += time.perf_counter() - begin
+
+
+class LossCallBack(Callback):
+    """Logs the loss every log_steps steps and at the end: to loss.log, the metrics file, and as a progress line.
+
+    On a terminal the line is rewritten in place, elsewhere each one stands for itself.
+
+    Args:
+        path: loss.log.
+        metrics_file: where the same goes for machines.
+        log_steps: steps between lines.
+        batch_size: samples a step.
+        clock: shared with `EvalCallBack`.
+    """
+
+    def __init__(self, path: str, metrics_file: MetricsFile, log_steps: int, batch_size: int, clock: TrainingClock):
+        super().__init__()
+        self.path, self.metrics_file, self.log_steps = path, metrics_file, log_steps
+        self.batch_size, self.clock = batch_size, clock
+        self.first_step_s = 0.0
+        self.samples_per_s = math.nan
+        self.last = (0, 0.0)
+
+    def on_train_begin(self, run_context: Any) -> None:
+        total = run_context.original_args().batch_num * run_context.original_args().epoch_num
+        self.bar = tqdm(total=total, unit=" steps", desc="training", disable=not sys.stderr.isatty())
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        args = run_context.original_args()
+        if args.cur_step_num == 1:  # compiling the graph belongs to this step and is not throughput
+            args.net_outputs.asnumpy()
+            self.first_step_s = self.clock.seconds()
+            self.last = (1, self.first_step_s)
+        if args.cur_step_num % self.log_steps == 0 or args.cur_step_num == args.batch_num * args.epoch_num:
+            self._log(args)
+
+    def _log(self, args: Any) -> None:
+        step, epoch, loss = args.cur_step_num, args.cur_epoch_num, float(args.net_outputs.asnumpy())
+        if not math.isfinite(loss):
+            raise InputError(f"the loss is {loss} at step {step}: training diverged; try a smaller --lr")
+        now, total = self.clock.seconds(), args.batch_num * args.epoch_num
+        if step > self.last[0]:
+            self.samples_per_s = (step - self.last[0]) * self.batch_size / (now - self.last[1])
+        self.last = (step, now)
+        step_in_epoch = step - (epoch - 1) * args.batch_num
+        append_line(self.path, f"epoch: {epoch}, step: {step_in_epoch}, loss is {loss}")
+        self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s)
+        left_s = (total - step) * self.batch_size / self.samples_per_s if step > 1 else math.nan
+        self.bar.set_postfix_str(f"loss {loss:.4f}, {self.samples_per_s:.0f} samples/s", refresh=False)
+        self.bar.update(step - self.bar.n)
+        if self.bar.disable:
+            print(f"epoch: {epoch}, step: {step_in_epoch}/{args.batch_num}, loss is {loss:.4f}, "
+                  f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left", flush=True)
+
+    def on_train_end(self, run_context: Any) -> None:
+        self.bar.close()
+
+    def mean_samples_per_s(self, steps: int) -> float:
+        """Throughput of the whole run but its first step, which compiles."""
+        return (steps - 1) * self.batch_size / (self.clock.seconds() - self.first_step_s) if steps > 1 else math.nan
+
+
+class EvalCallBack(Callback):
+    """Evaluates at the end of each epoch and every eval_steps steps within, and keeps the best network by AUC.
+
+    Args:
+        evaluate: gives the metrics of the network as it is.
+        save: writes the network as the best one so far.
+        path: auc.log.
+        metrics_file: where the same goes for machines.
+        eval_steps: steps between evaluations, 0 for none but those at the ends of epochs.
+        clock: shared with `LossCallBack`.
+    """
+
+    def __init__(self, evaluate: Callable[[], Metrics], save: Callable[[], None], path: str, metrics_file: MetricsFile,
+                 eval_steps: int, clock: TrainingClock):
+        super().__init__()
+        self.evaluate, self.save, self.path, self.metrics_file = evaluate, save, path, metrics_file
+        self.eval_steps, self.clock = eval_steps, clock
+        self.best: Metrics | None = None
+        self.best_step = 0
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        args = run_context.original_args()
+        ends_epoch = args.cur_step_num % args.batch_num == 0
+        if ends_epoch or (self.eval_steps and args.cur_step_num % self.eval_steps == 0):
+            with self.clock.pause():
+                self._evaluate(args.cur_epoch_num, args.cur_step_num)
+
+    def _evaluate(self, epoch: int, step: int) -> None:
+        begin = time.perf_counter()
+        metrics = self.evaluate()
+        seconds = time.perf_counter() - begin
+        append_line(self.path, evaluation_line(metrics, seconds))
+        self.metrics_file.write("eval", epoch=epoch, step=step, **metrics.as_dict(), eval_s=seconds)
+        tqdm.write(f"epoch: {epoch}, step: {step}, {evaluation_line(metrics, seconds)}", file=sys.stdout)
+        if self.best is None or metrics.auc > self.best.auc:
+            self.best, self.best_step = metrics, step
+            self.save()

@@ -1,0 +1,92 @@
+"""MindRecord files to batches, for training in a seeded shuffled order and for evaluation in the order of the rows.
+
+Legend: B rows of a batch, N numeric columns, F fields.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import mindspore.dataset as ds
+import numpy as np
+
+from src import records
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32
+_WINDOW_ROWS = 1 << 16
+
+
+class RowBatches:
+    """The rows of MindRecord files in batches; each iteration is one epoch.
+
+    Shuffling takes the records in a random order, and the rows in a random order within windows of
+    65,536 rows of these. Both follow from the seed and the number of the epoch alone.
+
+    Args:
+        shards: paths of the MindRecord files, in the order of the rows.
+        rows: in all of them.
+        dense_dim: N.
+        slot_dim: F.
+        batch_size: B; the last batch may be smaller.
+        shuffle: whether to shuffle.
+        drop_last: whether to leave out a last batch that is not full.
+        seed: of the shuffling.
+    """
+
+    def __init__(self, shards: Sequence[str], rows: int, dense_dim: int, slot_dim: int, batch_size: int,
+                 shuffle: bool = False, drop_last: bool = False, seed: int = 1):
+        self.shards, self.rows, self.batch_size = list(shards), rows, batch_size
+        self.dense_dim, self.slot_dim = dense_dim, slot_dim
+        self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        self.epoch += 1
+        carried: list[Batch] = []
+        for window in self._windows(self._records(rng)):
+            if self.shuffle:
+                order = rng.permutation(len(window[0]))
+                window = tuple(column[order] for column in window)
+            if carried:
+                window = tuple(np.concatenate(pair) for pair in zip(carried.pop(), window))
+            whole = len(window[0]) // self.batch_size * self.batch_size
+            for start in range(0, whole, self.batch_size):
+                yield tuple(column[start : start + self.batch_size] for column in window)
+            if whole < len(window[0]):
+                carried = [tuple(column[whole:] for column in window)]
+        if carried and not self.drop_last:
+            yield carried[0]
+
+    def _records(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """The records one by one, unpacked."""
+        reading = {"columns_list": [records.COLUMN], "num_parallel_workers": 1}
+        source = ds.MindDataset(self.shards, shuffle=False, **reading)
+        if self.shuffle:
+            order = rng.permutation(source.get_dataset_size())
+            source = ds.MindDataset(self.shards, sampler=ds.SubsetSampler(order.tolist()), **reading)
+        for record, in source.create_tuple_iterator(num_epochs=1, output_numpy=True):
+            dense, ids, labels = records.unpack(record, self.dense_dim, self.slot_dim)
+            yield dense, ids, labels.astype(np.float32)[:, None]
+
+    @staticmethod
+    def _windows(unpacked: Iterator[Batch]) -> Iterator[Batch]:
+        """Records joined to windows of at least _WINDOW_ROWS rows, the last one of what is left."""
+        waiting: list[Batch] = []
+        rows = 0
+        for record in unpacked:
+            waiting.append(record)
+            rows += len(record[0])
+            if rows >= _WINDOW_ROWS:
+                yield tuple(np.concatenate(column) for column in zip(*waiting))
+                waiting, rows = [], 0
+        if waiting:
+            yield tuple(np.concatenate(column) for column in zip(*waiting))
+
+
+def training_dataset(batches: RowBatches) -> ds.Dataset:
+    """Batches as the data set that `mindspore.Model.train` asks for, read ahead by a thread of its own."""
+    return ds.GeneratorDataset(batches, ["dense", "ids", "labels"], shuffle=False, num_parallel_workers=1,
+                               python_multiprocessing=False)

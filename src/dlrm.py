@@ -1,0 +1,177 @@
+"""The DLRM network (Naumov et al. 2019, arXiv 1906.00091, section 2): returns logits; knows no loss, option or file.
+
+Legend for the shapes below:
+    B  batch, samples
+    N  dense, numeric features
+    F  fields, categorical features
+    D  width of an embedding vector
+    V  vectors that interact, F + 1
+    P  pairs of vectors, V (V - 1) / 2, or V (V + 1) / 2 with self-interaction
+"""
+
+from collections.abc import Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from src.embedding import EmbeddingTables
+
+
+class Linear(nn.Cell):
+    """A fully connected layer, x W^T + b, with the initialisation of the paper's public code.
+
+    Weights are normal with variance 2 / (in + out), biases normal with variance 1 / out.
+
+    Args:
+        inputs: features in.
+        outputs: features out.
+        rng: source of the initial values.
+        name: prefix of the parameters' names.
+        compute_dtype: type of the matrix product; the weights stay float32.
+
+    Inputs: [B, in]. Outputs: [B, out], float32.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, name: str, compute_dtype=ms.float32):
+        super().__init__()
+        weight = rng.normal(0.0, np.sqrt(2.0 / (inputs + outputs)), (outputs, inputs)).astype(np.float32)
+        bias = rng.normal(0.0, np.sqrt(1.0 / outputs), outputs).astype(np.float32)
+        self.weight = Parameter(Tensor(weight), name=f"{name}.weight")
+        self.bias = Parameter(Tensor(bias), name=f"{name}.bias")
+        self.matmul = ops.MatMul(transpose_b=True)
+        self.bias_add = ops.BiasAdd()
+        self.compute_dtype = compute_dtype
+        self.half = compute_dtype != ms.float32
+
+    def construct(self, x):
+        if self.half:
+            product = self.matmul(x.astype(self.compute_dtype), self.weight.astype(self.compute_dtype))
+            return self.bias_add(product.astype(ms.float32), self.bias)
+        return self.bias_add(self.matmul(x, self.weight), self.bias)
+
+
+class MLP(nn.Cell):
+    """A chain of `Linear` layers with ReLU between them, and behind the last one if `last_relu`.
+
+    Args:
+        inputs: features in.
+        sizes: features out of each layer.
+        last_relu: whether the last layer has a ReLU too.
+        rng, name, compute_dtype: as for `Linear`.
+
+    Inputs: [B, inputs]. Outputs: [B, sizes[-1]].
+    """
+
+    def __init__(self, inputs: int, sizes: Sequence[int], last_relu: bool, rng: np.random.Generator, name: str,
+                 compute_dtype=ms.float32):
+        super().__init__()
+        layers: list[nn.Cell] = []
+        for index, (before, after) in enumerate(zip([inputs, *sizes[:-1]], sizes)):
+            layers.append(Linear(before, after, rng, f"{name}.{index}", compute_dtype))
+            if last_relu or index < len(sizes) - 1:
+                layers.append(nn.ReLU())
+        self.layers = nn.SequentialCell(layers)
+
+    def construct(self, x):
+        return self.layers(x)
+
+
+class PairDots(nn.Cell):
+    """Dot products of all pairs of vectors, the lower triangle of Z = E E^T row by row.
+
+    The gradient is written out, since the stock one of a gather along axis 1 transposes and sums by
+    segments: with G the gradient laid out symmetrically, dE = G E, and 2 on G's diagonal.
+
+    Args:
+        vectors: V.
+        self_interaction: whether each vector's product with itself is among the pairs.
+
+    Inputs: [B, V, D]. Outputs: [B, P].
+    """
+
+    def __init__(self, vectors: int, self_interaction: bool = False):
+        super().__init__()
+        rows, columns = np.tril_indices(vectors, 0 if self_interaction else -1)
+        self.pairs = len(rows)
+        self.square = vectors * vectors
+        self.vectors = vectors
+        # Where pair p stands in the flattened Z, and which pair each cell of G shows. Without
+        # self-interaction the diagonal shows pair P, a column of zeros that the backward pass appends.
+        shown = np.full((vectors, vectors), self.pairs, np.int32)
+        shown[rows, columns] = shown[columns, rows] = np.arange(self.pairs)
+        self.cell_of_pair = Tensor((rows * vectors + columns).astype(np.int32))
+        self.pair_of_cell = Tensor(shown.reshape(-1))
+        self.self_interaction = self_interaction
+        self.diagonal_twice = Tensor(np.ones((vectors, vectors), np.float32) + np.eye(vectors, dtype=np.float32))
+        self.gram = ops.BatchMatMul(transpose_b=True)
+        self.batch_matmul = ops.BatchMatMul()
+        self.gather = ops.Gather()
+
+    def construct(self, vectors):
+        gram = self.gram(vectors, vectors)  # [B, V, V]
+        return self.gather(gram.reshape(-1, self.square), self.cell_of_pair, 1)
+
+    def bprop(self, vectors, out, dout):  # pylint: disable=unused-argument
+        if not self.self_interaction:
+            dout = ops.concat((dout, ops.zeros((dout.shape[0], 1), ms.float32)), 1)
+        symmetric = self.gather(dout, self.pair_of_cell, 1).reshape(-1, self.vectors, self.vectors)
+        if self.self_interaction:
+            symmetric = symmetric * self.diagonal_twice
+        return (self.batch_matmul(symmetric, vectors),)
+
+
+class DLRM(nn.Cell):
+    """Bottom MLP, embedding tables, interaction and top MLP.
+
+    Args:
+        dense_dim: N.
+        tables: the embedding tables; they give F and D.
+        bottom_mlp: sizes of the bottom MLP; the last one is D.
+        top_mlp: sizes of the top MLP; the last one is 1.
+        interaction: "dot" (pairwise products behind the bottom MLP's output) or "cat" (all vectors side by side).
+        self_interaction: for "dot", whether vectors are also multiplied with themselves.
+        compute_dtype: type of the MLPs' matrix products.
+        seed: of the MLPs' initial values.
+
+    Inputs:
+        dense: [B, N] float32. ids: [B, F] int32, each field's own ids, 0 <= id < table_rows[f] (not checked here).
+    Outputs: logits, [B, 1] float32.
+    """
+
+    def __init__(self, dense_dim: int, tables: EmbeddingTables, bottom_mlp: Sequence[int] = (512, 256, 64, 16),
+                 top_mlp: Sequence[int] = (512, 256, 1), interaction: str = "dot", self_interaction: bool = False,
+                 compute_dtype=ms.float32, seed: int = 1):
+        super().__init__()
+        emb_dim = tables.table.shape[1]
+        if bottom_mlp[-1] != emb_dim or top_mlp[-1] != 1:
+            raise ValueError(f"bottom_mlp {list(bottom_mlp)} must end with emb_dim {emb_dim}, "
+                             f"top_mlp {list(top_mlp)} with 1")
+        if interaction not in ("dot", "cat"):
+            raise ValueError(f"interaction is {interaction!r}; it is dot or cat")
+        self.tables = tables
+        rng = np.random.default_rng([seed, 0])
+        vectors = len(tables.table_rows) + 1
+        self.dot = interaction == "dot"
+        self.pair_dots = PairDots(vectors, self_interaction) if self.dot else None
+        top_inputs = emb_dim + self.pair_dots.pairs if self.dot else emb_dim * vectors
+        self.bottom = MLP(dense_dim, bottom_mlp, True, rng, "bottom", compute_dtype)
+        self.top = MLP(top_inputs, top_mlp, False, rng, "top", compute_dtype)
+        self.emb_dim = emb_dim
+
+    def mlp_parameters(self) -> list[Parameter]:
+        """All parameters but the tables, which get row-sparse updates of their own."""
+        return [*self.bottom.get_parameters(), *self.top.get_parameters()]
+
+    def score(self, dense, vectors):
+        """Logits [B, 1] from dense [B, N] and the looked-up embedding vectors [B, F, D]."""
+        bottom = self.bottom(dense)  # [B, D]
+        stacked = ops.concat((bottom.reshape(-1, 1, self.emb_dim), vectors), 1)  # [B, V, D]
+        if self.dot:
+            features = ops.concat((bottom, self.pair_dots(stacked)), 1)  # [B, D + P]
+        else:
+            features = stacked.reshape(stacked.shape[0], -1)  # [B, V D]
+        return self.top(features)
+
+    def construct(self, dense, ids):
+        return self.score(dense, self.tables(ids))

@@ -1,0 +1,174 @@
+"""The manifest of a data folder: every fact of the data that training and evaluation need, and proof that it is whole.
+
+    dataset/manifest.json      written last, by rename: without it the folder is not valid
+    dataset/vocabulary.npz     keys of the categories, in the order of their ids
+    dataset/train/ valid/ test/    MindRecord files
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from src.errors import InputError
+
+MANIFEST = "manifest.json"
+VOCABULARY = "vocabulary.npz"
+PARTS = ("train", "valid", "test")
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the data folder: its name within the folder, size, and SHA-256."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, folder: Path, path: Path) -> "File":
+        """Measure a file that lies below the folder."""
+        return cls(path.relative_to(folder).as_posix(), path.stat().st_size, _sha256(path))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows for one use.
+
+    Attributes:
+        rows: how many.
+        first_line, last_line: of the raw file, from 1, both included; bad lines between them are not among the rows.
+        label_mean: share of clicks.
+        unseen_share: share of each field's values that have the id for unseen ones.
+        shards: the MindRecord files in the order of the rows, and the rows in each.
+    """
+
+    rows: int
+    first_line: int
+    last_line: int
+    label_mean: float
+    unseen_share: tuple[float, ...]
+    shards: tuple[str, ...]
+    shard_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data folder's facts.
+
+    Attributes:
+        dense, categorical: names of the columns.
+        table_rows: rows of each field's table, id 0 included.
+        parts: by name; one without rows is absent.
+        files: all files but the manifest.
+        bad_rows: lines left out.
+        source: name and size of the raw file, and the lines read of it.
+        options: of preprocessing.
+    """
+
+    dense: tuple[str, ...]
+    categorical: tuple[str, ...]
+    table_rows: tuple[int, ...]
+    parts: dict[str, Part]
+    files: tuple[File, ...]
+    bad_rows: int
+    source: dict[str, Any]
+    options: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write it into the folder, whole or not at all."""
+        path = folder / MANIFEST
+        beside = folder / (MANIFEST + ".tmp")
+        with beside.open("w", encoding="utf-8") as file:
+            json.dump({"version": _VERSION, **asdict(self)}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Manifest":
+        """Read a manifest file."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("version") != _VERSION:
+                raise InputError(f"{path} is of another version of this program: preprocess the data again")
+            parts = {name: Part(**{key: _tuples(value) for key, value in part.items()})
+                     for name, part in content.pop("parts").items()}
+            files = tuple(File(**file) for file in content.pop("files"))
+            return cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is not a manifest of this program ({error!r}): preprocess the data again") from None
+
+    def verify(self, folder: Path, names: Sequence[str]) -> None:
+        """Compare files of the folder with the manifest.
+
+        Args:
+            folder: the data folder.
+            names: the files to look at.
+
+        Raises:
+            InputError: a file is missing, or its size or checksum differs.
+        """
+        known = {file.name: file for file in self.files}
+        for name in names:
+            path, remedy = folder / name, "preprocess the data again"
+            if not path.is_file():
+                raise InputError(f"{path} is missing, though {MANIFEST} lists it: {remedy}")
+            if path.stat().st_size != known[name].bytes:
+                raise InputError(f"{path} has {path.stat().st_size} bytes, {MANIFEST} says {known[name].bytes}: {remedy}")
+            if _sha256(path) != known[name].sha256:
+                raise InputError(f"{path} has changed since {MANIFEST} was written (its checksum differs): {remedy}")
+
+    def part_files(self, part: str) -> list[str]:
+        """Names of a part's files, MindRecord's index files included."""
+        return [file.name for file in self.files if file.name.startswith(part + "/")]
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A valid data folder, and the part of it that the user named, if any."""
+
+    path: Path
+    manifest: Manifest
+    named_part: str | None = None
+
+    def shards(self, part: str) -> tuple[list[str], list[int]]:
+        """Paths of a part's MindRecord files, checked against the manifest, and the rows in each."""
+        self.manifest.verify(self.path, self.manifest.part_files(part))
+        shards = self.manifest.parts[part]
+        return [str(self.path / name) for name in shards.shards], list(shards.shard_rows)
+
+
+def find(dataset_path: str) -> DataFolder:
+    """The data folder that a user named, by itself or by one of its parts (dataset/train).
+
+    Raises:
+        InputError: there is no such folder, no manifest, or not the named part.
+    """
+    path = Path(dataset_path)
+    if not path.is_dir():
+        raise InputError(f"dataset_path {dataset_path} is not a folder: name the data folder that "
+                         f"src/preprocess_data.py wrote")
+    if (path / MANIFEST).is_file():
+        return DataFolder(path, Manifest.load(path / MANIFEST))
+    above = path.resolve().parent
+    if path.resolve().name in PARTS and (above / MANIFEST).is_file():
+        return DataFolder(above, Manifest.load(above / MANIFEST), path.resolve().name)
+    raise InputError(f"dataset_path {dataset_path} holds no {MANIFEST}, so it is no data folder, or its preprocessing "
+                     f"did not end: run src/preprocess_data.py")
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

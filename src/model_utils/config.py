@@ -1,0 +1,264 @@
+"""Every option of every program, once: its type, default, rule and help; default < YAML < flag.
+
+`resolve("train", argv)` returns a frozen `Config`. Nothing is read at import, and only a program's main touches it.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_origin
+
+import yaml
+
+from src.errors import InputError
+
+PROGRAMS = ("train", "eval", "preprocess", "synthetic")
+_MODEL = ("train", "eval")
+Rule = tuple[Callable[[Any], bool], str]
+
+_POSITIVE: Rule = (lambda value: math.isfinite(value) and value > 0, "must be above 0")
+_NOT_NEGATIVE: Rule = (lambda value: math.isfinite(value) and value >= 0, "must be 0 or more")
+_FRACTION: Rule = (lambda value: 0 <= value <= 1, "must lie between 0 and 1")
+_SIZES: Rule = (lambda value: len(value) > 0 and min(value) > 0, "must be a list of sizes above 0, such as [512,256,16]")
+_PATH: Rule = (lambda value: value != "", "must not be empty")
+
+
+def _one_of(*choices: str) -> Rule:
+    return (lambda value: value in choices), "must be one of " + ", ".join(choices)
+
+
+def _option(default: Any, programs: Sequence[str], text: str, rule: Rule | None = None, **program_defaults: Any) -> Any:
+    """A field of Config: default, the programs that read it, help, rule, and defaults that differ by program."""
+    return field(default=default, metadata={"programs": tuple(programs), "help": text, "rule": rule,
+                                            "program_defaults": program_defaults})
+
+
+@dataclass(frozen=True)
+class Config:
+    """The resolved options of one run."""
+
+    config_path: str = _option("", _MODEL, "YAML file of options; without it npu_, gpu_ or cpu_config.yaml by device")
+    device_target: str = _option("Ascend", _MODEL, "device", _one_of("Ascend", "GPU", "CPU"))
+    device_id: int = _option(0, _MODEL, "number of the Ascend or GPU card", _NOT_NEGATIVE)
+
+    dataset_path: str = _option("./dataset", _MODEL, "data folder, or one of its parts such as dataset/train", _PATH)
+    checkpoint_path: str = _option("./checkpoint/dlrm.ckpt", ("eval",), "checkpoint to evaluate", _PATH)
+    ckpt_path: str = _option("./checkpoint", ("train",), "folder for checkpoints, options and encoder", _PATH)
+    overwrite: bool = _option(False, ("train", "preprocess", "synthetic"), "whether earlier results may be replaced")
+
+    emb_dim: int = _option(16, _MODEL, "width of an embedding vector", _POSITIVE)
+    bottom_mlp: tuple[int, ...] = _option((512, 256, 64, 16), _MODEL, "sizes of the bottom MLP", _SIZES)
+    top_mlp: tuple[int, ...] = _option((512, 256, 1), _MODEL, "sizes of the top MLP", _SIZES)
+    interaction: str = _option("dot", _MODEL, "how vectors interact", _one_of("dot", "cat"))
+    self_interaction: bool = _option(False, _MODEL, "whether dot includes each vector with itself")
+    compute_dtype: str = _option("float32", _MODEL, "type of the MLPs' matrix products (float16: Ascend and GPU only)",
+                                 _one_of("float32", "float16"))
+
+    epochs: int = _option(1, ("train",), "passes over the training rows", _POSITIVE)
+    batch_size: int = _option(128, ("train",), "samples a training step", _POSITIVE)
+    lr: float = _option(0.15, ("train",), "learning rate of SGD", _POSITIVE)
+    loss_scale: float = _option(1024.0, ("train",), "factor on the loss for float16 gradients", _POSITIVE)
+    shuffle: bool = _option(True, ("train",), "whether training rows are shuffled, anew each epoch")
+    seed: int = _option(1, ("train", "synthetic"), "seed of everything random", _NOT_NEGATIVE)
+    do_eval: bool = _option(True, ("train",), "whether validation rows are evaluated while training")
+    eval_steps: int = _option(10000, ("train",), "steps between evaluations within an epoch, 0 for none", _NOT_NEGATIVE)
+    eval_batch_size: int = _option(16384, _MODEL, "samples an evaluation step", _POSITIVE)
+    log_steps: int = _option(100, ("train",), "steps between lines of the loss", _POSITIVE)
+
+    loss_file_name: str = _option("./loss.log", ("train",), "log of the loss", _PATH)
+    eval_file_name: str = _option("./auc.log", _MODEL, "log of evaluations", _PATH, eval="./acc.log")
+    metrics_file_name: str = _option("./metrics.jsonl", _MODEL, "losses and evaluations for machines, a JSON a line",
+                                     _PATH)
+
+    data_path: str = _option("./data/", ("preprocess", "synthetic"),
+                             "folder of origin_data/train.txt or train.txt, or the raw file itself", _PATH)
+    output_path: str = _option("", ("preprocess",), "data folder to write; without it <data_path>/dataset")
+    rows: int = _option(300_000, ("synthetic",), "rows to generate", _POSITIVE)
+    dense_dim: int = _option(13, ("preprocess",), "numeric columns", _POSITIVE)
+    slot_dim: int = _option(26, ("preprocess",), "categorical columns", _POSITIVE)
+    train_line_count: int = _option(0, ("preprocess",), "rows to read from the raw file, 0 for all", _NOT_NEGATIVE)
+    valid_fraction: float = _option(0.5, ("preprocess",), "share of the last seventh that is validation", _FRACTION)
+    min_count: int = _option(1, ("preprocess",), "occurrences in training a category needs for a row", _POSITIVE)
+    vocab_scope: str = _option("train", ("preprocess",), "rows that give the vocabulary (all: leaky, as the original)",
+                               _one_of("train", "all"))
+    max_bad_rows: int = _option(0, ("preprocess",), "bad rows to skip into a reject file", _NOT_NEGATIVE)
+    record_rows: int = _option(512, ("preprocess",), "rows packed in a MindRecord record", _POSITIVE)
+    shard_rows: int = _option(262_144, ("preprocess",), "rows in a MindRecord file", _POSITIVE)
+
+    def __post_init__(self) -> None:
+        """The rules that tie options to each other."""
+        if self.bottom_mlp[-1] != self.emb_dim:
+            raise InputError(f"bottom_mlp {_show(self.bottom_mlp)} ends with {self.bottom_mlp[-1]}, which must equal "
+                             f"emb_dim {self.emb_dim}: change one of them")
+        if self.top_mlp[-1] != 1:
+            raise InputError(f"top_mlp {_show(self.top_mlp)} must end with 1, the logit")
+        if self.interaction == "cat" and self.self_interaction:
+            raise InputError("self_interaction True has no effect with interaction cat: drop it or use dot")
+        if self.device_target == "CPU" and self.compute_dtype == "float16":
+            raise InputError("compute_dtype float16 is for Ascend and GPU; CPU computes in float32: drop it")
+        if self.device_target == "CPU" and self.device_id:
+            raise InputError(f"device_id {self.device_id} has no effect with device_target CPU: drop it")
+        if self.shard_rows % self.record_rows:
+            raise InputError(f"shard_rows {self.shard_rows} must be a multiple of record_rows {self.record_rows}")
+
+    def to_yaml(self, program: str) -> str:
+        """The options that the program reads, as YAML that `--config_path` takes again."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()
+                  if program in OPTIONS[name].metadata["programs"] and name != "config_path"}
+        return yaml.safe_dump(values, sort_keys=False)
+
+
+OPTIONS: Mapping[str, Any] = {option.name: option for option in dataclasses.fields(Config)}
+
+
+def resolve(program: str, argv: Sequence[str], config_folder: Path | None = None) -> Config:
+    """The options of a run: the defaults, under the YAML file's, under the flags.
+
+    Args:
+        program: one of PROGRAMS.
+        argv: the command line without the program's name.
+        config_folder: where npu_config.yaml, gpu_config.yaml and cpu_config.yaml lie; the repository by default.
+
+    Raises:
+        InputError: an unknown or repeated option, a value of the wrong type or outside its rule, an unreadable YAML.
+    """
+    flags = _parse_flags(program, argv)
+    values = {name: option.metadata["program_defaults"][program] for name, option in OPTIONS.items()
+              if program in option.metadata["program_defaults"]}
+    path = None
+    if program in OPTIONS["config_path"].metadata["programs"]:
+        path = Path(flags["config_path"]) if flags.get("config_path") else _default_yaml(flags, config_folder)
+        values |= _read_yaml(path)
+    try:
+        return Config(**(values | flags))
+    except InputError as error:
+        raise InputError(f"{error} (options from {path} and the command line)" if path else str(error)) from None
+
+
+def _default_yaml(flags: Mapping[str, Any], folder: Path | None) -> Path:
+    names = {"Ascend": "npu_config.yaml", "GPU": "gpu_config.yaml", "CPU": "cpu_config.yaml"}
+    device = flags.get("device_target", OPTIONS["device_target"].default)
+    return (folder or Path(__file__).parents[2]) / names[device]
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are InputErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"command line: {message} (--help lists the options)")
+
+
+def _parse_flags(program: str, argv: Sequence[str]) -> dict[str, Any]:
+    parser = _Parser(prog=program, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    names = [name for name, option in OPTIONS.items() if program in option.metadata["programs"]]
+    for name in names:
+        option = OPTIONS[name]
+        default = option.metadata["program_defaults"].get(program, option.default)
+        more = {"nargs": "?", "const": "true"} if option.type in (bool, "bool") else {}
+        parser.add_argument(f"--{name}", action="append", metavar=name.upper(), **more,
+                            help=f"{option.metadata['help']} (default {_show(default)})".replace("%", "%%"))
+    given, unknown = parser.parse_known_args(list(argv))
+    if unknown:
+        word = unknown[0].split("=")[0].lstrip("-")
+        raise InputError(f"command line: {program} knows no option {unknown[0]!r}{_nearest(word, names, '--')}")
+    values = {}
+    for name, texts in vars(given).items():
+        if len(texts) > 1:
+            raise InputError(f"command line: --{name} is given {len(texts)} times: give it once")
+        values[name] = _checked(name, _from_text(name, texts[0]), "command line: --")
+    return values
+
+
+def _from_text(name: str, text: str) -> Any:
+    """A flag's text as YAML would read it, but for text options, which stay as typed."""
+    if OPTIONS[name].type is str:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML lets the last of two equal keys win; here that is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise InputError(f"{node.start_mark.name} line {key.start_mark.line + 1}: option {key.value!r} is "
+                                 f"given twice: keep one")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's options, checked. Options of any program may stand in it, so that one file serves them all."""
+    if not path.is_file():
+        raise InputError(f"config_path {path} is not a file: name a YAML file of options")
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = yaml.load(file, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}: it must hold lines of the form option: value")
+    for name in content:
+        if name not in OPTIONS or name == "config_path":
+            raise InputError(f"{path}: unknown option {name!r}{_nearest(str(name), list(OPTIONS), '')}")
+    return {name: _checked(name, value, f"{path}: ") for name, value in content.items()}
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    """The value in the option's type and within its rule; `where` opens the message of the error."""
+    option = OPTIONS[name]
+    converted = _converted(value, option.type)
+    if converted is None:
+        raise InputError(f"{where}{name} is {_show(value)}, which is not {_type_name(option.type)}")
+    rule = option.metadata["rule"]
+    if rule and not rule[0](converted):
+        raise InputError(f"{where}{name} is {_show(converted)}: it {rule[1]}")
+    return converted
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """The value as `kind`, or None if it is of another type."""
+    if get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)):
+            return None
+        items = [_converted(item, get_args(kind)[0]) for item in value]
+        return None if None in items else tuple(items)
+    if kind is float:
+        # PyYAML reads 1e-3 as text, since YAML 1.1 asks for a point in a number with an exponent.
+        if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
+            return float(value)
+        if isinstance(value, str) and value.lower() in ("nan", "inf", "-inf"):
+            return float(value)
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if kind is bool and value in (0, 1):
+        return bool(value)
+    if kind is int and isinstance(value, bool):
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def _type_name(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        return "a list of whole numbers such as [512,256,16]"
+    return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}[kind]
+
+
+def _show(value: Any) -> str:
+    return str(list(value)).replace(" ", "") if isinstance(value, tuple) else repr(value)
+
+
+def _nearest(word: str, names: Sequence[str], prefix: str) -> str:
+    close = difflib.get_close_matches(word, names, 1, 0.5)
+    return f"; did you mean {prefix}{close[0]}?" if close else " (--help lists the options)"
