@@ -24,21 +24,32 @@ def main(argv: Sequence[str]) -> None:
     data = find(config.dataset_path)
     part = data.named_part or "test"
     if part not in data.manifest.parts:
-        raise InputError(f"data folder {data.path} has no {part} rows: name a part that has, such as {data.path / 'train'}")
+        raise InputError(
+            f"data folder {data.path} has no {part} rows: name a part that has, such as {data.path / 'train'}"
+        )
     set_device(config.device_target, config.device_id)
     path = Path(config.checkpoint_path)
     checkpoint.check_encoder(path, data)
     model = checkpoint.load(
-        path, data.manifest.categorical, data.manifest.table_rows, config.emb_dim, dense_dim=len(data.manifest.dense),
-        bottom_mlp=config.bottom_mlp, top_mlp=config.top_mlp, interaction=config.interaction,
-        self_interaction=config.self_interaction, compute_dtype=getattr(ms, config.compute_dtype))
+        path,
+        data.manifest.categorical,
+        data.manifest.table_rows,
+        config.emb_dim,
+        dense_dim=len(data.manifest.dense),
+        bottom_mlp=config.bottom_mlp,
+        top_mlp=config.top_mlp,
+        interaction=config.interaction,
+        self_interaction=config.self_interaction,
+        compute_dtype=getattr(ms, config.compute_dtype),
+    )
     begin = time.perf_counter()
     metrics = evaluate(model, batches_of(data, part, config.eval_batch_size), config.eval_batch_size)
     seconds = time.perf_counter() - begin
     rows = data.manifest.parts[part].rows
     append_line(config.eval_file_name, evaluation_line(metrics, seconds))
-    MetricsFile(config.metrics_file_name, str(path)).write("eval", part=part, rows=rows, **metrics.as_dict(),
-                                                           eval_s=seconds)
+    MetricsFile(config.metrics_file_name, str(path)).write(
+        "eval", part=part, rows=rows, **metrics.as_dict(), eval_s=seconds
+    )
     print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
 
 

@@ -1,11 +1,10 @@
 """Train DLRM: `python train.py --dataset_path=./data/dataset --device_target=CPU`."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from src.errors import InputError, run
-from src.model_utils.config import resolve
+from src.model_utils.config import SAVED_OPTIONS, resolve
 
 
 def main(argv: Sequence[str]) -> None:
@@ -21,17 +20,37 @@ def main(argv: Sequence[str]) -> None:
 
     data = find(config.dataset_path)
     if data.named_part not in (None, "train"):
-        raise InputError(f"dataset_path {config.dataset_path} is the {data.named_part} part: train.py trains on the train "
-                         f"part, so give {data.path} or {data.path / 'train'}")
+        raise InputError(
+            f"dataset_path {config.dataset_path} is the {data.named_part} part: train.py trains on the train "
+            f"part, so give {data.path} or {data.path / 'train'}"
+        )
     set_device(config.device_target, config.device_id)
-    checkpoint.start_folder(Path(config.ckpt_path), data, config.to_yaml("train"), config.overwrite)
+    checkpoint.start_folder(Path(config.ckpt_path), data, SAVED_OPTIONS, config.to_yaml("train"), config.overwrite)
     result = train(
-        data, Path(config.ckpt_path), epochs=config.epochs, batch_size=config.batch_size, lr=config.lr, seed=config.seed,
-        shuffle=config.shuffle, loss_scale=config.loss_scale, do_eval=config.do_eval, eval_steps=config.eval_steps,
-        eval_batch_size=config.eval_batch_size, log_steps=config.log_steps, loss_file_name=config.loss_file_name,
-        eval_file_name=config.eval_file_name, metrics_file_name=config.metrics_file_name, emb_dim=config.emb_dim,
-        network={"bottom_mlp": config.bottom_mlp, "top_mlp": config.top_mlp, "interaction": config.interaction,
-                 "self_interaction": config.self_interaction, "compute_dtype": getattr(ms, config.compute_dtype)})
+        data,
+        Path(config.ckpt_path),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        seed=config.seed,
+        shuffle=config.shuffle,
+        loss_scale=config.loss_scale,
+        do_eval=config.do_eval,
+        eval_steps=config.eval_steps,
+        eval_batch_size=config.eval_batch_size,
+        log_steps=config.log_steps,
+        loss_file_name=config.loss_file_name,
+        eval_file_name=config.eval_file_name,
+        metrics_file_name=config.metrics_file_name,
+        emb_dim=config.emb_dim,
+        network={
+            "bottom_mlp": config.bottom_mlp,
+            "top_mlp": config.top_mlp,
+            "interaction": config.interaction,
+            "self_interaction": config.self_interaction,
+            "compute_dtype": getattr(ms, config.compute_dtype),
+        },
+    )
     print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:
         print(f"best evaluation, at step {result.best_step}: {result.best.as_dict()}")

@@ -31,8 +31,10 @@ class MetricsFile:
 
     def write(self, kind: str, **values: Any) -> None:
         """Append a line of a kind, "loss", "eval" or "end"; what is not a finite number becomes null."""
-        values = {key: None if isinstance(value, float) and not math.isfinite(value) else value
-                  for key, value in values.items()}
+        values = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"run": self.run, "kind": kind, **values}) + "\n")
 
@@ -119,8 +121,11 @@ class LossCallBack(Callback):
         self.bar.set_postfix_str(f"loss {loss:.4f}, {self.samples_per_s:.0f} samples/s", refresh=False)
         self.bar.update(step - self.bar.n)
         if self.bar.disable:
-            print(f"epoch: {epoch}, step: {step_in_epoch}/{args.batch_num}, loss is {loss:.4f}, "
-                  f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left", flush=True)
+            print(
+                f"epoch: {epoch}, step: {step_in_epoch}/{args.batch_num}, loss is {loss:.4f}, "
+                f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left",
+                flush=True,
+            )
 
     def on_train_end(self, run_context: Any) -> None:
         self.bar.close()
@@ -142,8 +147,15 @@ class EvalCallBack(Callback):
         clock: shared with `LossCallBack`.
     """
 
-    def __init__(self, evaluate: Callable[[], Metrics], save: Callable[[], None], path: str, metrics_file: MetricsFile,
-                 eval_steps: int, clock: TrainingClock):
+    def __init__(
+        self,
+        evaluate: Callable[[], Metrics],
+        save: Callable[[], None],
+        path: str,
+        metrics_file: MetricsFile,
+        eval_steps: int,
+        clock: TrainingClock,
+    ):
         super().__init__()
         self.evaluate, self.save, self.path, self.metrics_file = evaluate, save, path, metrics_file
         self.eval_steps, self.clock = eval_steps, clock

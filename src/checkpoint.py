@@ -24,25 +24,27 @@ from src.embedding import EmbeddingTables
 from src.errors import InputError
 from src.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 
-CHECKPOINT, OPTIONS = "dlrm.ckpt", "dlrm.yaml"
+CHECKPOINT = "dlrm.ckpt"
 _TABLE = "embedding."
 
 
-def start_folder(folder: Path, data: DataFolder, options: str, overwrite: bool) -> None:
-    """Make the folder and put the options (YAML text), manifest and vocabulary there.
+def start_folder(folder: Path, data: DataFolder, options_name: str, options: str, overwrite: bool) -> None:
+    """Make the folder and put the options (YAML text, under that name), manifest and vocabulary there.
 
     Raises:
         InputError: it already holds a checkpoint, which overwrite does not allow to be replaced.
     """
     if (folder / CHECKPOINT).exists() and not overwrite:
-        raise InputError(f"ckpt_path {folder} already holds {CHECKPOINT}: name another --ckpt_path, or replace it with "
-                         f"--overwrite=True")
+        raise InputError(
+            f"ckpt_path {folder} already holds {CHECKPOINT}: name another --ckpt_path, or replace it with "
+            f"--overwrite=True"
+        )
     data.manifest.verify(data.path, [VOCABULARY])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     _replace(folder / VOCABULARY, lambda beside: _link_or_copy(data.path / VOCABULARY, beside))
     _replace(folder / MANIFEST, lambda beside: shutil.copyfile(data.path / MANIFEST, beside))
-    _replace(folder / OPTIONS, lambda beside: beside.write_text(options, encoding="utf-8"))
+    _replace(folder / options_name, lambda beside: beside.write_text(options, encoding="utf-8"))
 
 
 def save(model: DLRM, fields: Sequence[str], path: Path) -> None:
@@ -54,8 +56,10 @@ def save(model: DLRM, fields: Sequence[str], path: Path) -> None:
         path: the file, ending in .ckpt.
     """
     entries: list[dict[str, Any]] = [{"name": value.name, "data": value} for value in model.mlp_parameters()]
-    entries += [{"name": _TABLE + field, "data": Tensor.from_numpy(values)}
-                for field, values in zip(fields, model.tables.field_values())]
+    entries += [
+        {"name": _TABLE + field, "data": Tensor.from_numpy(values)}
+        for field, values in zip(fields, model.tables.field_values())
+    ]
     # MindSpore removes the old file before it writes the new one, so it gets a name of its own.
     beside = path.with_name(f"{path.stem}.writing.ckpt")
     ms.save_checkpoint(entries, str(beside))
@@ -72,11 +76,15 @@ def check_encoder(path: Path, data: DataFolder) -> None:
     if not beside.is_file():
         print(f"{path} has no {MANIFEST} beside it: whether its ids are those of {data.path} is not known", flush=True)
         return
-    digests = [next(file.sha256 for file in manifest.files if file.name == VOCABULARY)
-               for manifest in (Manifest.load(beside), data.manifest)]
+    digests = [
+        next(file.sha256 for file in manifest.files if file.name == VOCABULARY)
+        for manifest in (Manifest.load(beside), data.manifest)
+    ]
     if digests[0] != digests[1]:
-        raise InputError(f"checkpoint {path} was trained with another vocabulary than that of {data.path}, so its rows "
-                         f"stand for other categories: evaluate it on the data folder it was trained from")
+        raise InputError(
+            f"checkpoint {path} was trained with another vocabulary than that of {data.path}, so its rows "
+            f"stand for other categories: evaluate it on the data folder it was trained from"
+        )
 
 
 def load(path: Path, fields: Sequence[str], table_rows: Sequence[int], emb_dim: int, **network: Any) -> DLRM:
@@ -97,8 +105,10 @@ def load(path: Path, fields: Sequence[str], table_rows: Sequence[int], emb_dim: 
     try:
         entries = ms.load_checkpoint(str(path))
     except (ValueError, RuntimeError, OSError) as error:
-        raise InputError(f"checkpoint_path {path} is not a MindSpore checkpoint, or a damaged one "
-                         f"({str(error).strip().splitlines()[0]}): name one that train.py wrote") from None
+        raise InputError(
+            f"checkpoint_path {path} is not a MindSpore checkpoint, or a damaged one "
+            f"({str(error).strip().splitlines()[0]}): name one that train.py wrote"
+        ) from None
     values = np.empty((sum(table_rows), emb_dim), np.float32)
     start = 0
     for field, rows in zip(fields, table_rows):
@@ -110,8 +120,10 @@ def load(path: Path, fields: Sequence[str], table_rows: Sequence[int], emb_dim: 
     for parameter in model.mlp_parameters():
         parameter.set_data(_entry(entries, path, parameter.name, parameter.shape))
     if entries:
-        raise InputError(f"checkpoint {path} holds {sorted(entries)[0]}, which this model has not: give the options and "
-                         f"the data folder that it was trained with")
+        raise InputError(
+            f"checkpoint {path} holds {sorted(entries)[0]}, which this model has not: give the "
+            f"options and the data folder that it was trained with"
+        )
     return model
 
 
@@ -120,8 +132,10 @@ def _entry(entries: dict[str, Any], path: Path, name: str, shape: tuple[int, ...
     found = entries.pop(name, None)
     if found is None or tuple(found.shape) != tuple(shape):
         has = "has no such entry" if found is None else f"has {list(found.shape)}"
-        raise InputError(f"checkpoint {path} {has} for {name}, the model needs {list(shape)}: give the options and the "
-                         f"data folder that it was trained with")
+        raise InputError(
+            f"checkpoint {path} {has} for {name}, the model needs {list(shape)}: give the options and the "
+            f"data folder that it was trained with"
+        )
     return found
 
 

@@ -126,8 +126,10 @@ class LineIndex:
         """Rows first_row up to, not including, last_row, in spans of `rows` rows, the last one shorter."""
         bounds = [*range(first_row, last_row, rows), last_row]
         offsets = [self.offset(bound) for bound in bounds]
-        return [Span(self.path, offsets[i], offsets[i + 1], bounds[i], bounds[i + 1] - bounds[i])
-                for i in range(len(bounds) - 1)]
+        return [
+            Span(self.path, offsets[i], offsets[i + 1], bounds[i], bounds[i + 1] - bounds[i])
+            for i in range(len(bounds) - 1)
+        ]
 
 
 def read_span(span: Span, columns: Columns) -> Iterator[Block]:
@@ -159,18 +161,27 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
         text += b"\n"
     buffer = np.frombuffer(bytes(_PAD) + text + bytes(_PAD), np.uint8)
     starts, ends, lines, bad = _cells(buffer, len(text), columns)
-    words = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))  # the 8 bytes from every position on
+    words: np.ndarray = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))  # the 8 bytes from every position on
 
     labels = buffer[starts[0]] - ord("0")
     bad_label = (ends[0] - starts[0] != 1) | (labels > 1)
-    _explain(bad, lines[bad_label], f"{columns.label} is {{}}, which is not 0 or 1", buffer, starts[0], ends[0], bad_label)
+    _explain(
+        bad, lines[bad_label], f"{columns.label} is {{}}, which is not 0 or 1", buffer, starts[0], ends[0], bad_label
+    )
     good = ~bad_label
     dense = np.empty((len(lines), len(columns.dense)), np.float32)
     for index, name in enumerate(columns.dense, 1):
         numbers, wrong = _numbers(buffer, words, starts[index], ends[index])
         dense[:, index - 1] = np.log(numbers + np.float32(1))
-        _explain(bad, lines[wrong & good], f"{name} is {{}}, which is not a number", buffer, starts[index], ends[index],
-                 wrong & good)
+        _explain(
+            bad,
+            lines[wrong & good],
+            f"{name} is {{}}, which is not a number",
+            buffer,
+            starts[index],
+            ends[index],
+            wrong & good,
+        )
         good &= ~wrong
     first = 1 + len(columns.dense)
     keys = _keys(words, starts[first:], ends[first:])
@@ -181,10 +192,14 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
     return Block(labels, dense, keys, rows)
 
 
-def _cells(buffer: np.ndarray, size: int, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
-    """First and behind-the-last positions [columns, B] of the cells of lines with the right number of columns.
+def _cells(
+    buffer: np.ndarray, size: int, columns: Columns
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
+    """Where the cells of the sound lines begin and end.
 
-    Also which lines these are, counted from 0, and the other lines with what is wrong with them.
+    Returns:
+        The cells' first and behind-the-last positions, both [columns, B], which lines these are, counted from 0,
+        and the other lines with what is wrong with them.
     """
     width = len(columns.names)
     # Tabs and line ends are the only bytes below 11 in sound text: one comparison instead of two.
@@ -215,15 +230,24 @@ def _cells(buffer: np.ndarray, size: int, columns: Columns) -> tuple[np.ndarray,
     return starts, ends, lines, bad
 
 
-def _explain(bad: dict[int, str], lines: np.ndarray, reason: str, buffer: np.ndarray, starts: np.ndarray,
-             ends: np.ndarray, chosen: np.ndarray) -> None:
+def _explain(
+    bad: dict[int, str],
+    lines: np.ndarray,
+    reason: str,
+    buffer: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    chosen: np.ndarray,
+) -> None:
     """Note for each of the lines what is wrong, with the start of the cell's text in place of {}."""
     for line, start, end in zip(lines.tolist(), starts[chosen].tolist(), ends[chosen].tolist()):
         shown = buffer[start : min(end, start + 40)].tobytes().decode("utf-8", "replace")
         bad[line] = reason.format(repr(shown))
 
 
-def _numbers(buffer: np.ndarray, words: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(
+    buffer: np.ndarray, words: np.ndarray, starts: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The cells' numbers as float32, 0 for empty and negative ones, and which cells hold no number."""
     sizes = ends - starts
     negative = (buffer[starts] == _MINUS) & (sizes > 1)
@@ -258,7 +282,7 @@ def _keys(words: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray
 
 
 def _hashes(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Hashes of cells of any length, eight bytes a turn, each turn a multiplication and a shift of the running value."""
+    """Hashes of cells of any length: eight bytes a turn, which multiplies and shifts the running value."""
     hashes = sizes.astype(np.uint64) * _MULTIPLIER
     for done in range(0, int(sizes.max()), 8):
         left = sizes - done
@@ -273,7 +297,7 @@ def key_of(text: str) -> int:
     """The key of one categorical value."""
     data = text.encode()
     buffer = np.frombuffer(data + bytes(8), np.uint8)
-    words = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))
+    words: np.ndarray = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))
     return int(_keys(words, np.array([0]), np.array([len(data)]))[0])
 
 

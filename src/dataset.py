@@ -10,7 +10,7 @@ import numpy as np
 
 from src import records
 
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32
+Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32
 _WINDOW_ROWS = 1 << 16
 
 
@@ -31,8 +31,17 @@ class RowBatches:
         seed: of the shuffling.
     """
 
-    def __init__(self, shards: Sequence[str], rows: int, dense_dim: int, slot_dim: int, batch_size: int,
-                 shuffle: bool = False, drop_last: bool = False, seed: int = 1):
+    def __init__(
+        self,
+        shards: Sequence[str],
+        rows: int,
+        dense_dim: int,
+        slot_dim: int,
+        batch_size: int,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 1,
+    ):
         self.shards, self.rows, self.batch_size = list(shards), rows, batch_size
         self.dense_dim, self.slot_dim = dense_dim, slot_dim
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
@@ -67,7 +76,7 @@ class RowBatches:
         if self.shuffle:
             order = rng.permutation(source.get_dataset_size())
             source = ds.MindDataset(self.shards, sampler=ds.SubsetSampler(order.tolist()), **reading)
-        for record, in source.create_tuple_iterator(num_epochs=1, output_numpy=True):
+        for (record,) in source.create_tuple_iterator(num_epochs=1, output_numpy=True):
             dense, ids, labels = records.unpack(record, self.dense_dim, self.slot_dim)
             yield dense, ids, labels.astype(np.float32)[:, None]
 
@@ -88,5 +97,6 @@ class RowBatches:
 
 def training_dataset(batches: RowBatches) -> ds.Dataset:
     """Batches as the data set that `mindspore.Model.train` asks for, read ahead by a thread of its own."""
-    return ds.GeneratorDataset(batches, ["dense", "ids", "labels"], shuffle=False, num_parallel_workers=1,
-                               python_multiprocessing=False)
+    return ds.GeneratorDataset(
+        batches, ["dense", "ids", "labels"], shuffle=False, num_parallel_workers=1, python_multiprocessing=False
+    )

@@ -63,8 +63,15 @@ class MLP(nn.Cell):
     Inputs: [B, inputs]. Outputs: [B, sizes[-1]].
     """
 
-    def __init__(self, inputs: int, sizes: Sequence[int], last_relu: bool, rng: np.random.Generator, name: str,
-                 compute_dtype=ms.float32):
+    def __init__(
+        self,
+        inputs: int,
+        sizes: Sequence[int],
+        last_relu: bool,
+        rng: np.random.Generator,
+        name: str,
+        compute_dtype=ms.float32,
+    ):
         super().__init__()
         layers: list[nn.Cell] = []
         for index, (before, after) in enumerate(zip([inputs, *sizes[:-1]], sizes)):
@@ -112,7 +119,7 @@ class PairDots(nn.Cell):
         gram = self.gram(vectors, vectors)  # [B, V, V]
         return self.gather(gram.reshape(-1, self.square), self.cell_of_pair, 1)
 
-    def bprop(self, vectors, out, dout):  # pylint: disable=unused-argument
+    def bprop(self, vectors, out, dout):
         if not self.self_interaction:
             dout = ops.concat((dout, ops.zeros((dout.shape[0], 1), ms.float32)), 1)
         symmetric = self.gather(dout, self.pair_of_cell, 1).reshape(-1, self.vectors, self.vectors)
@@ -139,21 +146,30 @@ class DLRM(nn.Cell):
     Outputs: logits, [B, 1] float32.
     """
 
-    def __init__(self, dense_dim: int, tables: EmbeddingTables, bottom_mlp: Sequence[int] = (512, 256, 64, 16),
-                 top_mlp: Sequence[int] = (512, 256, 1), interaction: str = "dot", self_interaction: bool = False,
-                 compute_dtype=ms.float32, seed: int = 1):
+    def __init__(
+        self,
+        dense_dim: int,
+        tables: EmbeddingTables,
+        bottom_mlp: Sequence[int] = (512, 256, 64, 16),
+        top_mlp: Sequence[int] = (512, 256, 1),
+        interaction: str = "dot",
+        self_interaction: bool = False,
+        compute_dtype=ms.float32,
+        seed: int = 1,
+    ):
         super().__init__()
         emb_dim = tables.table.shape[1]
         if bottom_mlp[-1] != emb_dim or top_mlp[-1] != 1:
-            raise ValueError(f"bottom_mlp {list(bottom_mlp)} must end with emb_dim {emb_dim}, "
-                             f"top_mlp {list(top_mlp)} with 1")
+            raise ValueError(
+                f"bottom_mlp {list(bottom_mlp)} must end with emb_dim {emb_dim}, top_mlp {list(top_mlp)} with 1"
+            )
         if interaction not in ("dot", "cat"):
             raise ValueError(f"interaction is {interaction!r}; it is dot or cat")
         self.tables = tables
         rng = np.random.default_rng([seed, 0])
         vectors = len(tables.table_rows) + 1
         self.dot = interaction == "dot"
-        self.pair_dots = PairDots(vectors, self_interaction) if self.dot else None
+        self.pair_dots = PairDots(vectors, self_interaction)
         top_inputs = emb_dim + self.pair_dots.pairs if self.dot else emb_dim * vectors
         self.bottom = MLP(dense_dim, bottom_mlp, True, rng, "bottom", compute_dtype)
         self.top = MLP(top_inputs, top_mlp, False, rng, "top", compute_dtype)

@@ -12,9 +12,10 @@ _CHUNK_ROWS = 1 << 20
 
 
 def initial_rows(table_rows: Sequence[int], emb_dim: int, seed: int) -> np.ndarray:
-    """The tables' initial values, [R, D] float32: uniform within +-sqrt(1/n) for a field of n rows, as in the paper's code.
+    """The tables' initial values, [R, D] float32: uniform within +-sqrt(1/n) for a field of n rows.
 
-    Every field has its own random stream, so that its values do not depend on how the fields are spread over devices.
+    So does the paper's code. Every field has its own random stream, so that its values do not depend on how the
+    fields are spread over devices.
     """
     values = np.empty((sum(table_rows), emb_dim), np.float32)
     start = 0

@@ -1,8 +1,8 @@
 """The manifest of a data folder: every fact of the data that training and evaluation need, and proof that it is whole.
 
-    dataset/manifest.json      written last, by rename: without it the folder is not valid
-    dataset/vocabulary.npz     keys of the categories, in the order of their ids
-    dataset/train/ valid/ test/    MindRecord files
+dataset/manifest.json      written last, by rename: without it the folder is not valid
+dataset/vocabulary.npz     keys of the categories, in the order of their ids
+dataset/train/ valid/ test/    MindRecord files
 """
 
 import hashlib
@@ -96,12 +96,16 @@ class Manifest:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("version") != _VERSION:
                 raise InputError(f"{path} is of another version of this program: preprocess the data again")
-            parts = {name: Part(**{key: _tuples(value) for key, value in part.items()})
-                     for name, part in content.pop("parts").items()}
+            parts = {
+                name: Part(**{key: _tuples(value) for key, value in part.items()})
+                for name, part in content.pop("parts").items()
+            }
             files = tuple(File(**file) for file in content.pop("files"))
             return cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is not a manifest of this program ({error!r}): preprocess the data again") from None
+            raise InputError(
+                f"{path} is not a manifest of this program ({error!r}): preprocess the data again"
+            ) from None
 
     def verify(self, folder: Path, names: Sequence[str]) -> None:
         """Compare files of the folder with the manifest.
@@ -119,7 +123,9 @@ class Manifest:
             if not path.is_file():
                 raise InputError(f"{path} is missing, though {MANIFEST} lists it: {remedy}")
             if path.stat().st_size != known[name].bytes:
-                raise InputError(f"{path} has {path.stat().st_size} bytes, {MANIFEST} says {known[name].bytes}: {remedy}")
+                raise InputError(
+                    f"{path} has {path.stat().st_size} bytes, {MANIFEST} says {known[name].bytes}: {remedy}"
+                )
             if _sha256(path) != known[name].sha256:
                 raise InputError(f"{path} has changed since {MANIFEST} was written (its checksum differs): {remedy}")
 
@@ -151,15 +157,18 @@ def find(dataset_path: str) -> DataFolder:
     """
     path = Path(dataset_path)
     if not path.is_dir():
-        raise InputError(f"dataset_path {dataset_path} is not a folder: name the data folder that "
-                         f"src/preprocess_data.py wrote")
+        raise InputError(
+            f"dataset_path {dataset_path} is not a folder: name the data folder that src/preprocess_data.py wrote"
+        )
     if (path / MANIFEST).is_file():
         return DataFolder(path, Manifest.load(path / MANIFEST))
     above = path.resolve().parent
     if path.resolve().name in PARTS and (above / MANIFEST).is_file():
         return DataFolder(above, Manifest.load(above / MANIFEST), path.resolve().name)
-    raise InputError(f"dataset_path {dataset_path} holds no {MANIFEST}, so it is no data folder, or its preprocessing "
-                     f"did not end: run src/preprocess_data.py")
+    raise InputError(
+        f"dataset_path {dataset_path} holds no {MANIFEST}, so it is no data folder, or its preprocessing "
+        f"did not end: run src/preprocess_data.py"
+    )
 
 
 def _tuples(value: Any) -> Any:

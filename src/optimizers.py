@@ -44,7 +44,7 @@ class DenseSGD(nn.Cell):
         self.assign_sub = ops.AssignSub()
 
     def construct(self, gradients, learning_rate):
-        done = ()
+        done: tuple = ()
         for value, gradient in zip(self.values, gradients):
             done = (*done, self.assign_sub(value, gradient * learning_rate))
         return done

@@ -63,14 +63,22 @@ class Shard:
     unseen: np.ndarray  # [F]
 
 
-def encode_span(span: Span, path: Path, columns: Columns, vocabulary: Vocabulary, folder: Path, record_rows: int) -> Shard:
+def encode_span(
+    span: Span, path: Path, columns: Columns, vocabulary: Vocabulary, folder: Path, record_rows: int
+) -> Shard:
     """Encode a span of lines to one MindRecord file at `path`, below `folder`; rows keep their order."""
     blocks = list(read_span(span, columns))
     labels = np.concatenate([block.labels for block in blocks])
     dense = np.concatenate([block.dense for block in blocks])
     ids = vocabulary.encode(np.concatenate([block.keys for block in blocks], axis=1))
-    packed = [{records.COLUMN: records.pack(dense[i : i + record_rows], ids[i : i + record_rows], labels[i : i + record_rows])}
-              for i in range(0, len(labels), record_rows)]
+    packed = [
+        {
+            records.COLUMN: records.pack(
+                dense[i : i + record_rows], ids[i : i + record_rows], labels[i : i + record_rows]
+            )
+        }
+        for i in range(0, len(labels), record_rows)
+    ]
     write_records(path, packed)
     files = File.of(folder, path), File.of(folder, path.with_name(path.name + ".db"))
     return Shard(files, len(labels), int(labels.sum()), (ids == UNSEEN).sum(axis=0))
@@ -80,7 +88,7 @@ def write_records(path: Path, packed: list[dict[str, bytes]]) -> None:
     """Write records to one MindRecord file and its index file."""
     writer = FileWriter(str(path), shard_num=1, overwrite=True)
     writer.set_header_size(_HEADER_BYTES)
-    # Files are made of whole pages, of which a record takes a part: the default of 32 MiB pads every small file to 50 MB.
+    # Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB.
     largest = max(len(record[records.COLUMN]) for record in packed)
     writer.set_page_size(_PAGE_BYTES * (1 + 2 * largest // _PAGE_BYTES))
     writer.add_schema(records.SCHEMA, "packed rows of a click log")
@@ -106,8 +114,10 @@ def find_raw(data_path: str) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise InputError(f"data_path {data_path}: there is no file {candidates[0]}, {candidates[1]} or {path}: unpack the raw "
-                     f"text there, or make some with src/synthetic.py")
+    raise InputError(
+        f"data_path {data_path}: there is no file {candidates[0]}, {candidates[1]} or {path}: unpack the raw "
+        f"text there, or make some with src/synthetic.py"
+    )
 
 
 def output_folder(data_path: str, output_path: str) -> Path:
@@ -118,8 +128,9 @@ def output_folder(data_path: str, output_path: str) -> Path:
     return (path.parent if path.is_file() else path) / "dataset"
 
 
-def preprocess(raw: Path, folder: Path, columns: Columns, *, train_line_count: int = 0, overwrite: bool = False,
-               **options: Any) -> DataFolder:
+def preprocess(
+    raw: Path, folder: Path, columns: Columns, *, train_line_count: int = 0, overwrite: bool = False, **options: Any
+) -> DataFolder:
     """Run the three steps over a raw file and write the data folder, the manifest last.
 
     Args:
@@ -139,22 +150,32 @@ def preprocess(raw: Path, folder: Path, columns: Columns, *, train_line_count: i
     _make_room(folder, overwrite)
     bounds = split(rows, options["valid_fraction"])
     spans = {part: index.spans(first, last, options["shard_rows"]) for part, (first, last) in bounds.items()}
-    print(f"{raw}: {rows} rows; " + ", ".join(f"{part} lines {a + 1}-{b}" for part, (a, b) in bounds.items()), flush=True)
+    print(
+        f"{raw}: {rows} rows; " + ", ".join(f"{part} lines {a + 1}-{b}" for part, (a, b) in bounds.items()), flush=True
+    )
 
-    vocabulary, bad, bad_rows = _fit(raw, columns, spans, options["min_count"], options["vocab_scope"],
-                                     options["max_bad_rows"])
+    vocabulary, bad, bad_rows = _fit(
+        raw, columns, spans, options["min_count"], options["vocab_scope"], options["max_bad_rows"]
+    )
     vocabulary.save(folder / VOCABULARY)
     if bad:
         _write_rejects(folder / REJECTS, bad)
     files = [File.of(folder, folder / name) for name in (VOCABULARY, REJECTS) if (folder / name).is_file()]
     shards = _encode(columns, spans, vocabulary, folder, options["record_rows"])
     if (size := raw.stat().st_size) != index.size:
-        raise InputError(f"{raw} changed from {index.size} to {size} bytes while it was read: start again when it is whole")
+        raise InputError(
+            f"{raw} changed from {index.size} to {size} bytes while it was read: start again when it is whole"
+        )
     manifest = Manifest(
-        columns.dense, columns.categorical, vocabulary.table_rows,
+        columns.dense,
+        columns.categorical,
+        vocabulary.table_rows,
         {part: made for part in bounds if (made := _part(bounds[part], shards[part]))},
         (*files, *(file for part in shards.values() for shard in part for file in shard.files)),
-        bad_rows, {"name": raw.name, "bytes": index.size, "lines": rows}, options)
+        bad_rows,
+        {"name": raw.name, "bytes": index.size, "lines": rows},
+        options,
+    )
     manifest.save(folder)
     return DataFolder(folder, manifest)
 
@@ -162,8 +183,10 @@ def preprocess(raw: Path, folder: Path, columns: Columns, *, train_line_count: i
 def _make_room(folder: Path, overwrite: bool) -> None:
     """Make the folder, without the files of an earlier or unfinished run; nothing else in it is touched."""
     if (folder / MANIFEST).exists() and not overwrite:
-        raise InputError(f"output {folder} already holds preprocessed data: name another --output_path, "
-                         f"or replace it with --overwrite=True")
+        raise InputError(
+            f"output {folder} already holds preprocessed data: name another --output_path, "
+            f"or replace it with --overwrite=True"
+        )
     for name in (MANIFEST, VOCABULARY, REJECTS):  # the manifest first: from here on the folder is not valid
         (folder / name).unlink(missing_ok=True)
     for part in PARTS:
@@ -176,17 +199,24 @@ def _rows_to_read(index: LineIndex, wanted: int) -> int:
     if index.rows == 0:
         raise InputError(f"{index.path} is empty: it must hold lines of raw text")
     if wanted > index.rows:
-        raise InputError(f"train_line_count is {wanted}, but {index.path} has {index.rows} lines: give at most that, or "
-                         f"leave the option away to read all")
+        raise InputError(
+            f"train_line_count is {wanted}, but {index.path} has {index.rows} lines: give at most that, or "
+            f"leave the option away to read all"
+        )
     return wanted or index.rows
 
 
-def _fit(raw: Path, columns: Columns, spans: dict[str, list[Span]], min_count: int, vocab_scope: str,
-         max_bad_rows: int) -> tuple[Vocabulary, list[BadRow], int]:
+def _fit(
+    raw: Path, columns: Columns, spans: dict[str, list[Span]], min_count: int, vocab_scope: str, max_bad_rows: int
+) -> tuple[Vocabulary, list[BadRow], int]:
     """The vocabulary, and the bad lines, of which no more than max_bad_rows may be."""
     parts = [part for part in spans for _ in spans[part]]
-    results = _parallel("counting", count_span, [(span,) for part in spans for span in spans[part]],
-                        (columns, max_bad_rows + _SHOWN_BAD_ROWS))
+    results = _parallel(
+        "counting",
+        count_span,
+        [(span,) for part in spans for span in spans[part]],
+        (columns, max_bad_rows + _SHOWN_BAD_ROWS),
+    )
     bad: list[BadRow] = []
     bad_rows, train_rows = 0, 0
     pending: list[list[Counts]] = []
@@ -200,8 +230,10 @@ def _fit(raw: Path, columns: Columns, spans: dict[str, list[Span]], min_count: i
     if bad_rows > max_bad_rows:
         shown = "; ".join(str(row) for row in bad[:_SHOWN_BAD_ROWS])
         more = "; ..." if bad_rows > _SHOWN_BAD_ROWS else ""
-        raise InputError(f"{raw} has {bad_rows} bad rows, {max_bad_rows} are allowed: {shown}{more}. Mend them, or "
-                         f"skip them into {REJECTS} with --max_bad_rows={bad_rows}")
+        raise InputError(
+            f"{raw} has {bad_rows} bad rows, {max_bad_rows} are allowed: {shown}{more}. Mend them, or "
+            f"skip them into {REJECTS} with --max_bad_rows={bad_rows}"
+        )
     if not train_rows:
         raise InputError(f"{raw} has no good row to train on: mend the bad ones")
     return Vocabulary.fit(columns.categorical, _merge_fields(pending), min_count), bad, bad_rows
@@ -211,13 +243,17 @@ def _merge_fields(pending: list[list[Counts]]) -> list[Counts]:
     return [merge(field_counts) for field_counts in zip(*pending)]
 
 
-def _encode(columns: Columns, spans: dict[str, list[Span]], vocabulary: Vocabulary, folder: Path,
-            record_rows: int) -> dict[str, list[Shard]]:
+def _encode(
+    columns: Columns, spans: dict[str, list[Span]], vocabulary: Vocabulary, folder: Path, record_rows: int
+) -> dict[str, list[Shard]]:
     """Write each part's shards."""
     for part in spans:
         (folder / part).mkdir(exist_ok=True)
-    work = [(span, folder / part / f"part-{number:05d}.mindrecord") for part in spans
-            for number, span in enumerate(spans[part])]
+    work = [
+        (span, folder / part / f"part-{number:05d}.mindrecord")
+        for part in spans
+        for number, span in enumerate(spans[part])
+    ]
     vocabulary.prepare()
     results = list(_parallel("encoding", encode_span, work, (columns, vocabulary, folder, record_rows)))
     ends = np.cumsum([len(spans[part]) for part in spans]).tolist()
@@ -236,8 +272,9 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     return function(*arguments, *_shared)
 
 
-def _parallel(what: str, function: Callable[..., Any], work: Sequence[tuple[Any, ...]],
-              shared: tuple[Any, ...]) -> Iterator[Any]:
+def _parallel(
+    what: str, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], shared: tuple[Any, ...]
+) -> Iterator[Any]:
     """The results of function(*arguments, *shared) in the order of the work, from a process a core.
 
     The first of the arguments is a span. Processes are forked, so `shared` costs no copy.
@@ -245,8 +282,10 @@ def _parallel(what: str, function: Callable[..., Any], work: Sequence[tuple[Any,
     start = time.perf_counter()
     workers = min(len(os.sched_getaffinity(0)), len(work))
     rows = sum(arguments[0].rows for arguments in work)
-    with (ProcessPoolExecutor(workers, get_context("fork"), _share, (shared,)) as pool,
-          tqdm(total=rows, unit=" rows", unit_scale=True, desc=what, disable=None) as bar):
+    with (
+        ProcessPoolExecutor(workers, get_context("fork"), _share, (shared,)) as pool,
+        tqdm(total=rows, unit=" rows", unit_scale=True, desc=what, disable=None) as bar,
+    ):
         futures = [pool.submit(_call, function, arguments) for arguments in work]
         try:
             for future, arguments in zip(futures, work):
@@ -263,9 +302,15 @@ def _part(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:
     if not rows:
         return None
     unseen = np.sum([shard.unseen for shard in shards], axis=0) / rows
-    return Part(rows, bounds[0] + 1, bounds[1], sum(shard.clicks for shard in shards) / rows, tuple(unseen.tolist()),
-                tuple(shard.files[0].name for shard in shards if shard.rows),
-                tuple(shard.rows for shard in shards if shard.rows))
+    return Part(
+        rows,
+        bounds[0] + 1,
+        bounds[1],
+        sum(shard.clicks for shard in shards) / rows,
+        tuple(unseen.tolist()),
+        tuple(shard.files[0].name for shard in shards if shard.rows),
+        tuple(shard.rows for shard in shards if shard.rows),
+    )
 
 
 def _write_rejects(path: Path, bad: Sequence[BadRow]) -> None:
@@ -278,11 +323,15 @@ def _write_rejects(path: Path, bad: Sequence[BadRow]) -> None:
 def report(data: DataFolder) -> str:
     """What a person wants to know of a data folder that was just written."""
     manifest = data.manifest
-    lines = [f"fields: {len(manifest.table_rows)}, table rows {sum(manifest.table_rows)}, by field "
-             + " ".join(f"{name}:{rows}" for name, rows in zip(manifest.categorical, manifest.table_rows))]
+    lines = [
+        f"fields: {len(manifest.table_rows)}, table rows {sum(manifest.table_rows)}, by field "
+        + " ".join(f"{name}:{rows}" for name, rows in zip(manifest.categorical, manifest.table_rows))
+    ]
     for name, part in manifest.parts.items():
-        lines.append(f"{name}: {part.rows} rows, label mean {part.label_mean:.5f}, "
-                     f"unseen values {np.mean(part.unseen_share):.2%}")
+        lines.append(
+            f"{name}: {part.rows} rows, label mean {part.label_mean:.5f}, "
+            f"unseen values {np.mean(part.unseen_share):.2%}"
+        )
     if manifest.bad_rows:
         lines.append(f"bad rows: {manifest.bad_rows} skipped, in {data.path / REJECTS}")
     return "\n".join([*lines, f"data folder: {data.path}"])
@@ -291,11 +340,18 @@ def report(data: DataFolder) -> str:
 def main(argv: Sequence[str]) -> None:
     """Preprocess as the command line says."""
     config = resolve("preprocess", argv)
-    options = {name: getattr(config, name) for name in ("valid_fraction", "min_count", "vocab_scope", "max_bad_rows",
-                                                        "record_rows", "shard_rows")}
-    data = preprocess(find_raw(config.data_path), output_folder(config.data_path, config.output_path),
-                      Columns.numbered(config.dense_dim, config.slot_dim), train_line_count=config.train_line_count,
-                      overwrite=config.overwrite, **options)
+    options = {
+        name: getattr(config, name)
+        for name in ("valid_fraction", "min_count", "vocab_scope", "max_bad_rows", "record_rows", "shard_rows")
+    }
+    data = preprocess(
+        find_raw(config.data_path),
+        output_folder(config.data_path, config.output_path),
+        Columns.numbered(config.dense_dim, config.slot_dim),
+        train_line_count=config.train_line_count,
+        overwrite=config.overwrite,
+        **options,
+    )
     print(report(data))
 
 

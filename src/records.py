@@ -31,5 +31,8 @@ def unpack(record: np.ndarray, dense_dim: int, slot_dim: int) -> tuple[np.ndarra
     if rest:
         raise ValueError(f"a record of {len(data)} bytes does not hold whole rows of {row_bytes(dense_dim, slot_dim)}")
     ids_start, labels_start = 4 * dense_dim * rows, 4 * (dense_dim + slot_dim) * rows
-    return (data[:ids_start].view("<f4").reshape(rows, dense_dim),
-            data[ids_start:labels_start].view("<i4").reshape(rows, slot_dim), data[labels_start:])
+    return (
+        data[:ids_start].view("<f4").reshape(rows, dense_dim),
+        data[ids_start:labels_start].view("<i4").reshape(rows, slot_dim),
+        data[labels_start:],
+    )

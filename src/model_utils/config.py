@@ -1,6 +1,7 @@
 """Every option of every program, once: its type, default, rule and help; default < YAML < flag.
 
 `resolve("train", argv)` returns a frozen `Config`. Nothing is read at import, and only a program's main touches it.
+A program that reads a checkpoint takes the network's shape from the options saved beside it: default < saved < YAML.
 """
 
 import argparse
@@ -18,13 +19,18 @@ import yaml
 from src.errors import InputError
 
 PROGRAMS = ("train", "eval", "preprocess", "synthetic")
+NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction")
+SAVED_OPTIONS = "dlrm.yaml"
 _MODEL = ("train", "eval")
 Rule = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: Rule = (lambda value: math.isfinite(value) and value > 0, "must be above 0")
 _NOT_NEGATIVE: Rule = (lambda value: math.isfinite(value) and value >= 0, "must be 0 or more")
 _FRACTION: Rule = (lambda value: 0 <= value <= 1, "must lie between 0 and 1")
-_SIZES: Rule = (lambda value: len(value) > 0 and min(value) > 0, "must be a list of sizes above 0, such as [512,256,16]")
+_SIZES: Rule = (
+    lambda value: len(value) > 0 and min(value) > 0,
+    "must be a list of sizes above 0, such as [512,256,16]",
+)
 _PATH: Rule = (lambda value: value != "", "must not be empty")
 
 
@@ -34,8 +40,10 @@ def _one_of(*choices: str) -> Rule:
 
 def _option(default: Any, programs: Sequence[str], text: str, rule: Rule | None = None, **program_defaults: Any) -> Any:
     """A field of Config: default, the programs that read it, help, rule, and defaults that differ by program."""
-    return field(default=default, metadata={"programs": tuple(programs), "help": text, "rule": rule,
-                                            "program_defaults": program_defaults})
+    return field(
+        default=default,
+        metadata={"programs": tuple(programs), "help": text, "rule": rule, "program_defaults": program_defaults},
+    )
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,12 @@ class Config:
     top_mlp: tuple[int, ...] = _option((512, 256, 1), _MODEL, "sizes of the top MLP", _SIZES)
     interaction: str = _option("dot", _MODEL, "how vectors interact", _one_of("dot", "cat"))
     self_interaction: bool = _option(False, _MODEL, "whether dot includes each vector with itself")
-    compute_dtype: str = _option("float32", _MODEL, "type of the MLPs' matrix products (float16: Ascend and GPU only)",
-                                 _one_of("float32", "float16"))
+    compute_dtype: str = _option(
+        "float32",
+        _MODEL,
+        "type of the MLPs' matrix products (float16: Ascend and GPU only)",
+        _one_of("float32", "float16"),
+    )
 
     epochs: int = _option(1, ("train",), "passes over the training rows", _POSITIVE)
     batch_size: int = _option(128, ("train",), "samples a training step", _POSITIVE)
@@ -72,11 +84,16 @@ class Config:
 
     loss_file_name: str = _option("./loss.log", ("train",), "log of the loss", _PATH)
     eval_file_name: str = _option("./auc.log", _MODEL, "log of evaluations", _PATH, eval="./acc.log")
-    metrics_file_name: str = _option("./metrics.jsonl", _MODEL, "losses and evaluations for machines, a JSON a line",
-                                     _PATH)
+    metrics_file_name: str = _option(
+        "./metrics.jsonl", _MODEL, "losses and evaluations for machines, a JSON a line", _PATH
+    )
 
-    data_path: str = _option("./data/", ("preprocess", "synthetic"),
-                             "folder of origin_data/train.txt or train.txt, or the raw file itself", _PATH)
+    data_path: str = _option(
+        "./data/",
+        ("preprocess", "synthetic"),
+        "folder of origin_data/train.txt or train.txt, or the raw file itself",
+        _PATH,
+    )
     output_path: str = _option("", ("preprocess",), "data folder to write; without it <data_path>/dataset")
     rows: int = _option(300_000, ("synthetic",), "rows to generate", _POSITIVE)
     dense_dim: int = _option(13, ("preprocess",), "numeric columns", _POSITIVE)
@@ -84,8 +101,9 @@ class Config:
     train_line_count: int = _option(0, ("preprocess",), "rows to read from the raw file, 0 for all", _NOT_NEGATIVE)
     valid_fraction: float = _option(0.5, ("preprocess",), "share of the last seventh that is validation", _FRACTION)
     min_count: int = _option(1, ("preprocess",), "occurrences in training a category needs for a row", _POSITIVE)
-    vocab_scope: str = _option("train", ("preprocess",), "rows that give the vocabulary (all: leaky, as the original)",
-                               _one_of("train", "all"))
+    vocab_scope: str = _option(
+        "train", ("preprocess",), "rows that give the vocabulary (all: leaky, as the original)", _one_of("train", "all")
+    )
     max_bad_rows: int = _option(0, ("preprocess",), "bad rows to skip into a reject file", _NOT_NEGATIVE)
     record_rows: int = _option(512, ("preprocess",), "rows packed in a MindRecord record", _POSITIVE)
     shard_rows: int = _option(262_144, ("preprocess",), "rows in a MindRecord file", _POSITIVE)
@@ -93,8 +111,10 @@ class Config:
     def __post_init__(self) -> None:
         """The rules that tie options to each other."""
         if self.bottom_mlp[-1] != self.emb_dim:
-            raise InputError(f"bottom_mlp {_show(self.bottom_mlp)} ends with {self.bottom_mlp[-1]}, which must equal "
-                             f"emb_dim {self.emb_dim}: change one of them")
+            raise InputError(
+                f"bottom_mlp {_show(self.bottom_mlp)} ends with {self.bottom_mlp[-1]}, which must equal "
+                f"emb_dim {self.emb_dim}: change one of them"
+            )
         if self.top_mlp[-1] != 1:
             raise InputError(f"top_mlp {_show(self.top_mlp)} must end with 1, the logit")
         if self.interaction == "cat" and self.self_interaction:
@@ -108,8 +128,11 @@ class Config:
 
     def to_yaml(self, program: str) -> str:
         """The options that the program reads, as YAML that `--config_path` takes again."""
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()
-                  if program in OPTIONS[name].metadata["programs"] and name != "config_path"}
+        values = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self).items()
+            if name in options_of(program) and name != "config_path"
+        }
         return yaml.safe_dump(values, sort_keys=False)
 
 
@@ -128,16 +151,34 @@ def resolve(program: str, argv: Sequence[str], config_folder: Path | None = None
         InputError: an unknown or repeated option, a value of the wrong type or outside its rule, an unreadable YAML.
     """
     flags = _parse_flags(program, argv)
-    values = {name: option.metadata["program_defaults"][program] for name, option in OPTIONS.items()
-              if program in option.metadata["program_defaults"]}
+    values = {
+        name: option.metadata["program_defaults"][program]
+        for name, option in OPTIONS.items()
+        if program in option.metadata["program_defaults"]
+    }
     path = None
     if program in OPTIONS["config_path"].metadata["programs"]:
         path = Path(flags["config_path"]) if flags.get("config_path") else _default_yaml(flags, config_folder)
-        values |= _read_yaml(path)
+        from_yaml = _read_yaml(path)
+        if "checkpoint_path" in options_of(program):
+            values |= _saved_network((values | from_yaml | flags).get("checkpoint_path"))
+        values |= from_yaml
     try:
         return Config(**(values | flags))
     except InputError as error:
         raise InputError(f"{error} (options from {path} and the command line)" if path else str(error)) from None
+
+
+def options_of(program: str) -> list[str]:
+    """Names of the options that a program takes."""
+    return [name for name, option in OPTIONS.items() if program in option.metadata["programs"]]
+
+
+def _saved_network(checkpoint_path: str | None) -> dict[str, Any]:
+    """The network's shape as train.py saved it beside a checkpoint; nothing where there is no such file."""
+    path = Path(checkpoint_path or OPTIONS["checkpoint_path"].default).with_name(SAVED_OPTIONS)
+    saved = _read_yaml(path) if path.is_file() else {}
+    return {name: value for name, value in saved.items() if name in NETWORK}
 
 
 def _default_yaml(flags: Mapping[str, Any], folder: Path | None) -> Path:
@@ -155,13 +196,18 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse_flags(program: str, argv: Sequence[str]) -> dict[str, Any]:
     parser = _Parser(prog=program, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    names = [name for name, option in OPTIONS.items() if program in option.metadata["programs"]]
+    names = options_of(program)
     for name in names:
         option = OPTIONS[name]
         default = option.metadata["program_defaults"].get(program, option.default)
-        more = {"nargs": "?", "const": "true"} if option.type in (bool, "bool") else {}
-        parser.add_argument(f"--{name}", action="append", metavar=name.upper(), **more,
-                            help=f"{option.metadata['help']} (default {_show(default)})".replace("%", "%%"))
+        more: dict[str, Any] = {"nargs": "?", "const": "true"} if option.type in (bool, "bool") else {}
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            metavar=name.upper(),
+            **more,
+            help=f"{option.metadata['help']} (default {_show(default)})".replace("%", "%%"),
+        )
     given, unknown = parser.parse_known_args(list(argv))
     if unknown:
         word = unknown[0].split("=")[0].lstrip("-")
@@ -191,8 +237,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise InputError(f"{node.start_mark.name} line {key.start_mark.line + 1}: option {key.value!r} is "
-                                 f"given twice: keep one")
+                raise InputError(
+                    f"{node.start_mark.name} line {key.start_mark.line + 1}: option {key.value!r} is "
+                    f"given twice: keep one"
+                )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -221,7 +269,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
     option = OPTIONS[name]
     converted = _converted(value, option.type)
     if converted is None:
-        raise InputError(f"{where}{name} is {_show(value)}, which is not {_type_name(option.type)}")
+        raise InputError(f"{where}{name} is {_show(value)}: it must be {_type_name(option.type)}")
     rule = option.metadata["rule"]
     if rule and not rule[0](converted):
         raise InputError(f"{where}{name} is {_show(converted)}: it {rule[1]}")

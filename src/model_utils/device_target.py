@@ -21,6 +21,8 @@ def set_device(device_target: str, device_id: int) -> None:
         count = 0
     if count <= device_id:
         found = f"this machine has {count} of them" if count else "MindSpore finds none on this machine"
-        raise InputError(f"device_target {device_target} with device_id {device_id}: {found}; check the driver, or give "
-                         f"--device_target=CPU")
+        raise InputError(
+            f"device_target {device_target} with device_id {device_id}: {found}; check the driver, or give "
+            f"--device_target=CPU"
+        )
     ms.set_device(device_target, device_id)

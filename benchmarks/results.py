@@ -1,0 +1,65 @@
+"""Result files of the benchmarks, and README's tables made from them: `python benchmarks/results.py` rewrites these.
+
+A result file holds the command, the machine, and rows of a table. README.md names a file between two comments,
+`<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here.
+"""
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = Path(__file__).resolve().parent / "results"
+_PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def machine() -> str:
+    """Processor, cores that this process may use, and memory."""
+    cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    name = cpu.group(1) if cpu else platform.processor()
+    return f"{name}, {len(os.sched_getaffinity(0))} cores, {memory_gb:.0f} GiB, no accelerator"
+
+
+def save(name: str, table: Sequence[dict[str, Any]], **more: Any) -> None:
+    """Write a result file: the table's rows, each a column name to a shown value, and other figures."""
+    words = [word.rsplit("/", 1)[-1] for word in sys.argv[1:]]  # where files lay on this machine is nobody's concern
+    content = {
+        "command": " ".join(["python", os.path.relpath(sys.argv[0], ROOT), *words]),
+        "machine": machine(),
+        "date": f"{date.today()}",
+        "versions": {package: version(package) for package in ("mindspore", "numpy")}
+        | {"python": platform.python_version()},
+        "table": list(table),
+        **more,
+    }
+    FOLDER.mkdir(exist_ok=True)
+    beside = FOLDER / f"{name}.json.tmp"
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside.rename(FOLDER / f"{name}.json")
+
+
+def table_of(name: str) -> str:
+    """A result file as a Markdown table, with its command and machine below."""
+    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    columns = list(content["table"][0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in content["table"]]
+    return "\n".join([*lines, "", f"`{content['command']}` on {content['machine']}, {content['date']}.", ""])
+
+
+def with_tables(text: str) -> str:
+    """README's text with every table made anew."""
+    return _PLACE.sub(lambda place: place.group(1) + table_of(place.group(2)) + place.group(3), text)
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# From nothing to a trained and evaluated DLRM on a CPU: bash scripts/run_quickstart.sh
+#   --data FILE      a raw text file in Criteo's format instead of generated rows
+#   --rows N         rows to generate (default 300000)
+#   --output FOLDER  where data, checkpoint and logs go (default quickstart)
+#   --overwrite      replace what an earlier run left in that folder
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+data="" rows=300000 output=quickstart overwrite=False
+while [ "$#" -gt 0 ]; do
+    case $1 in
+        --data | --rows | --output)
+            [ "$#" -ge 2 ] || fail "$1 needs a value; see the head of scripts/run_quickstart.sh"
+            declare "${1#--}=$2"
+            shift 2
+            ;;
+        --data=* | --rows=* | --output=*)
+            word=${1#--}
+            declare "${word%%=*}=${word#*=}"
+            shift
+            ;;
+        --overwrite) overwrite=True && shift ;;
+        *) fail "unknown option $1; run_quickstart.sh takes --data FILE, --rows N, --output FOLDER and --overwrite" ;;
+    esac
+done
+[ -z "$data" ] || [ -f "$data" ] || fail "--data $data is not a file: name a raw text file in Criteo's format"
+if [ -e "$output" ] && [ "$overwrite" = False ]; then
+    fail "$output already holds an earlier run: give --overwrite to replace it, or another place with --output FOLDER"
+fi
+
+make_environment requirements.txt
+python=$root/.venv/bin/python
+begin=$SECONDS
+run() {
+    echo "+ python ${*#"$root/"}"
+    "$python" "$@"
+}
+mkdir -p "$output"
+if [ -z "$data" ]; then
+    data=$output/train.txt
+    run "$root/src/synthetic.py" --data_path="$output" --rows="$rows" --overwrite="$overwrite"
+else
+    rm -f "$output/train.truth.npy" # of generated rows that an earlier run left
+fi
+rm -f "$output"/{loss,auc,acc}.log "$output/metrics.jsonl"
+run "$root/src/preprocess_data.py" --data_path="$data" --output_path="$output/dataset" --overwrite="$overwrite"
+run "$root/train.py" --device_target=CPU --dataset_path="$output/dataset" --ckpt_path="$output/checkpoint" \
+    --loss_file_name="$output/loss.log" --eval_file_name="$output/auc.log" \
+    --metrics_file_name="$output/metrics.jsonl" --overwrite="$overwrite"
+run "$root/eval.py" --device_target=CPU --dataset_path="$output/dataset/test" \
+    --checkpoint_path="$output/checkpoint/dlrm.ckpt" --eval_file_name="$output/acc.log" \
+    --metrics_file_name="$output/metrics.jsonl"
+"$python" "$root/src/run_report.py" "$output" "$data"
+echo "$((SECONDS - begin)) s after installation"

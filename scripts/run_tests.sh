@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# All checks on a fresh machine: bash scripts/run_tests.sh [PYTEST ARGUMENTS]
+# Installs what it needs, then lint, format, types, shellcheck and all tests.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+make_environment requirements.txt tests/requirements.txt
+cd "$root"
+bin=$root/.venv/bin
+"$bin/ruff" check .
+"$bin/ruff" format --check .
+"$bin/mypy"
+"$bin/shellcheck" -x scripts/*.sh .ci/run
+"$bin/python" -m pytest "$@"

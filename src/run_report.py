@@ -1,0 +1,64 @@
+"""The table at the end of the quickstart: `python src/run_report.py RUN_FOLDER RAW_FILE`.
+
+Reads what the programs left in the run's folder; where the rows were generated, the best reachable AUC is that of
+the true logits on the same test rows.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from src.errors import InputError, run
+from src.manifest import find
+from src.metrics import binary_metrics
+from src.training import batches_of
+
+
+def reachable_auc(folder: Path, truth: Path) -> float:
+    """AUC of the true logits on the test rows of the run in `folder`."""
+    data = find(str(folder / "dataset"))
+    if data.manifest.bad_rows:
+        raise InputError(f"{truth} counts all rows, {data.path} lacks {data.manifest.bad_rows} bad ones: mend them")
+    part = data.manifest.parts["test"]
+    labels = np.concatenate([batch[2][:, 0] for batch in batches_of(data, "test", 65536)])
+    logits = np.load(truth, mmap_mode="r")[part.first_line - 1 : part.last_line]
+    return binary_metrics(labels, np.asarray(logits)).auc
+
+
+def rows_of_report(folder: Path, raw: Path) -> list[tuple[str, str]]:
+    """Name and value of each line of the table."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    test: dict[str, Any] = next(line for line in reversed(lines) if line["kind"] == "eval" and "part" in line)
+    end: dict[str, Any] = next(line for line in reversed(lines) if line["kind"] == "end")
+    truth = raw.with_suffix(".truth.npy")
+    best = f"{reachable_auc(folder, truth):.4f}" if truth.is_file() else "not known for these rows"
+    return [
+        ("AUC", f"{test['auc']:.4f} on {test['rows']} test rows"),
+        ("best AUC reachable", best),
+        ("logloss", f"{test['logloss']:.4f}"),
+        ("accuracy", f"{test['acc']:.4f}"),
+        ("training", f"{end['samples_per_s']:.0f} samples/s, {end['steps']} steps"),
+        ("peak memory", f"{end['peak_memory_mb']:.0f} MB"),
+        ("raw rows", str(raw)),
+        ("data folder", str(folder / "dataset")),
+        ("checkpoint", str(folder / "checkpoint" / "dlrm.ckpt")),
+        ("logs", ", ".join(str(folder / name) for name in ("loss.log", "auc.log", "acc.log", "metrics.jsonl"))),
+    ]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the table of a run."""
+    if len(argv) != 2:
+        raise InputError(f"{len(argv)} arguments instead of 2: python src/run_report.py RUN_FOLDER RAW_FILE")
+    for name, value in rows_of_report(Path(argv[0]), Path(argv[1])):
+        print(f"{name:<20}{value}")
+
+
+if __name__ == "__main__":
+    run(main)
