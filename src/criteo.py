@@ -10,6 +10,7 @@ own key, little-endian with zeros behind; longer text is hashed. Keys of hashed 
 10xxxxxx, which no UTF-8 text begins with, so that the two kinds never meet.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ _TAB, _NEWLINE, _RETURN, _MINUS = b"\t\n\r-"
 _ZEROS = np.uint64(0x3030303030303030)
 _PAD = 8
 _KEEP_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_MULTIPLIER, _MULTIPLIER_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
+_LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _BLOCK_BYTES = 8 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -266,8 +268,9 @@ def _numbers(
     wrong = np.zeros(len(starts), bool)
     for index in np.flatnonzero(odd).tolist():  # fractions, exponents, more than 8 digits, and what is no number
         text = buffer[starts[index] : ends[index]].tobytes()
-        wrong[index] = not _NUMBER.fullmatch(text) or not np.isfinite(np.float32(text))
-        numbers[index] = 0.0 if wrong[index] else max(np.float32(text), np.float32(0))
+        value = float(text) if _NUMBER.fullmatch(text) else math.nan
+        wrong[index] = not abs(value) <= _LARGEST
+        numbers[index] = 0.0 if wrong[index] else max(value, 0.0)
     return numbers, wrong
 
 
@@ -282,14 +285,18 @@ def _keys(words: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray
 
 
 def _hashes(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Hashes of cells of any length: eight bytes a turn, which multiplies and shifts the running value."""
+    """Hashes of cells of any length: eight bytes a turn.
+
+    A turn multiplies twice, with a shift between: after one product a word's last bytes have hardly spread.
+    """
     hashes = sizes.astype(np.uint64) * _MULTIPLIER
     for done in range(0, int(sizes.max()), 8):
         left = sizes - done
         rows = np.flatnonzero(left > 0)
         word = words[starts[rows] + done] & _KEEP_FIRST[np.minimum(left[rows], 8)]
         mixed = (hashes[rows] ^ word) * _MULTIPLIER
-        hashes[rows] = mixed ^ mixed >> np.uint64(29)
+        mixed = (mixed ^ mixed >> np.uint64(32)) * _MULTIPLIER_2
+        hashes[rows] = mixed ^ mixed >> np.uint64(32)
     return hashes & ~np.uint64(0xC0) | np.uint64(0x80)
 
 

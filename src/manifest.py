@@ -162,9 +162,14 @@ def find(dataset_path: str) -> DataFolder:
         )
     if (path / MANIFEST).is_file():
         return DataFolder(path, Manifest.load(path / MANIFEST))
-    above = path.resolve().parent
-    if path.resolve().name in PARTS and (above / MANIFEST).is_file():
-        return DataFolder(above, Manifest.load(above / MANIFEST), path.resolve().name)
+    above, name = path.resolve().parent, path.resolve().name
+    if name in PARTS and (above / MANIFEST).is_file():
+        manifest = Manifest.load(above / MANIFEST)
+        if name not in manifest.parts:
+            raise InputError(
+                f"dataset_path {dataset_path}: the data folder {above} has no {name} rows: name a part that has"
+            )
+        return DataFolder(above, manifest, name)
     raise InputError(
         f"dataset_path {dataset_path} holds no {MANIFEST}, so it is no data folder, or its preprocessing "
         f"did not end: run src/preprocess_data.py"

@@ -1,4 +1,4 @@
-"""Categories to ids: count, fit, encode, save and load.
+"""Categories to ids: count, order, encode, save and load.
 
 Each field has ids of its own. Id 0 is for values that the vocabulary does not hold; the others follow falling
 frequency, so that hot rows of a table lie side by side. An empty cell is a value like any other.
@@ -31,6 +31,12 @@ def merge(parts: Sequence[Counts]) -> Counts:
     return distinct, totals
 
 
+def ordered_keys(keys: np.ndarray, totals: np.ndarray, min_count: int = 1) -> np.ndarray:
+    """A field's keys that occur at least min_count times, in the order of their ids; ties in frequency go by key."""
+    keys, totals = keys[totals >= min_count], totals[totals >= min_count]
+    return keys[np.lexsort((keys, -totals))]
+
+
 class Vocabulary:
     """Which id each category has.
 
@@ -43,15 +49,6 @@ class Vocabulary:
         self.names = tuple(names)
         self.keys = list(keys)
         self._indexes = [pd.Index(field_keys) for field_keys in self.keys]
-
-    @classmethod
-    def fit(cls, names: Sequence[str], counts: Sequence[Counts], min_count: int = 1) -> "Vocabulary":
-        """The vocabulary of the keys that occur at least min_count times; ties in frequency go by key."""
-        kept = []
-        for keys, totals in counts:
-            keys, totals = keys[totals >= min_count], totals[totals >= min_count]
-            kept.append(keys[np.lexsort((keys, -totals))])
-        return cls(names, kept)
 
     @property
     def table_rows(self) -> tuple[int, ...]:
@@ -70,9 +67,11 @@ class Vocabulary:
         return ids
 
     def save(self, path: Path) -> None:
-        """Write an uncompressed .npz with an array of keys a field."""
-        with path.open("wb") as file:
+        """Write an uncompressed .npz with an array of keys a field, whole or not at all."""
+        beside = path.with_name(path.name + ".tmp")
+        with beside.open("wb") as file:
             np.savez(file, **dict(zip(self.names, self.keys)))
+        beside.rename(path)
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":

@@ -31,6 +31,7 @@ _SIZES: Rule = (
     lambda value: len(value) > 0 and min(value) > 0,
     "must be a list of sizes above 0, such as [512,256,16]",
 )
+_RECORD_ROWS: Rule = (lambda value: 0 < value <= 16384, "must lie between 1 and 16384, so that a page holds a record")
 _PATH: Rule = (lambda value: value != "", "must not be empty")
 
 
@@ -105,7 +106,7 @@ class Config:
         "train", ("preprocess",), "rows that give the vocabulary (all: leaky, as the original)", _one_of("train", "all")
     )
     max_bad_rows: int = _option(0, ("preprocess",), "bad rows to skip into a reject file", _NOT_NEGATIVE)
-    record_rows: int = _option(512, ("preprocess",), "rows packed in a MindRecord record", _POSITIVE)
+    record_rows: int = _option(512, ("preprocess",), "rows packed in a MindRecord record", _RECORD_ROWS)
     shard_rows: int = _option(262_144, ("preprocess",), "rows in a MindRecord file", _POSITIVE)
 
     def __post_init__(self) -> None:
@@ -123,6 +124,8 @@ class Config:
             raise InputError("compute_dtype float16 is for Ascend and GPU; CPU computes in float32: drop it")
         if self.device_target == "CPU" and self.device_id:
             raise InputError(f"device_id {self.device_id} has no effect with device_target CPU: drop it")
+        if self.device_target == "CPU" and self.loss_scale != OPTIONS["loss_scale"].default:
+            raise InputError(f"loss_scale {self.loss_scale} has no effect with device_target CPU: drop it")
         if self.shard_rows % self.record_rows:
             raise InputError(f"shard_rows {self.shard_rows} must be a multiple of record_rows {self.record_rows}")
 

@@ -1,0 +1,76 @@
+"""What an unfinished preprocessing run has done, so that the next one goes on from there.
+
+    dataset/.work/plan.json         what is being done: the input, its size and time of change, and the options
+    dataset/.work/<step>-<n>.npz    the result of a finished piece of work
+
+A piece's file appears by rename once its work is done, so a kill at any moment loses no more than the pieces under way.
+The folder goes when the manifest has come.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = ".work"
+Arrays = dict[str, np.ndarray]
+
+
+class Journal:
+    """Results of pieces of work in a folder, each some named arrays.
+
+    Args:
+        folder: the data folder being made.
+        plan: what determines the results, in JSON's types; results of another plan are thrown away.
+
+    Attributes:
+        replaced: whether there were results of another plan.
+    """
+
+    def __init__(self, folder: Path, plan: dict[str, Any]):
+        self.folder = folder / FOLDER
+        path, text = self.folder / "plan.json", json.dumps(plan, indent=1)
+        old = path.read_text(encoding="utf-8") if path.is_file() else None
+        self.replaced = old not in (None, text)
+        if old != text:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            beside = path.with_suffix(".tmp")
+            beside.write_text(text, encoding="utf-8")
+            beside.rename(path)
+
+    def path(self, step: str, number: int) -> Path:
+        """Where a piece's result stands or will stand."""
+        return self.folder / f"{step}-{number:05d}.npz"
+
+    def missing(self, step: str, pieces: int) -> list[int]:
+        """Numbers of the pieces that are not finished."""
+        return [number for number in range(pieces) if not self.path(step, number).is_file()]
+
+    def any(self, step: str) -> bool:
+        """Whether a piece of the step is finished."""
+        return any(self.folder.glob(f"{step}-*.npz"))
+
+    def forget(self, step: str) -> None:
+        """Take the step's pieces as not finished."""
+        for path in self.folder.glob(f"{step}-*.npz"):
+            path.unlink()
+
+    def load(self, step: str, number: int) -> Any:
+        """The arrays of a finished piece, each read when it is asked for."""
+        return np.load(self.path(step, number))
+
+    def close(self) -> None:
+        """Remove everything: the work is done."""
+        shutil.rmtree(self.folder)
+
+
+def record(path: Path, function: Callable[..., Arrays], *arguments: Any) -> None:
+    """Do a piece of work and keep its arrays at `path`."""
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("wb") as file:
+        np.savez(file, **function(*arguments))
+    beside.rename(path)

@@ -1,0 +1,63 @@
+"""Work shared among forked processes, one a core, with a line of progress."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 10
+_shared: tuple[Any, ...] = ()
+
+
+def _share(values: tuple[Any, ...]) -> None:
+    global _shared
+    _shared = values
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return function(*arguments, *_shared)
+
+
+def run_parallel(
+    what: str, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], sizes: Sequence[int], unit: str,
+    shared: tuple[Any, ...] = (),
+) -> Iterator[Any]:  # fmt: skip
+    """The results of function(*arguments, *shared) for each of the arguments, in their order.
+
+    Args:
+        what: names the work in its progress line: on a terminal a bar, elsewhere a line every ten seconds.
+        function: the work, a function of a module.
+        work: arguments of each call; they and the results travel between processes.
+        sizes: of each piece of work, for the progress.
+        unit: what the sizes count.
+        shared: further arguments of all calls; processes are forked, so these cost no copy.
+    """
+    if not work:
+        return
+    begin, total, done = time.perf_counter(), sum(sizes), 0
+    said = begin
+    workers = min(len(os.sched_getaffinity(0)), len(work))
+    quiet = not sys.stderr.isatty()
+    with (
+        ProcessPoolExecutor(workers, get_context("fork"), _share, (shared,)) as pool,
+        tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=what, disable=quiet) as bar,
+    ):
+        futures = [pool.submit(_call, function, arguments) for arguments in work]
+        try:
+            for future, size in zip(futures, sizes):
+                yield future.result()
+                bar.update(size)
+                done += size
+                now = time.perf_counter()
+                if quiet and (done == total or now - said > _SECONDS_BETWEEN_LINES):
+                    said, rate = now, done / (now - begin)
+                    left_s = (total - done) / rate
+                    print(f"{what}: {done} of {total} {unit}, {rate:.0f} {unit}/s, {left_s:.0f} s left", flush=True)
+        finally:
+            for future in futures:
+                future.cancel()

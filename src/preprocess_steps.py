@@ -1,0 +1,144 @@
+"""The steps from raw text to MindRecord, each a pure function over a part of the work.
+
+    count_span      a span of lines             ->  each field's categories and how often they occur, bad lines
+    merge_field     counts of all spans         ->  one field's keys in the order of their ids
+    encode_span     a span, the vocabulary      ->  a MindRecord file
+
+What a step gives depends on its arguments alone, so any number of processes or machines can share the work, and what
+was finished before a crash need not be done again.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mindspore.mindrecord import FileWriter
+
+from src import records
+from src.criteo import BadRow, Columns, Span, read_span
+from src.journal import Arrays
+from src.manifest import File
+from src.vocabulary import UNSEEN, Counts, Vocabulary, count, merge, ordered_keys
+
+_PAGE_BYTES = 4 << 20
+_HEADER_BYTES = 1 << 20
+_MERGED_AT_ONCE = 32
+
+
+def count_span(span: Span, columns: Columns, keep_bad: int) -> Arrays:
+    """Count the categories of a span of lines.
+
+    Returns:
+        rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur.
+        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON.
+    """
+    keys, bad = [], []
+    for block in read_span(span, columns):
+        keys.append(block.keys)
+        bad += block.bad
+    joined = np.concatenate(keys, axis=1)
+    arrays = {"rows": np.array(joined.shape[1]), "bad_rows": np.array(len(bad)), "bad": _from_json(
+        [(row.line, row.reason, row.text.decode("latin-1")) for row in bad[:keep_bad]])}  # fmt: skip
+    for field, (distinct, counts) in enumerate(count(joined)):
+        arrays |= {f"keys_{field}": distinct, f"counts_{field}": counts}
+    return arrays
+
+
+def bad_rows_of(arrays: Arrays) -> list[BadRow]:
+    """The bad lines that `count_span` kept."""
+    return [BadRow(line, reason, text.encode("latin-1")) for line, reason, text in _to_json(arrays["bad"])]
+
+
+def merge_field(field: int, counted: Sequence[Path], min_count: int) -> Arrays:
+    """One field's vocabulary from the files of `count_span`'s arrays: its keys in the order of their ids."""
+    pending: list[Counts] = []
+    for path in counted:
+        with np.load(path) as arrays:
+            pending.append((arrays[f"keys_{field}"], arrays[f"counts_{field}"]))
+        if len(pending) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the vocabulary
+            pending = [merge(pending)]
+    return {"keys": ordered_keys(*merge(pending), min_count)}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What encoding a span gave: the MindRecord file, its index, and sums for the manifest's means."""
+
+    files: tuple[File, File]
+    rows: int
+    clicks: int
+    unseen: tuple[int, ...]  # of each field
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> "Shard":
+        """What `encode_span` returned."""
+        content = _to_json(arrays["shard"])
+        files = (File(**content["files"][0]), File(**content["files"][1]))
+        return cls(files, content["rows"], content["clicks"], tuple(content["unseen"]))
+
+
+def encode_span(
+    span: Span, path: Path, columns: Columns, vocabulary: Vocabulary, folder: Path, record_rows: int
+) -> Arrays:
+    """Encode a span of lines to one MindRecord file at `path`, below `folder`; rows keep their order.
+
+    Returns:
+        shard: a `Shard`, as JSON.
+    """
+    packed: list[bytes] = []
+    rest: tuple[np.ndarray, ...] = ()
+    rows, clicks = 0, 0
+    unseen = np.zeros(len(columns.categorical), np.int64)
+    for block in read_span(span, columns):
+        ids = vocabulary.encode(block.keys)
+        rows += len(ids)
+        clicks += int(block.labels.sum())
+        unseen += (ids == UNSEEN).sum(axis=0)
+        arrays: tuple[np.ndarray, ...] = (block.dense, ids, block.labels)
+        if rest:
+            arrays = tuple(np.concatenate(pair) for pair in zip(rest, arrays))
+        whole = len(arrays[0]) // record_rows * record_rows
+        for start in range(0, whole, record_rows):
+            packed.append(records.pack(*(array[start : start + record_rows] for array in arrays)))
+        rest = tuple(array[whole:] for array in arrays)
+    if rest and len(rest[0]):
+        packed.append(records.pack(*rest))
+    write_records(path, packed)
+    files = File.of(folder, path), File.of(folder, path.with_name(path.name + ".db"))
+    return {"shard": _from_json(asdict(Shard(files, rows, clicks, tuple(unseen.tolist()))))}
+
+
+def _from_json(value: Any) -> np.ndarray:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
+
+
+def _to_json(array: np.ndarray) -> Any:
+    return json.loads(array.tobytes())
+
+
+def write_records(path: Path, packed: list[bytes]) -> None:
+    """Write records to one MindRecord file and its index file, in place of whatever stood there."""
+    for leftover in path.parent.glob(path.name + "*"):  # a killed run's SQLite journal would spoil the new index
+        leftover.unlink()
+    writer = FileWriter(str(path), shard_num=1)
+    writer.set_header_size(_HEADER_BYTES)
+    # Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB.
+    writer.set_page_size(_PAGE_BYTES * (1 + 2 * max(map(len, packed), default=0) // _PAGE_BYTES))
+    writer.add_schema(records.SCHEMA, "packed rows of a click log")
+    if packed:
+        writer.write_raw_data([{records.COLUMN: record} for record in packed])
+    writer.commit()
+    for written in (path, path.with_name(path.name + ".db")):
+        written.chmod(0o644)  # MindRecord leaves them to their owner alone
+
+
+def split(rows: int, valid_fraction: float) -> dict[str, tuple[int, int]]:
+    """First and behind-the-last row of each part that has rows: train is what comes before the last seventh."""
+    last_seventh = rows // 7
+    train = rows - last_seventh
+    valid = int(last_seventh * valid_fraction + 0.5)
+    bounds = {"train": (0, train), "valid": (train, train + valid), "test": (train + valid, rows)}
+    return {part: (first, last) for part, (first, last) in bounds.items() if last > first}

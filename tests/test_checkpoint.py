@@ -1,0 +1,304 @@
+"""Checkpoints: what they hold, that they come back to the bit, and what is refused."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import ROOT
+from mindspore import Tensor
+from test_dlrm import logits_of, make_batch, make_model, plain_forward, plain_values
+from test_train_step import RATE, plain_step, values_by_name
+
+from src import checkpoint
+from src.embedding import EmbeddingTables, initial_rows
+from src.errors import InputError
+from src.evaluation import score
+from src.manifest import DataFolder, Manifest
+from src.train_step import TrainStep
+
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.set_device("CPU")
+
+FIELDS = [f"C{field + 1}" for field in range(8)]
+SIZES = {"dense_dim": 5, "bottom_mlp": (12, 7), "top_mlp": (9, 1)}
+ROWS = [5 + 3 * field for field in range(8)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network after two steps, and the content of its checkpoint. Do not train it further."""
+    model = make_model(seed=4)
+    step = TrainStep(model, RATE)
+    for seed in range(2):
+        step(*map(Tensor, make_batch(model, 5, 16, seed=seed)))
+    path = tmp_path_factory.mktemp("trained") / "dlrm.ckpt"
+    checkpoint.save(model, FIELDS, path)
+    return model, path.read_bytes()
+
+
+@pytest.fixture
+def saved(trained, tmp_path):
+    """The trained network, and a file of its checkpoint to spoil."""
+    path = tmp_path / "dlrm.ckpt"
+    path.write_bytes(trained[1])
+    return trained[0], path
+
+
+def load(path, fields=FIELDS, rows=ROWS, emb_dim=7, **changed):
+    return checkpoint.load(path, fields, rows, emb_dim, **(SIZES | changed))
+
+
+def bits(model):
+    return {value.name: value.asnumpy().tobytes() for value in model.get_parameters()}
+
+
+def test_values_come_back_to_the_bit(saved):
+    model, path = saved
+    loaded = load(path)
+    assert bits(loaded) == bits(model)
+    assert bits(loaded) != bits(make_model(seed=4))
+    dense, ids, _ = make_batch(model, 5)
+    assert logits_of(loaded, dense, ids).tobytes() == logits_of(model, dense, ids).tobytes()
+
+
+def test_checkpoint_holds_a_table_for_each_field_and_no_optimizer_copies(saved):
+    model, path = saved
+    entries = ms.load_checkpoint(str(path))
+    tables = {name: value for name, value in entries.items() if name.startswith("embedding.")}
+    assert list(tables) == [f"embedding.{field}" for field in FIELDS]
+    for value, field in zip(tables.values(), model.tables.field_values()):
+        np.testing.assert_array_equal(value.asnumpy(), field)
+    assert len(entries) == len(FIELDS) + len(model.mlp_parameters())
+    assert sum(value.size for value in entries.values()) == sum(value.size for value in model.get_parameters())
+
+
+def test_checkpoint_takes_four_bytes_a_value(tmp_path):
+    model = make_model(13, 26, (512, 256, 64, 16), (512, 256, 1))
+    path = tmp_path / "dlrm.ckpt"
+    checkpoint.save(model, [f"C{field}" for field in range(26)], path)
+    values = sum(value.size for value in model.get_parameters())
+    assert 4 * values < path.stat().st_size < 1.01 * 4 * values
+    assert os.listdir(tmp_path) == ["dlrm.ckpt"]
+
+
+def test_loaded_values_are_those_that_train_and_score(saved):
+    """Within 1e-5 of plain NumPy: as loaded, after a training step, and after values set behind a compiled graph."""
+    _, path = saved
+    model = load(path)
+    batch = make_batch(model, 5, 16, seed=7)
+    logits = [score(model, [batch], 16)[1]]
+    np.testing.assert_allclose(logits[-1], plain_forward(plain_values(model), *batch[:2])[:, 0], rtol=0, atol=1e-5)
+
+    expected = plain_step(plain_values(model), batch, RATE)
+    step = TrainStep(model, RATE)
+    step(*map(Tensor, batch))
+    for name, value in values_by_name(model).items():
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-6, err_msg=name)
+    logits.append(score(model, [batch], 16)[1])
+    np.testing.assert_allclose(logits[-1], plain_forward(plain_values(model), *batch[:2])[:, 0], rtol=0, atol=1e-5)
+
+    other = make_model(seed=77)
+    for value, new in zip(model.get_parameters(), other.get_parameters()):
+        value.set_data(Tensor(new.asnumpy().copy()))
+    logits.append(score(model, [batch], 16)[1])
+    np.testing.assert_allclose(logits[-1], plain_forward(plain_values(other), *batch[:2])[:, 0], rtol=0, atol=1e-5)
+    expected = plain_step(plain_values(other), batch, RATE)
+    step(*map(Tensor, batch))
+    for name, value in values_by_name(model).items():
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-6, err_msg=name)
+    for i, j in ((0, 1), (1, 2), (0, 2)):
+        assert np.abs(logits[i] - logits[j]).max() > 1e-3
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"checkpoint_path .*none\.ckpt is not a file: name a checkpoint"):
+        load(tmp_path / "none.ckpt")
+    with pytest.raises(InputError, match="is not a file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint\n" * 50, bytes(1000), b"\x0a\x05abc"])
+def test_garbage_is_refused(tmp_path, content):
+    path = tmp_path / "dlrm.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"checkpoint_path .*dlrm\.ckpt is not a MindSpore checkpoint|has no such entry"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_truncated_checkpoint_is_refused(saved, share):
+    _, path = saved
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(InputError, match="or a damaged one|has no such entry"):
+        load(path)
+
+
+def test_checkpoint_that_ends_between_two_entries_is_refused(saved):
+    """Which MindSpore itself reads without a word."""
+    _, path = saved
+    entries = ms.load_checkpoint(str(path))
+    ms.save_checkpoint([{"name": name, "data": value} for name, value in list(entries.items())[:-1]], str(path))
+    with pytest.raises(InputError, match=r"has no such entry for embedding\.C8, the model needs \[26, 7\]"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"emb_dim": 8, "bottom_mlp": (12, 8)}, r"has \[5, 7\] for embedding\.C1, the model needs \[5, 8\]"),
+        ({"rows": [*ROWS[:-1], 27]}, r"has \[26, 7\] for embedding\.C8, the model needs \[27, 7\]"),
+        ({"fields": [*FIELDS[:-1], "C9"]}, r"has no such entry for embedding\.C9"),
+        ({"fields": FIELDS[:-1], "rows": ROWS[:-1]}, "the model needs|which this model has not"),
+        ({"bottom_mlp": (11, 7)}, r"has \[12, 5\] for .*, the model needs \[11, 5\]"),
+        ({"bottom_mlp": (12, 12, 7)}, r"the model needs \[12, 12\]"),
+        ({"bottom_mlp": (7,)}, r"the model needs \[7, 5\]"),
+        ({"top_mlp": (9, 1, 1)}, r"the model needs \[1, 1\]"),
+        ({"top_mlp": (8, 1)}, r"has \[9, 43\] for .*, the model needs \[8, 43\]"),
+        ({"self_interaction": True}, r"has \[9, 43\] for .*, the model needs \[9, 52\]"),
+        ({"interaction": "cat"}, r"has \[9, 43\] for .*, the model needs \[9, 63\]"),
+        ({"dense_dim": 6}, r"has \[12, 5\] for .*, the model needs \[12, 6\]"),
+    ],
+)
+def test_other_sizes_are_refused(saved, changed, message):
+    with pytest.raises(InputError, match=rf"checkpoint .*dlrm\.ckpt .*{message}.*give the options and the data folder"):
+        load(saved[1], **changed)
+
+
+def test_entry_too_many_is_refused(saved):
+    _, path = saved
+    entries = [{"name": name, "data": value} for name, value in ms.load_checkpoint(str(path)).items()]
+    ms.save_checkpoint([*entries, {"name": "embedding.C9", "data": Tensor(np.zeros((2, 7), np.float32))}], str(path))
+    with pytest.raises(InputError, match=r"holds embedding\.C9, which this model has not"):
+        load(path)
+
+
+def test_interrupted_save_leaves_the_older_checkpoint_whole(saved, monkeypatch):
+    model, path = saved
+    older = path.read_bytes()
+    newer = make_model(seed=5)
+
+    def full_disk(entries, name):
+        with open(name, "wb") as file:
+            file.write(older[:100])
+        raise OSError(28, "No space left on device", name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ms, "save_checkpoint", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save(newer, FIELDS, path)
+    assert path.read_bytes() == older
+    assert bits(load(path)) == bits(model)
+    checkpoint.save(newer, FIELDS, path)  # over what the interrupted one has left
+    assert bits(load(path)) == bits(newer)
+
+
+SAVER = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import numpy as np
+from pathlib import Path
+from test_dlrm import make_model
+from src import checkpoint
+
+model = make_model(bottom=(12, 7), slot_dim=8)
+table = model.tables.table
+for number in range(1000):
+    table.set_data(type(table)(np.full(table.shape, number, np.float32)))
+    print(number, flush=True)
+    checkpoint.save(model, {fields!r}, Path({path!r}))
+"""
+
+
+def test_killed_save_leaves_a_whole_checkpoint(tmp_path):
+    path, script = tmp_path / "dlrm.ckpt", tmp_path / "saver.py"
+    script.write_text(SAVER.format(root=str(ROOT), tests=str(ROOT / "tests"), fields=FIELDS, path=str(path)))
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as child:
+        for line in child.stdout:
+            if line.strip() == "20":
+                child.send_signal(signal.SIGKILL)
+                break
+        child.wait()
+    assert child.returncode == -signal.SIGKILL
+    values = np.unique(load(path).tables.table.asnumpy())
+    assert len(values) == 1
+    assert values[0] >= 19
+
+
+def test_folder_gets_options_and_encoder(tiny_data, tmp_path):
+    folder = tmp_path / "new" / "checkpoint"
+    checkpoint.start_folder(folder, tiny_data, "dlrm.yaml", "lr: 0.5\n", False)
+    assert sorted(os.listdir(folder)) == ["dlrm.yaml", "manifest.json", "vocabulary.npz"]
+    assert (folder / "dlrm.yaml").read_text() == "lr: 0.5\n"
+    for name in ("manifest.json", "vocabulary.npz"):
+        assert (folder / name).read_bytes() == (tiny_data.path / name).read_bytes()
+
+
+def test_folder_with_a_checkpoint_is_refused_and_left_alone(tiny_data, tmp_path):
+    checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.5\n", False)
+    (tmp_path / "dlrm.ckpt").write_bytes(b"old")
+    with pytest.raises(InputError, match=r"ckpt_path .* already holds dlrm\.ckpt: .*--overwrite=True"):
+        checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.7\n", False)
+    assert (tmp_path / "dlrm.ckpt").read_bytes() == b"old"
+    assert (tmp_path / "dlrm.yaml").read_text() == "lr: 0.5\n"
+
+
+def test_overwriting_takes_the_old_checkpoint_from_beside_the_new_options(tiny_data, tmp_path):
+    checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.5\n", False)
+    (tmp_path / "dlrm.ckpt").write_bytes(b"old")
+    checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.7\n", True)
+    assert sorted(os.listdir(tmp_path)) == ["dlrm.yaml", "manifest.json", "vocabulary.npz"]
+    assert (tmp_path / "dlrm.yaml").read_text() == "lr: 0.7\n"
+
+
+def test_folder_refuses_a_vocabulary_that_has_changed(tiny_data, tmp_path):
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes((tiny_data.path / "manifest.json").read_bytes())
+    content = bytearray((tiny_data.path / "vocabulary.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "vocabulary.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"vocabulary\.npz has changed"):
+        checkpoint.start_folder(tmp_path / "checkpoint", DataFolder(folder, tiny_data.manifest), "dlrm.yaml", "", False)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_encoder_of_other_data_is_refused(tiny_data, tmp_path, capsys):
+    path = tmp_path / "dlrm.ckpt"
+    checkpoint.check_encoder(path, tiny_data)
+    assert "no manifest.json beside it" in capsys.readouterr().out
+    checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "", False)
+    checkpoint.check_encoder(path, tiny_data)
+    assert capsys.readouterr().out == ""
+    files = tuple(
+        dataclasses.replace(file, sha256="0" * 64) if file.name == "vocabulary.npz" else file
+        for file in tiny_data.manifest.files
+    )
+    other = DataFolder(tiny_data.path, dataclasses.replace(tiny_data.manifest, files=files))
+    with pytest.raises(InputError, match=r"checkpoint .*dlrm\.ckpt was trained with another vocabulary than that of"):
+        checkpoint.check_encoder(path, other)
+
+
+def test_encoder_without_a_vocabulary_in_its_manifest_is_refused(tiny_data, tmp_path):
+    content = json.loads((tiny_data.path / "manifest.json").read_text())
+    content["files"] = [file for file in content["files"] if file["name"] != "vocabulary.npz"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert Manifest.load(tmp_path / "manifest.json").table_rows == tiny_data.manifest.table_rows
+    with pytest.raises(InputError, match="vocabulary"):
+        checkpoint.check_encoder(tmp_path / "dlrm.ckpt", tiny_data)
+
+
+def test_tables_take_over_the_memory_they_are_given():
+    """2.2 GB at full size that would otherwise exist twice."""
+    values = initial_rows([1000, 24], 16, 1)
+    tables = EmbeddingTables([1000, 24], values)
+    address = values.__array_interface__["data"][0]
+    assert tables.table.asnumpy().__array_interface__["data"][0] == address

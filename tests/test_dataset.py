@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+from conftest import preprocess_lines, raw_lines, write_raw
+
+from src import dataset, records
+from src.criteo import Columns, parse
+from src.dataset import RowBatches, training_dataset
+from src.preprocess_steps import write_records
+from src.vocabulary import Vocabulary
+
+ROWS, RECORD_ROWS = 1000, 16
+SHARD_ROWS = [320, 320, 320, 40]  # 63 records, the last one of 8 rows
+DENSE_DIM, SLOT_DIM = 2, 3
+
+
+def plain_rows(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows in which every cell tells the row's number, so that a mixed-up cell shows."""
+    dense = np.stack([numbers, -numbers / 8], axis=1).astype(np.float32)
+    ids = np.stack([numbers, numbers + 10_000, 7 * numbers], axis=1).astype(np.int32)
+    return dense, ids, (numbers % 3 == 0).astype(np.float32)[:, None]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> list[str]:
+    """Four MindRecord files of rows 0 to 999."""
+    folder, paths, first = tmp_path_factory.mktemp("shards"), [], 0
+    for number, rows in enumerate(SHARD_ROWS):
+        starts = range(first, first + rows, RECORD_ROWS)
+        blocks = [plain_rows(np.arange(start, min(start + RECORD_ROWS, first + rows))) for start in starts]
+        packed = [records.pack(dense, ids, labels[:, 0]) for dense, ids, labels in blocks]
+        path = folder / f"part-{number:05d}.mindrecord"
+        write_records(path, packed)
+        paths.append(str(path))
+        first += rows
+    return paths
+
+
+def make(shards: list[str], batch_size: int, **options) -> RowBatches:
+    return RowBatches(shards, ROWS, DENSE_DIM, SLOT_DIM, batch_size, **options)
+
+
+def numbers_of(batches) -> list[int]:
+    """The rows' numbers in the order of the batches, after a look at every other cell of them."""
+    numbers = []
+    for dense, ids, labels in batches:
+        expected = plain_rows(ids[:, 0])
+        for value, plain in zip((dense, ids, labels), expected):
+            assert value.dtype == plain.dtype
+            np.testing.assert_array_equal(value, plain)
+        numbers += ids[:, 0].tolist()
+    return numbers
+
+
+@pytest.mark.parametrize("window_rows", [1, 37, 1 << 16])
+@pytest.mark.parametrize("batch_size", [7, 16, 128, 1000, 4096])
+def test_unshuffled_rows_come_in_order_the_last_partial_batch_included(shards, batch_size, window_rows, monkeypatch):
+    monkeypatch.setattr(dataset, "_WINDOW_ROWS", window_rows)
+    batches = make(shards, batch_size)
+    sizes = [len(ids) for _, ids, _ in batches]
+    assert sizes == [batch_size] * (ROWS // batch_size) + [ROWS % batch_size] * (ROWS % batch_size > 0)
+    assert len(batches) == len(sizes)
+    assert numbers_of(batches) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("window_rows", [1, 37, 1 << 16])
+@pytest.mark.parametrize("batch_size", [7, 128, 1000, 4096])
+def test_drop_last_leaves_out_the_partial_batch_alone(shards, batch_size, window_rows, monkeypatch):
+    monkeypatch.setattr(dataset, "_WINDOW_ROWS", window_rows)
+    batches = make(shards, batch_size, drop_last=True)
+    assert len(batches) == ROWS // batch_size
+    assert [len(ids) for _, ids, _ in batches] == [batch_size] * len(batches)
+    assert numbers_of(batches) == list(range(ROWS // batch_size * batch_size))
+
+
+@pytest.mark.parametrize("window_rows", [1, 37, 100, 1 << 16])
+def test_shuffled_epochs_hold_every_row_once_each_in_an_order_of_its_own(shards, window_rows, monkeypatch):
+    monkeypatch.setattr(dataset, "_WINDOW_ROWS", window_rows)
+    batches = make(shards, 128, shuffle=True)
+    epochs = [numbers_of(batches) for _ in range(3)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(ROWS))] * 3
+    assert len({tuple(epoch) for epoch in [*epochs, range(ROWS)]}) == 4
+
+
+def test_shuffling_follows_from_the_seed_and_the_epoch_alone(shards):
+    first, same = make(shards, 128, shuffle=True, seed=5), make(shards, 50, shuffle=True, seed=5)
+    epochs = [numbers_of(first) for _ in range(2)]
+    assert [numbers_of(same) for _ in range(2)] == epochs
+    assert numbers_of(make(shards, 128, shuffle=True, seed=6)) != epochs[0]
+
+
+def test_shuffling_mixes_rows_of_records_and_shards(shards):
+    batches = list(make(shards, 50, shuffle=True))
+    for _, ids, _ in batches:  # 50 of 1,000 rows fall into 36 of 63 records on average
+        assert len(set((ids[:, 0] // RECORD_ROWS).tolist())) >= 25
+    numbers = numbers_of(batches)
+    assert abs(np.corrcoef(numbers, np.arange(ROWS))[0, 1]) < 0.15  # deviation 0.03 in a random order
+    neighbours = np.abs(np.diff(numbers)) == 1
+    assert neighbours.sum() < 20  # 2 on average
+
+
+def test_shuffling_within_small_windows_takes_records_from_everywhere(shards, monkeypatch):
+    monkeypatch.setattr(dataset, "_WINDOW_ROWS", 64)
+    numbers = np.array(numbers_of(make(shards, 128, shuffle=True)))
+    assert abs(np.corrcoef(numbers, np.arange(ROWS))[0, 1]) < 0.5  # deviation 0.13 with 63 records
+    for window in numbers[:640].reshape(10, 64):
+        assert len(set((window // RECORD_ROWS).tolist())) <= 5
+        assert len(set((window[:16] // RECORD_ROWS).tolist())) > 1
+
+
+def test_shuffled_partial_batch_is_not_always_of_the_same_rows(shards):
+    batches = make(shards, 128, shuffle=True, drop_last=True)
+    left_out = [frozenset(range(ROWS)) - set(numbers_of(batches)) for _ in range(3)]
+    assert [len(rows) for rows in left_out] == [ROWS % 128] * 3
+    assert len(set(left_out)) == 3
+
+
+def test_epoch_that_was_broken_off_does_not_touch_the_next(shards):
+    batches, whole = make(shards, 128, shuffle=True), make(shards, 128, shuffle=True)
+    next(iter(batches))
+    numbers_of(whole)
+    assert numbers_of(batches) == numbers_of(whole)
+
+
+def test_training_dataset_gives_the_same_batches(shards):
+    data = training_dataset(make(shards, 128, shuffle=True, drop_last=True))
+    assert data.get_dataset_size() == ROWS // 128
+    assert data.get_col_names() == ["dense", "ids", "labels"]
+    iterator = data.create_tuple_iterator(num_epochs=2, output_numpy=True)
+    epochs = [numbers_of(iterator) for _ in range(2)]
+    plain = make(shards, 128, shuffle=True, drop_last=True)
+    assert epochs == [numbers_of(plain) for _ in range(2)]
+
+
+def test_text_to_mindrecord_to_batch_gives_the_rows_of_the_text(tiny_data):
+    text = (tiny_data.path.parent / "train.txt").read_bytes()
+    block = parse(text, Columns.numbered())
+    ids = Vocabulary.load(tiny_data.path / "vocabulary.npz").encode(block.keys)
+    for part, (first, last) in {"train": (0, 1715), "valid": (1715, 1858), "test": (1858, 2000)}.items():
+        paths, shard_rows = tiny_data.shards(part)
+        assert shard_rows == ([512, 512, 512, 179] if part == "train" else [last - first])
+        batches = list(RowBatches(paths, sum(shard_rows), 13, 26, 100))
+        columns = [np.concatenate(column) for column in zip(*batches)]
+        np.testing.assert_array_equal(columns[0], block.dense[first:last])
+        np.testing.assert_array_equal(columns[1], ids[first:last])
+        np.testing.assert_array_equal(columns[2], block.labels[first:last, None])
+
+
+@pytest.mark.parametrize(("record_rows", "shard_rows"), [(1, 3), (5, 5), (4, 100)])
+def test_records_and_shards_of_any_size_keep_the_order(tmp_path, record_rows, shard_rows):
+    lines = raw_lines(21)
+    raw = write_raw(tmp_path / "train.txt", lines)
+    data = preprocess_lines(raw, tmp_path / "dataset", record_rows=record_rows, shard_rows=shard_rows)
+    labels = []
+    for part in ("train", "valid", "test"):
+        paths, rows = data.shards(part)
+        assert all(count == shard_rows for count in rows[:-1])
+        for _, _, batch_labels in RowBatches(paths, sum(rows), 13, 26, 4):
+            labels += batch_labels[:, 0].tolist()
+    assert labels == [float(line[0]) for line in lines]
+
+
+def test_data_folder_can_be_moved(tmp_path):
+    raw = write_raw(tmp_path / "train.txt", raw_lines(21))
+    data = preprocess_lines(raw, tmp_path / "dataset")
+    paths, rows = data.shards("train")
+    before = [batch[1].tolist() for batch in RowBatches(paths, sum(rows), 13, 26, 4)]
+    (tmp_path / "dataset").rename(tmp_path / "moved")
+    moved = [path.replace("/dataset/", "/moved/") for path in paths]
+    assert [batch[1].tolist() for batch in RowBatches(moved, sum(rows), 13, 26, 4)] == before

@@ -1,0 +1,105 @@
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.vocabulary import UNSEEN, Vocabulary, count, merge, ordered_keys
+
+# Few values, so that they repeat; 0 is the key of an empty cell, the last ones need all 64 bits.
+some_keys = st.lists(st.sampled_from([0, 1, 2, 3, 97, 2**31, 2**63 - 1, 2**63, 2**64 - 1]), max_size=40)
+
+
+def fit(names, counts, min_count=1) -> Vocabulary:
+    return Vocabulary(names, [ordered_keys(keys, totals, min_count) for keys, totals in counts])
+
+
+def as_counter(counts) -> Counter:
+    keys, totals = counts
+    assert len(set(keys.tolist())) == len(keys)
+    return Counter(dict(zip(keys.tolist(), totals.tolist())))
+
+
+def plain_order(counter: Counter, min_count: int) -> list[int]:
+    kept = [(-total, key) for key, total in counter.items() if total >= min_count]
+    return [key for _, key in sorted(kept)]
+
+
+@given(some_keys, some_keys)
+def test_count_equals_counter(first, second):
+    rows = min(len(first), len(second))
+    keys = np.array([first[:rows], second[:rows]], np.uint64)
+    assert [as_counter(counts) for counts in count(keys)] == [Counter(first[:rows]), Counter(second[:rows])]
+
+
+@given(st.lists(some_keys, min_size=1, max_size=5))
+def test_merge_of_parts_equals_count_of_the_whole(parts):
+    merged = merge([count(np.array([part], np.uint64))[0] for part in parts])
+    assert as_counter(merged) == Counter(key for part in parts for key in part)
+    assert merged[0].dtype == np.uint64
+
+
+@given(some_keys, some_keys, st.integers(1, 4))
+def test_ids_follow_falling_frequency_and_rare_or_unseen_keys_have_id_0(train, later, min_count):
+    vocabulary = fit(["C1"], count(np.array([train], np.uint64)), min_count)
+    order = plain_order(Counter(train), min_count)
+    assert vocabulary.keys[0].tolist() == order
+    assert vocabulary.table_rows == (len(order) + 1,)
+    ids = {key: place for place, key in enumerate(order, 1)}
+    encoded = vocabulary.encode(np.array([train + later], np.uint64))
+    assert encoded.dtype == np.int32
+    assert encoded.shape == (len(train) + len(later), 1)
+    assert encoded[:, 0].tolist() == [ids.get(key, UNSEEN) for key in train + later]
+
+
+def test_ties_go_by_key():
+    keys = np.array([[9, 2**63, 5, 7, 7]], np.uint64)
+    assert fit(["C1"], count(keys)).keys[0].tolist() == [7, 5, 9, 2**63]
+
+
+def test_each_field_has_ids_of_its_own():
+    keys = np.array([[1, 1, 2], [2, 2, 1]], np.uint64)
+    vocabulary = fit(["C1", "C2"], count(keys))
+    assert vocabulary.encode(keys).tolist() == [[1, 1], [1, 1], [2, 2]]
+
+
+def test_missing_is_a_value_of_its_own():
+    """An empty cell has key 0 and gets an id like any other, which is not the id of unseen values."""
+    keys = np.array([[0, 0, 5]], np.uint64)
+    vocabulary = fit(["C1"], count(keys))
+    assert vocabulary.encode(np.array([[0, 5, 6]], np.uint64)).tolist() == [[1], [2], [UNSEEN]]
+
+
+def test_missing_that_training_never_had_is_unseen():
+    vocabulary = fit(["C1"], count(np.array([[5, 5]], np.uint64)))
+    assert vocabulary.encode(np.array([[0]], np.uint64)).tolist() == [[UNSEEN]]
+
+
+@pytest.mark.parametrize(("min_count", "table_rows"), [(1, 4), (2, 3), (3, 2), (4, 1)])
+def test_min_count_is_the_least_count_that_is_kept(min_count, table_rows):
+    keys = np.array([[1, 1, 1, 2, 2, 3]], np.uint64)
+    assert fit(["C1"], count(keys), min_count).table_rows == (table_rows,)
+
+
+def test_prepare_changes_no_id():
+    keys = np.array([[3, 3, 4], [0, 1, 1]], np.uint64)
+    vocabulary = fit(["C1", "C2"], count(keys))
+    before = vocabulary.encode(keys).tolist()
+    vocabulary.prepare()
+    assert vocabulary.encode(keys).tolist() == before
+
+
+@given(some_keys, some_keys)
+def test_save_and_load_give_the_same_vocabulary(first, second):
+    counts = [count(np.array([keys], np.uint64))[0] for keys in (first, second)]
+    vocabulary = fit(["C10", "C2"], counts)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "vocabulary.npz")
+        vocabulary.save(path)
+        loaded = Vocabulary.load(path)
+    assert loaded.names == ("C10", "C2")
+    assert [keys.dtype for keys in loaded.keys] == [np.uint64, np.uint64]
+    assert [keys.tolist() for keys in loaded.keys] == [keys.tolist() for keys in vocabulary.keys]
