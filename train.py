@@ -13,7 +13,6 @@ def main(argv: Sequence[str]) -> None:
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     import mindspore as ms
 
-    from src import checkpoint
     from src.manifest import find
     from src.model_utils.device_target import set_device
     from src.training import train
@@ -25,7 +24,6 @@ def main(argv: Sequence[str]) -> None:
             f"part, so give {data.path} or {data.path / 'train'}"
         )
     set_device(config.device_target, config.device_id)
-    checkpoint.start_folder(Path(config.ckpt_path), data, SAVED_OPTIONS, config.to_yaml("train"), config.overwrite)
     result = train(
         data,
         Path(config.ckpt_path),
@@ -50,6 +48,8 @@ def main(argv: Sequence[str]) -> None:
             "self_interaction": config.self_interaction,
             "compute_dtype": getattr(ms, config.compute_dtype),
         },
+        options=(SAVED_OPTIONS, config.to_yaml("train")),
+        overwrite=config.overwrite,
     )
     print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:

@@ -83,7 +83,14 @@ class LossCallBack(Callback):
         log_steps: steps between lines.
         batch_size: samples a step.
         clock: shared with `EvalCallBack`.
+
+    Attributes:
+        steps: done when the run ended.
+        mean_samples_per_s: of all of them but the first, which compiles the graph.
     """
+
+    steps = 0
+    mean_samples_per_s = math.nan
 
     def __init__(self, path: str, metrics_file: MetricsFile, log_steps: int, batch_size: int, clock: TrainingClock):
         super().__init__()
@@ -117,22 +124,20 @@ class LossCallBack(Callback):
         step_in_epoch = step - (epoch - 1) * args.batch_num
         append_line(self.path, f"epoch: {epoch}, step: {step_in_epoch}, loss is {loss}")
         self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s)
-        left_s = (total - step) * self.batch_size / self.samples_per_s if step > 1 else math.nan
+        speed = "the first step compiles"
+        if step > 1:
+            left_s = (total - step) * self.batch_size / self.samples_per_s
+            speed = f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left"
         self.bar.set_postfix_str(f"loss {loss:.4f}, {self.samples_per_s:.0f} samples/s", refresh=False)
         self.bar.update(step - self.bar.n)
         if self.bar.disable:
-            print(
-                f"epoch: {epoch}, step: {step_in_epoch}/{args.batch_num}, loss is {loss:.4f}, "
-                f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left",
-                flush=True,
-            )
+            print(f"epoch: {epoch}, step: {step_in_epoch}/{args.batch_num}, loss is {loss:.4f}, {speed}", flush=True)
 
     def on_train_end(self, run_context: Any) -> None:
         self.bar.close()
-
-    def mean_samples_per_s(self, steps: int) -> float:
-        """Throughput of the whole run but its first step, which compiles."""
-        return (steps - 1) * self.batch_size / (self.clock.seconds() - self.first_step_s) if steps > 1 else math.nan
+        self.steps = run_context.original_args().cur_step_num
+        if self.steps > 1:
+            self.mean_samples_per_s = (self.steps - 1) * self.batch_size / (self.clock.seconds() - self.first_step_s)
 
 
 class EvalCallBack(Callback):
@@ -143,7 +148,8 @@ class EvalCallBack(Callback):
         save: writes the network as the best one so far.
         path: auc.log.
         metrics_file: where the same goes for machines.
-        eval_steps: steps between evaluations, 0 for none but those at the ends of epochs.
+        eval_steps: steps between evaluations, 0 for none but those at the ends of epochs. A run that is stopped within
+            an epoch ends with one too.
         clock: shared with `LossCallBack`.
     """
 
@@ -160,22 +166,30 @@ class EvalCallBack(Callback):
         self.evaluate, self.save, self.path, self.metrics_file = evaluate, save, path, metrics_file
         self.eval_steps, self.clock = eval_steps, clock
         self.best: Metrics | None = None
-        self.best_step = 0
+        self.best_step = self.last_step = 0
 
     def on_train_step_end(self, run_context: Any) -> None:
         args = run_context.original_args()
         ends_epoch = args.cur_step_num % args.batch_num == 0
         if ends_epoch or (self.eval_steps and args.cur_step_num % self.eval_steps == 0):
-            with self.clock.pause():
-                self._evaluate(args.cur_epoch_num, args.cur_step_num)
+            self._evaluate(args.cur_epoch_num, args.cur_step_num)
+
+    def on_train_end(self, run_context: Any) -> None:
+        args = run_context.original_args()
+        if args.cur_step_num > self.last_step:
+            self._evaluate(args.cur_epoch_num, args.cur_step_num)
 
     def _evaluate(self, epoch: int, step: int) -> None:
-        begin = time.perf_counter()
-        metrics = self.evaluate()
-        seconds = time.perf_counter() - begin
-        append_line(self.path, evaluation_line(metrics, seconds))
-        self.metrics_file.write("eval", epoch=epoch, step=step, **metrics.as_dict(), eval_s=seconds)
-        tqdm.write(f"epoch: {epoch}, step: {step}, {evaluation_line(metrics, seconds)}", file=sys.stdout)
-        if self.best is None or metrics.auc > self.best.auc:
-            self.best, self.best_step = metrics, step
-            self.save()
+        self.last_step = step
+        with self.clock.pause():
+            begin = time.perf_counter()
+            metrics = self.evaluate()
+            seconds = time.perf_counter() - begin
+            line = evaluation_line(metrics, seconds)
+            append_line(self.path, line)
+            self.metrics_file.write("eval", epoch=epoch, step=step, **metrics.as_dict(), eval_s=seconds)
+            tqdm.write(f"epoch: {epoch}, step: {step}, {line}", file=sys.stdout)
+            # Rows of one label have no AUC (nan), which is never above nor below: then the last network is kept.
+            if self.best is None or not metrics.auc <= self.best.auc:
+                self.best, self.best_step = metrics, step
+                self.save()

@@ -54,12 +54,16 @@ def save(model: DLRM, fields: Sequence[str], path: Path) -> None:
         model: the network.
         fields: names of the categorical columns.
         path: the file, ending in .ckpt.
+
+    Raises:
+        InputError: a value is not finite; MindSpore's ReLU on CPU makes 0 of nan, so the loss need not show it.
     """
-    entries: list[dict[str, Any]] = [{"name": value.name, "data": value} for value in model.mlp_parameters()]
-    entries += [
-        {"name": _TABLE + field, "data": Tensor.from_numpy(values)}
-        for field, values in zip(fields, model.tables.field_values())
-    ]
+    values = {parameter.name: parameter.asnumpy() for parameter in model.mlp_parameters()}
+    values |= {_TABLE + field: table for field, table in zip(fields, model.tables.field_values())}
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise InputError(f"{name} holds values that are not finite: training diverged; try a smaller --lr")
+    entries = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in values.items()]
     # MindSpore removes the old file before it writes the new one, so it gets a name of its own.
     beside = path.with_name(f"{path.stem}.writing.ckpt")
     ms.save_checkpoint(entries, str(beside))
@@ -77,10 +81,10 @@ def check_encoder(path: Path, data: DataFolder) -> None:
         print(f"{path} has no {MANIFEST} beside it: whether its ids are those of {data.path} is not known", flush=True)
         return
     digests = [
-        next(file.sha256 for file in manifest.files if file.name == VOCABULARY)
+        next((file.sha256 for file in manifest.files if file.name == VOCABULARY), None)
         for manifest in (Manifest.load(beside), data.manifest)
     ]
-    if digests[0] != digests[1]:
+    if None in digests or digests[0] != digests[1]:
         raise InputError(
             f"checkpoint {path} was trained with another vocabulary than that of {data.path}, so its rows "
             f"stand for other categories: evaluate it on the data folder it was trained from"
@@ -144,6 +148,7 @@ def _replace(path: Path, write: Any) -> None:
     beside.unlink(missing_ok=True)
     write(beside)
     os.replace(beside, path)
+    beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

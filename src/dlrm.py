@@ -27,18 +27,17 @@ class Linear(nn.Cell):
         inputs: features in.
         outputs: features out.
         rng: source of the initial values.
-        name: prefix of the parameters' names.
         compute_dtype: type of the matrix product; the weights stay float32.
 
     Inputs: [B, in]. Outputs: [B, out], float32.
     """
 
-    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, name: str, compute_dtype=ms.float32):
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, compute_dtype=ms.float32):
         super().__init__()
         weight = rng.normal(0.0, np.sqrt(2.0 / (inputs + outputs)), (outputs, inputs)).astype(np.float32)
         bias = rng.normal(0.0, np.sqrt(1.0 / outputs), outputs).astype(np.float32)
-        self.weight = Parameter(Tensor(weight), name=f"{name}.weight")
-        self.bias = Parameter(Tensor(bias), name=f"{name}.bias")
+        self.weight = Parameter(Tensor(weight))
+        self.bias = Parameter(Tensor(bias))
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add = ops.BiasAdd()
         self.compute_dtype = compute_dtype
@@ -58,7 +57,7 @@ class MLP(nn.Cell):
         inputs: features in.
         sizes: features out of each layer.
         last_relu: whether the last layer has a ReLU too.
-        rng, name, compute_dtype: as for `Linear`.
+        rng, compute_dtype: as for `Linear`.
 
     Inputs: [B, inputs]. Outputs: [B, sizes[-1]].
     """
@@ -69,13 +68,12 @@ class MLP(nn.Cell):
         sizes: Sequence[int],
         last_relu: bool,
         rng: np.random.Generator,
-        name: str,
         compute_dtype=ms.float32,
     ):
         super().__init__()
         layers: list[nn.Cell] = []
         for index, (before, after) in enumerate(zip([inputs, *sizes[:-1]], sizes)):
-            layers.append(Linear(before, after, rng, f"{name}.{index}", compute_dtype))
+            layers.append(Linear(before, after, rng, compute_dtype))
             if last_relu or index < len(sizes) - 1:
                 layers.append(nn.ReLU())
         self.layers = nn.SequentialCell(layers)
@@ -171,8 +169,8 @@ class DLRM(nn.Cell):
         self.dot = interaction == "dot"
         self.pair_dots = PairDots(vectors, self_interaction)
         top_inputs = emb_dim + self.pair_dots.pairs if self.dot else emb_dim * vectors
-        self.bottom = MLP(dense_dim, bottom_mlp, True, rng, "bottom", compute_dtype)
-        self.top = MLP(top_inputs, top_mlp, False, rng, "top", compute_dtype)
+        self.bottom = MLP(dense_dim, bottom_mlp, True, rng, compute_dtype)
+        self.top = MLP(top_inputs, top_mlp, False, rng, compute_dtype)
         self.emb_dim = emb_dim
 
     def mlp_parameters(self) -> list[Parameter]:

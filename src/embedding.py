@@ -52,10 +52,9 @@ class EmbeddingTables(nn.Cell):
         if len(values) != sum(table_rows):
             raise ValueError(f"values have {len(values)} rows, the tables {sum(table_rows)}")
         self.table_rows = tuple(int(rows) for rows in table_rows)
-        # Parameter takes over the tensor's memory only where nothing else refers to the tensor, not even a keyword
-        # argument beside it: 2.2 GB at full size that would otherwise exist twice. Hence the name in a second line.
+        # Parameter takes over the tensor's memory only where nothing else refers to the tensor, so it gets no
+        # keyword argument either, which would: 2.2 GB at full size that would otherwise exist twice.
         self.table = Parameter(Tensor.from_numpy(values))
-        self.table.name = "embedding.table"
         starts = np.concatenate(([0], np.cumsum(self.table_rows)[:-1])).astype(np.int32)
         self.starts = Tensor(starts)
         self.gather = ops.Gather()

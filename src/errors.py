@@ -1,5 +1,6 @@
 """The one exception for what a user can cause, and its one-line report at the command line."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -19,8 +20,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     except InputError as error:
         sys.exit(_report(" ".join(str(error).split())))
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        sys.exit(_report(f"file{where}: {error.strerror or error}; check that it exists, may be used, and has space"))
+        what = error.strerror or str(error) or type(error).__name__
+        remedy = "free some space" if error.errno == errno.ENOSPC else "check that it exists and may be used"
+        sys.exit(_report(f"{error.filename or 'a file'}: {what}; {remedy}, then start again"))
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)
         sys.exit(130)

@@ -7,6 +7,7 @@ from mindspore import Tensor
 
 from src.dataset import Batch
 from src.dlrm import DLRM
+from src.errors import InputError
 from src.metrics import Metrics, binary_metrics
 
 
@@ -32,5 +33,14 @@ def score(model: DLRM, batches: Iterable[Batch], batch_size: int) -> tuple[np.nd
 
 
 def evaluate(model: DLRM, batches: Iterable[Batch], batch_size: int) -> Metrics:
-    """Accuracy, AUC and logloss over all rows; arguments as for `score`."""
-    return binary_metrics(*score(model, batches, batch_size))
+    """Accuracy, AUC and logloss over all rows; arguments as for `score`.
+
+    Raises:
+        InputError: a logit is not finite, so the network's values are not.
+    """
+    labels, logits = score(model, batches, batch_size)
+    if wrong := int(np.sum(~np.isfinite(logits))):
+        raise InputError(
+            f"{wrong} of {len(logits)} logits are not finite: training diverged; train again with a smaller --lr"
+        )
+    return binary_metrics(labels, logits)

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from src.npz import Arrays, save_arrays
+
 FOLDER = ".work"
-Arrays = dict[str, np.ndarray]
 
 
 class Journal:
@@ -70,7 +71,4 @@ class Journal:
 
 def record(path: Path, function: Callable[..., Arrays], *arguments: Any) -> None:
     """Do a piece of work and keep its arrays at `path`."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        np.savez(file, **function(*arguments))
-    beside.rename(path)
+    save_arrays(path, function(*arguments))

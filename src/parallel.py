@@ -1,6 +1,8 @@
 """Work shared among forked processes, one a core, with a line of progress."""
 
+import ctypes
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +13,15 @@ from typing import Any
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _shared: tuple[Any, ...] = ()
 
 
 def _share(values: tuple[Any, ...]) -> None:
     global _shared
     _shared = values
+    # Die with the parent, however it dies: an orphan would write to files that the next run works on.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -8,7 +8,10 @@ What a step gives depends on its arguments alone, so any number of processes or 
 was finished before a crash need not be done again.
 """
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +22,8 @@ from mindspore.mindrecord import FileWriter
 
 from src import records
 from src.criteo import BadRow, Columns, Span, read_span
-from src.journal import Arrays
 from src.manifest import File
+from src.npz import Arrays
 from src.vocabulary import UNSEEN, Counts, Vocabulary, count, merge, ordered_keys
 
 _PAGE_BYTES = 4 << 20
@@ -120,17 +123,26 @@ def _to_json(array: np.ndarray) -> Any:
 
 
 def write_records(path: Path, packed: list[bytes]) -> None:
-    """Write records to one MindRecord file and its index file, in place of whatever stood there."""
+    """Write records to one MindRecord file and its index file, in place of whatever stood there.
+
+    Raises:
+        OSError: the disk is full.
+    """
     for leftover in path.parent.glob(path.name + "*"):  # a killed run's SQLite journal would spoil the new index
         leftover.unlink()
-    writer = FileWriter(str(path), shard_num=1)
-    writer.set_header_size(_HEADER_BYTES)
-    # Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB.
-    writer.set_page_size(_PAGE_BYTES * (1 + 2 * max(map(len, packed), default=0) // _PAGE_BYTES))
-    writer.add_schema(records.SCHEMA, "packed rows of a click log")
-    if packed:
-        writer.write_raw_data([{records.COLUMN: record} for record in packed])
-    writer.commit()
+    try:
+        writer = FileWriter(str(path), shard_num=1)
+        writer.set_header_size(_HEADER_BYTES)
+        # Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB.
+        writer.set_page_size(_PAGE_BYTES * (1 + 2 * max(map(len, packed), default=0) // _PAGE_BYTES))
+        writer.add_schema(records.SCHEMA, "packed rows of a click log")
+        if packed:
+            writer.write_raw_data([{records.COLUMN: record} for record in packed])
+        writer.commit()
+    except RuntimeError:  # what MindSpore makes of any failure to write
+        if shutil.disk_usage(path.parent).free < 2 * (sum(map(len, packed)) + _PAGE_BYTES):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+        raise
     for written in (path, path.with_name(path.name + ".db")):
         written.chmod(0o644)  # MindRecord leaves them to their owner alone
 

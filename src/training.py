@@ -21,6 +21,8 @@ from src.manifest import DataFolder
 from src.metrics import Metrics
 from src.train_step import TrainStep
 
+_EVALUATIONS_AN_EPOCH = 10
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -57,6 +59,12 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     )
 
 
+def _network(data: DataFolder, emb_dim: int, seed: int, network: dict[str, Any]) -> DLRM:
+    rows = data.manifest.table_rows
+    tables = EmbeddingTables(rows, initial_rows(rows, emb_dim, seed))
+    return DLRM(len(data.manifest.dense), tables, seed=seed, **network)
+
+
 def train(
     data: DataFolder,
     ckpt_path: Path,
@@ -76,51 +84,50 @@ def train(
     metrics_file_name: str,
     emb_dim: int,
     network: dict[str, Any],
+    options: tuple[str, str],
+    overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a fresh network on a data folder.
 
     Args:
         data: the data.
-        ckpt_path: folder of the checkpoint, which `checkpoint.start_folder` has made.
+        ckpt_path: folder of the checkpoint.
         network: arguments of DLRM but the columns, tables and seed.
+        options: name and text of the file of options that is kept beside the checkpoint.
         callbacks: called beside this module's own.
         The other arguments are the options of the same names.
+
+    Raises:
+        InputError: too few rows, a checkpoint in the way, or a loss that is not finite.
     """
-    manifest = data.manifest
     batches = batches_of(data, "train", batch_size, shuffle=shuffle, drop_last=True, seed=seed)
     if not len(batches):
         raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")
     eval_batches = batches_of(data, evaluation_part(data), eval_batch_size) if do_eval else ()
-    tables = EmbeddingTables(manifest.table_rows, initial_rows(manifest.table_rows, emb_dim, seed))
-    model = DLRM(len(manifest.dense), tables, seed=seed, **network)
-    scale = loss_scale if network["compute_dtype"] == ms.float16 else 1.0
-    step = TrainStep(model, lr, scale)
+    checkpoint.start_folder(ckpt_path, data, *options, overwrite)
+    model = _network(data, emb_dim, seed, network)
+    path = ckpt_path / checkpoint.CHECKPOINT
 
     def save() -> None:
-        checkpoint.save(model, manifest.categorical, ckpt_path / checkpoint.CHECKPOINT)
+        checkpoint.save(model, data.manifest.categorical, path)
 
     metrics_file = MetricsFile(metrics_file_name, f"{datetime.now():%Y-%m-%dT%H:%M:%S}")
     clock = TrainingClock()
-    loss_callback = LossCallBack(loss_file_name, metrics_file, log_steps, batch_size, clock)
-    eval_callback = EvalCallBack(
-        lambda: evaluate(model, eval_batches, eval_batch_size), save, eval_file_name, metrics_file, eval_steps, clock
-    )
-    used = [loss_callback, *([eval_callback] if do_eval else []), *callbacks]
+    losses = LossCallBack(loss_file_name, metrics_file, log_steps, batch_size, clock)
+    evaluations = EvalCallBack(
+        lambda: evaluate(model, eval_batches, eval_batch_size), save, eval_file_name, metrics_file,
+        eval_steps or max(1, len(batches) // _EVALUATIONS_AN_EPOCH), clock,
+    )  # fmt: skip
+    step = TrainStep(model, lr, loss_scale if network["compute_dtype"] == ms.float16 else 1.0)
+    used = [losses, *([evaluations] if do_eval else []), *callbacks]
     Model(step).train(epochs, training_dataset(batches), callbacks=used, dataset_sink_mode=False)
     if not do_eval:
         save()
-    steps = len(batches) * epochs
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result = TrainingResult(
-        eval_callback.best,
-        eval_callback.best_step,
-        steps,
-        loss_callback.mean_samples_per_s(steps),
-        peak_mb,
-        ckpt_path / checkpoint.CHECKPOINT,
+        evaluations.best, evaluations.best_step, losses.steps, losses.mean_samples_per_s, peak_mb, path
     )
-    metrics_file.write(
-        "end", steps=steps, samples_per_s=result.samples_per_s, peak_memory_mb=peak_mb, best_step=result.best_step
-    )
+    metrics_file.write("end", steps=result.steps, samples_per_s=result.samples_per_s, peak_memory_mb=peak_mb,
+                       best_step=result.best_step)  # fmt: skip
     return result

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.npz import save_arrays
+
 UNSEEN = 0
 Counts = tuple[np.ndarray, np.ndarray]  # a field's distinct keys, uint64, and how often each occurs, int64
 
@@ -68,10 +70,7 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write an uncompressed .npz with an array of keys a field, whole or not at all."""
-        beside = path.with_name(path.name + ".tmp")
-        with beside.open("wb") as file:
-            np.savez(file, **dict(zip(self.names, self.keys)))
-        beside.rename(path)
+        save_arrays(path, dict(zip(self.names, self.keys)))
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":

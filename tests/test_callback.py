@@ -59,9 +59,9 @@ def train_small(data, folder, **changed):
     """A real training of 26 steps an epoch, logs and checkpoint in the folder."""
     options = {
         "epochs": 1, "batch_size": 64, "lr": 0.1, "seed": 1, "shuffle": True, "loss_scale": 1.0, "do_eval": True,
-        "eval_steps": 0, "eval_batch_size": 64, "log_steps": 10, "loss_file_name": str(folder / "loss.log"),
+        "eval_steps": 1000, "eval_batch_size": 64, "log_steps": 10, "loss_file_name": str(folder / "loss.log"),
         "eval_file_name": str(folder / "auc.log"), "metrics_file_name": str(folder / "metrics.jsonl"),
-        "emb_dim": 4, "network": SMALL,
+        "emb_dim": 4, "network": SMALL, "options": ("dlrm.yaml", "lr: 0.1\n"),
     }  # fmt: skip
     return training.train(data, folder, **(options | changed))
 
@@ -133,7 +133,8 @@ def test_single_step_has_no_throughput_but_valid_rows(logs):
     hooks = LossCallBack(logs.loss, logs.metrics, 1, 64, TrainingClock())
     walk(hooks, 1, 1)
     assert rows_of(logs.metrics.path, "loss")[0]["samples_per_s"] is None
-    assert math.isnan(hooks.mean_samples_per_s(1))
+    assert hooks.steps == 1
+    assert math.isnan(hooks.mean_samples_per_s)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -236,10 +237,41 @@ def test_callback_of_the_user_is_called(tiny_data, tmp_path):
     assert [logged[step] for step in logged] == [recorder.losses[step - 1] for step in logged]
 
 
-def test_training_that_a_callback_stops_leaves_the_checkpoint_it_reports(tiny_data, tmp_path):
+class Rows(Callback):
+    """The ids of the batches, as MindSpore shows them to callbacks."""
+
+    def __init__(self):
+        super().__init__()
+        self.ids = []
+
+    def on_train_step_end(self, run_context):
+        self.ids.append(run_context.original_args().train_dataset_element[1].asnumpy().copy())
+
+
+def test_seed_and_shuffle_reach_the_order_of_the_rows(tiny_data, tmp_path):
+    orders = []
+    for options in ({"seed": 1}, {"seed": 2}, {"shuffle": False}):
+        rows = Rows()
+        train_small(tiny_data, tmp_path, batch_size=343, do_eval=False, overwrite=True, callbacks=[rows], **options)
+        orders.append(np.concatenate(rows.ids))
+    (whole,) = [batch[1] for batch in training.batches_of(tiny_data, "train", 2000)]
+    assert len(whole) == 1715
+    assert [np.array_equal(order, whole) for order in orders] == [False, False, True]
+    assert not np.array_equal(orders[0], orders[1])
+    assert [sorted(order.tolist()) for order in orders] == [sorted(whole.tolist())] * 3
+
+
+def test_training_that_a_callback_stops_ends_with_an_evaluation(tiny_data, tmp_path):
+    """And so with a checkpoint, though no epoch ended."""
     result = train_small(tiny_data, tmp_path, callbacks=[Recorder(stop_at=5)])
+    assert [row["step"] for row in rows_of(tmp_path / "metrics.jsonl", "eval")] == [5]
+    assert (result.steps, result.best_step) == (5, 5)
     assert result.checkpoint.is_file()
-    assert result.steps == 5
+
+
+def test_evaluations_stand_a_tenth_of_an_epoch_apart_by_default(tiny_data, tmp_path):
+    train_small(tiny_data, tmp_path, eval_steps=0)
+    assert [row["step"] for row in rows_of(tmp_path / "metrics.jsonl", "eval")] == list(range(2, 27, 2))
 
 
 def test_checkpoint_kept_is_the_one_with_the_best_auc(tiny_data, tmp_path, monkeypatch):
@@ -287,7 +319,7 @@ def test_diverging_training_is_one_error_and_leaves_no_checkpoint(tiny_data, tmp
 
 def test_evaluation_that_sees_the_divergence_first_is_the_same_error(tiny_data, tmp_path):
     """Between two lines of the loss."""
-    with pytest.raises(InputError, match="--lr"):
+    with pytest.raises(InputError, match="143 of 143 logits are not finite: training diverged; .*--lr"):
         train_small(tiny_data, tmp_path, log_steps=100, eval_steps=10, callbacks=[Poison(9)])
     assert not (tmp_path / "dlrm.ckpt").exists()
 

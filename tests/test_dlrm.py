@@ -115,7 +115,7 @@ class Gradient(nn.Cell):
 
 
 def test_linear_is_the_affine_map():
-    layer = Linear(4, 3, np.random.default_rng(3), "layer")
+    layer = Linear(4, 3, np.random.default_rng(3))
     x = np.random.default_rng(4).normal(size=(5, 4)).astype(np.float32)
     weight, bias = layer.weight.asnumpy(), layer.bias.asnumpy()
     assert (weight.shape, bias.shape) == ((3, 4), (3,))
@@ -126,7 +126,7 @@ def test_linear_is_the_affine_map():
 
 @pytest.mark.parametrize("last_relu", [True, False])
 def test_mlp_is_a_chain_of_layers_with_relu_between(last_relu):
-    mlp = MLP(4, (6, 5, 3), last_relu, np.random.default_rng(3), "mlp")
+    mlp = MLP(4, (6, 5, 3), last_relu, np.random.default_rng(3))
     x = np.random.default_rng(4).normal(size=(20, 4)).astype(np.float32)
     values = [value.asnumpy().astype(np.float64) for value in mlp.get_parameters()]
     layers = list(zip(values[::2], values[1::2]))

@@ -471,4 +471,4 @@ def test_process_reports_a_folder_it_can_not_make(tmp_path):
     write_raw(tmp_path / "train.txt", raw_lines(9))
     (tmp_path / "file").write_text("in the way")
     done = run_program(f"--data_path={tmp_path}", f"--output_path={tmp_path / 'file' / 'dataset'}")
-    check_refusal(done, f"file {tmp_path / 'file'}")
+    check_refusal(done, f"error: {tmp_path / 'file'}")

@@ -79,7 +79,7 @@ class Config:
     shuffle: bool = _option(True, ("train",), "whether training rows are shuffled, anew each epoch")
     seed: int = _option(1, ("train", "synthetic"), "seed of everything random", _NOT_NEGATIVE)
     do_eval: bool = _option(True, ("train",), "whether validation rows are evaluated while training")
-    eval_steps: int = _option(10000, ("train",), "steps between evaluations within an epoch, 0 for none", _NOT_NEGATIVE)
+    eval_steps: int = _option(0, ("train",), "steps between evaluations, 0 for a tenth of an epoch", _NOT_NEGATIVE)
     eval_batch_size: int = _option(16384, _MODEL, "samples an evaluation step", _POSITIVE)
     log_steps: int = _option(100, ("train",), "steps between lines of the loss", _POSITIVE)
 

@@ -1,0 +1,146 @@
+"""A preprocessing run that is really killed goes on where it was, and ends with the files of an undisturbed run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, raw_lines, write_raw
+
+from src.manifest import MANIFEST, find
+
+ROWS = 6_000
+OPTIONS = ["--shard_rows=512", "--record_rows=64", "--max_bad_rows=5"]  # 12 spans, 26 fields
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    lines = raw_lines(ROWS, 7)
+    lines[777] = b"not a row" if isinstance(lines[777], bytes) else "not a row"
+    return write_raw(tmp_path_factory.mktemp("raw") / "train.txt", lines)
+
+
+def start(raw, output, *more):
+    command = [sys.executable, str(ROOT / "src/preprocess_data.py"), f"--data_path={raw}", f"--output_path={output}"]
+    return subprocess.Popen([*command, *OPTIONS, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run(raw, output, *more):
+    child = start(raw, output, *more)
+    text = child.communicate()[0]
+    return child.returncode, text
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(raw, tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "dataset"
+    code, text = run(raw, output)
+    assert (code, "bad rows: 1" in text, "going on" in text) == (0, True, False)
+    return files_of(output)
+
+
+def finished(output):
+    return len(list((output / ".work").glob("*-*.npz")))
+
+
+def kill_when(raw, output, condition):
+    """Start, kill the main process as soon as the condition holds, and wait until its workers are gone too."""
+    child = start(raw, output)
+    while not condition() and child.poll() is None:
+        time.sleep(0.0005)
+    child.send_signal(signal.SIGKILL)
+    child.stdout.read()  # ends when the last process that holds the pipe has
+    assert child.wait() == -signal.SIGKILL, "the run ended before it was to be killed"
+    assert not (output / MANIFEST).exists()
+
+
+def test_killed_again_and_again_it_ends_as_if_undisturbed(raw, undisturbed, tmp_path):
+    """Points of all three steps: 14 spans are counted, 26 fields merged, 14 spans encoded."""
+    output = tmp_path / "dataset"
+    points = [0, 1, 4, 9, 13, 15, 25, 39, 40, 43, 48, 52]
+    for point in points:
+        kill_when(raw, output, lambda point=point: (output / ".work").is_dir() and finished(output) >= point)
+    kept = finished(output)
+    assert kept >= points[-1]
+    code, text = run(raw, output)
+    assert code == 0
+    assert "count: going on from an earlier run" in text
+    assert files_of(output) == undisturbed
+
+
+def test_killed_while_a_file_is_written_it_is_written_again(raw, undisturbed, tmp_path):
+    output = tmp_path / "dataset"
+    shard = output / "train" / "part-00000.mindrecord"
+    kill_when(raw, output, shard.exists)
+    assert run(raw, output)[0] == 0
+    assert files_of(output) == undisturbed
+
+
+@pytest.mark.parametrize("change", ["options", "input"])
+def test_other_options_or_input_start_afresh(raw, undisturbed, tmp_path, change):
+    output, mine = tmp_path / "dataset", tmp_path / "train.txt"
+    mine.write_bytes(raw.read_bytes())
+    kill_when(mine, output, lambda: (output / ".work").is_dir() and finished(output) >= 45)
+    if change == "input":
+        mine.write_bytes(raw.read_bytes().replace(b"not a row", b"still no row"))
+    code, text = run(mine, output, *(["--min_count=2"] if change == "options" else []))
+    assert (code, "starting afresh" in text, "going on" in text) == (0, True, False)
+    data = find(str(output))
+    data.manifest.verify(output, [file.name for file in data.manifest.files])
+    if change == "input":
+        same = {name for name, content in files_of(output).items() if content == undisturbed.get(name)}
+        assert set(undisturbed) - same == {MANIFEST, "rejected_rows.txt"}
+    else:
+        assert max(data.manifest.table_rows) < max(find_rows(undisturbed))
+
+
+def find_rows(files):
+    import json
+
+    return json.loads(files[MANIFEST])["table_rows"]
+
+
+def test_an_earlier_data_folder_survives_a_refused_input(raw, tmp_path):
+    output = tmp_path / "dataset"
+    assert run(raw, output)[0] == 0
+    before = files_of(output)
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"not a row\n" * 100)
+    code, text = run(bad, output, "--overwrite=True")
+    assert code == 2
+    assert "100 bad rows" in text
+    kept = {name: content for name, content in files_of(output).items() if not name.startswith(".work")}
+    assert kept == before
+    assert find(str(output)).manifest.bad_rows == 1
+
+
+@pytest.mark.parametrize("size", ["200k", "2m"])
+def test_full_disk_is_one_line_and_no_manifest(raw, tmp_path, size):
+    """A file system too small for the counts, the vocabulary or the shards; needs the right to mount one."""
+    small = tmp_path / "small"
+    command = [
+        sys.executable,
+        str(ROOT / "src/preprocess_data.py"),
+        f"--data_path={raw}",
+        f"--output_path={small}/dataset",
+    ]
+    small.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", small], check=False).returncode
+    ):
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        child = subprocess.run([*command, *OPTIONS], capture_output=True, text=True, check=False)
+        assert child.returncode == 2
+        assert len(child.stderr.splitlines()) == 1
+        assert "space" in child.stderr
+        assert not (small / "dataset" / MANIFEST).exists()
+    finally:
+        subprocess.run(["umount", small], check=True)
