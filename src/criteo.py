@@ -1,7 +1,8 @@
 """The raw text of a click log: lines of label, numeric and categorical columns, parsed in whole blocks with NumPy.
 
-One line: label (0 or 1), N numeric columns (number or empty), F categorical columns (any text or empty), tab between
-them. A block of some ten thousand lines is parsed at once; nothing loops over rows or cells but for odd ones.
+One line: label (0 or 1), N numeric columns (number or empty), F categorical columns (any text or empty), by default in
+this order and with a tab between them. A block of some ten thousand lines is parsed at once; nothing loops over rows or
+cells but for odd ones.
 
 Legend: B rows of a block, N numeric columns, F categorical fields.
 
@@ -12,9 +13,7 @@ own key, little-endian with zeros behind; longer text is hashed. Keys of hashed 
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -25,17 +24,25 @@ _KEEP_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 _MULTIPLIER, _MULTIPLIER_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_BLOCK_BYTES = 8 << 20
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of a raw file's columns, in file order."""
+    """What the columns of a raw file are.
+
+    Attributes:
+        dense, categorical, label: names of the columns that are used, in the order that training sees.
+        order: names of all columns in the order of the file, others among them; empty for label, dense, categorical.
+        separator: one character, tab or one that prints; cells can't be quoted.
+        header: whether each file begins with a line of names, which then gives the order.
+    """
 
     dense: tuple[str, ...]
     categorical: tuple[str, ...]
     label: str = "label"
+    order: tuple[str, ...] = ()
+    separator: str = "\t"
+    header: bool = False
 
     @classmethod
     def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":
@@ -44,8 +51,13 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All columns in file order."""
+        """The columns that are used: label, dense, categorical."""
         return (self.label, *self.dense, *self.categorical)
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """All columns in the order of the file."""
+        return self.order or self.names
 
 
 @dataclass(frozen=True)
@@ -55,9 +67,10 @@ class BadRow:
     line: int
     reason: str
     text: bytes
+    file: str = ""  # where there are several
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.reason}"
+        return f"{self.file} line {self.line}: {self.reason}".lstrip()
 
 
 @dataclass
@@ -75,80 +88,6 @@ class Block:
     dense: np.ndarray
     keys: np.ndarray
     bad: list[BadRow] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Span:
-    """A run of whole lines in a raw file: bytes start to end, lines first_row (from 0) to first_row + rows."""
-
-    path: Path
-    start: int
-    end: int
-    first_row: int
-    rows: int
-
-
-class LineIndex:
-    """Where lines begin in a raw file, known after one pass that looks at line ends alone.
-
-    Args:
-        path: raw file.
-        every: lines between the places that are remembered.
-    """
-
-    def __init__(self, path: Path, every: int = 16384):
-        self.path, self.every = path, every
-        self.size = path.stat().st_size
-        self.rows = 0
-        with path.open("rb") as file:
-            position, last = len(_BYTE_ORDER_MARK) * (file.read(3) == _BYTE_ORDER_MARK), b"\n"
-            file.seek(position)
-            starts = [position]
-            while chunk := file.read(_BLOCK_BYTES):
-                found = np.flatnonzero(np.frombuffer(chunk, np.uint8) == _NEWLINE)
-                first = -self.rows % every or every  # line ends still to come before the next place
-                starts.extend((found[first - 1 :: every] + position + 1).tolist())
-                self.rows += len(found)
-                position, last = position + len(chunk), chunk[-1:]
-        if last != b"\n":
-            self.rows += 1
-        self.starts = starts
-
-    def offset(self, row: int) -> int:
-        """The byte at which a row (from 0) begins; the file's size for the row behind the last one."""
-        if row >= self.rows:
-            return self.size
-        with self.path.open("rb") as file:
-            file.seek(self.starts[row // self.every])
-            for _ in range(row % self.every):
-                file.readline()
-            return file.tell()
-
-    def spans(self, first_row: int, last_row: int, rows: int) -> list[Span]:
-        """Rows first_row up to, not including, last_row, in spans of `rows` rows, the last one shorter."""
-        bounds = [*range(first_row, last_row, rows), last_row]
-        offsets = [self.offset(bound) for bound in bounds]
-        return [
-            Span(self.path, offsets[i], offsets[i + 1], bounds[i], bounds[i + 1] - bounds[i])
-            for i in range(len(bounds) - 1)
-        ]
-
-
-def read_span(span: Span, columns: Columns) -> Iterator[Block]:
-    """The blocks of a span of lines, in order."""
-    line, left, rest = span.first_row + 1, span.end - span.start, b""
-    with span.path.open("rb") as file:
-        file.seek(span.start)
-        while left > 0 or rest:
-            chunk = file.read(min(_BLOCK_BYTES, left))
-            left = left - len(chunk) if chunk else 0
-            text, rest = rest + chunk, b""
-            if left > 0:
-                cut = text.rfind(b"\n") + 1
-                text, rest = text[:cut], text[cut:]
-            if text:
-                yield parse(text, columns, line)
-                line += text.count(b"\n")
 
 
 def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
@@ -203,14 +142,16 @@ def _cells(
         The cells' first and behind-the-last positions, both [columns, B], which lines these are, counted from 0,
         and the other lines with what is wrong with them.
     """
-    width = len(columns.names)
+    width, separator = len(columns.file_names), ord(columns.separator)
     # Tabs and line ends are the only bytes below 11 in sound text: one comparison instead of two.
-    marks = np.flatnonzero(buffer[_PAD : _PAD + size] < _NEWLINE + 1) + _PAD
+    body = buffer[_PAD : _PAD + size]
+    is_mark = body < _NEWLINE + 1
+    marks = np.flatnonzero(is_mark if separator == _TAB else is_mark | (body == separator)) + _PAD
     kinds = buffer[marks]
     line_of_odd = np.empty(0, np.int64)
-    if (odd := kinds < _TAB).any():
-        line_of_odd = np.cumsum(kinds == _NEWLINE)[odd]
-        marks, kinds = marks[~odd], kinds[~odd]
+    if (other := (kinds != separator) & (kinds != _NEWLINE)).any():
+        line_of_odd = np.cumsum(kinds == _NEWLINE)[kinds < _TAB]
+        marks, kinds = marks[~other], kinds[~other]
     last = np.flatnonzero(kinds == _NEWLINE)  # each line's last mark
     counts = np.diff(last, prepend=-1)
     bad = {int(line): "holds a control character" for line in np.unique(line_of_odd)}
@@ -229,6 +170,9 @@ def _cells(
     starts[0] = line_starts[lines]
     ends = np.ascontiguousarray(ends)
     ends[-1] -= (buffer[ends[-1] - 1] == _RETURN) & (ends[-1] > starts[-1])
+    if columns.order:
+        used = [columns.order.index(name) for name in columns.names]
+        starts, ends = starts[used], ends[used]
     return starts, ends, lines, bad
 
 

@@ -26,16 +26,14 @@ class Journal:
     Args:
         folder: the data folder being made.
         plan: what determines the results, in JSON's types; results of another plan are thrown away.
-
-    Attributes:
-        replaced: whether there were results of another plan.
     """
 
     def __init__(self, folder: Path, plan: dict[str, Any]):
         self.folder = folder / FOLDER
         path, text = self.folder / "plan.json", json.dumps(plan, indent=1)
         old = path.read_text(encoding="utf-8") if path.is_file() else None
-        self.replaced = old not in (None, text)
+        if old not in (None, text):
+            print(f"{folder} holds an unfinished run with another input or other options: starting afresh", flush=True)
         if old != text:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)

@@ -21,30 +21,32 @@ import numpy as np
 from mindspore.mindrecord import FileWriter
 
 from src import records
-from src.criteo import BadRow, Columns, Span, read_span
+from src.criteo import BadRow, Columns
 from src.manifest import File
 from src.npz import Arrays
-from src.vocabulary import UNSEEN, Counts, Vocabulary, count, merge, ordered_keys
+from src.raw_files import Span, read_span
+from src.vocabulary import UNSEEN, Counts, Encoder, count, merge, ordered_keys
 
 _PAGE_BYTES = 4 << 20
 _HEADER_BYTES = 1 << 20
 _MERGED_AT_ONCE = 32
 
 
-def count_span(span: Span, columns: Columns, keep_bad: int) -> Arrays:
+def count_span(span: Span, columns: Columns, keep_bad: int, name_file: bool = False) -> Arrays:
     """Count the categories of a span of lines.
 
     Returns:
         rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur.
-        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON.
+        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON, with the file's name if asked for.
     """
     keys, bad = [], []
     for block in read_span(span, columns):
         keys.append(block.keys)
         bad += block.bad
     joined = np.concatenate(keys, axis=1)
-    arrays = {"rows": np.array(joined.shape[1]), "bad_rows": np.array(len(bad)), "bad": _from_json(
-        [(row.line, row.reason, row.text.decode("latin-1")) for row in bad[:keep_bad]])}  # fmt: skip
+    file = span.path.name if name_file else ""
+    kept = [(row.line, row.reason, row.text.decode("latin-1"), file) for row in bad[:keep_bad]]
+    arrays = {"rows": np.array(joined.shape[1]), "bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
     for field, (distinct, counts) in enumerate(count(joined)):
         arrays |= {f"keys_{field}": distinct, f"counts_{field}": counts}
     return arrays
@@ -52,18 +54,22 @@ def count_span(span: Span, columns: Columns, keep_bad: int) -> Arrays:
 
 def bad_rows_of(arrays: Arrays) -> list[BadRow]:
     """The bad lines that `count_span` kept."""
-    return [BadRow(line, reason, text.encode("latin-1")) for line, reason, text in _to_json(arrays["bad"])]
+    return [BadRow(line, why, text.encode("latin-1"), file) for line, why, text, file in _to_json(arrays["bad"])]
 
 
-def merge_field(field: int, counted: Sequence[Path], min_count: int) -> Arrays:
-    """One field's vocabulary from the files of `count_span`'s arrays: its keys in the order of their ids."""
+def merge_field(field: int, min_count: int, counted: Sequence[Path], max_rows: int = 0) -> Arrays:
+    """One field's vocabulary from the files of `count_span`'s arrays: its keys in the order of their ids.
+
+    With max_rows, its table gets at most so many rows, the one for unseen values among them.
+    """
     pending: list[Counts] = []
     for path in counted:
         with np.load(path) as arrays:
             pending.append((arrays[f"keys_{field}"], arrays[f"counts_{field}"]))
         if len(pending) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the vocabulary
             pending = [merge(pending)]
-    return {"keys": ordered_keys(*merge(pending), min_count)}
+    keys = ordered_keys(*merge(pending), min_count)
+    return {"keys": keys[: max_rows - 1] if max_rows else keys}
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Shard:
 
 
 def encode_span(
-    span: Span, path: Path, columns: Columns, vocabulary: Vocabulary, folder: Path, record_rows: int
+    span: Span, path: Path, columns: Columns, vocabulary: Encoder, folder: Path, record_rows: int
 ) -> Arrays:
     """Encode a span of lines to one MindRecord file at `path`, below `folder`; rows keep their order.
 
@@ -104,11 +110,59 @@ def encode_span(
         if rest:
             arrays = tuple(np.concatenate(pair) for pair in zip(rest, arrays))
         whole = len(arrays[0]) // record_rows * record_rows
-        for start in range(0, whole, record_rows):
-            packed.append(records.pack(*(array[start : start + record_rows] for array in arrays)))
+        packed += _pack(tuple(array[:whole] for array in arrays), record_rows)
         rest = tuple(array[whole:] for array in arrays)
-    if rest and len(rest[0]):
-        packed.append(records.pack(*rest))
+    packed += _pack(rest, record_rows) if rest else []
+    return _shard(path, folder, packed, rows, clicks, unseen)
+
+
+def scatter_span(
+    span: Span, number: int, scattered: Path, columns: Columns, vocabulary: Encoder, buckets: int, seed: int
+) -> Arrays:
+    """The first half of shuffling in fixed memory: deal a span's coded rows at random to buckets.
+
+    The rows go to the .npy file `scattered`, uint8 [rows, bytes of a row], those of a bucket side by side.
+
+    Returns:
+        bounds: [buckets + 1], where each bucket's rows begin in the file.
+    """
+    rows = []
+    for block in read_span(span, columns):
+        ids = vocabulary.encode(block.keys)
+        rows.append(np.concatenate([block.dense.view(np.uint8), ids.view(np.uint8), block.labels[:, None]], axis=1))
+    joined = np.concatenate(rows)
+    bucket = np.random.default_rng([seed, number]).integers(0, buckets, len(joined))
+    np.save(scattered, joined[np.argsort(bucket, kind="stable")])
+    return {"bounds": np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=buckets))))}
+
+
+def gather_bucket(
+    bucket: int, path: Path, scattered: Sequence[Path], seed: int, columns: Columns, folder: Path, record_rows: int
+) -> Arrays:
+    """The second half: a bucket's rows of all spans, in random order, as a shard; returns what `encode_span` does."""
+    rows = []
+    for file in scattered:
+        with np.load(file.with_name(file.name.replace("scattered", "scatter")).with_suffix(".npz")) as arrays:
+            low, high = arrays["bounds"][bucket : bucket + 2]
+        rows.append(np.load(file, mmap_mode="r")[low:high])
+    joined = np.concatenate(rows)
+    joined = joined[np.random.default_rng([seed, len(scattered), bucket]).permutation(len(joined))]
+    ids_start = 4 * len(columns.dense)
+    dense = np.ascontiguousarray(joined[:, :ids_start]).view("<f4")
+    ids = np.ascontiguousarray(joined[:, ids_start:-1]).view("<i4")
+    packed = _pack((dense, ids, joined[:, -1]), record_rows)
+    return _shard(path, folder, packed, len(joined), int(joined[:, -1].sum()), (ids == UNSEEN).sum(axis=0))
+
+
+def _pack(arrays: tuple[np.ndarray, ...], record_rows: int) -> list[bytes]:
+    """Records of dense, ids and labels."""
+    return [
+        records.pack(*(array[start : start + record_rows] for array in arrays))
+        for start in range(0, len(arrays[0]), record_rows)
+    ]
+
+
+def _shard(path: Path, folder: Path, packed: list[bytes], rows: int, clicks: int, unseen: np.ndarray) -> Arrays:
     write_records(path, packed)
     files = File.of(folder, path), File.of(folder, path.with_name(path.name + ".db"))
     return {"shard": _from_json(asdict(Shard(files, rows, clicks, tuple(unseen.tolist()))))}

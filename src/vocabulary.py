@@ -13,6 +13,7 @@ import pandas as pd
 from src.npz import save_arrays
 
 UNSEEN = 0
+_HASHED = "/hash_rows"  # no column of a raw file is named so
 Counts = tuple[np.ndarray, np.ndarray]  # a field's distinct keys, uint64, and how often each occurs, int64
 
 
@@ -72,8 +73,43 @@ class Vocabulary:
         """Write an uncompressed .npz with an array of keys a field, whole or not at all."""
         save_arrays(path, dict(zip(self.names, self.keys)))
 
-    @classmethod
-    def load(cls, path: Path) -> "Vocabulary":
-        """Read what `save` wrote."""
-        with np.load(path) as arrays:
-            return cls(arrays.files, [arrays[name] for name in arrays.files])
+
+class HashedVocabulary:
+    """Ids by hashing: no vocabulary to learn or to keep, every value has an id, and some share one.
+
+    Args:
+        names: of the fields.
+        rows: of each field's table; id 0 stays unused, so that it means the same as with a vocabulary.
+    """
+
+    def __init__(self, names: Sequence[str], rows: int):
+        self.names, self.rows = tuple(names), rows
+
+    @property
+    def table_rows(self) -> tuple[int, ...]:
+        """Rows of each field's table."""
+        return (self.rows,) * len(self.names)
+
+    def prepare(self) -> None:
+        """Nothing to do."""
+
+    def encode(self, keys: np.ndarray) -> np.ndarray:
+        """Ids [B, F] int32 of keys [F, B]."""
+        mixed = keys * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits depend on all of the key's
+        mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
+        return ((mixed >> np.uint64(32)) % np.uint64(self.rows - 1) + np.uint64(1)).astype(np.int32).T.copy()
+
+    def save(self, path: Path) -> None:
+        """Write an .npz that says how to hash."""
+        save_arrays(path, {_HASHED: np.array(self.rows), "names": np.array(self.names)})
+
+
+Encoder = Vocabulary | HashedVocabulary
+
+
+def load_vocabulary(path: Path) -> Encoder:
+    """Read what `save` of either vocabulary wrote."""
+    with np.load(path) as arrays:
+        if _HASHED in arrays.files:
+            return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]))
+        return Vocabulary(arrays.files, [arrays[name] for name in arrays.files])

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from src.criteo import Columns
 from src.manifest import DataFolder
-from src.preprocess_data import Options, preprocess
+from src.preprocessing import Options, preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,9 +55,8 @@ def preprocess_lines(
     **options: Any,
 ) -> DataFolder:
     """Preprocess a raw file, with small records and shards unless the options say otherwise."""
-    chosen = Options(**({"record_rows": 64, "shard_rows": 512} | options))
-    columns = columns or Columns.numbered()
-    return preprocess(raw, folder, columns, chosen, train_line_count=train_line_count, overwrite=overwrite)
+    chosen = Options(**({"record_rows": 64, "shard_rows": 512, "train_line_count": train_line_count} | options))
+    return preprocess([raw], folder, columns or Columns.numbered(), chosen, overwrite)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from src import criteo
-from src.criteo import BadRow, Columns, LineIndex, key_of, parse, read_span, text_of
+from src import raw_files
+from src.criteo import BadRow, Columns, key_of, parse, text_of
+from src.raw_files import LineIndex, read_span
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LARGEST_FLOAT32 = 3.4028235677973366e38  # from here on a number rounds to infinity
@@ -171,7 +172,7 @@ def test_parse_of_spoiled_text_reports_every_bad_line_and_keeps_the_others(table
 def test_spans_in_tiny_blocks_equal_plain_python(table, block_bytes, rows, with_mark):
     columns, text = table
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(criteo, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(raw_files, "_BLOCK_BYTES", block_bytes)
         path = Path(folder, "raw.txt")
         path.write_bytes(BYTE_ORDER_MARK * with_mark + text)
         index = LineIndex(path, every=2)
@@ -296,7 +297,7 @@ def test_long_systematic_texts_have_distinct_keys(texts):
 @example(b"\n", False, 1, 1)
 def test_line_index_equals_plain_splitting(text, with_mark, every, block_bytes):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(criteo, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(raw_files, "_BLOCK_BYTES", block_bytes)
         path = Path(folder, "raw.txt")
         path.write_bytes(BYTE_ORDER_MARK * with_mark + text)
         index = LineIndex(path, every)
@@ -317,7 +318,7 @@ def test_line_index_equals_plain_splitting(text, with_mark, every, block_bytes):
 
 
 def test_line_longer_than_a_block_is_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(criteo, "_BLOCK_BYTES", 7)
+    monkeypatch.setattr(raw_files, "_BLOCK_BYTES", 7)
     path = tmp_path / "raw.txt"
     path.write_bytes(line_of("1", "5", "6", "x" * 500, "y") * 3)
     index = LineIndex(path)

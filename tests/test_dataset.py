@@ -6,7 +6,7 @@ from src import dataset, records
 from src.criteo import Columns, parse
 from src.dataset import RowBatches, training_dataset
 from src.preprocess_steps import write_records
-from src.vocabulary import Vocabulary
+from src.vocabulary import load_vocabulary
 
 ROWS, RECORD_ROWS = 1000, 16
 SHARD_ROWS = [320, 320, 320, 40]  # 63 records, the last one of 8 rows
@@ -134,7 +134,7 @@ def test_training_dataset_gives_the_same_batches(shards):
 def test_text_to_mindrecord_to_batch_gives_the_rows_of_the_text(tiny_data):
     text = (tiny_data.path.parent / "train.txt").read_bytes()
     block = parse(text, Columns.numbered())
-    ids = Vocabulary.load(tiny_data.path / "vocabulary.npz").encode(block.keys)
+    ids = load_vocabulary(tiny_data.path / "vocabulary.npz").encode(block.keys)
     for part, (first, last) in {"train": (0, 1715), "valid": (1715, 1858), "test": (1858, 2000)}.items():
         paths, shard_rows = tiny_data.shards(part)
         assert shard_rows == ([512, 512, 512, 179] if part == "train" else [last - first])

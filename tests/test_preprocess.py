@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from conftest import ROOT, preprocess_lines, raw_lines, write_raw
 
-from src import criteo, preprocess_data
-from src.criteo import Columns, LineIndex, key_of
+from src import preprocessing, raw_files
+from src.criteo import Columns, key_of
 from src.dataset import RowBatches
 from src.errors import InputError
 from src.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, find
-from src.preprocess_data import REJECTS, main
+from src.preprocess_data import main
 from src.preprocess_steps import split
-from src.vocabulary import Vocabulary
+from src.preprocessing import REJECTS
+from src.raw_files import LineIndex
+from src.vocabulary import load_vocabulary
 
 GOOD = "\t".join(["1", *["5"] * 13, *["abcdef01"] * 26])
 BAD = "\t".join(["7", *["5"] * 13, *["abcdef01"] * 26])
@@ -91,8 +93,8 @@ def test_vocabulary_and_manifest_equal_plain_counts(tmp_path, vocab_scope, min_c
     assert manifest.dense == tuple(f"I{i}" for i in range(1, 14))
     assert manifest.categorical == tuple(f"C{i}" for i in range(1, 27))
     assert manifest.bad_rows == 0
-    assert manifest.source == {"name": "train.txt", "bytes": raw.stat().st_size, "lines": 300}
-    assert manifest.options == {"valid_fraction": 0.5, "max_bad_rows": 0} | options
+    assert manifest.source == {"names": ["train.txt"], "lines": 300}
+    assert manifest.options.items() >= ({"valid_fraction": 0.5, "max_bad_rows": 0, "seed": 1} | options).items()
     assert list(manifest.parts) == list(bounds)
     for name, (first, last) in bounds.items():
         expected = [[field_ids.get(cell, 0) for field_ids, cell in zip(ids, row)] for row in category_cells(lines)]
@@ -124,7 +126,7 @@ def test_value_that_only_the_last_seventh_holds_is_unseen_but_with_scope_all(tmp
     assert set(late[:, 0].tolist()) == {0 if vocab_scope == "train" else 2}
     assert set(late[:, 1:].ravel().tolist()) == {1}
     assert late.shape == (2, 26)  # an unseen value costs the row no column
-    keys = Vocabulary.load(tmp_path / "dataset" / VOCABULARY).keys[0].tolist()
+    keys = load_vocabulary(tmp_path / "dataset" / VOCABULARY).keys[0].tolist()
     assert (key_of("only-here") in keys) == (vocab_scope == "all")
 
 
@@ -140,7 +142,7 @@ def test_two_runs_write_identical_files(tmp_path):
 def test_files_do_not_depend_on_the_blocks_that_are_read(tmp_path, monkeypatch):
     raw = write_raw(tmp_path / "train.txt", raw_lines(100))
     preprocess_lines(raw, tmp_path / "one", record_rows=8, shard_rows=32)
-    monkeypatch.setattr(criteo, "_BLOCK_BYTES", 1000)  # about three lines
+    monkeypatch.setattr(raw_files, "_BLOCK_BYTES", 1000)  # about three lines
     preprocess_lines(raw, tmp_path / "two", record_rows=8, shard_rows=32)
     assert files_below(tmp_path / "one") == files_below(tmp_path / "two")
 
@@ -168,7 +170,7 @@ def test_raw_file_is_found_with_and_without_trailing_slash(tmp_path, raw, data_p
     write_raw(tmp_path / raw, raw_lines(9))
     main([f"--data_path={tmp_path / data_path}{slash}"])
     manifest = find(str(tmp_path / dataset)).manifest
-    assert manifest.source["name"] == Path(raw).name
+    assert manifest.source["names"] == [Path(raw).name]
     assert {name: part.rows for name, part in manifest.parts.items()} == {"train": 8, "valid": 1}
 
 
@@ -183,7 +185,7 @@ def test_data_path_may_be_relative_and_origin_data_comes_first(tmp_path, monkeyp
 def test_output_path_is_where_the_data_folder_goes(tmp_path):
     raw = write_raw(tmp_path / "train.txt", raw_lines(9))
     main([f"--data_path={tmp_path}", f"--output_path={tmp_path / 'deep' / 'er'}/"])
-    assert find(str(tmp_path / "deep" / "er")).manifest.source["name"] == "train.txt"
+    assert find(str(tmp_path / "deep" / "er")).manifest.source["names"] == ["train.txt"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", raw.name]
 
 
@@ -246,7 +248,7 @@ def test_columns_may_have_names_of_their_own(tmp_path):
     raw = write_raw(tmp_path / "t", ["1\t30\tParis\tx"] * 7)
     data = preprocess_lines(raw, tmp_path / "dataset", columns)
     assert (data.manifest.dense, data.manifest.categorical) == (("age",), ("city", "site"))
-    assert Vocabulary.load(tmp_path / "dataset" / VOCABULARY).names == ("city", "site")
+    assert load_vocabulary(tmp_path / "dataset" / VOCABULARY).names == ("city", "site")
 
 
 def test_wrong_number_of_columns_is_refused(tmp_path):
@@ -370,12 +372,12 @@ def test_raw_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
     raw = write_raw(tmp_path / "train.txt", raw_lines(20))
 
     class GrowingIndex(LineIndex):
-        def __init__(self, path):
-            super().__init__(path)
+        def __init__(self, path, header):
+            super().__init__(path, header=header)
             with path.open("a") as file:
                 file.write(GOOD + "\n")
 
-    monkeypatch.setattr(preprocess_data, "LineIndex", GrowingIndex)
+    monkeypatch.setattr(preprocessing, "LineIndex", GrowingIndex)
     with pytest.raises(InputError, match=r"train.txt changed .*while it was read: start again when it is whole"):
         preprocess_lines(raw, tmp_path / "dataset")
     assert not (tmp_path / "dataset" / MANIFEST).exists()

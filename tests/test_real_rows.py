@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT, preprocess_lines
 
-from src.criteo import Columns, LineIndex, read_span, text_of
+from src.criteo import Columns, text_of
 from src.manifest import find
+from src.raw_files import LineIndex, read_span
 from src.vocabulary import count
 
 SAMPLE = ROOT.parent / "shared" / "criteo" / "uniform_137139.tsv.xz"

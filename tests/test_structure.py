@@ -13,11 +13,13 @@ PROGRAMS = {"train.py", "eval.py", "src/preprocess_data.py", "src/synthetic.py",
 FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])
 
 # Each file may import those that stand above it.
-ORDER = ["src.errors", "src.model_utils", "src.model_utils.config", "src.model_utils.device_target", "src.metrics",
-         "src.records", "src.npz", "src.criteo", "src.vocabulary", "src.manifest", "src.planted", "src.synthetic",
-         "src.parallel", "src.journal", "src.preprocess_steps", "src.preprocess_data",
-         "src.dataset", "src.embedding", "src.dlrm", "src.optimizers", "src.train_step", "src.evaluation",
-         "src.checkpoint", "src.callback", "src.training", "src.run_report", "train", "eval"]  # fmt: skip
+ORDER = [
+    "src.errors", "src.model_utils", "src.model_utils.config", "src.model_utils.device_target", "src.metrics",
+    "src.records", "src.npz", "src.criteo", "src.raw_files", "src.schema", "src.vocabulary", "src.manifest",
+    "src.planted", "src.synthetic", "src.parallel", "src.journal", "src.preprocess_steps", "src.preprocessing",
+    "src.preprocess_data", "src.dataset", "src.embedding", "src.dlrm", "src.optimizers", "src.train_step",
+    "src.evaluation", "src.checkpoint", "src.callback", "src.training", "src.run_report", "train", "eval",
+]  # fmt: skip
 NETWORK = {"src.embedding", "src.dlrm", "src.optimizers", "src.train_step", "src.metrics"}
 
 

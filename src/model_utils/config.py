@@ -32,6 +32,11 @@ _SIZES: Rule = (
     "must be a list of sizes above 0, such as [512,256,16]",
 )
 _RECORD_ROWS: Rule = (lambda value: 0 < value <= 16384, "must lie between 1 and 16384, so that a page holds a record")
+_NOT_ONE: Rule = (lambda value: value == 0 or value > 1, "must be 0, or at least 2: one row is for unseen values")
+_COUNTS: Rule = (
+    lambda value: bool(re.fullmatch(r"([^:,]+:[1-9]\d*(,[^:,]+:[1-9]\d*)*)?", value)),
+    "must be of the form FIELD:COUNT,FIELD:COUNT",
+)
 _PATH: Rule = (lambda value: value != "", "must not be empty")
 
 
@@ -77,7 +82,7 @@ class Config:
     lr: float = _option(0.15, ("train",), "learning rate of SGD", _POSITIVE)
     loss_scale: float = _option(1024.0, ("train",), "factor on the loss for float16 gradients", _POSITIVE)
     shuffle: bool = _option(True, ("train",), "whether training rows are shuffled, anew each epoch")
-    seed: int = _option(1, ("train", "synthetic"), "seed of everything random", _NOT_NEGATIVE)
+    seed: int = _option(1, ("train", "synthetic", "preprocess"), "seed of everything random", _NOT_NEGATIVE)
     do_eval: bool = _option(True, ("train",), "whether validation rows are evaluated while training")
     eval_steps: int = _option(0, ("train",), "steps between evaluations, 0 for a tenth of an epoch", _NOT_NEGATIVE)
     eval_batch_size: int = _option(16384, _MODEL, "samples an evaluation step", _POSITIVE)
@@ -92,7 +97,7 @@ class Config:
     data_path: str = _option(
         "./data/",
         ("preprocess", "synthetic"),
-        "folder of origin_data/train.txt or train.txt, or the raw file itself",
+        "folder of origin_data/train.txt or train.txt, or the raw file itself; several with commas between",
         _PATH,
     )
     output_path: str = _option("", ("preprocess",), "data folder to write; without it <data_path>/dataset")
@@ -102,6 +107,18 @@ class Config:
     train_line_count: int = _option(0, ("preprocess",), "rows to read from the raw file, 0 for all", _NOT_NEGATIVE)
     valid_fraction: float = _option(0.5, ("preprocess",), "share of the last seventh that is validation", _FRACTION)
     min_count: int = _option(1, ("preprocess",), "occurrences in training a category needs for a row", _POSITIVE)
+    field_min_count: str = _option("", ("preprocess",), "the same for single fields, such as C3:10,C12:5", _COUNTS)
+    max_rows_per_field: int = _option(
+        0, ("preprocess",), "rows that a table has at most, the most frequent ones; 0 for no bound", _NOT_ONE
+    )
+    hash_rows: int = _option(
+        0, ("preprocess",), "hash categories to tables of so many rows instead of a vocabulary, 0 for no", _NOT_ONE
+    )
+    vocab_path: str = _option(
+        "", ("preprocess",), "data or checkpoint folder whose vocabulary codes the rows, all for the test part"
+    )
+    shuffle_rows: bool = _option(False, ("preprocess",), "whether training rows are written in random order")
+    schema: str = _option("", ("preprocess",), "YAML file of the raw files' columns; see src/schema.py")
     vocab_scope: str = _option(
         "train", ("preprocess",), "rows that give the vocabulary (all: leaky, as the original)", _one_of("train", "all")
     )
@@ -126,6 +143,12 @@ class Config:
             raise InputError(f"device_id {self.device_id} has no effect with device_target CPU: drop it")
         if self.device_target == "CPU" and self.loss_scale != OPTIONS["loss_scale"].default:
             raise InputError(f"loss_scale {self.loss_scale} has no effect with device_target CPU: drop it")
+        if self.hash_rows and (self.min_count > 1 or self.field_min_count or self.max_rows_per_field):
+            raise InputError("hash_rows has no vocabulary to shorten: drop min_count and the like")
+        if self.vocab_path and (self.hash_rows or self.shuffle_rows):
+            raise InputError("vocab_path codes rows for the test part as they are: drop hash_rows and shuffle_rows")
+        if self.schema and (self.dense_dim, self.slot_dim) != (13, 26):
+            raise InputError("dense_dim and slot_dim have no effect with schema, which names the columns: drop them")
         if self.shard_rows % self.record_rows:
             raise InputError(f"shard_rows {self.shard_rows} must be a multiple of record_rows {self.record_rows}")
 
