@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> None:
     import mindspore as ms
 
     from src import checkpoint
-    from src.callback import MetricsFile, append_line, evaluation_line
+    from src.callback import MetricsFile, append_line, evaluation_line, open_logs
     from src.evaluation import evaluate
     from src.manifest import find
     from src.model_utils.device_target import set_device
@@ -29,6 +29,8 @@ def main(argv: Sequence[str]) -> None:
         )
     set_device(config.device_target, config.device_id)
     path = Path(config.checkpoint_path)
+    if path.is_dir():
+        path = path / checkpoint.CHECKPOINT
     checkpoint.check_encoder(path, data)
     model = checkpoint.load(
         path,
@@ -42,8 +44,10 @@ def main(argv: Sequence[str]) -> None:
         self_interaction=config.self_interaction,
         compute_dtype=getattr(ms, config.compute_dtype),
     )
+    batches = batches_of(data, part, config.eval_batch_size)
+    open_logs(config.eval_file_name, config.metrics_file_name)
     begin = time.perf_counter()
-    metrics = evaluate(model, batches_of(data, part, config.eval_batch_size), config.eval_batch_size)
+    metrics = evaluate(model, batches, config.eval_batch_size)
     seconds = time.perf_counter() - begin
     rows = data.manifest.parts[part].rows
     append_line(config.eval_file_name, evaluation_line(metrics, seconds))

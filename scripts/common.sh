@@ -8,35 +8,46 @@ fail() {
     exit 2
 }
 
-# expect_arguments COUNT USAGE GIVEN...: refuse any other number of arguments.
+# expect_arguments COUNT USAGE GIVEN...: refuse fewer arguments; more must be options of the program.
 expect_arguments() {
-    local count=$1 usage=$2
+    local count=$1 usage="bash scripts/$2 [--OPTION=VALUE ...]"
     shift 2
-    [ "$#" -eq "$count" ] || fail "$# arguments instead of $count; usage: bash scripts/$usage"
+    [ "$#" -ge "$count" ] || fail "$# arguments instead of $count; usage: $usage"
+    for argument in "${@:1:count}"; do
+        [[ $argument != --* ]] || fail "$argument stands where one of $count arguments should; usage: $usage"
+    done
+    for argument in "${@:count+1}"; do
+        [[ $argument == --* ]] || fail "$argument is one argument too many; usage: $usage"
+    done
 }
 
-# python_command: print the interpreter to use: PYTHON, or the first of python and python3 that has MindSpore.
+# first_python CHECK CANDIDATE...: print the first candidate for which the Python code CHECK exits with 0; with PYTHON
+# set, that is the only candidate.
+first_python() {
+    local check=$1 candidate
+    shift
+    [ -z "${PYTHON:-}" ] || set -- "$PYTHON"
+    for candidate in "$@"; do
+        if "$candidate" -c "$check" 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# python_command: print the interpreter that has MindSpore.
 python_command() {
-    local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python python3 "$root/.venv/bin/python"; do
-        if "$candidate" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("mindspore") is None)' 2>/dev/null; then
-            command -v "$candidate"
-            return
-        fi
-    done
-    fail "no Python with MindSpore found: pip install -r $root/requirements.txt, or set PYTHON to the one that has it"
+    first_python 'import importlib.util, sys; sys.exit(importlib.util.find_spec("mindspore") is None)' \
+        python python3 "$root/.venv/bin/python" ||
+        fail "${PYTHON:-no Python found} has no MindSpore: pip install -r $root/requirements.txt, or set PYTHON to one that has it"
 }
 
-# supported_python: print a Python 3.10 to 3.12: PYTHON, or the first on the path.
+# supported_python: print a Python 3.10 to 3.12.
 supported_python() {
-    local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.12 python3.11 python3.10 python; do
-        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
-            command -v "$candidate"
-            return
-        fi
-    done
-    fail "no Python 3.10, 3.11 or 3.12 found, which MindSpore 2.10 needs: install one, or set PYTHON to it"
+    first_python 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+        python3 python3.12 python3.11 python3.10 python ||
+        fail "${PYTHON:-no Python found} is not Python 3.10, 3.11 or 3.12, which MindSpore 2.10 needs: set PYTHON to one"
 }
 
 # make_environment REQUIREMENTS...: a virtual environment in .venv with the pinned packages, made once, then reused.
@@ -46,23 +57,28 @@ make_environment() {
     for file in "$@"; do pip_arguments+=(-r "$root/$file"); done
     stamp=$venv/installed-$(echo "$*" | tr -c 'a-z\n' '-').txt
     wanted=$(cd "$root" && cat "$@")
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    if [ -z "${PYTHON:-}" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
         echo "using the environment in $venv"
         return
     fi
     python=$(supported_python)
-    echo "installing into $venv (MindSpore alone has more than 1 GB)"
-    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" ||
+    echo "installing into $venv (MindSpore and what it needs take 3 GB)"
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" ||
         fail "$python can't make virtual environments: install its venv package (Debian: python3-venv)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${pip_arguments[@]}" ||
         fail "installing $* failed: see above; check the connection, and the space below $venv"
     echo "$wanted" >"$stamp"
 }
 
+# make_folder FOLDER: make it, or fail with one line.
+make_folder() {
+    mkdir -p "$1" 2>/dev/null || fail "folder $1 can't be made: work in a folder that you may write to, or name another"
+}
+
 # run_logged FOLDER COMMAND...: run a command, its output shown and kept in FOLDER/output.log.
 run_logged() {
     local folder=$1
     shift
-    mkdir -p "$folder"
+    make_folder "$folder"
     "$@" 2>&1 | tee "$folder/output.log"
 }

@@ -21,11 +21,19 @@ while [ "$#" -gt 0 ]; do
             shift
             ;;
         --overwrite) overwrite=True && shift ;;
+        --help | -h)
+            sed -n 's/^# \?//p' "$0"
+            exit 0
+            ;;
         *) fail "unknown option $1; run_quickstart.sh takes --data FILE, --rows N, --output FOLDER and --overwrite" ;;
     esac
 done
 [ -z "$data" ] || [ -f "$data" ] || fail "--data $data is not a file: name a raw text file in Criteo's format"
-if [ -e "$output" ] && [ "$overwrite" = False ]; then
+[[ $rows =~ ^[0-9]+$ ]] && [ "$rows" -ge 2000 ] || fail "--rows $rows: give a whole number of at least 2000"
+if [ -e "$output" ] && [ ! -f "$output/.quickstart" ] && [ -n "$(ls -A "$output" 2>/dev/null || echo file)" ]; then
+    fail "$output holds something else than an earlier run: name another place with --output FOLDER"
+fi
+if [ -f "$output/.quickstart" ] && [ "$overwrite" = False ]; then
     fail "$output already holds an earlier run: give --overwrite to replace it, or another place with --output FOLDER"
 fi
 
@@ -36,7 +44,8 @@ run() {
     echo "+ python ${*#"$root/"}"
     "$python" "$@"
 }
-mkdir -p "$output"
+make_folder "$output"
+touch "$output/.quickstart" # this folder may be replaced by --overwrite
 if [ -z "$data" ]; then
     data=$output/train.txt
     run "$root/src/synthetic.py" --data_path="$output" --rows="$rows" --overwrite="$overwrite"

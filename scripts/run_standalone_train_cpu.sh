@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Train on the CPU: bash scripts/run_standalone_train_cpu.sh DATASET_PATH
+# Train on the CPU: bash scripts/run_standalone_train_cpu.sh DATASET_PATH [--OPTION=VALUE ...]
 # Writes checkpoint/, loss.log, auc.log, metrics.jsonl and ms_log/output.log to the current folder.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 expect_arguments 1 "run_standalone_train_cpu.sh DATASET_PATH" "$@"
 python=$(python_command)
 run_logged ms_log "$python" -u "$root/train.py" --device_target=CPU --dataset_path="$1" \
-    --ckpt_path=./checkpoint --eval_file_name=auc.log --loss_file_name=loss.log --do_eval=True
+    --ckpt_path=./checkpoint --eval_file_name=auc.log --loss_file_name=loss.log --do_eval=True "${@:2}"

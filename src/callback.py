@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 from mindspore.train import Callback
 from tqdm import tqdm
 
-from src.errors import InputError
+from src.errors import InputError, naming
 from src.metrics import Metrics
 
 
@@ -27,7 +28,6 @@ class MetricsFile:
 
     def __init__(self, path: str, run: str):
         self.path, self.run = Path(path), run
-        self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, kind: str, **values: Any) -> None:
         """Append a line of a kind, "loss", "eval" or "end"; what is not a finite number becomes null."""
@@ -35,20 +35,42 @@ class MetricsFile:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in values.items()
         }
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"run": self.run, "kind": kind, **values}) + "\n")
+        _append(self.path, json.dumps({"run": self.run, "kind": kind, **values}) + "\n")
+
+
+def open_logs(*paths: str) -> None:
+    """Make the log files and their folders, so that a place that can't be written is found before the first step.
+
+    Raises:
+        OSError: one can't be made.
+    """
+    for path in paths:
+        _append(path, "")
 
 
 def append_line(path: str, line: str) -> None:
     """Append a line with the time to a log file."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+    _append(path, f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+
+
+def _append(path: str | Path, text: str) -> None:
+    with naming(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def evaluation_line(metrics: Metrics, seconds: float) -> str:
     """An evaluation as auc.log and acc.log show it."""
     return f"EvalCallBack metric {metrics.as_dict()}; eval_time {seconds:.0f}s"
+
+
+class Interruptible(Callback):
+    """Lets the keyboard stop a run as any Python program: MindSpore's data pipeline ends the process without a word."""
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        if run_context.original_args().cur_step_num == 1:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class TrainingClock:
@@ -145,26 +167,31 @@ class EvalCallBack(Callback):
 
     Args:
         evaluate: gives the metrics of the network as it is.
-        save: writes the network as the best one so far.
+        save: writes the network as the one to keep.
+        part: name of the rows that are evaluated. Only validation rows choose: with others the last network is kept.
         path: auc.log.
         metrics_file: where the same goes for machines.
         eval_steps: steps between evaluations, 0 for none but those at the ends of epochs. A run that is stopped within
             an epoch ends with one too.
         clock: shared with `LossCallBack`.
+
+    Attributes:
+        best, best_step: metrics and step of the network that is kept.
     """
 
     def __init__(
         self,
         evaluate: Callable[[], Metrics],
         save: Callable[[], None],
+        part: str,
         path: str,
         metrics_file: MetricsFile,
         eval_steps: int,
         clock: TrainingClock,
     ):
         super().__init__()
-        self.evaluate, self.save, self.path, self.metrics_file = evaluate, save, path, metrics_file
-        self.eval_steps, self.clock = eval_steps, clock
+        self.evaluate, self.save, self.part = evaluate, save, part
+        self.path, self.metrics_file, self.eval_steps, self.clock = path, metrics_file, eval_steps, clock
         self.best: Metrics | None = None
         self.best_step = self.last_step = 0
 
@@ -178,6 +205,8 @@ class EvalCallBack(Callback):
         args = run_context.original_args()
         if args.cur_step_num > self.last_step:
             self._evaluate(args.cur_epoch_num, args.cur_step_num)
+        if self.part != "valid":
+            self.save()
 
     def _evaluate(self, epoch: int, step: int) -> None:
         self.last_step = step
@@ -187,9 +216,11 @@ class EvalCallBack(Callback):
             seconds = time.perf_counter() - begin
             line = evaluation_line(metrics, seconds)
             append_line(self.path, line)
-            self.metrics_file.write("eval", epoch=epoch, step=step, **metrics.as_dict(), eval_s=seconds)
-            tqdm.write(f"epoch: {epoch}, step: {step}, {line}", file=sys.stdout)
+            self.metrics_file.write("eval", epoch=epoch, step=step, part=self.part, **metrics.as_dict(), eval_s=seconds)
+            tqdm.write(f"epoch: {epoch}, step: {step}, {self.part}: {line}", file=sys.stdout)
+            if self.part != "valid":
+                self.best, self.best_step = metrics, step
             # Rows of one label have no AUC (nan), which is never above nor below: then the last network is kept.
-            if self.best is None or not metrics.auc <= self.best.auc:
+            elif self.best is None or not metrics.auc <= self.best.auc:
                 self.best, self.best_step = metrics, step
                 self.save()

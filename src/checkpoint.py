@@ -1,14 +1,16 @@
 """Checkpoints: the values of the network alone, and beside them what is needed to use it.
 
-    checkpoint/dlrm.ckpt         the best network by validation AUC, or the last one without evaluation
+    checkpoint/dlrm.ckpt         the best network by validation AUC, or the last one without validation rows
     checkpoint/dlrm.yaml         the options of the run
     checkpoint/manifest.json     facts of the training data
     checkpoint/vocabulary.npz    category -> id
+    checkpoint/unfinished/       the same of a run that has not ended, or was stopped
 
 A field's table is an entry of its own, embedding.C1 and so on, so a checkpoint does not depend on how the tables lie
 in memory or over devices.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -21,18 +23,27 @@ from mindspore import Tensor
 
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables
-from src.errors import InputError
+from src.errors import InputError, naming
 from src.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 
-CHECKPOINT = "dlrm.ckpt"
+CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
 _TABLE = "embedding."
 
 
-def start_folder(folder: Path, data: DataFolder, options_name: str, options: str, overwrite: bool) -> None:
-    """Make the folder and put the options (YAML text, under that name), manifest and vocabulary there.
+def start_run(folder: Path, data: DataFolder, options_name: str, options: str, overwrite: bool) -> Path:
+    """Make the subfolder in which a run keeps its files until it ends well, so that no unfinished one looks whole.
+
+    Args:
+        folder: the checkpoint folder.
+        data: the data, whose manifest and vocabulary are kept with the checkpoint.
+        options_name, options: name and text of the file of options.
+        overwrite: whether the folder's checkpoint may be replaced when the run ends.
+
+    Returns:
+        The subfolder.
 
     Raises:
-        InputError: it already holds a checkpoint, which overwrite does not allow to be replaced.
+        InputError: the folder already holds a checkpoint, which overwrite does not allow to be replaced.
     """
     if (folder / CHECKPOINT).exists() and not overwrite:
         raise InputError(
@@ -40,11 +51,25 @@ def start_folder(folder: Path, data: DataFolder, options_name: str, options: str
             f"--overwrite=True"
         )
     data.manifest.verify(data.path, [VOCABULARY])
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    _replace(folder / VOCABULARY, lambda beside: _link_or_copy(data.path / VOCABULARY, beside))
-    _replace(folder / MANIFEST, lambda beside: shutil.copyfile(data.path / MANIFEST, beside))
-    _replace(folder / options_name, lambda beside: beside.write_text(options, encoding="utf-8"))
+    run = folder / UNFINISHED
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    with naming(run):
+        _link_or_copy(data.path / VOCABULARY, run / VOCABULARY)
+        shutil.copyfile(data.path / MANIFEST, run / MANIFEST)
+        (run / options_name).write_text(options, encoding="utf-8")
+    return run
+
+
+def finish_run(folder: Path) -> Path:
+    """Move the files of a run that ended well to their places, the checkpoint last; returns the checkpoint's path."""
+    run = folder / UNFINISHED
+    (folder / CHECKPOINT).unlink(missing_ok=True)  # it must not stand beside another run's options
+    for path in sorted(run.iterdir(), key=lambda path: path.name == CHECKPOINT):
+        os.replace(path, folder / path.name)
+        path.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
+    run.rmdir()
+    return folder / CHECKPOINT
 
 
 def save(model: DLRM, fields: Sequence[str], path: Path) -> None:
@@ -66,9 +91,12 @@ def save(model: DLRM, fields: Sequence[str], path: Path) -> None:
     entries = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in values.items()]
     # MindSpore removes the old file before it writes the new one, so it gets a name of its own.
     beside = path.with_name(f"{path.stem}.writing.ckpt")
-    ms.save_checkpoint(entries, str(beside))
-    beside.chmod(0o644)
-    os.replace(beside, path)
+    if shutil.disk_usage(path.parent).free < 1.1 * sum(value.nbytes for value in values.values()):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))  # MindSpore would add lines of its own
+    with naming(path):
+        ms.save_checkpoint(entries, str(beside))
+        beside.chmod(0o644)
+        os.replace(beside, path)
 
 
 def check_encoder(path: Path, data: DataFolder) -> None:
@@ -77,6 +105,8 @@ def check_encoder(path: Path, data: DataFolder) -> None:
     A checkpoint without a manifest beside it can't be compared, which one line says.
     """
     beside = path.parent / MANIFEST
+    if not path.is_file():
+        raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
     if not beside.is_file():
         print(f"{path} has no {MANIFEST} beside it: whether its ids are those of {data.path} is not known", flush=True)
         return
@@ -141,14 +171,6 @@ def _entry(entries: dict[str, Any], path: Path, name: str, shape: tuple[int, ...
             f"data folder that it was trained with"
         )
     return found
-
-
-def _replace(path: Path, write: Any) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    beside.unlink(missing_ok=True)
-    write(beside)
-    os.replace(beside, path)
-    beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -2,11 +2,29 @@
 
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.ENOTDIR: "a file stands where a folder is needed: name another place",
+    errno.EEXIST: "a file stands where a folder is needed: name another place",
+    errno.EISDIR: "a folder stands where a file is needed: name another place",
+}
 
 
 class InputError(ValueError):
     """Input that a user can mend: the message names the thing, the value, the rule and the remedy."""
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Errors of the file system within, such as a full disk's, name the file even where the system did not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), error.filename or str(path)) from None
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -21,7 +39,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         sys.exit(_report(" ".join(str(error).split())))
     except OSError as error:
         what = error.strerror or str(error) or type(error).__name__
-        remedy = "free some space" if error.errno == errno.ENOSPC else "check that it exists and may be used"
+        remedy = _REMEDIES.get(error.errno or 0, "check that it exists and may be used")
         sys.exit(_report(f"{error.filename or 'a file'}: {what}; {remedy}, then start again"))
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)

@@ -2,11 +2,13 @@
 
     dataset/.work/plan.json         what is being done: the input, its size and time of change, and the options
     dataset/.work/<step>-<n>.npz    the result of a finished piece of work
+    dataset/.lock                   held by the run that is at work
 
 A piece's file appears by rename once its work is done, so a kill at any moment loses no more than the pieces under way.
-The folder goes when the manifest has come.
+The folder goes when the manifest has come. A lock keeps a second run out; it goes with the process that holds it.
 """
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -15,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from src.errors import InputError
 from src.npz import Arrays, save_arrays
 
-FOLDER = ".work"
+FOLDER, LOCK = ".work", ".lock"
 
 
 class Journal:
@@ -30,6 +33,12 @@ class Journal:
 
     def __init__(self, folder: Path, plan: dict[str, Any]):
         self.folder = folder / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (folder / LOCK).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"output {folder}: another run is at work there: wait for it, or stop it") from None
         path, text = self.folder / "plan.json", json.dumps(plan, indent=1)
         old = path.read_text(encoding="utf-8") if path.is_file() else None
         if old not in (None, text):
@@ -63,8 +72,10 @@ class Journal:
         return np.load(self.path(step, number))
 
     def close(self) -> None:
-        """Remove everything: the work is done."""
+        """Remove everything: the work is done, or can't be done."""
         shutil.rmtree(self.folder)
+        (self.folder.parent / LOCK).unlink()
+        self._lock.close()
 
 
 def record(path: Path, function: Callable[..., Arrays], *arguments: Any) -> None:

@@ -20,6 +20,7 @@ _shared: tuple[Any, ...] = ()
 def _share(values: tuple[Any, ...]) -> None:
     global _shared
     _shared = values
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is stopped by the keyboard and says so
     # Die with the parent, however it dies: an orphan would write to files that the next run works on.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

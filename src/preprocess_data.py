@@ -67,6 +67,7 @@ def report(data: DataFolder) -> str:
         lines.append(
             f"{name}: {part.rows} rows, label mean {part.label_mean:.5f}, "
             f"unseen values {np.mean(part.unseen_share):.2%}"
+            + (", all labels are alike, so there is no AUC" if part.label_mean in (0, 1) else "")
         )
     if manifest.bad_rows:
         lines.append(f"bad rows: {manifest.bad_rows} skipped, in {data.path / REJECTS}")

@@ -1,5 +1,6 @@
 """A preprocessing run: from raw files to a data folder, in pieces that a killed run need not do again."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ from src.preprocess_steps import (
     scatter_span,
     split,
 )  # fmt: skip
-from src.raw_files import LineIndex, RawFiles, Span, is_packed, unpacked, with_header
+from src.raw_files import LineIndex, RawFiles, Span, is_packed, read_span, unpacked, with_header
 from src.vocabulary import Encoder, HashedVocabulary, Vocabulary, load_vocabulary
 
 REJECTS = "rejected_rows.txt"
 _SHOWN_BAD_ROWS = 3
+_FIRST_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,12 @@ class _Run:
         self.given = self._given()
         self.known = self._known_vocabulary(columns)
         plan = {"raw": self.given, **asdict(columns), **asdict(options)}
-        texts = list(raws)
-        if any(is_packed(raw) for raw in raws):  # else a mistake is found before anything is made
-            texts = [unpacked(raw, Journal(folder, plan).folder) for raw in raws]
-        self._find_rows(texts, columns)
-        self.journal = Journal(folder, plan)
+        if any(is_packed(raw) for raw in raws):
+            self.journal = Journal(folder, plan)
+            self._find_rows([unpacked(raw, self.journal.folder) for raw in raws], columns)
+        else:  # a mistake is found before anything is made
+            self._find_rows(raws, columns)
+            self.journal = Journal(folder, plan)
         if (folder / MANIFEST).exists():
             self.journal.forget("encode")  # of a run killed just before it would have ended
 
@@ -132,6 +135,7 @@ class _Run:
                 f"option away to read all"
             )
         self.rows = wanted or files.rows
+        self._refuse_other_kinds_of_file(files)
         self.bounds = {"test": (0, self.rows)} if self.known else split(self.rows, self.options.valid_fraction)
         self.spans: list[tuple[str, int, Span]] = [
             (part, number, span)
@@ -140,6 +144,16 @@ class _Run:
         ]
         parts = ", ".join(f"{part} {first + 1}-{last}" for part, (first, last) in self.bounds.items())
         print(f"{names}: {self.rows} rows; {parts}", flush=True)
+
+    def _refuse_other_kinds_of_file(self, files: RawFiles) -> None:
+        """A file that begins with nothing but bad rows holds other columns, or no rows at all."""
+        span = files.spans(0, min(self.rows, _FIRST_ROWS), _FIRST_ROWS)[0]
+        blocks = list(read_span(span, self.columns))
+        if span.rows > 1 and not any(len(block.labels) for block in blocks):
+            raise InputError(
+                f"{self.names}: none of the first {span.rows} lines is a row of {len(self.columns.names)} columns; "
+                f"{blocks[0].bad[0]}. Are --dense_dim and --slot_dim right, or is a --schema needed?"
+            )
 
     def data_folder(self) -> DataFolder:
         """Do what is not done yet."""
@@ -208,6 +222,9 @@ class _Run:
                 if len(bad) <= allowed + _SHOWN_BAD_ROWS:
                     bad += bad_rows_of(arrays)
         if bad_rows > allowed:
+            self.journal.close()
+            with contextlib.suppress(OSError):  # unless there is something else in it
+                self.folder.rmdir()
             shown = "; ".join(str(row) for row in bad[:_SHOWN_BAD_ROWS])
             more = "; ..." if bad_rows > _SHOWN_BAD_ROWS else ""
             raise InputError(

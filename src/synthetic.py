@@ -10,6 +10,7 @@ Legend for the shapes below: B rows of a block, N dense features, F fields.
 import math
 import multiprocessing
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from src.errors import InputError, run
+from src.errors import InputError, naming, run
 from src.model_utils.config import resolve
 from src.planted import BLOCK_ROWS, draw
 
@@ -65,13 +66,13 @@ def generate(path: str | Path, *, rows: int, seed: int = 1, workers: int = 2) ->
     text_part, truth_part = (p.with_name(p.name + ".part") for p in (text_path, truth_path))
     tally = Tally()
     try:
-        truth = np.lib.format.open_memmap(truth_part, mode="w+", dtype=np.float32, shape=(rows,))
-        with open(text_part, "wb") as text_file:
+        with naming(text_path), text_part.open("wb") as text_file, truth_part.open("wb") as truth_file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (rows,)}
+            np.lib.format.write_array_header_1_0(truth_file, header)
             for block in _blocks(rows, seed, workers):
                 text_file.write(block.text)
-                truth[tally.rows : tally.rows + len(block.logits)] = block.logits
+                truth_file.write(block.logits.astype("<f4").tobytes())
                 tally.add(block.logits, block.labels)
-        truth.flush()
         text_path.unlink(missing_ok=True)  # an older text must not stand beside the newer truth
         truth_part.replace(truth_path)
         text_part.replace(text_path)
@@ -90,7 +91,7 @@ def _blocks(rows: int, seed: int, workers: int) -> Iterator[Block]:
         yield from (make_block(*job) for job in jobs)
         return
     # Spawned, since the caller may hold threads (MindSpore does) that a fork would copy in mid-flight.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_keyboard) as pool:
         waiting: deque[Future[Block]] = deque()
         for job in jobs:
             waiting.append(pool.submit(make_block, *job))
@@ -98,6 +99,10 @@ def _blocks(rows: int, seed: int, workers: int) -> Iterator[Block]:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _ignore_keyboard() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is stopped by it and says so
 
 
 def make_block(seed: int, index: int, rows: int) -> Block:

@@ -11,7 +11,7 @@ import mindspore as ms
 from mindspore.train import Callback, Model
 
 from src import checkpoint
-from src.callback import EvalCallBack, LossCallBack, MetricsFile, TrainingClock
+from src.callback import EvalCallBack, Interruptible, LossCallBack, MetricsFile, TrainingClock, open_logs
 from src.dataset import RowBatches, training_dataset
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables, initial_rows
@@ -104,26 +104,30 @@ def train(
     batches = batches_of(data, "train", batch_size, shuffle=shuffle, drop_last=True, seed=seed)
     if not len(batches):
         raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")
-    eval_batches = batches_of(data, evaluation_part(data), eval_batch_size) if do_eval else ()
-    checkpoint.start_folder(ckpt_path, data, *options, overwrite)
+    part = evaluation_part(data) if do_eval else ""
+    eval_batches = batches_of(data, part, eval_batch_size) if do_eval else ()
+    if part == "test":
+        print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
+    open_logs(loss_file_name, metrics_file_name, *([eval_file_name] if do_eval else []))
+    run = checkpoint.start_run(ckpt_path, data, *options, overwrite)
     model = _network(data, emb_dim, seed, network)
-    path = ckpt_path / checkpoint.CHECKPOINT
 
     def save() -> None:
-        checkpoint.save(model, data.manifest.categorical, path)
+        checkpoint.save(model, data.manifest.categorical, run / checkpoint.CHECKPOINT)
 
     metrics_file = MetricsFile(metrics_file_name, f"{datetime.now():%Y-%m-%dT%H:%M:%S}")
     clock = TrainingClock()
     losses = LossCallBack(loss_file_name, metrics_file, log_steps, batch_size, clock)
     evaluations = EvalCallBack(
-        lambda: evaluate(model, eval_batches, eval_batch_size), save, eval_file_name, metrics_file,
+        lambda: evaluate(model, eval_batches, eval_batch_size), save, part, eval_file_name, metrics_file,
         eval_steps or max(1, len(batches) // _EVALUATIONS_AN_EPOCH), clock,
     )  # fmt: skip
     step = TrainStep(model, lr, loss_scale if network["compute_dtype"] == ms.float16 else 1.0)
-    used = [losses, *([evaluations] if do_eval else []), *callbacks]
+    used = [Interruptible(), losses, *([evaluations] if do_eval else []), *callbacks]
     Model(step).train(epochs, training_dataset(batches), callbacks=used, dataset_sink_mode=False)
     if not do_eval:
         save()
+    path = checkpoint.finish_run(ckpt_path)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result = TrainingResult(
         evaluations.best, evaluations.best_step, losses.steps, losses.mean_samples_per_s, peak_mb, path

@@ -75,13 +75,14 @@ def logs(tmp_path):
     )
 
 
-def scripted(logs, aucs, eval_steps):
+def scripted(logs, aucs, eval_steps, part="valid"):
     """An EvalCallBack whose evaluations give these AUCs in turn; `saved_after` counts evaluations at each save."""
     waiting = list(aucs)
     saved_after = []
     hooks = EvalCallBack(
         lambda: Metrics(0.5, waiting.pop(0), 0.7),
         lambda: saved_after.append(len(aucs) - len(waiting)),
+        part,
         logs.auc,
         logs.metrics,
         eval_steps,
@@ -154,6 +155,13 @@ def test_metrics_file_is_valid_json_and_grows_over_runs(tmp_path):
         {"run": "first", "kind": "eval", "auc": None, "logloss": None, "step": 3, "part": "test"},
         {"run": "second", "kind": "end", "auc": 0.5},
     ]
+
+
+def test_test_rows_choose_nothing(logs):
+    hooks, saved_after = scripted(logs, [0.6, 0.8, 0.7], 0, part="test")
+    walk(hooks, 10, 3)
+    assert saved_after == [3]
+    assert hooks.best.auc == 0.7
 
 
 @pytest.mark.parametrize(

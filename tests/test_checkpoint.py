@@ -245,30 +245,35 @@ def sizes_of(paths):
             yield path.stat().st_size
 
 
-def test_folder_gets_options_and_encoder(tiny_data, tmp_path):
+def test_run_s_files_move_to_their_places_when_it_ends(tiny_data, tmp_path):
     folder = tmp_path / "new" / "checkpoint"
-    checkpoint.start_folder(folder, tiny_data, "dlrm.yaml", "lr: 0.5\n", False)
-    assert sorted(os.listdir(folder)) == ["dlrm.yaml", "manifest.json", "vocabulary.npz"]
+    run = checkpoint.start_run(folder, tiny_data, "dlrm.yaml", "lr: 0.5\n", False)
+    assert os.listdir(folder) == ["unfinished"]
+    (run / "dlrm.ckpt").write_bytes(b"new")
+    assert checkpoint.finish_run(folder) == folder / "dlrm.ckpt"
+    assert sorted(os.listdir(folder)) == ["dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
     assert (folder / "dlrm.yaml").read_text() == "lr: 0.5\n"
     for name in ("manifest.json", "vocabulary.npz"):
         assert (folder / name).read_bytes() == (tiny_data.path / name).read_bytes()
 
 
 def test_folder_with_a_checkpoint_is_refused_and_left_alone(tiny_data, tmp_path):
-    checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.5\n", False)
     (tmp_path / "dlrm.ckpt").write_bytes(b"old")
     with pytest.raises(InputError, match=r"ckpt_path .* already holds dlrm\.ckpt: .*--overwrite=True"):
-        checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.7\n", False)
-    assert (tmp_path / "dlrm.ckpt").read_bytes() == b"old"
-    assert (tmp_path / "dlrm.yaml").read_text() == "lr: 0.5\n"
+        checkpoint.start_run(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.7\n", False)
+    assert os.listdir(tmp_path) == ["dlrm.ckpt"]
 
 
-def test_overwriting_takes_the_old_checkpoint_from_beside_the_new_options(tiny_data, tmp_path):
-    checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.5\n", False)
-    (tmp_path / "dlrm.ckpt").write_bytes(b"old")
-    checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.7\n", True)
-    assert sorted(os.listdir(tmp_path)) == ["dlrm.yaml", "manifest.json", "vocabulary.npz"]
-    assert (tmp_path / "dlrm.yaml").read_text() == "lr: 0.7\n"
+def test_old_files_stay_together_until_the_new_run_ends(tiny_data, tmp_path):
+    for text, overwrite in (("old", False), ("new", True), ("newer", True)):
+        run = checkpoint.start_run(tmp_path, tiny_data, "dlrm.yaml", text, overwrite)
+        (run / "dlrm.ckpt").write_text(text)
+        if text == "new":  # stopped: nothing but its own folder has changed
+            assert (tmp_path / "dlrm.ckpt").read_text() == (tmp_path / "dlrm.yaml").read_text() == "old"
+        else:
+            checkpoint.finish_run(tmp_path)
+    assert (tmp_path / "dlrm.ckpt").read_text() == (tmp_path / "dlrm.yaml").read_text() == "newer"
+    assert sorted(os.listdir(tmp_path)) == ["dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
 
 
 def test_folder_refuses_a_vocabulary_that_has_changed(tiny_data, tmp_path):
@@ -279,15 +284,19 @@ def test_folder_refuses_a_vocabulary_that_has_changed(tiny_data, tmp_path):
     content[len(content) // 2] ^= 1
     (folder / "vocabulary.npz").write_bytes(content)
     with pytest.raises(InputError, match=r"vocabulary\.npz has changed"):
-        checkpoint.start_folder(tmp_path / "checkpoint", DataFolder(folder, tiny_data.manifest), "dlrm.yaml", "", False)
+        checkpoint.start_run(tmp_path / "checkpoint", DataFolder(folder, tiny_data.manifest), "dlrm.yaml", "", False)
     assert not (tmp_path / "checkpoint").exists()
 
 
 def test_encoder_of_other_data_is_refused(tiny_data, tmp_path, capsys):
     path = tmp_path / "dlrm.ckpt"
+    with pytest.raises(InputError, match=r"checkpoint_path .* is not a file"):
+        checkpoint.check_encoder(path, tiny_data)
+    path.write_bytes(b"")
     checkpoint.check_encoder(path, tiny_data)
     assert "no manifest.json beside it" in capsys.readouterr().out
-    checkpoint.start_folder(tmp_path, tiny_data, "dlrm.yaml", "", False)
+    path = checkpoint.start_run(tmp_path, tiny_data, "dlrm.yaml", "", True) / "dlrm.ckpt"
+    path.write_bytes(b"")
     checkpoint.check_encoder(path, tiny_data)
     assert capsys.readouterr().out == ""
     files = tuple(
@@ -303,6 +312,7 @@ def test_encoder_without_a_vocabulary_in_its_manifest_is_refused(tiny_data, tmp_
     content = json.loads((tiny_data.path / "manifest.json").read_text())
     content["files"] = [file for file in content["files"] if file["name"] != "vocabulary.npz"]
     (tmp_path / "manifest.json").write_text(json.dumps(content))
+    (tmp_path / "dlrm.ckpt").write_bytes(b"")
     assert Manifest.load(tmp_path / "manifest.json").table_rows == tiny_data.manifest.table_rows
     with pytest.raises(InputError, match="vocabulary"):
         checkpoint.check_encoder(tmp_path / "dlrm.ckpt", tiny_data)

@@ -187,9 +187,12 @@ def test_without_validation_rows_test_rows_are_evaluated_while_training(here):
     data = preprocess_lines(write_raw(here / "train.txt", raw_lines(700)), here / "dataset", valid_fraction=0.0)
     assert "valid" not in data.manifest.parts
     train_program.main(["--dataset_path=dataset", CPU, *SMALL, "--batch_size=100"])
-    best = max(rows_of("metrics.jsonl", "eval"), key=lambda row: row["auc"])
+    evaluations = rows_of("metrics.jsonl", "eval")
+    best = max(evaluations, key=lambda row: row["auc"])
+    last = evaluations[-1]
+    assert (last["part"], last != best) == ("test", True)  # test rows choose nothing
     eval_program.main(["--dataset_path=dataset", CPU, "--eval_batch_size=64"])
-    assert last_metrics("acc.log") == {name: best[name] for name in ("acc", "auc", "logloss")}
+    assert last_metrics("acc.log") == {name: last[name] for name in ("acc", "auc", "logloss")}
     with pytest.raises(InputError, match="dataset/valid is not a folder|has no valid rows"):
         eval_program.main(["--dataset_path=dataset/valid", CPU])
 
@@ -256,7 +259,7 @@ def test_good_run_is_silent_on_stderr(tiny_data, tmp_path):
     [
         (["--no_such_thing=1"], "knows no option '--no_such_thing=1'"),
         (["--dataset_pth=x"], r"did you mean --dataset_path\?"),
-        (["--eval_batch_size=0"], "eval_batch_size is 0: it must be above 0"),
+        (["--eval_batch_size=0"], "eval_batch_size is 0: it must be a finite number above 0"),
         (["--bottom_mlp=[8,"], "it must be a list of whole numbers"),
         (["--top_mlp=8,1"], "top_mlp is '8,1': it must be a list of whole numbers"),
         (["--self_interaction=perhaps"], "self_interaction is 'perhaps': it must be True or False"),
@@ -281,11 +284,11 @@ def test_bad_argument_of_either_program_is_refused(here, program, argv, message)
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--batch_size=0"], "batch_size is 0: it must be above 0"),
-        (["--lr=nan"], "lr is nan: it must be above 0"),
-        (["--lr=inf"], "lr is inf: it must be above 0"),
+        (["--batch_size=0"], "batch_size is 0: it must be a finite number above 0"),
+        (["--lr=nan"], "lr is nan: it must be a finite number above 0"),
+        (["--lr=inf"], "lr is inf: it must be a finite number above 0"),
         (["--do_eval=maybe"], "do_eval is 'maybe': it must be True or False"),
-        (["--epochs=0"], "epochs is 0: it must be above 0"),
+        (["--epochs=0"], "epochs is 0: it must be a finite number above 0"),
         (["--compute_dtype=float16"], "compute_dtype float16 is for Ascend and GPU"),
     ],
 )

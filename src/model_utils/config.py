@@ -24,7 +24,7 @@ SAVED_OPTIONS = "dlrm.yaml"
 _MODEL = ("train", "eval")
 Rule = tuple[Callable[[Any], bool], str]
 
-_POSITIVE: Rule = (lambda value: math.isfinite(value) and value > 0, "must be above 0")
+_POSITIVE: Rule = (lambda value: math.isfinite(value) and value > 0, "must be a finite number above 0")
 _NOT_NEGATIVE: Rule = (lambda value: math.isfinite(value) and value >= 0, "must be 0 or more")
 _FRACTION: Rule = (lambda value: 0 <= value <= 1, "must lie between 0 and 1")
 _SIZES: Rule = (
@@ -232,12 +232,15 @@ def _parse_flags(program: str, argv: Sequence[str]) -> dict[str, Any]:
             action="append",
             metavar=name.upper(),
             **more,
-            help=f"{option.metadata['help']} (default {_show(default)})".replace("%", "%%"),
+            help=f"{option.metadata['help']}{_choices(option)} (default {_show(default)})".replace("%", "%%"),
         )
     given, unknown = parser.parse_known_args(list(argv))
     if unknown:
         word = unknown[0].split("=")[0].lstrip("-")
-        raise InputError(f"command line: {program} knows no option {unknown[0]!r}{_nearest(word, names, '--')}")
+        advice = _nearest(word, names, "--")
+        if word in OPTIONS:
+            advice = f": it is an option of {', '.join(OPTIONS[word].metadata['programs'])}"
+        raise InputError(f"command line: {program} knows no option {unknown[0]!r}{advice}")
     values = {}
     for name, texts in vars(given).items():
         if len(texts) > 1:
@@ -246,9 +249,14 @@ def _parse_flags(program: str, argv: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def _choices(option: Any) -> str:
+    rule = option.metadata["rule"]
+    return f", {rule[1].removeprefix('must be ')}" if rule and "one of" in rule[1] else ""
+
+
 def _from_text(name: str, text: str) -> Any:
     """A flag's text as YAML would read it, but for text options, which stay as typed."""
-    if OPTIONS[name].type is str:
+    if OPTIONS[name].type is str or not text:
         return text
     try:
         return yaml.safe_load(text)
@@ -285,7 +293,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}: it must hold lines of the form option: value")
     for name in content:
-        if name not in OPTIONS or name == "config_path":
+        if name == "config_path":
+            raise InputError(f"{path}: config_path names a YAML file and can't stand in one: drop it")
+        if name not in OPTIONS:
             raise InputError(f"{path}: unknown option {name!r}{_nearest(str(name), list(OPTIONS), '')}")
     return {name: _checked(name, value, f"{path}: ") for name, value in content.items()}
 
