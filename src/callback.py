@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -63,14 +62,6 @@ def _append(path: str | Path, text: str) -> None:
 def evaluation_line(metrics: Metrics, seconds: float) -> str:
     """An evaluation as auc.log and acc.log show it."""
     return f"EvalCallBack metric {metrics.as_dict()}; eval_time {seconds:.0f}s"
-
-
-class Interruptible(Callback):
-    """Lets the keyboard stop a run as any Python program: MindSpore's data pipeline ends the process without a word."""
-
-    def on_train_step_begin(self, run_context: Any) -> None:
-        if run_context.original_args().cur_step_num == 1:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class TrainingClock:

@@ -1,6 +1,7 @@
 """The one exception for what a user can cause, and its one-line report at the command line."""
 
 import errno
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     Only `InputError` and errors of the file system become one line; anything else is a defect of this
     code and keeps its traceback.
     """
+    # While a graph runs, MindSpore turns the keyboard's SIGINT into SIGTERM, so both are answered alike.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = main(sys.argv[1:])
     except InputError as error:
@@ -42,7 +45,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         remedy = _REMEDIES.get(error.errno or 0, "check that it exists and may be used")
         sys.exit(_report(f"{error.filename or 'a file'}: {what}; {remedy}, then start again"))
     except KeyboardInterrupt:
-        print("stopped by the keyboard", file=sys.stderr)
+        print("stopped by the keyboard or a signal; what is finished is kept", file=sys.stderr)
         sys.exit(130)
     sys.exit(code or 0)
 

@@ -11,7 +11,7 @@ import mindspore as ms
 from mindspore.train import Callback, Model
 
 from src import checkpoint
-from src.callback import EvalCallBack, Interruptible, LossCallBack, MetricsFile, TrainingClock, open_logs
+from src.callback import EvalCallBack, LossCallBack, MetricsFile, TrainingClock, open_logs
 from src.dataset import RowBatches, training_dataset
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables, initial_rows
@@ -123,7 +123,7 @@ def train(
         eval_steps or max(1, len(batches) // _EVALUATIONS_AN_EPOCH), clock,
     )  # fmt: skip
     step = TrainStep(model, lr, loss_scale if network["compute_dtype"] == ms.float16 else 1.0)
-    used = [Interruptible(), losses, *([evaluations] if do_eval else []), *callbacks]
+    used = [losses, *([evaluations] if do_eval else []), *callbacks]
     Model(step).train(epochs, training_dataset(batches), callbacks=used, dataset_sink_mode=False)
     if not do_eval:
         save()

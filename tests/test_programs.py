@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -390,3 +391,15 @@ def test_run_that_cannot_begin_keeps_the_checkpoint_it_would_overwrite(tiny_data
     with pytest.raises(InputError):
         train_program.main([f"--dataset_path={tiny_data.path}", "--overwrite=True", *device, *argv])
     assert Path("checkpoint/dlrm.ckpt").read_bytes() == b"dear"
+
+
+def test_keyboard_stops_training_in_one_line_and_nothing_looks_whole(tiny_data, here):
+    command = [sys.executable, "-u", str(ROOT / "train.py"), f"--dataset_path={tiny_data.path}", CPU, "--epochs=500"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        next(line for line in child.stdout if "EvalCallBack" in line)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate()
+    assert child.returncode == 130
+    assert errors.startswith("stopped by the keyboard")
+    assert len(errors.splitlines()) == 1
+    assert os.listdir("checkpoint") == ["unfinished"]
