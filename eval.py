@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> None:
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     import mindspore as ms
 
-    from src import checkpoint
+    from src import checkpoint, cpu_kernels
     from src.callback import MetricsFile, append_line, evaluation_line, open_logs
     from src.evaluation import evaluate
     from src.manifest import find
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
         data.manifest.categorical,
         data.manifest.table_rows,
         config.emb_dim,
+        cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
         dense_dim=len(data.manifest.dense),
         bottom_mlp=config.bottom_mlp,
         top_mlp=config.top_mlp,

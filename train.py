@@ -13,6 +13,7 @@ def main(argv: Sequence[str]) -> None:
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     import mindspore as ms
 
+    from src import cpu_kernels
     from src.manifest import find
     from src.model_utils.device_target import set_device
     from src.training import train
@@ -29,10 +30,8 @@ def main(argv: Sequence[str]) -> None:
         Path(config.ckpt_path),
         epochs=config.epochs,
         batch_size=config.batch_size,
-        lr=config.lr,
         seed=config.seed,
         shuffle=config.shuffle,
-        loss_scale=config.loss_scale,
         do_eval=config.do_eval,
         eval_steps=config.eval_steps,
         eval_batch_size=config.eval_batch_size,
@@ -48,6 +47,21 @@ def main(argv: Sequence[str]) -> None:
             "self_interaction": config.self_interaction,
             "compute_dtype": getattr(ms, config.compute_dtype),
         },
+        optimization={
+            "learning_rate": config.lr,
+            "table_learning_rate": config.table_lr or config.lr,
+            "optimizer": config.optimizer,
+            "table_weight_decay": config.table_weight_decay,
+            "loss_scale": config.loss_scale if config.compute_dtype == "float16" else 1.0,
+        },
+        schedule={
+            "schedule": config.lr_schedule,
+            "warmup_steps": config.warmup_steps,
+            "decay_steps": config.decay_steps,
+            "end_factor": config.lr_end_factor,
+            "power": config.lr_power,
+        },
+        kernels=cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
         options=(SAVED_OPTIONS, config.to_yaml("train")),
         overwrite=config.overwrite,
     )

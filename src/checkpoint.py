@@ -21,6 +21,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables
 from src.errors import InputError, naming
@@ -121,7 +122,14 @@ def check_encoder(path: Path, data: DataFolder) -> None:
         )
 
 
-def load(path: Path, fields: Sequence[str], table_rows: Sequence[int], emb_dim: int, **network: Any) -> DLRM:
+def load(
+    path: Path,
+    fields: Sequence[str],
+    table_rows: Sequence[int],
+    emb_dim: int,
+    kernels: Kernels | None = None,
+    **network: Any,
+) -> DLRM:
     """The network of a checkpoint.
 
     Args:
@@ -129,6 +137,7 @@ def load(path: Path, fields: Sequence[str], table_rows: Sequence[int], emb_dim: 
         fields: names of the categorical columns.
         table_rows: rows of each field's table.
         emb_dim: width of an embedding vector.
+        kernels: the compiled operators, if they are to be used.
         network: the other arguments of DLRM.
 
     Raises:
@@ -150,7 +159,7 @@ def load(path: Path, fields: Sequence[str], table_rows: Sequence[int], emb_dim: 
         values[start : start + rows] = table.asnumpy()
         start += rows
         del table
-    model = DLRM(tables=EmbeddingTables(table_rows, values), **network)
+    model = DLRM(tables=EmbeddingTables(table_rows, values, kernels), **network)
     for parameter in model.mlp_parameters():
         parameter.set_data(_entry(entries, path, parameter.name, parameter.shape))
     if entries:

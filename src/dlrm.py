@@ -15,39 +15,73 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.cpu_kernels import Kernels
 from src.embedding import EmbeddingTables
 
 
+class BiasRelu(nn.Cell):
+    """max(x + b, 0) by the compiled operator, and its gradient.
+
+    Inputs: x [B, O], b [O]. Outputs: [B, O].
+    """
+
+    def __init__(self, kernels: Kernels):
+        super().__init__()
+        self.forward, self.backward = kernels.bias_relu()
+
+    def construct(self, x, bias):
+        return self.forward(x, bias)
+
+    def bprop(self, x, bias, out, dout):
+        return self.backward(dout, out)
+
+
 class Linear(nn.Cell):
-    """A fully connected layer, x W^T + b, with the initialisation of the paper's public code.
+    """A fully connected layer, x W^T + b or max(x W^T + b, 0), with the initialisation of the paper's public code.
 
     Weights are normal with variance 2 / (in + out), biases normal with variance 1 / out.
 
     Args:
         inputs: features in.
         outputs: features out.
+        relu: whether negative outputs become 0.
         rng: source of the initial values.
         compute_dtype: type of the matrix product; the weights stay float32.
+        kernels: the compiled operators, if they are to be used.
 
     Inputs: [B, in]. Outputs: [B, out], float32.
     """
 
-    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, compute_dtype=ms.float32):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        relu: bool,
+        rng: np.random.Generator,
+        compute_dtype=ms.float32,
+        kernels: Kernels | None = None,
+    ):
         super().__init__()
         weight = rng.normal(0.0, np.sqrt(2.0 / (inputs + outputs)), (outputs, inputs)).astype(np.float32)
         bias = rng.normal(0.0, np.sqrt(1.0 / outputs), outputs).astype(np.float32)
         self.weight = Parameter(Tensor(weight))
         self.bias = Parameter(Tensor(bias))
         self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add = ops.BiasAdd()
+        self.bias_add, self.relu = ops.BiasAdd(), ops.ReLU() if relu else None
+        self.bias_relu = BiasRelu(kernels) if relu and kernels else None
         self.compute_dtype = compute_dtype
         self.half = compute_dtype != ms.float32
 
     def construct(self, x):
         if self.half:
             product = self.matmul(x.astype(self.compute_dtype), self.weight.astype(self.compute_dtype))
-            return self.bias_add(product.astype(ms.float32), self.bias)
-        return self.bias_add(self.matmul(x, self.weight), self.bias)
+            product = product.astype(ms.float32)
+        else:
+            product = self.matmul(x, self.weight)
+        if self.bias_relu is not None:
+            return self.bias_relu(product, self.bias)
+        total = self.bias_add(product, self.bias)
+        return total if self.relu is None else self.relu(total)
 
 
 class MLP(nn.Cell):
@@ -57,7 +91,7 @@ class MLP(nn.Cell):
         inputs: features in.
         sizes: features out of each layer.
         last_relu: whether the last layer has a ReLU too.
-        rng, compute_dtype: as for `Linear`.
+        rng, compute_dtype, kernels: as for `Linear`.
 
     Inputs: [B, inputs]. Outputs: [B, sizes[-1]].
     """
@@ -69,14 +103,16 @@ class MLP(nn.Cell):
         last_relu: bool,
         rng: np.random.Generator,
         compute_dtype=ms.float32,
+        kernels: Kernels | None = None,
     ):
         super().__init__()
-        layers: list[nn.Cell] = []
-        for index, (before, after) in enumerate(zip([inputs, *sizes[:-1]], sizes)):
-            layers.append(Linear(before, after, rng, compute_dtype))
-            if last_relu or index < len(sizes) - 1:
-                layers.append(nn.ReLU())
-        self.layers = nn.SequentialCell(layers)
+        relus = [*[True] * (len(sizes) - 1), last_relu]
+        self.layers = nn.SequentialCell(
+            [
+                Linear(before, after, relu, rng, compute_dtype, kernels)
+                for before, after, relu in zip([inputs, *sizes[:-1]], sizes, relus)
+            ]
+        )
 
     def construct(self, x):
         return self.layers(x)
@@ -126,12 +162,51 @@ class PairDots(nn.Cell):
         return (self.batch_matmul(symmetric, vectors),)
 
 
+class Interaction(nn.Cell):
+    """The dot products of all pairs of vectors, behind the bottom MLP's output itself.
+
+    Args:
+        fields: F.
+        width: D.
+        self_interaction: as for `PairDots`.
+        kernels: the compiled operators, if they are to be used.
+
+    Inputs: bottom [B, D], vectors [B, F, D]. Outputs: [B, D + P].
+    """
+
+    def __init__(self, fields: int, width: int, self_interaction: bool = False, kernels: Kernels | None = None):
+        super().__init__()
+        self.width = width
+        self.pair_dots = PairDots(fields + 1, self_interaction)
+        self.fused = CompiledInteraction(kernels, self.pair_dots.pairs) if kernels else None
+
+    def construct(self, bottom, vectors):
+        if self.fused is not None:
+            return self.fused(bottom, vectors)
+        stacked = ops.concat((bottom.reshape(-1, 1, self.width), vectors), 1)  # [B, V, D]
+        return ops.concat((bottom, self.pair_dots(stacked)), 1)
+
+
+class CompiledInteraction(nn.Cell):
+    """`Interaction` by the compiled operator, and its gradient."""
+
+    def __init__(self, kernels: Kernels, pairs: int):
+        super().__init__()
+        self.forward, self.backward = kernels.interaction(pairs)
+
+    def construct(self, bottom, vectors):
+        return self.forward(bottom, vectors)
+
+    def bprop(self, bottom, vectors, out, dout):
+        return self.backward(bottom, vectors, dout)
+
+
 class DLRM(nn.Cell):
     """Bottom MLP, embedding tables, interaction and top MLP.
 
     Args:
         dense_dim: N.
-        tables: the embedding tables; they give F and D.
+        tables: the embedding tables; they give F, D and the compiled operators, if these are used.
         bottom_mlp: sizes of the bottom MLP; the last one is D.
         top_mlp: sizes of the top MLP; the last one is 1.
         interaction: "dot" (pairwise products behind the bottom MLP's output) or "cat" (all vectors side by side).
@@ -164,14 +239,17 @@ class DLRM(nn.Cell):
         if interaction not in ("dot", "cat"):
             raise ValueError(f"interaction is {interaction!r}; it is dot or cat")
         self.tables = tables
+        self.kernels = kernels = tables.kernels
         rng = np.random.default_rng([seed, 0])
-        vectors = len(tables.table_rows) + 1
-        self.dot = interaction == "dot"
-        self.pair_dots = PairDots(vectors, self_interaction)
-        top_inputs = emb_dim + self.pair_dots.pairs if self.dot else emb_dim * vectors
-        self.bottom = MLP(dense_dim, bottom_mlp, True, rng, compute_dtype)
-        self.top = MLP(top_inputs, top_mlp, False, rng, compute_dtype)
-        self.emb_dim = emb_dim
+        fields = len(tables.table_rows)
+        self.interaction = None
+        top_inputs = emb_dim * (fields + 1)
+        if interaction == "dot":
+            usable = kernels if kernels and kernels.can_interact(emb_dim) else None
+            self.interaction = Interaction(fields, emb_dim, self_interaction, usable)
+            top_inputs = emb_dim + self.interaction.pair_dots.pairs
+        self.bottom = MLP(dense_dim, bottom_mlp, True, rng, compute_dtype, kernels)
+        self.top = MLP(top_inputs, top_mlp, False, rng, compute_dtype, kernels)
 
     def mlp_parameters(self) -> list[Parameter]:
         """All parameters but the tables, which get row-sparse updates of their own."""
@@ -180,12 +258,9 @@ class DLRM(nn.Cell):
     def score(self, dense, vectors):
         """Logits [B, 1] from dense [B, N] and the looked-up embedding vectors [B, F, D]."""
         bottom = self.bottom(dense)  # [B, D]
-        stacked = ops.concat((bottom.reshape(-1, 1, self.emb_dim), vectors), 1)  # [B, V, D]
-        if self.dot:
-            features = ops.concat((bottom, self.pair_dots(stacked)), 1)  # [B, D + P]
-        else:
-            features = stacked.reshape(stacked.shape[0], -1)  # [B, V D]
-        return self.top(features)
+        if self.interaction is not None:
+            return self.top(self.interaction(bottom, vectors))
+        return self.top(ops.concat((bottom, vectors.reshape(vectors.shape[0], -1)), 1))  # [B, V D]
 
     def construct(self, dense, ids):
         return self.score(dense, self.tables(ids))

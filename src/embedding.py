@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.cpu_kernels import Kernels
+
 _CHUNK_ROWS = 1 << 20
 
 
@@ -38,6 +40,7 @@ class EmbeddingTables(nn.Cell):
     Args:
         table_rows: rows of each field's table, the row for unseen values included.
         values: [R, D] float32, from `initial_rows` or a checkpoint; the cell takes the memory over.
+        kernels: the compiled operators, if they are to be used.
 
     Inputs: ids [B, F] int32, each field's own. Outputs: vectors [B, F, D] float32.
 
@@ -45,7 +48,7 @@ class EmbeddingTables(nn.Cell):
         ValueError: more rows in all than an int32 can number.
     """
 
-    def __init__(self, table_rows: Sequence[int], values: np.ndarray):
+    def __init__(self, table_rows: Sequence[int], values: np.ndarray, kernels: Kernels | None = None):
         super().__init__()
         if sum(table_rows) > np.iinfo(np.int32).max:
             raise ValueError(f"{sum(table_rows)} rows in all tables; at most 2**31 - 1 can be numbered")
@@ -58,6 +61,8 @@ class EmbeddingTables(nn.Cell):
         starts = np.concatenate(([0], np.cumsum(self.table_rows)[:-1])).astype(np.int32)
         self.starts = Tensor(starts)
         self.gather = ops.Gather()
+        self.kernels = kernels
+        self.fused_lookup = kernels.lookup() if kernels else None
 
     def rows_of(self, ids):
         """Rows in the joint table, [B, F] int32, of the fields' own ids [B, F]."""
@@ -65,6 +70,8 @@ class EmbeddingTables(nn.Cell):
 
     def lookup(self, rows):
         """The vectors [B, F, D] at rows [B, F]."""
+        if self.fused_lookup is not None:
+            return self.fused_lookup(self.table, rows)
         return self.gather(self.table, rows, 0)
 
     def construct(self, ids):

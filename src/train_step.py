@@ -4,10 +4,26 @@ Legend: B batch, N dense features, F fields, D width of a vector.
 """
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from src.dlrm import DLRM
-from src.optimizers import DenseSGD, TableSGD
+from src.optimizers import DenseOptimizer, TableOptimizer, adam_corrections
+
+
+class SigmoidCrossEntropy(nn.Cell):
+    """Mean sigmoid cross entropy with logits (paper, section 2.1).
+
+    The gradient is written out as (sigmoid(logit) - label) / B: three operators where the stock one takes eleven.
+
+    Inputs: logits [B, 1], labels [B, 1] of 0 and 1. Outputs: scalar.
+    """
+
+    def construct(self, logits, labels):
+        return ops.binary_cross_entropy_with_logits(logits, labels, reduction="mean")
+
+    def bprop(self, logits, labels, out, dout):
+        return (ops.sigmoid(logits) - labels) * (dout / logits.shape[0]), ops.zeros_like(labels)
 
 
 class TrainStep(nn.Cell):
@@ -16,35 +32,94 @@ class TrainStep(nn.Cell):
     The gradient is taken with respect to the looked-up vectors, never to a table: its size is B F D,
     whatever the number of rows.
 
+    With the model's compiled operators, a step whose loss is not finite changes nothing.
+
     Args:
         model: the network; its parameters are updated in place.
-        learning_rate: of tables and MLPs.
+        learning_rate: of the MLPs, and of the tables unless they have their own.
+        table_learning_rate: of the tables.
+        optimizer: one of optimizers.RULES, for tables and MLPs.
+        table_weight_decay: of the rows that a batch looks up.
+        factors: what both rates are multiplied with in each step, [steps]; the last one serves all later steps.
         loss_scale: factor on the loss while gradients are taken, undone before the update; for float16 products.
 
     Inputs: dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32 of 0 and 1.
     Outputs: the mean loss of the batch before the update, scalar float32.
     """
 
-    def __init__(self, model: DLRM, learning_rate: float, loss_scale: float = 1.0):
+    def __init__(
+        self,
+        model: DLRM,
+        learning_rate: float,
+        table_learning_rate: float | None = None,
+        optimizer: str = "sgd",
+        table_weight_decay: float = 0.0,
+        factors: np.ndarray | None = None,
+        loss_scale: float = 1.0,
+    ):
         super().__init__(auto_prefix=False)
         self.model = model
         self.tables = model.tables
-        self.learning_rate = Parameter(Tensor(learning_rate, ms.float32), name="learning_rate", requires_grad=False)
+        self.learning_rate = _number(learning_rate, "learning_rate")
+        self.table_learning_rate = _number(
+            learning_rate if table_learning_rate is None else table_learning_rate, "table_learning_rate"
+        )
+        if optimizer == "adam":
+            factors = _product(np.ones(1) if factors is None else factors, adam_corrections())
+        self.varying = factors is not None
+        if factors is not None:
+            self.factors = Tensor(np.asarray(factors, np.float32))
+            self.last_step = len(factors) - 1
+            self.steps_done = Parameter(Tensor(0, ms.int32), name="steps_done", requires_grad=False)
         self.loss_scale = loss_scale
+        self.cross_entropy = SigmoidCrossEntropy()
         parameters = model.mlp_parameters()
-        self.table_optimizer = TableSGD(model.tables.table)
-        self.dense_optimizer = DenseSGD(parameters)
+        self.table_optimizer = TableOptimizer(model.tables.table, optimizer, table_weight_decay, model.kernels)
+        self.dense_optimizer = DenseOptimizer(parameters, optimizer, model.kernels)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
+        # On a machine of two cores MindSpore runs a graph without branches and of at most 100 operators on the thread
+        # that calls it, which then spins while both threads of a matrix product need a core each; the compiled
+        # operators make the graph that small. A branch moves it to the runtime's own thread: 0.7 times the time.
+        self.branch = model.kernels is not None
+        self.infinity = Tensor(np.inf, ms.float32)
 
     def scaled_loss(self, dense, vectors, labels):
-        """Mean sigmoid cross entropy with logits (paper, section 2.1), times the loss scale."""
-        logits = self.model.score(dense, vectors)
-        return ops.binary_cross_entropy_with_logits(logits, labels, reduction="mean") * self.loss_scale
+        """The mean loss of the batch, times the loss scale."""
+        loss = self.cross_entropy(self.model.score(dense, vectors), labels)
+        return loss if self.loss_scale == 1 else loss * self.loss_scale
 
     def construct(self, dense, ids, labels):
         rows = self.tables.rows_of(ids)
         vectors = self.tables.lookup(rows)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels)
-        rate = self.learning_rate / self.loss_scale
-        loss = ops.depend(loss / self.loss_scale, self.table_optimizer(rows, vector_gradients, rate))
+        if self.branch:
+            if loss < self.infinity:
+                loss = self.update(loss, rows, vector_gradients, gradients)
+            return loss
+        return self.update(loss, rows, vector_gradients, gradients)
+
+    def update(self, loss, rows, vector_gradients, gradients):
+        """Update all parameters; gives the loss without its scale."""
+        if self.loss_scale != 1:
+            loss = loss / self.loss_scale
+            vector_gradients = vector_gradients / self.loss_scale
+            scaled, gradients = gradients, ()
+            for gradient in scaled:
+                gradients = (*gradients, gradient / self.loss_scale)
+        table_rate, rate = self.table_learning_rate, self.learning_rate
+        if self.varying:
+            step = ops.assign_add(self.steps_done, 1) - 1
+            factor = ops.gather(self.factors, ops.minimum(step, self.last_step), 0)
+            table_rate, rate = table_rate * factor, rate * factor
+        loss = ops.depend(loss, self.table_optimizer(rows, vector_gradients, table_rate))
         return ops.depend(loss, self.dense_optimizer(gradients, rate))
+
+
+def _product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Of two series whose last values go on for ever."""
+    length = max(len(first), len(second))
+    return np.pad(first, (0, length - len(first)), "edge") * np.pad(second, (0, length - len(second)), "edge")
+
+
+def _number(value: float, name: str) -> Parameter:
+    return Parameter(Tensor(value, ms.float32), name=name, requires_grad=False)

@@ -7,11 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
+import numpy as np
 from mindspore.train import Callback, Model
 
 from src import checkpoint
 from src.callback import EvalCallBack, LossCallBack, MetricsFile, TrainingClock, open_logs
+from src.cpu_kernels import Kernels
 from src.dataset import RowBatches, training_dataset
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables, initial_rows
@@ -19,6 +20,7 @@ from src.errors import InputError
 from src.evaluation import evaluate
 from src.manifest import DataFolder
 from src.metrics import Metrics
+from src.schedule import rate_factors
 from src.train_step import TrainStep
 
 _EVALUATIONS_AN_EPOCH = 10
@@ -59,9 +61,9 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     )
 
 
-def _network(data: DataFolder, emb_dim: int, seed: int, network: dict[str, Any]) -> DLRM:
+def _network(data: DataFolder, emb_dim: int, seed: int, network: dict[str, Any], kernels: Kernels | None) -> DLRM:
     rows = data.manifest.table_rows
-    tables = EmbeddingTables(rows, initial_rows(rows, emb_dim, seed))
+    tables = EmbeddingTables(rows, initial_rows(rows, emb_dim, seed), kernels)
     return DLRM(len(data.manifest.dense), tables, seed=seed, **network)
 
 
@@ -71,10 +73,8 @@ def train(
     *,
     epochs: int,
     batch_size: int,
-    lr: float,
     seed: int,
     shuffle: bool,
-    loss_scale: float,
     do_eval: bool,
     eval_steps: int,
     eval_batch_size: int,
@@ -84,7 +84,10 @@ def train(
     metrics_file_name: str,
     emb_dim: int,
     network: dict[str, Any],
+    optimization: dict[str, Any],
+    schedule: dict[str, Any],
     options: tuple[str, str],
+    kernels: Kernels | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
@@ -94,7 +97,10 @@ def train(
         data: the data.
         ckpt_path: folder of the checkpoint.
         network: arguments of DLRM but the columns, tables and seed.
+        optimization: arguments of TrainStep but the model and the factors.
+        schedule: arguments of rate_factors but the steps.
         options: name and text of the file of options that is kept beside the checkpoint.
+        kernels: the compiled operators, if they are to be used.
         callbacks: called beside this module's own.
         The other arguments are the options of the same names.
 
@@ -110,7 +116,7 @@ def train(
         print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
     open_logs(loss_file_name, metrics_file_name, *([eval_file_name] if do_eval else []))
     run = checkpoint.start_run(ckpt_path, data, *options, overwrite)
-    model = _network(data, emb_dim, seed, network)
+    model = _network(data, emb_dim, seed, network, kernels)
 
     def save() -> None:
         checkpoint.save(model, data.manifest.categorical, run / checkpoint.CHECKPOINT)
@@ -122,7 +128,8 @@ def train(
         lambda: evaluate(model, eval_batches, eval_batch_size), save, part, eval_file_name, metrics_file,
         eval_steps or max(1, len(batches) // _EVALUATIONS_AN_EPOCH), clock,
     )  # fmt: skip
-    step = TrainStep(model, lr, loss_scale if network["compute_dtype"] == ms.float16 else 1.0)
+    factors = rate_factors(steps=epochs * len(batches), **schedule)
+    step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors)
     used = [losses, *([evaluations] if do_eval else []), *callbacks]
     Model(step).train(epochs, training_dataset(batches), callbacks=used, dataset_sink_mode=False)
     if not do_eval:

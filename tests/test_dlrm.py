@@ -27,11 +27,19 @@ NETWORKS = {
 
 
 def make_model(
-    dense_dim=5, slot_dim=8, bottom=(12, 7), top=(9, 1), interaction="dot", self_interaction=False, seed=1, **more
+    dense_dim=5,
+    slot_dim=8,
+    bottom=(12, 7),
+    top=(9, 1),
+    interaction="dot",
+    self_interaction=False,
+    seed=1,
+    kernels=None,
+    **more,
 ):
     """A network whose field f has 5 + 3 f rows."""
     rows = [5 + 3 * field for field in range(slot_dim)]
-    tables = EmbeddingTables(rows, initial_rows(rows, bottom[-1], seed))
+    tables = EmbeddingTables(rows, initial_rows(rows, bottom[-1], seed), kernels)
     return DLRM(dense_dim, tables, bottom, top, interaction, self_interaction, seed=seed, **more)
 
 
@@ -115,7 +123,7 @@ class Gradient(nn.Cell):
 
 
 def test_linear_is_the_affine_map():
-    layer = Linear(4, 3, np.random.default_rng(3))
+    layer = Linear(4, 3, False, np.random.default_rng(3))
     x = np.random.default_rng(4).normal(size=(5, 4)).astype(np.float32)
     weight, bias = layer.weight.asnumpy(), layer.bias.asnumpy()
     assert (weight.shape, bias.shape) == ((3, 4), (3,))

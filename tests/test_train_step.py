@@ -186,12 +186,15 @@ def test_rows_outside_the_batch_keep_their_bits():
 
 
 def test_step_keeps_no_copy_of_any_value():
-    """No optimizer state: the step's values are the model's and the learning rate."""
+    """No optimizer state: the step's values are the model's and the learning rates."""
     model = make_model()
     step = TrainStep(model, RATE)
     run_step(model, make_batch(model, 5))
     mine = {id(value) for value in model.get_parameters()}
-    assert [value.name for value in step.get_parameters() if id(value) not in mine] == ["learning_rate"]
+    assert [value.name for value in step.get_parameters() if id(value) not in mine] == [
+        "learning_rate",
+        "table_learning_rate",
+    ]
 
 
 @pytest.mark.parametrize("scale", [1024.0, 1000.0, 1e-3])

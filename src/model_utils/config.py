@@ -79,7 +79,24 @@ class Config:
 
     epochs: int = _option(1, ("train",), "passes over the training rows", _POSITIVE)
     batch_size: int = _option(128, ("train",), "samples a training step", _POSITIVE)
-    lr: float = _option(0.15, ("train",), "learning rate of SGD", _POSITIVE)
+    optimizer: str = _option(
+        "sgd", ("train",), "update rule of tables and MLPs", _one_of("sgd", "adagrad", "rowwise_adagrad", "adam")
+    )
+    lr: float = _option(0.15, ("train",), "learning rate", _POSITIVE)
+    table_lr: float = _option(0.0, ("train",), "learning rate of the tables, 0 for the same as lr", _NOT_NEGATIVE)
+    table_weight_decay: float = _option(
+        0.0, ("train",), "share of a table's row that is added to its gradient when it is looked up", _NOT_NEGATIVE
+    )
+    warmup_steps: int = _option(0, ("train",), "steps in which the learning rates rise to their values", _NOT_NEGATIVE)
+    lr_schedule: str = _option(
+        "constant", ("train",), "decay of the learning rates", _one_of("constant", "polynomial", "cosine")
+    )
+    decay_steps: int = _option(
+        0, ("train",), "steps that the decay takes behind the warm-up, 0 for all that are left", _NOT_NEGATIVE
+    )
+    lr_end_factor: float = _option(0.0, ("train",), "share of the learning rates that the decay leaves", _FRACTION)
+    lr_power: float = _option(2.0, ("train",), "exponent of the polynomial decay", _POSITIVE)
+    cpu_kernels: bool = _option(True, _MODEL, "whether the CPU uses operators that are compiled on first use")
     loss_scale: float = _option(1024.0, ("train",), "factor on the loss for float16 gradients", _POSITIVE)
     shuffle: bool = _option(True, ("train",), "whether training rows are shuffled, anew each epoch")
     seed: int = _option(1, ("train", "synthetic", "preprocess"), "seed of everything random", _NOT_NEGATIVE)
@@ -143,6 +160,10 @@ class Config:
             raise InputError(f"device_id {self.device_id} has no effect with device_target CPU: drop it")
         if self.device_target == "CPU" and self.loss_scale != OPTIONS["loss_scale"].default:
             raise InputError(f"loss_scale {self.loss_scale} has no effect with device_target CPU: drop it")
+        if self.lr_schedule == "constant" and (self.decay_steps or self.lr_end_factor):
+            raise InputError("decay_steps and lr_end_factor have no effect with lr_schedule constant: drop them")
+        if self.lr_schedule != "polynomial" and self.lr_power != OPTIONS["lr_power"].default:
+            raise InputError(f"lr_power {self.lr_power} has no effect with lr_schedule {self.lr_schedule}: drop it")
         if self.hash_rows and (self.min_count > 1 or self.field_min_count or self.max_rows_per_field):
             raise InputError("hash_rows has no vocabulary to shorten: drop min_count and the like")
         if self.vocab_path and (self.hash_rows or self.shuffle_rows):

@@ -1,0 +1,512 @@
+// Operators for the CPU that MindSpore's runtime calls through ops.Custom; src/cpu_kernels.py builds and names them.
+//
+// Legend: B batch, F fields, D width of a vector, R rows of all tables, V vectors that interact (F + 1), P their
+// pairs, O outputs of a layer, M values of a parameter.
+//
+// Every operator has MindSpore's signature for functions compiled ahead of time and returns 0, or another number,
+// which MindSpore reports as a failure. Parameters that an operator updates are among its inputs, and change in place.
+// Sums run in an order that does not depend on the number of threads, so results repeat to the bit.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
+#include <immintrin.h>
+#endif
+
+namespace {
+
+// ---- Threads
+
+// Runs parts of a loop on the calling thread and on others that sleep in between: MindSpore's own threads spin between
+// matrix products, so further spinning ones would take their cores away.
+class Pool {
+ public:
+  static Pool &Get() {
+    static Pool *pool = new Pool;  // never destroyed: its threads outlive main
+    return *pool;
+  }
+
+  // Calls part(begin, end) for [0, count) in steps of `grain`. Parts may run at the same time.
+  void For(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)> &part) {
+    std::unique_lock<std::mutex> only(in_use_, std::try_to_lock);
+    if (count <= grain || helpers_ == 0 || !only) {
+      for (int64_t begin = 0; begin < count; begin += grain) part(begin, std::min(begin + grain, count));
+      return;
+    }
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      part_ = &part;
+      count_ = count;
+      grain_ = grain;
+      next_ = 0;
+      ++job_;
+      open_ = true;
+    }
+    wake_.notify_all();
+    Work(part, count, grain);
+    std::unique_lock<std::mutex> lock(mutex_);
+    open_ = false;  // who has not begun by now need not
+    done_.wait(lock, [this] { return busy_ == 0; });
+  }
+
+ private:
+  Pool() : helpers_(std::min(3, static_cast<int>(std::thread::hardware_concurrency()) - 1)) {
+    for (int i = 0; i < helpers_; ++i) std::thread([this] { Loop(); }).detach();
+  }
+
+  void Work(const std::function<void(int64_t, int64_t)> &part, int64_t count, int64_t grain) {
+    for (int64_t begin; (begin = next_.fetch_add(grain)) < count;) part(begin, std::min(begin + grain, count));
+  }
+
+  void Loop() {
+    int64_t seen = 0;
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      wake_.wait(lock, [&] { return open_ && job_ != seen; });
+      seen = job_;
+      ++busy_;
+      const auto *part = part_;
+      const int64_t count = count_, grain = grain_;
+      lock.unlock();
+      Work(*part, count, grain);
+      lock.lock();
+      if (--busy_ == 0) done_.notify_one();
+    }
+  }
+
+  const int helpers_;
+  std::mutex in_use_, mutex_;
+  std::condition_variable wake_, done_;
+  const std::function<void(int64_t, int64_t)> *part_ = nullptr;
+  int64_t count_ = 0, grain_ = 0, job_ = 0;
+  std::atomic<int64_t> next_{0};
+  int busy_ = 0;
+  bool open_ = false;
+};
+
+// Values that are worth a part of their own: waking a thread costs some ten microseconds, a part about as much.
+constexpr int64_t kPartValues = 1 << 16;
+
+int64_t Grain(int64_t values_each) { return std::max<int64_t>(1, kPartValues / std::max<int64_t>(1, values_each)); }
+
+// ---- Vectors of one instruction
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#else
+constexpr int kLanes = 8;
+#endif
+typedef float Lanes __attribute__((vector_size(4 * kLanes)));
+typedef float LooseLanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+inline Lanes Load(const float *from) { return *reinterpret_cast<const LooseLanes *>(from); }
+inline void Store(float *to, Lanes value) { *reinterpret_cast<LooseLanes *>(to) = value; }
+
+// Fused only here: elsewhere the compiler may not, so that updates round as MindSpore's operators do.
+inline Lanes MultiplyAdd(float a, Lanes b, Lanes c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(_mm512_set1_ps(a), b, c);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_fmadd_ps(_mm256_set1_ps(a), b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// ---- Interaction
+
+constexpr int kTile = 4;  // vectors that share the loads of the others
+
+// The lower triangle of E E^T behind the first vector itself: bottom [B, D], vectors [B, F, D] -> out [B, D + P].
+template <int D>
+void PairDots(const float *bottom, const float *vectors, float *out, int64_t batch, int64_t fields, int64_t pairs) {
+  const int64_t count = fields + 1, width = (count + kLanes - 1) / kLanes * kLanes;
+  const int64_t self = pairs == count * (count + 1) / 2;
+  constexpr int64_t kSamples = 4;  // laid out together, so that no load meets a store still on its way
+  Pool::Get().For(batch, std::max(kSamples, Grain(fields * D) / kSamples * kSamples), [&](int64_t begin, int64_t end) {
+    std::vector<float> transposed(kSamples * D * width, 0.f), rows(kTile * width);
+    for (int64_t first = begin; first < end; first += kSamples) {
+      const int64_t last = std::min(first + kSamples, end);
+      for (int64_t b = first; b < last; ++b) {
+        float *t = transposed.data() + (b - first) * D * width;
+        for (int k = 0; k < D; ++k) t[k * width] = bottom[b * D + k];
+        const float *from = vectors + b * fields * D;
+        for (int64_t f = 0; f < fields; ++f)
+          for (int k = 0; k < D; ++k) t[k * width + f + 1] = from[f * D + k];
+      }
+      for (int64_t b = first; b < last; ++b) {
+        const float *t = transposed.data() + (b - first) * D * width;
+        float *to = out + b * (D + pairs);
+        std::memcpy(to, bottom + b * D, D * sizeof(float));
+        to += D;
+        for (int64_t i = 0; i < count; i += kTile) {
+          const float *e[kTile];
+          for (int r = 0; r < kTile; ++r) {
+            const int64_t row = std::min(i + r, count - 1);
+            e[r] = row ? vectors + (b * fields + row - 1) * D : bottom + b * D;
+          }
+          for (int64_t j = 0; j < std::min(i + kTile, count) - 1 + self; j += kLanes) {
+            Lanes sums[kTile] = {};
+            for (int k = 0; k < D; ++k) {
+              const Lanes other = Load(t + k * width + j);
+              for (int r = 0; r < kTile; ++r) sums[r] = MultiplyAdd(e[r][k], other, sums[r]);
+            }
+            for (int r = 0; r < kTile; ++r) Store(&rows[r * width + j], sums[r]);
+          }
+          for (int r = 0; r < kTile && i + r < count; ++r) {
+            const int64_t dots = i + r + self;
+            std::memcpy(to, &rows[r * width], dots * sizeof(float));
+            to += dots;
+          }
+        }
+      }
+    }
+  });
+}
+
+// Gradients of the above: dE = (G + G^T) E, each pair's gradient read from where it lies in the triangle.
+template <int D>
+void PairDotsGrad(const float *bottom, const float *vectors, const float *gradients, float *to_bottom,
+                  float *to_vectors, int64_t batch, int64_t fields, int64_t pairs) {
+  constexpr int kParts = D / kLanes;
+  const int64_t count = fields + 1, self = pairs == count * (count + 1) / 2;
+  std::vector<int64_t> row_start(count);
+  for (int64_t i = 0; i < count; ++i) row_start[i] = i * (i - 1) / 2 + self * i;
+  Pool::Get().For(batch, Grain(fields * D), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const float *g = gradients + b * (D + pairs) + D;
+      const auto vector = [&](int64_t i) { return i ? vectors + (b * fields + i - 1) * D : bottom + b * D; };
+      for (int64_t i = 0; i < count; i += kTile) {
+        const int64_t tile_end = std::min(i + kTile, count);
+        Lanes sums[kTile][kParts] = {};
+        if (i == 0)
+          for (int m = 0; m < kParts; ++m) sums[0][m] = Load(gradients + b * (D + pairs) + m * kLanes);
+        const float *row[kTile];
+        for (int r = 0; r < kTile; ++r) row[r] = g + row_start[std::min(i + r, count - 1)];
+        for (int64_t j = 0; j < i; ++j)
+          for (int m = 0; m < kParts; ++m) {
+            const Lanes other = Load(vector(j) + m * kLanes);
+            for (int r = 0; r < kTile; ++r) sums[r][m] = MultiplyAdd(row[r][j], other, sums[r][m]);
+          }
+        for (int64_t j = i; j < tile_end; ++j)
+          for (int m = 0; m < kParts; ++m) {
+            const Lanes other = Load(vector(j) + m * kLanes);
+            for (int64_t p = i; p < tile_end; ++p) {
+              if (p == j && !self) continue;
+              const float pair = g[row_start[std::max(p, j)] + std::min(p, j)];
+              sums[p - i][m] = MultiplyAdd(p == j ? 2 * pair : pair, other, sums[p - i][m]);
+            }
+          }
+        for (int64_t j = tile_end; j < count; ++j)
+          for (int m = 0; m < kParts; ++m) {
+            const Lanes other = Load(vector(j) + m * kLanes);
+            for (int r = 0; r < kTile; ++r) sums[r][m] = MultiplyAdd(g[row_start[j] + i + r], other, sums[r][m]);
+          }
+        for (int64_t p = i; p < tile_end; ++p) {
+          float *to = p ? to_vectors + (b * fields + p - 1) * D : to_bottom + b * D;
+          for (int m = 0; m < kParts; ++m) Store(to + m * kLanes, sums[p - i][m]);
+        }
+      }
+    }
+  });
+}
+
+// ---- Optimizers
+
+// Each rule updates n values w by their gradients g and its states of these values, as src/optimizers.py writes it
+// down. `rate` is the step's learning rate, with Adam's correction of the first steps in it.
+
+struct SGD {
+  float rate;
+  SGD(float rate, const float *) : rate(rate) {}
+  static constexpr int kStates = 0;
+  void operator()(float *__restrict w, const float *__restrict g, int64_t n, float *const *) const {
+    for (int64_t k = 0; k < n; ++k) w[k] -= rate * g[k];
+  }
+};
+
+struct Adagrad {
+  float rate, epsilon;
+  Adagrad(float rate, const float *constants) : rate(rate), epsilon(constants[0]) {}
+  static constexpr int kStates = 1;
+  void operator()(float *__restrict w, const float *__restrict g, int64_t n, float *const *states) const {
+    float *__restrict sum = states[0];
+    for (int64_t k = 0; k < n; ++k) {
+      sum[k] += g[k] * g[k];
+      w[k] -= rate * g[k] / (std::sqrt(sum[k]) + epsilon);
+    }
+  }
+};
+
+// One sum for a whole row.
+struct RowwiseAdagrad {
+  float rate, epsilon;
+  RowwiseAdagrad(float rate, const float *constants) : rate(rate), epsilon(constants[0]) {}
+  static constexpr int kStates = 1;
+  void operator()(float *__restrict w, const float *__restrict g, int64_t n, float *const *states) const {
+    float squares = 0;
+    for (int64_t k = 0; k < n; ++k) squares += g[k] * g[k];
+    *states[0] += squares / n;
+    const float scale = rate / (std::sqrt(*states[0]) + epsilon);
+    for (int64_t k = 0; k < n; ++k) w[k] -= scale * g[k];
+  }
+};
+
+struct Adam {
+  float rate, epsilon, beta1, beta2;
+  Adam(float rate, const float *constants)
+      : rate(rate), epsilon(constants[0]), beta1(constants[1]), beta2(constants[2]) {}
+  static constexpr int kStates = 2;
+  void operator()(float *__restrict w, const float *__restrict g, int64_t n, float *const *states) const {
+    float *__restrict mean = states[0], *__restrict square = states[1];
+    for (int64_t k = 0; k < n; ++k) {
+      mean[k] = beta1 * mean[k] + (1 - beta1) * g[k];
+      square[k] = beta2 * square[k] + (1 - beta2) * g[k] * g[k];
+      w[k] -= rate * mean[k] / (std::sqrt(square[k]) + epsilon);
+    }
+  }
+};
+
+constexpr int64_t kAhead = 16;  // rows that are fetched before their turn
+
+// Which places of `rows` hold the same row: distinct ones in the order of their first places, places linked in order.
+struct Groups {
+  std::vector<int32_t> row, first, last, next, slots;
+
+  void Find(const int32_t *rows, int64_t places) {
+    int bits = 4;
+    while ((int64_t{1} << bits) < 2 * places) ++bits;
+    row.clear(), first.clear(), last.clear();
+    next.assign(places, -1);
+    slots.assign(int64_t{1} << bits, -1);
+    const uint32_t mask = (uint32_t{1} << bits) - 1;
+    for (int64_t i = 0; i < places; ++i) {
+      uint32_t slot = static_cast<uint32_t>(rows[i]) * 2654435769u >> (32 - bits);
+      while (slots[slot] >= 0 && row[slots[slot]] != rows[i]) slot = (slot + 1) & mask;
+      if (slots[slot] < 0) {
+        slots[slot] = static_cast<int32_t>(row.size());
+        row.push_back(rows[i]), first.push_back(i), last.push_back(i);
+      } else {
+        const int32_t group = slots[slot];
+        next[last[group]] = static_cast<int32_t>(i);
+        last[group] = static_cast<int32_t>(i);
+      }
+    }
+  }
+};
+
+// Updates each looked-up row once, by the sum of its gradients and `decay` times the row itself.
+template <int D, typename Rule>
+void UpdateRows(float *table, const int32_t *rows, const float *gradients, const Rule &rule, float decay,
+                float *const *states, const int64_t *state_widths, int64_t places, int64_t any_width) {
+  const int64_t width = D ? D : any_width;
+  static thread_local Groups groups;
+  groups.Find(rows, places);
+  const Groups &found = groups;
+  const int64_t count = static_cast<int64_t>(found.row.size());
+  Pool::Get().For(count, Grain(4 * width), [&, count](int64_t begin, int64_t end) {
+    std::vector<float> summed(width);
+    float *__restrict sum = summed.data();
+    for (int64_t u = begin; u < end; ++u) {
+      if (u + kAhead < end) {
+        const int64_t coming = found.row[u + kAhead];
+        __builtin_prefetch(table + coming * width, 1);
+        for (int s = 0; s < Rule::kStates; ++s) __builtin_prefetch(states[s] + coming * state_widths[s], 1);
+      }
+      const int64_t row = found.row[u];
+      float *w = table + row * width;
+      std::memcpy(sum, gradients + int64_t{found.first[u]} * width, width * sizeof(float));
+      for (int64_t i = found.next[found.first[u]]; i >= 0; i = found.next[i])
+        for (int64_t k = 0; k < width; ++k) sum[k] += gradients[i * width + k];
+      if (decay != 0)
+        for (int64_t k = 0; k < width; ++k) sum[k] += decay * w[k];
+      float *row_states[Rule::kStates + 1];
+      for (int s = 0; s < Rule::kStates; ++s) row_states[s] = states[s] + row * state_widths[s];
+      rule(w, sum, width, row_states);
+    }
+  });
+}
+
+// Plain SGD needs no sums: places in their order, the fields shared out, since no row is in two fields.
+template <int D>
+void SubtractRows(float *table, const int32_t *rows, const float *gradients, float rate, int64_t batch, int64_t fields,
+                  int64_t any_width) {
+  const int64_t width = D ? D : any_width;
+  const int64_t share = batch * fields * width > 4 * kPartValues ? (fields + 3) / 4 : fields;
+  Pool::Get().For(fields, share, [=](int64_t begin, int64_t end) {
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t f = begin; f < end; ++f) {
+        if (b + 1 < batch) __builtin_prefetch(table + rows[(b + 1) * fields + f] * width, 1);
+        float *__restrict w = table + rows[b * fields + f] * width;
+        const float *__restrict g = gradients + (b * fields + f) * width;
+        for (int64_t k = 0; k < width; ++k) w[k] -= rate * g[k];
+      }
+  });
+}
+
+// ---- What MindSpore calls
+
+struct Arguments {
+  void **data;
+  int *dims;
+  int64_t **shapes;
+
+  template <typename T = float>
+  T *At(int i) const {
+    return static_cast<T *>(data[i]);
+  }
+  int64_t Size(int i) const {
+    int64_t size = 1;
+    for (int k = 0; k < dims[i]; ++k) size *= shapes[i][k];
+    return size;
+  }
+};
+
+// Inputs: table [R, D], rows [B, F] int32, gradients [B, F, D], rate, constants (epsilon, beta1, beta2, weight
+// decay), states. Output: [1].
+template <int D, typename Rule>
+void UpdateTable(const Arguments &arguments) {
+  const float rate = *arguments.At(3), *constants = arguments.At(4), decay = constants[3];
+  float *table = arguments.At(0), *gradients = arguments.At(2);
+  const int32_t *rows = arguments.At<int32_t>(1);
+  const int64_t width = arguments.shapes[0][1];
+  if (Rule::kStates == 0 && decay == 0) {
+    SubtractRows<D>(table, rows, gradients, rate, arguments.shapes[1][0], arguments.shapes[1][1], width);
+    return;
+  }
+  float *states[Rule::kStates + 1];
+  int64_t widths[Rule::kStates + 1];
+  for (int s = 0; s < Rule::kStates; ++s) {
+    states[s] = arguments.At(5 + s);
+    widths[s] = arguments.Size(5 + s) / arguments.shapes[0][0];
+  }
+  UpdateRows<D>(table, rows, gradients, Rule(rate, constants), decay, states, widths, arguments.Size(1), width);
+}
+
+template <typename Rule>
+int UpdateTable(const Arguments &arguments) {
+  arguments.shapes[0][1] == 16 ? UpdateTable<16, Rule>(arguments) : UpdateTable<0, Rule>(arguments);
+  *arguments.At(5 + Rule::kStates) = 0;
+  return 0;
+}
+
+// Inputs: rate, constants, all values, all gradients, first states of all, second states of all. Output: [1].
+template <typename Rule>
+int UpdateDense(const Arguments &arguments, int count) {
+  const Rule rule(*arguments.At(0), arguments.At(1));
+  const int parameters = (count - 3) / (2 + Rule::kStates);
+  for (int p = 2; p < 2 + parameters; ++p) {
+    float *states[Rule::kStates + 1];
+    for (int s = 0; s < Rule::kStates; ++s) states[s] = arguments.At(p + (2 + s) * parameters);
+    rule(arguments.At(p), arguments.At(p + parameters), arguments.Size(p), states);
+  }
+  *arguments.At(count - 1) = 0;
+  return 0;
+}
+
+}  // namespace
+
+#define OPERATOR(name) \
+  extern "C" int name(int count, void **data, int *dims, int64_t **shapes, const char **, void *, void *)
+#define ARGUMENTS const Arguments arguments{data, dims, shapes}; (void)count
+
+// table [R, D], rows [B, F] int32 -> vectors [B, F, D]; fails where a row is not in the table.
+OPERATOR(Lookup) {
+  ARGUMENTS;
+  const float *table = arguments.At(0);
+  const int32_t *rows = arguments.At<int32_t>(1);
+  float *to = arguments.At(2);
+  const int64_t table_rows = shapes[0][0], width = shapes[0][1], places = arguments.Size(1);
+  std::atomic<bool> outside{false};
+  Pool::Get().For(places, Grain(width), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (i + kAhead < end) __builtin_prefetch(table + rows[i + kAhead] * width);
+      if (rows[i] < 0 || rows[i] >= table_rows) {
+        outside = true;
+        return;
+      }
+      std::memcpy(to + i * width, table + rows[i] * width, width * sizeof(float));
+    }
+  });
+  return outside;
+}
+
+// bottom [B, D], vectors [B, F, D] -> [B, D + P]; D is 16, 32, 64 or 128.
+OPERATOR(Interaction) {
+  ARGUMENTS;
+  const int64_t batch = shapes[1][0], fields = shapes[1][1], width = shapes[1][2], pairs = shapes[2][1] - width;
+  const auto run = width == 16 ? PairDots<16> : width == 32 ? PairDots<32> : width == 64 ? PairDots<64> : PairDots<128>;
+  run(arguments.At(0), arguments.At(1), arguments.At(2), batch, fields, pairs);
+  return 0;
+}
+
+// bottom [B, D], vectors [B, F, D], gradient [B, D + P] -> gradients of bottom and of vectors.
+OPERATOR(InteractionGrad) {
+  ARGUMENTS;
+  const int64_t batch = shapes[1][0], fields = shapes[1][1], width = shapes[1][2], pairs = shapes[2][1] - width;
+  const auto run = width == 16   ? PairDotsGrad<16>
+                   : width == 32 ? PairDotsGrad<32>
+                   : width == 64 ? PairDotsGrad<64>
+                                 : PairDotsGrad<128>;
+  run(arguments.At(0), arguments.At(1), arguments.At(2), arguments.At(3), arguments.At(4), batch, fields, pairs);
+  return 0;
+}
+
+// product [B, O], bias [O] -> max(product + bias, 0).
+OPERATOR(BiasRelu) {
+  ARGUMENTS;
+  const int64_t outputs = shapes[0][1];
+  const float *product = arguments.At(0), *bias = arguments.At(1);
+  float *to = arguments.At(2);
+  Pool::Get().For(shapes[0][0], Grain(outputs), [=](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b)
+      for (int64_t k = 0; k < outputs; ++k) {
+        const float sum = product[b * outputs + k] + bias[k];
+        to[b * outputs + k] = sum > 0 ? sum : 0;
+      }
+  });
+  return 0;
+}
+
+// gradient [B, O], output of BiasRelu [B, O] -> gradient of the product [B, O], and of the bias [O].
+OPERATOR(BiasReluGrad) {
+  ARGUMENTS;
+  const int64_t batch = shapes[0][0], outputs = shapes[0][1];
+  const float *gradient = arguments.At(0), *output = arguments.At(1);
+  float *to = arguments.At(2), *to_bias = arguments.At(3);
+  const int64_t grain = Grain(outputs);
+  std::vector<float> sums((batch + grain - 1) / grain * outputs, 0.f);  // of each part, added up in order below
+  Pool::Get().For(batch, grain, [&](int64_t begin, int64_t end) {
+    float *__restrict sum = sums.data() + begin / grain * outputs;
+    for (int64_t b = begin; b < end; ++b) {
+      const float *__restrict from = gradient + b * outputs, *__restrict shown = output + b * outputs;
+      float *__restrict result = to + b * outputs;
+      for (int64_t k = 0; k < outputs; ++k) {
+        const float value = shown[k] > 0 ? from[k] : 0;
+        result[k] = value;
+        sum[k] += value;
+      }
+    }
+  });
+  std::fill(to_bias, to_bias + outputs, 0.f);
+  for (size_t part = 0; part < sums.size(); part += outputs)
+    for (int64_t k = 0; k < outputs; ++k) to_bias[k] += sums[part + k];
+  return 0;
+}
+
+OPERATOR(TableSGD) { ARGUMENTS; return UpdateTable<SGD>(arguments); }
+OPERATOR(TableAdagrad) { ARGUMENTS; return UpdateTable<Adagrad>(arguments); }
+OPERATOR(TableRowwiseAdagrad) { ARGUMENTS; return UpdateTable<RowwiseAdagrad>(arguments); }
+OPERATOR(TableAdam) { ARGUMENTS; return UpdateTable<Adam>(arguments); }
+OPERATOR(DenseSGD) { ARGUMENTS; return UpdateDense<SGD>(arguments, count); }
+OPERATOR(DenseAdagrad) { ARGUMENTS; return UpdateDense<Adagrad>(arguments, count); }
+OPERATOR(DenseAdam) { ARGUMENTS; return UpdateDense<Adam>(arguments, count); }

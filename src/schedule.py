@@ -1,0 +1,34 @@
+"""Learning rates by step: warm-up, then constant, polynomial or cosine decay."""
+
+import numpy as np
+
+SCHEDULES = ("constant", "polynomial", "cosine")
+
+
+def rate_factors(
+    schedule: str, steps: int, warmup_steps: int = 0, decay_steps: int = 0, end_factor: float = 0.0, power: float = 2.0
+) -> np.ndarray:
+    """What the learning rate is multiplied with in each step, [steps] float64.
+
+    The first warmup_steps rise evenly to 1. The decay begins behind them, takes decay_steps (0: all that are left),
+    and what follows it stays at end_factor.
+
+    Args:
+        schedule: "constant" (no decay), "polynomial" (as (1 - progress)^power) or "cosine" (half a wave).
+        steps: of the whole training.
+        warmup_steps, decay_steps, end_factor, power: see above.
+
+    Raises:
+        ValueError: an unknown schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"lr_schedule is {schedule!r}; it is one of {', '.join(SCHEDULES)}")
+    step = np.arange(steps)
+    progress = np.clip((step - warmup_steps) / max(1, decay_steps or steps - warmup_steps), 0, 1)
+    left = {
+        "constant": np.ones(steps),
+        "polynomial": (1 - progress) ** power,
+        "cosine": (1 + np.cos(np.pi * progress)) / 2,
+    }[schedule]
+    factors = left if schedule == "constant" else end_factor + (1 - end_factor) * left
+    return np.where(step < warmup_steps, (step + 1) / max(1, warmup_steps), factors)
