@@ -28,6 +28,10 @@ OURS, STOCK, JOINT, BAGS = "ours", "ours_stock", "pytorch_joint", "pytorch_bags"
 SEEN = {OURS: "ours", STOCK: "ours, stock operators", JOINT: "PyTorch, joint table", BAGS: "PyTorch, 26 bags"}
 
 
+def _shown(last: dict[str, list[float]], unit: str) -> str:
+    return ", ".join(f"{SEEN[name]} {values[-1]:.2f} {unit}" for name, values in last.items())
+
+
 def bare(workers: dict[str, Worker], sgemm: Worker, total: int, kinds: list[str], turns: int) -> list[dict]:
     """A row of the table for each kind of ids and batch size, with tables of `total` rows."""
     for worker in workers.values():
@@ -42,7 +46,7 @@ def bare(workers: dict[str, Worker], sgemm: Worker, total: int, kinds: list[str]
             ms = sgemm.ask(batch=1, ids="uniform", steps=4)["ms"]
             peaks.append(2 * Sgemm.SIZE**3 / ms / 1e6)
             print(f"{total:,} rows, {ids} ids, batch {batch}, turn {turn}: "
-                  + ", ".join(f"{SEEN[name]} {values[-1]:.2f} ms" for name, values in times.items()), flush=True)  # fmt: skip
+                  + _shown(times, "ms"), flush=True)  # fmt: skip
         turn_ms = {name: np.array(values[1:]) for name, values in times.items()}
         best = min((JOINT, BAGS), key=lambda name: np.median(turn_ms[name]))
         share = FLOP_A_SAMPLE * batch / turn_ms[OURS] / 1e6 / np.array(peaks[1:])
@@ -81,13 +85,14 @@ def end_to_end(workers: dict[str, Worker], turns: int) -> list[dict]:
                     place = f"{folder}/dataset" if name == OURS else folder
                     seconds[name].append(worker.ask(folder=place, batch=batch)["s"])
                 print(f"epoch of {rows:,} rows, batch {batch}, turn {turn}: "
-                      + ", ".join(f"{SEEN[name]} {values[-1]:.2f} s" for name, values in seconds.items()), flush=True)  # fmt: skip
+                      + _shown(seconds, "s"), flush=True)  # fmt: skip
             turn_s = {name: np.array(values[1:]) for name, values in seconds.items()}
             best = min((JOINT, BAGS), key=lambda name: np.median(turn_s[name]))
             trained = rows // batch * batch
+            speeds = {name: trained / np.median(values) for name, values in turn_s.items()}
             table.append(
                 {"batch": batch,
-                 **{f"{SEEN[name]}, samples/s": f"{trained / np.median(values):,.0f}" for name, values in turn_s.items()},
+                 **{f"{SEEN[name]}, samples/s": f"{speed:,.0f}" for name, speed in speeds.items()},
                  "ratio": f"{np.median(turn_s[best] / turn_s[OURS]):.2f}"}
             )  # fmt: skip
     return table
@@ -101,7 +106,7 @@ def main() -> None:
     sgemm = Worker("sgemm")
     workers = {name: Worker(name) for name in ((OURS, JOINT, BAGS) if quick else (OURS, STOCK, JOINT, BAGS))}
     try:
-        sgemm.ask(lay_out=0)
+        sgemm.ask(lay_out=SMALL_ROWS)
         table = []
         for total in (SMALL_ROWS,) if quick else (SMALL_ROWS, FULL_ROWS):
             table += bare(workers, sgemm, total, ["uniform"] if quick else ["uniform", "skewed"], 3 if quick else 8)
