@@ -58,10 +58,11 @@ def rows_of(path, kind):
 def train_small(data, folder, **changed):
     """A real training of 26 steps an epoch, logs and checkpoint in the folder."""
     options = {
-        "epochs": 1, "batch_size": 64, "lr": 0.1, "seed": 1, "shuffle": True, "loss_scale": 1.0, "do_eval": True,
+        "epochs": 1, "batch_size": 64, "seed": 1, "shuffle": True, "do_eval": True,
         "eval_steps": 1000, "eval_batch_size": 64, "log_steps": 10, "loss_file_name": str(folder / "loss.log"),
         "eval_file_name": str(folder / "auc.log"), "metrics_file_name": str(folder / "metrics.jsonl"),
-        "emb_dim": 4, "network": SMALL, "options": ("dlrm.yaml", "lr: 0.1\n"),
+        "emb_dim": 4, "network": SMALL, "optimization": {"learning_rate": 0.1}, "schedule": {"schedule": "constant"},
+        "options": ("dlrm.yaml", "lr: 0.1\n"),
     }  # fmt: skip
     return training.train(data, folder, **(options | changed))
 
@@ -321,7 +322,7 @@ class Poison(Callback):
 @pytest.mark.parametrize("do_eval", [True, False])
 def test_diverging_training_is_one_error_and_leaves_no_checkpoint(tiny_data, tmp_path, do_eval):
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+: training diverged; try a smaller --lr"):
-        train_small(tiny_data, tmp_path, lr=3e38, log_steps=2, do_eval=do_eval)
+        train_small(tiny_data, tmp_path, optimization={"learning_rate": 3e38}, log_steps=2, do_eval=do_eval)
     assert not (tmp_path / "dlrm.ckpt").exists()
 
 

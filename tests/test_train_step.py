@@ -220,7 +220,7 @@ def test_loss_scale_reaches_float16_gradients():
         logits = model(Tensor(dense), Tensor(ids)).asnumpy()
         model.top.layers[0].bias.set_data(Tensor(np.array([-17 - logits.max()], np.float32)))
         before = model.top.layers[0].weight.asnumpy().copy()
-        step = TrainStep(model, 1e4, scale)
+        step = TrainStep(model, 1e4, loss_scale=scale)
         step(Tensor(dense), Tensor(ids), Tensor(np.zeros((4, 1), np.float32)))
         updates.append(np.abs(model.top.layers[0].weight.asnumpy() - before).max())
     assert updates[0] < updates[1] / 2
