@@ -80,13 +80,15 @@ class Trainer:
         fields = wide if self.model.joint else [field.contiguous() for field in wide.unbind(1)]
         return torch.from_numpy(dense), fields, torch.from_numpy(labels)
 
-    def step(self, dense: torch.Tensor, ids: torch.Tensor | Sequence[torch.Tensor], labels: torch.Tensor) -> float:
+    def step(
+        self, dense: torch.Tensor, ids: torch.Tensor | Sequence[torch.Tensor], labels: torch.Tensor
+    ) -> torch.Tensor:
         """Forward, backward and update; gives the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(self.model(dense, ids), labels)
         loss.backward()
         self.optimizer.step()
-        return loss.item()
+        return loss.detach()
 
 
 class MappedRows(Dataset):
@@ -102,7 +104,7 @@ class MappedRows(Dataset):
         return tuple(column[rows] for column in self.columns)
 
 
-def epoch(trainer: Trainer, folder: Path, batch_size: int) -> Iterator[float]:
+def epoch(trainer: Trainer, folder: Path, batch_size: int) -> Iterator[torch.Tensor]:
     """The losses of an epoch over the rows of a folder, shuffled, the last partial batch left out."""
     rows = MappedRows(folder)
     batches = BatchSampler(RandomSampler(rows), batch_size, drop_last=True)

@@ -16,6 +16,7 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
@@ -399,16 +400,25 @@ int UpdateTable(const Arguments &arguments) {
   return 0;
 }
 
+constexpr int64_t kPieceValues = 1 << 14;  // of a parameter that one thread updates at a time
+
 // Inputs: rate, constants, all values, all gradients, first states of all, second states of all. Output: [1].
 template <typename Rule>
 int UpdateDense(const Arguments &arguments, int count) {
   const Rule rule(*arguments.At(0), arguments.At(1));
   const int parameters = (count - 3) / (2 + Rule::kStates);
-  for (int p = 2; p < 2 + parameters; ++p) {
-    float *states[Rule::kStates + 1];
-    for (int s = 0; s < Rule::kStates; ++s) states[s] = arguments.At(p + (2 + s) * parameters);
-    rule(arguments.At(p), arguments.At(p + parameters), arguments.Size(p), states);
-  }
+  std::vector<std::pair<int, int64_t>> pieces;  // parameter and first value
+  for (int p = 2; p < 2 + parameters; ++p)
+    for (int64_t first = 0; first < arguments.Size(p); first += kPieceValues) pieces.emplace_back(p, first);
+  Pool::Get().For(pieces.size(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const auto [p, first] = pieces[i];
+      float *states[Rule::kStates + 1];
+      for (int s = 0; s < Rule::kStates; ++s) states[s] = arguments.At(p + (2 + s) * parameters) + first;
+      rule(arguments.At(p) + first, arguments.At(p + parameters) + first,
+           std::min(kPieceValues, arguments.Size(p) - first), states);
+    }
+  });
   *arguments.At(count - 1) = 0;
   return 0;
 }
@@ -461,39 +471,41 @@ OPERATOR(InteractionGrad) {
   return 0;
 }
 
-// product [B, O], bias [O] -> max(product + bias, 0).
+// product [B, O] becomes max(product + bias, 0) in place, bias [O]. Output: [1].
 OPERATOR(BiasRelu) {
   ARGUMENTS;
   const int64_t outputs = shapes[0][1];
-  const float *product = arguments.At(0), *bias = arguments.At(1);
-  float *to = arguments.At(2);
+  float *values = arguments.At(0);
+  const float *bias = arguments.At(1);
   Pool::Get().For(shapes[0][0], Grain(outputs), [=](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b)
+    for (int64_t b = begin; b < end; ++b) {
+      float *__restrict row = values + b * outputs;
       for (int64_t k = 0; k < outputs; ++k) {
-        const float sum = product[b * outputs + k] + bias[k];
-        to[b * outputs + k] = sum > 0 ? sum : 0;
+        const float sum = row[k] + bias[k];
+        row[k] = sum > 0 ? sum : 0;
       }
+    }
   });
+  *arguments.At(2) = 0;
   return 0;
 }
 
-// gradient [B, O], output of BiasRelu [B, O] -> gradient of the product [B, O], and of the bias [O].
+// gradient [B, O] of BiasRelu's result becomes that of the product in place, result [B, O] -> gradient of the bias [O].
 OPERATOR(BiasReluGrad) {
   ARGUMENTS;
   const int64_t batch = shapes[0][0], outputs = shapes[0][1];
-  const float *gradient = arguments.At(0), *output = arguments.At(1);
-  float *to = arguments.At(2), *to_bias = arguments.At(3);
+  float *gradient = arguments.At(0), *to_bias = arguments.At(2);
+  const float *result = arguments.At(1);
   const int64_t grain = Grain(outputs);
   std::vector<float> sums((batch + grain - 1) / grain * outputs, 0.f);  // of each part, added up in order below
   Pool::Get().For(batch, grain, [&](int64_t begin, int64_t end) {
     float *__restrict sum = sums.data() + begin / grain * outputs;
     for (int64_t b = begin; b < end; ++b) {
-      const float *__restrict from = gradient + b * outputs, *__restrict shown = output + b * outputs;
-      float *__restrict result = to + b * outputs;
+      float *__restrict row = gradient + b * outputs;
+      const float *__restrict shown = result + b * outputs;
       for (int64_t k = 0; k < outputs; ++k) {
-        const float value = shown[k] > 0 ? from[k] : 0;
-        result[k] = value;
-        sum[k] += value;
+        row[k] = shown[k] > 0 ? row[k] : 0;
+        sum[k] += row[k];
       }
     }
   });

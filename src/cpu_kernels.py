@@ -57,10 +57,10 @@ class Kernels:
         )
 
     def bias_relu(self) -> tuple[ops.Custom, ops.Custom]:
-        """(product [B, O], bias [O]) to [B, O], and (gradient, output) to the gradients of product and bias."""
+        """Both in place: (product [B, O], bias [O]) to [1], and (gradient, result) to the gradient of the bias [O]."""
         return (
-            self._operator("BiasRelu", lambda product, _: product),
-            self._operator("BiasReluGrad", lambda gradient, _: (gradient, [gradient[1]]), 2),
+            self._operator("BiasRelu", lambda *_: [1]),
+            self._operator("BiasReluGrad", lambda gradient, _: [gradient[1]]),
         )
 
     def table_update(self, rule: str) -> ops.Custom:

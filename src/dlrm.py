@@ -20,9 +20,11 @@ from src.embedding import EmbeddingTables
 
 
 class BiasRelu(nn.Cell):
-    """max(x + b, 0) by the compiled operator, and its gradient.
+    """max(x + b, 0) by the compiled operator, and its gradient, both in place: nothing passes through the caches twice.
 
-    Inputs: x [B, O], b [O]. Outputs: [B, O].
+    So nothing else may read x, nor the gradient that comes back: they are a matrix product's and its consumer's own.
+
+    Inputs: x [B, O], b [O]. Outputs: [B, O], x itself.
     """
 
     def __init__(self, kernels: Kernels):
@@ -30,10 +32,11 @@ class BiasRelu(nn.Cell):
         self.forward, self.backward = kernels.bias_relu()
 
     def construct(self, x, bias):
-        return self.forward(x, bias)
+        return ops.depend(x, self.forward(x, bias))
 
     def bprop(self, x, bias, out, dout):
-        return self.backward(dout, out)
+        bias_gradient = self.backward(dout, out)
+        return ops.depend(dout, bias_gradient), bias_gradient
 
 
 class Linear(nn.Cell):
