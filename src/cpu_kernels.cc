@@ -224,7 +224,8 @@ void PairDotsGrad(const float *bottom, const float *vectors, const float *gradie
 // ---- Optimizers
 
 // Each rule updates n values w by their gradients g and its states of these values, as src/optimizers.py writes it
-// down. `rate` is the step's learning rate, with Adam's correction of the first steps in it.
+// down. `rate` is the step's learning rate, with Adam's correction of the first steps in it. The constants: epsilon,
+// weight decay, b1, 1 - b1, b2, 1 - b2.
 
 struct SGD {
   float rate;
@@ -263,15 +264,16 @@ struct RowwiseAdagrad {
 };
 
 struct Adam {
-  float rate, epsilon, beta1, beta2;
+  float rate, epsilon, keep1, add1, keep2, add2;
   Adam(float rate, const float *constants)
-      : rate(rate), epsilon(constants[0]), beta1(constants[1]), beta2(constants[2]) {}
+      : rate(rate), epsilon(constants[0]), keep1(constants[2]), add1(constants[3]), keep2(constants[4]),
+        add2(constants[5]) {}
   static constexpr int kStates = 2;
   void operator()(float *__restrict w, const float *__restrict g, int64_t n, float *const *states) const {
     float *__restrict mean = states[0], *__restrict square = states[1];
     for (int64_t k = 0; k < n; ++k) {
-      mean[k] = beta1 * mean[k] + (1 - beta1) * g[k];
-      square[k] = beta2 * square[k] + (1 - beta2) * g[k] * g[k];
+      mean[k] = keep1 * mean[k] + add1 * g[k];
+      square[k] = keep2 * square[k] + add2 * g[k] * g[k];
       w[k] -= rate * mean[k] / (std::sqrt(square[k]) + epsilon);
     }
   }
@@ -372,11 +374,10 @@ struct Arguments {
   }
 };
 
-// Inputs: table [R, D], rows [B, F] int32, gradients [B, F, D], rate, constants (epsilon, beta1, beta2, weight
-// decay), states. Output: [1].
+// Inputs: table [R, D], rows [B, F] int32, gradients [B, F, D], rate, constants, states. Output: [1].
 template <int D, typename Rule>
 void UpdateTable(const Arguments &arguments) {
-  const float rate = *arguments.At(3), *constants = arguments.At(4), decay = constants[3];
+  const float rate = *arguments.At(3), *constants = arguments.At(4), decay = constants[1];
   float *table = arguments.At(0), *gradients = arguments.At(2);
   const int32_t *rows = arguments.At<int32_t>(1);
   const int64_t width = arguments.shapes[0][1];

@@ -36,6 +36,12 @@ def adam_corrections(steps: int = _CORRECTED_STEPS) -> np.ndarray:
     return np.sqrt(1 - _BETA2**step) / (1 - _BETA1**step)
 
 
+def _constants(rule: str, weight_decay: float = 0.0) -> Tensor:
+    """As the compiled operators take them."""
+    values = (_EPSILON[rule], weight_decay, _BETA1, 1 - _BETA1, _BETA2, 1 - _BETA2)
+    return Tensor(np.array(values, np.float32))
+
+
 def _check(rule: str) -> None:
     if rule not in RULES:
         raise ValueError(f"optimizer is {rule!r}; it is one of {', '.join(RULES)}")
@@ -69,8 +75,9 @@ class TableOptimizer(nn.Cell):
         self.states = tuple(Parameter(Tensor.from_numpy(np.zeros((rows, width), np.float32))) for _ in _STATES[rule])
         for state, name in zip(self.states, _STATES[rule]):
             state.name, state.requires_grad = f"tables.{name}", False
-        self.constants = Tensor(np.array([_EPSILON[rule], _BETA1, _BETA2, weight_decay], np.float32))
-        self.epsilon, self.beta1, self.beta2 = _EPSILON[rule], _BETA1, _BETA2
+        self.constants = _constants(rule, weight_decay)
+        self.epsilon, self.keep1, self.keep2 = _EPSILON[rule], _BETA1, _BETA2
+        self.add1, self.add2 = 1 - _BETA1, 1 - _BETA2  # in the graph they would be differences in float32
         self.kernel = kernels.table_update(_KERNELS[rule]) if kernels else None
         self.gather, self.sum_groups, self.unique = ops.Gather(), ops.UnsortedSegmentSum(), ops.Unique()
         self.scatter_add, self.scatter_update = ops.ScatterAdd(), ops.ScatterUpdate()
@@ -92,8 +99,8 @@ class TableOptimizer(nn.Cell):
         if self.rule == "sgd":
             values = values - rate * gradients
         elif self.rule == "adam":
-            mean = self.beta1 * self.gather(self.states[0], rows, 0) + (1 - self.beta1) * gradients
-            square = self.beta2 * self.gather(self.states[1], rows, 0) + (1 - self.beta2) * gradients * gradients
+            mean = self.keep1 * self.gather(self.states[0], rows, 0) + self.add1 * gradients
+            square = self.keep2 * self.gather(self.states[1], rows, 0) + self.add2 * gradients * gradients
             mean = ops.depend(mean, self.scatter_update(self.states[0], rows, mean))
             square = ops.depend(square, self.scatter_update(self.states[1], rows, square))
             values = values - rate * mean / (ops.sqrt(square) + self.epsilon)
@@ -134,8 +141,9 @@ class DenseOptimizer(nn.Cell):
             for name in _STATES[self.rule]
         ]
         self.first, self.second = (tuple(states[i]) if i < len(states) else () for i in range(2))
-        self.constants = Tensor(np.array([_EPSILON[rule], _BETA1, _BETA2, 0], np.float32))
-        self.epsilon, self.beta1, self.beta2 = _EPSILON[rule], _BETA1, _BETA2
+        self.constants = _constants(rule)
+        self.epsilon, self.keep1, self.keep2 = _EPSILON[rule], _BETA1, _BETA2
+        self.add1, self.add2 = 1 - _BETA1, 1 - _BETA2  # in the graph they would be differences in float32
         self.kernel = kernels.dense_update(_KERNELS[self.rule]) if kernels else None
         self.assign, self.assign_add, self.assign_sub = ops.Assign(), ops.AssignAdd(), ops.AssignSub()
 
@@ -150,8 +158,8 @@ class DenseOptimizer(nn.Cell):
                 total = self.assign_add(self.first[index], gradient * gradient)
                 change = gradient / (ops.sqrt(total) + self.epsilon)
             elif self.rule == "adam":
-                mean = self.beta1 * self.first[index] + (1 - self.beta1) * gradient
-                square = self.beta2 * self.second[index] + (1 - self.beta2) * gradient * gradient
+                mean = self.keep1 * self.first[index] + self.add1 * gradient
+                square = self.keep2 * self.second[index] + self.add2 * gradient * gradient
                 mean = self.assign(self.first[index], mean)
                 square = self.assign(self.second[index], square)
                 change = mean / (ops.sqrt(square) + self.epsilon)

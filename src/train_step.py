@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.graph.api import _cell_graph_executor
 
+from src.cpu_kernels import Branch
 from src.dlrm import DLRM
 from src.optimizers import DenseOptimizer, TableOptimizer, adam_corrections
 
@@ -32,8 +33,6 @@ class TrainStep(nn.Cell):
 
     The gradient is taken with respect to the looked-up vectors, never to a table: its size is B F D,
     whatever the number of rows.
-
-    With the model's compiled operators, a step whose loss is not finite changes nothing.
 
     Args:
         model: the network; its parameters are updated in place.
@@ -78,11 +77,7 @@ class TrainStep(nn.Cell):
         self.table_optimizer = TableOptimizer(model.tables.table, optimizer, table_weight_decay, model.kernels)
         self.dense_optimizer = DenseOptimizer(parameters, optimizer, model.kernels)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
-        # On a machine of two cores MindSpore runs a graph without branches and of at most 100 operators on the thread
-        # that calls it, which then spins while both threads of a matrix product need a core each; the compiled
-        # operators make the graph that small. A branch moves it to the runtime's own thread: 0.7 times the time.
-        self.branch = model.kernels is not None
-        self.infinity = Tensor(np.inf, ms.float32)
+        self.branch = Branch() if model.kernels else None
         self._last_call: tuple | None = None
 
     def __call__(self, *batch: Tensor) -> Tensor:
@@ -106,11 +101,8 @@ class TrainStep(nn.Cell):
         rows = self.tables.rows_of(ids)
         vectors = self.tables.lookup(rows)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels)
-        if self.branch:
-            if loss < self.infinity:
-                loss = self.update(loss, rows, vector_gradients, gradients)
-            return loss
-        return self.update(loss, rows, vector_gradients, gradients)
+        loss = self.update(loss, rows, vector_gradients, gradients)
+        return loss if self.branch is None else self.branch(loss)
 
     def update(self, loss, rows, vector_gradients, gradients):
         """Update all parameters; gives the loss without its scale."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from src import cpu_kernels
 from src.criteo import Columns
 from src.manifest import DataFolder
 from src.preprocessing import Options, preprocess
@@ -64,3 +65,17 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
     """2,000 rows: 1,715 to train in 4 shards, 143 to validate, 142 to test. Do not change its files."""
     folder = tmp_path_factory.mktemp("tiny")
     return preprocess_lines(write_raw(folder / "train.txt", raw_lines(2000)), folder / "dataset")
+
+
+@pytest.fixture(scope="session")
+def compiled() -> cpu_kernels.Kernels:
+    """The compiled operators; the tests need a C++ compiler."""
+    kernels = cpu_kernels.load()
+    assert kernels, "install g++"
+    return kernels
+
+
+@pytest.fixture(params=["stock", "compiled"])
+def operators(request: pytest.FixtureRequest, compiled: cpu_kernels.Kernels) -> cpu_kernels.Kernels | None:
+    """Both ways to compute: by MindSpore's operators alone, and with the compiled ones."""
+    return compiled if request.param == "compiled" else None

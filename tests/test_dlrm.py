@@ -23,6 +23,10 @@ NETWORKS = {
     "self": {"dense_dim": 5, "slot_dim": 8, "bottom": (12, 7), "top": (9, 1), "self_interaction": True},
     "cat": {"dense_dim": 1, "slot_dim": 3, "bottom": (4,), "top": (6, 5, 1), "interaction": "cat"},
     "one field": {"dense_dim": 2, "slot_dim": 1, "bottom": (3,), "top": (1,)},
+    "width 16": {"dense_dim": 3, "slot_dim": 1, "bottom": (16,), "top": (1,), "self_interaction": True},
+    "width 32": {"dense_dim": 3, "slot_dim": 15, "bottom": (8, 32), "top": (9, 1), "self_interaction": True},
+    "width 64": {"dense_dim": 3, "slot_dim": 16, "bottom": (8, 64), "top": (9, 1)},
+    "width 128": {"dense_dim": 3, "slot_dim": 18, "bottom": (8, 128), "top": (9, 1), "self_interaction": True},
 }
 
 
@@ -185,9 +189,9 @@ def test_gradient_of_pair_dots_is_the_derived_one_and_the_finite_difference(vect
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_whole_forward_pass(name):
+def test_whole_forward_pass(name, operators):
     sizes = dict(NETWORKS[name])
-    model = make_model(**sizes, seed=3)
+    model = make_model(**sizes, seed=3, kernels=operators)
     dense, ids, _ = make_batch(model, sizes["dense_dim"])
     kind = {key: sizes[key] for key in ("interaction", "self_interaction") if key in sizes}
     expected = plain_forward(plain_values(model), dense, ids, **kind)
@@ -274,10 +278,10 @@ def test_chunks_give_the_same_initial_values(monkeypatch, chunk_rows):
     assert initial_rows([50, 1, 129], 3, 5).tobytes() == whole.tobytes()
 
 
-def test_tables_look_each_field_up_in_its_own_rows():
+def test_tables_look_each_field_up_in_its_own_rows(operators):
     rows = [2, 3, 4]
     values = np.arange(18, dtype=np.float32).reshape(9, 2)
-    tables = EmbeddingTables(rows, values.copy())
+    tables = EmbeddingTables(rows, values.copy(), operators)
     ids = np.array([[0, 0, 0], [1, 2, 3]], np.int32)
     expected = [[values[0], values[2], values[5]], [values[1], values[4], values[8]]]
     np.testing.assert_array_equal(tables(Tensor(ids)).asnumpy(), expected)

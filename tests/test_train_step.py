@@ -16,6 +16,8 @@ KINDS = {
     "dot": {},
     "self": {"self_interaction": True},
     "cat": {"interaction": "cat"},
+    "width 16": {"bottom": (12, 16)},
+    "width 16, self": {"bottom": (12, 16), "self_interaction": True},
 }
 # Losses of golden_losses(), which `PYTHONPATH=. python tests/test_train_step.py` prints again.
 GOLDEN = [0.7152985, 0.6835237, 0.7125955, 0.6800426, 0.7046847, 0.6849464, 0.7042753, 0.6810473, 0.6998558, 0.6851205,
@@ -28,9 +30,9 @@ def run_step(model, batch, **options):
     return float(TrainStep(model, RATE, **options)(*map(Tensor, batch)).asnumpy())
 
 
-def plain_loss(values, dense, ids, labels, **kind):
+def plain_loss(values, dense, ids, labels, interaction="dot", self_interaction=False, **_):
     """Mean sigmoid cross entropy, term by term."""
-    logits = [plain_sample(values, *row, **kind).logit for row in zip(dense, ids)]
+    logits = [plain_sample(values, *row, interaction, self_interaction).logit for row in zip(dense, ids)]
     terms = [
         -np.log(1 / (1 + np.exp(-logit))) if label else -np.log(1 / (1 + np.exp(logit)))
         for logit, label in zip(logits, labels[:, 0])
@@ -38,7 +40,7 @@ def plain_loss(values, dense, ids, labels, **kind):
     return float(np.mean(terms))
 
 
-def plain_gradients(values, dense, ids, labels, interaction="dot", self_interaction=False):
+def plain_gradients(values, dense, ids, labels, interaction="dot", self_interaction=False, **_):
     """Gradients of the mean loss: (weight, bias) of each layer, and a dense one for each table."""
     bottom = [(np.zeros_like(weight), np.zeros_like(bias)) for weight, bias in values.bottom]
     top = [(np.zeros_like(weight), np.zeros_like(bias)) for weight, bias in values.top]
@@ -102,9 +104,9 @@ def batch_with_duplicates(model, batch=24):
     return dense, ids, labels
 
 
-def golden_losses(seed=1):
+def golden_losses(kernels=None, seed=1):
     """The losses of 20 steps on 4 generated batches in turn, at the sizes of Criteo but for the tables' rows."""
-    model = make_model(13, 26, (512, 256, 64, 16), (512, 256, 1), seed=seed)
+    model = make_model(13, 26, (512, 256, 64, 16), (512, 256, 1), seed=seed, kernels=kernels)
     step = TrainStep(model, RATE)
     return [float(step(*map(Tensor, make_batch(model, 13, 64, seed=number % 4))).asnumpy()) for number in range(20)]
 
@@ -112,7 +114,7 @@ def golden_losses(seed=1):
 @pytest.mark.parametrize("kind", KINDS)
 def test_plain_gradients_are_the_finite_differences_of_the_plain_loss(kind):
     """The oracle itself: every 7th value of every parameter."""
-    model = make_model(slot_dim=3, bottom=(6, 4), top=(5, 1), seed=5, **KINDS[kind])
+    model = make_model(**{"slot_dim": 3, "bottom": (6, 4), "top": (5, 1), "seed": 5} | KINDS[kind])
     values, batch = plain_values(model), make_batch(model, 5, 4, seed=1)
     bottom, top, tables = plain_gradients(values, *batch, **KINDS[kind])
     pairs = [*zip(values.tables, tables)]
@@ -130,9 +132,9 @@ def test_plain_gradients_are_the_finite_differences_of_the_plain_loss(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_step_with_duplicate_ids_equals_dense_sgd(kind):
+def test_step_with_duplicate_ids_equals_dense_sgd(kind, operators):
     """Every parameter within 1e-6, where the updates reach 1e-2 and more."""
-    model = make_model(seed=2, **KINDS[kind])
+    model = make_model(seed=2, kernels=operators, **KINDS[kind])
     batch = batch_with_duplicates(model)
     before = values_by_name(model)
     expected = plain_step(plain_values(model), batch, RATE, **KINDS[kind])
@@ -146,9 +148,9 @@ def test_step_with_duplicate_ids_equals_dense_sgd(kind):
     assert loss > 0
 
 
-def test_several_steps_equal_dense_sgd():
+def test_several_steps_equal_dense_sgd(operators):
     """Within 1e-5 after 5 steps: the graph sees its own updates."""
-    model = make_model(seed=2)
+    model = make_model(seed=2, kernels=operators)
     step, values = TrainStep(model, RATE), plain_values(model)
     for number in range(5):
         batch = make_batch(model, 5, 16, seed=number)
@@ -169,8 +171,8 @@ def test_loss_is_the_mean_cross_entropy_before_the_update():
     assert run_step(model, batch) == pytest.approx(expected, rel=1e-6)
 
 
-def test_rows_outside_the_batch_keep_their_bits():
-    model = make_model(seed=2)
+def test_rows_outside_the_batch_keep_their_bits(operators):
+    model = make_model(seed=2, kernels=operators)
     step = TrainStep(model, RATE)
     before = model.tables.table.asnumpy().copy()
     touched = set()
@@ -198,9 +200,9 @@ def test_step_keeps_no_copy_of_any_value():
 
 
 @pytest.mark.parametrize("scale", [1024.0, 1000.0, 1e-3])
-def test_loss_scale_changes_neither_loss_nor_update(scale):
+def test_loss_scale_changes_neither_loss_nor_update(scale, operators):
     """To 1e-6; a power of two is exact."""
-    models = [make_model(seed=2), make_model(seed=2)]
+    models = [make_model(seed=2, kernels=operators), make_model(seed=2, kernels=operators)]
     batch = batch_with_duplicates(models[0])
     before = values_by_name(models[0])
     losses = [run_step(models[0], batch), run_step(models[1], batch, loss_scale=scale)]
@@ -226,14 +228,14 @@ def test_loss_scale_reaches_float16_gradients():
     assert updates[0] < updates[1] / 2
 
 
-def test_golden_losses_of_20_seeded_steps():
+def test_golden_losses_of_20_seeded_steps(operators):
     """To 1e-5, relative; see GOLDEN on how to make them again."""
-    np.testing.assert_allclose(golden_losses(), GOLDEN, rtol=1e-5)
+    np.testing.assert_allclose(golden_losses(operators), GOLDEN, rtol=1e-5)
 
 
-def test_one_seed_gives_identical_weights_and_another_does_not():
+def test_one_seed_gives_identical_weights_and_another_does_not(operators):
     def weights(seed):
-        model = make_model(seed=seed)
+        model = make_model(seed=seed, kernels=operators)
         step = TrainStep(model, RATE)
         for number in range(5):
             step(*map(Tensor, make_batch(model, 5, 64, seed=number)))
@@ -242,6 +244,75 @@ def test_one_seed_gives_identical_weights_and_another_does_not():
     first, same, other = weights(1), weights(1), weights(2)
     assert first == same
     assert all(first[name] != other[name] for name in first)
+
+
+def test_step_answers_every_kind_of_batch_in_turn(operators):
+    """Batches of two sizes by turns, then another mode: as steps by a cell that was never called before."""
+    model, other = make_model(seed=2, kernels=operators), make_model(seed=2, kernels=operators)
+    step = TrainStep(model, RATE)
+    for number, size in enumerate((16, 16, 16, 7, 7, 16, 7)):
+        batch = make_batch(model, 5, size, seed=number)
+        assert float(step(*map(Tensor, batch)).asnumpy()) == run_step(other, batch)
+    for name, value in values_by_name(model).items():
+        np.testing.assert_array_equal(value, values_by_name(other)[name])
+
+
+def test_step_refuses_a_batch_of_the_wrong_kind(operators):
+    model = make_model(seed=2, kernels=operators)
+    step = TrainStep(model, RATE)
+    dense, ids, labels = map(Tensor, make_batch(model, 5, 8))
+    for _ in range(2):
+        step(dense, ids, labels)
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        step(dense, ids)
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        step(dense[:, :4], ids, labels)
+
+
+@pytest.mark.parametrize("row", [-1, 132])
+def test_id_outside_its_table_is_an_error(compiled, row):
+    """Stock operators look it up as zeros: see DLRM."""
+    model = make_model(seed=2, kernels=compiled)
+    assert sum(model.tables.table_rows) == 124
+    dense, ids, labels = make_batch(model, 5, 8)
+    ids[3, 0] = row
+    with pytest.raises(RuntimeError):
+        run_step(model, (dense, ids, labels))
+
+
+def test_rates_of_tables_and_mlps_are_separate(operators):
+    """Tables at 0.3, MLPs at 0.15: each as in a step of that rate alone."""
+    expected = {}
+    for rate in (0.3, 0.15):
+        model = make_model(seed=2, kernels=operators)
+        batch = batch_with_duplicates(model)
+        TrainStep(model, rate)(*map(Tensor, batch))
+        for name, value in values_by_name(model).items():
+            if (name == "tables") == (rate == 0.3):
+                expected[name] = value
+    model = make_model(seed=2, kernels=operators)
+    TrainStep(model, 0.15, 0.3)(*map(Tensor, batch))
+    for name, value in values_by_name(model).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_factors_of_the_steps_multiply_both_rates(operators, optimizer):
+    """Factors 0, 1/2, 1/4 and on with 1/4: as steps at these rates by hand, but for Adam's state."""
+    factors = [0.0, 0.5, 0.25, 0.25]
+    model, by_hand = make_model(seed=2, kernels=operators), make_model(seed=2, kernels=operators)
+    step = TrainStep(model, 0.1, 0.2, optimizer, factors=np.array(factors[:3]))
+    hand = TrainStep(by_hand, 0.1, 0.2, optimizer)
+    for number, factor in enumerate(factors):
+        batch = tuple(map(Tensor, make_batch(model, 5, 16, seed=number)))
+        before = values_by_name(model)
+        step(*batch)
+        hand.learning_rate.set_data(Tensor(0.1 * factor, ms.float32))
+        hand.table_learning_rate.set_data(Tensor(0.2 * factor, ms.float32))
+        hand(*batch)
+        for name, value in values_by_name(model).items():
+            assert np.array_equal(value, before[name]) == (factor == 0), name
+            np.testing.assert_allclose(value, values_by_name(by_hand)[name], rtol=0, atol=1e-6, err_msg=name)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,139 @@
+"""Optimizers against their dense definitions in plain NumPy, float64, by stock operators and by the compiled ones."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor
+
+from src.optimizers import RULES, DenseOptimizer, TableOptimizer, adam_corrections
+from src.schedule import rate_factors
+
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.set_device("CPU")
+
+ROWS, FIELDS, STEPS = 40, 3, 5
+RATE = np.float32(0.05)
+
+
+def plain_update(rule, values, gradient, states, touched=...):
+    """One step of a rule on the touched rows, in place; the gradient is dense, states start as zeros."""
+    w, g = values[touched], gradient[touched]
+    if rule == "adam":
+        states[0][touched] = 0.9 * states[0][touched] + 0.1 * g
+        states[1][touched] = 0.999 * states[1][touched] + 0.001 * g**2
+        change = states[0][touched] / (np.sqrt(states[1][touched]) + 1e-8)
+    elif rule == "sgd":
+        change = g
+    else:
+        squares = g**2
+        if rule == "rowwise_adagrad":
+            squares = np.broadcast_to(squares.mean(1, keepdims=True), squares.shape)
+        states[0][touched] += squares
+        change = g / (np.sqrt(states[0][touched]) + 1e-10)
+    values[touched] = w - RATE * change
+
+
+def make_table(width):
+    return np.random.default_rng(1).normal(size=(ROWS * FIELDS, width)).astype(np.float32)
+
+
+@pytest.mark.parametrize("batch", [1, 24, 3000])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("width", [7, 16])
+@pytest.mark.parametrize("rule", RULES)
+def test_rows_looked_up_repeatedly_change_as_by_the_dense_definition(rule, width, decay, batch, operators):
+    """Within 3e-6, and 2e-5 for large batches, whose sums round more; other rows keep every bit, in states too."""
+    start = make_table(width)
+    table = Parameter(Tensor(start), name="table")
+    optimizer = TableOptimizer(table, rule, decay, operators)
+    values = start.astype(np.float64)
+    states = [np.zeros_like(values) for _ in range(2)]
+    seen = np.zeros(len(start), bool)
+    for seed in range(STEPS):
+        rng = np.random.default_rng(seed)
+        # A quarter of the rows is never looked up, and the first row of each field in most samples.
+        ids = np.where(rng.random((batch, FIELDS)) < 0.6, 0, rng.integers(0, ROWS * 3 // 4, (batch, FIELDS)))
+        rows = (ids + ROWS * np.arange(FIELDS)).astype(np.int32)
+        gradients = (rng.normal(size=(batch, FIELDS, width)) / batch).astype(np.float32)
+        gradient = np.zeros_like(values)
+        np.add.at(gradient, rows, gradients.astype(np.float64))
+        touched = np.unique(rows)
+        seen[touched] = True
+        gradient[touched] += np.float32(decay) * values[touched]
+        plain_update(rule, values, gradient, states, touched)
+        optimizer(Tensor(rows), Tensor(gradients), Tensor(RATE))
+    got = table.asnumpy()
+    np.testing.assert_allclose(got, values, rtol=0, atol=3e-6 if batch < 1000 else 2e-5)
+    assert np.abs(values[seen] - start[seen]).max() > 1e-3
+    assert got[~seen].tobytes() == start[~seen].tobytes()
+    for state, plain in zip(optimizer.states, states):
+        mine = np.broadcast_to(state.asnumpy(), plain.shape)
+        np.testing.assert_allclose(mine, plain, rtol=1e-4, atol=1e-8)
+        assert not mine[~seen].any()
+
+
+def test_states_of_a_table_are_as_large_as_told():
+    """Row-wise Adagrad: one value a row."""
+    table = Parameter(Tensor(make_table(16)), name="table")
+    shapes = {rule: [state.shape for state in TableOptimizer(table, rule).states] for rule in RULES}
+    rows = ROWS * FIELDS
+    assert shapes == {"sgd": [], "adagrad": [(rows, 16)], "rowwise_adagrad": [(rows, 1)], "adam": [(rows, 16)] * 2}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_dense_parameters_change_as_by_the_definition(rule, operators):
+    """Parameters of one value and of more than a thread's share among them."""
+    rng = np.random.default_rng(1)
+    start = [rng.normal(size=shape).astype(np.float32) for shape in ((1,), (5, 3), (300, 200), (7,))]
+    parameters = [Parameter(Tensor(value), name=f"p{index}") for index, value in enumerate(start)]
+    optimizer = DenseOptimizer(parameters, rule, operators)
+    values = [value.astype(np.float64) for value in start]
+    states = [[np.zeros_like(value) for _ in range(2)] for value in values]
+    for _ in range(STEPS):
+        gradients = [rng.normal(size=value.shape).astype(np.float32) for value in values]
+        for value, gradient, state in zip(values, gradients, states):
+            plain_update("adagrad" if rule == "rowwise_adagrad" else rule, value, gradient.astype(float), state)
+        optimizer(tuple(map(Tensor, gradients)), Tensor(RATE))
+    for parameter, value in zip(parameters, values):
+        np.testing.assert_allclose(parameter.asnumpy(), value, rtol=0, atol=3e-6)
+
+
+def test_adam_corrections_are_those_of_the_paper():
+    """Kingma and Ba 2015, section 2: of 1 / (1 - b1^t) for m and 1 / (1 - b2^t) for v, v's under the root."""
+    got = adam_corrections()
+    for t in (1, 2, 10, 5000):
+        assert got[t - 1] == pytest.approx((1 - 0.999**t) ** 0.5 / (1 - 0.9**t), rel=1e-9)
+    assert np.float32(got[-1]) == 1
+
+
+def test_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="optimizer is 'lamb'; it is one of sgd, adagrad, rowwise_adagrad, adam"):
+        TableOptimizer(Parameter(Tensor(make_table(4)), name="table"), "lamb")
+    with pytest.raises(ValueError, match="optimizer is 'lamb'"):
+        DenseOptimizer([], "lamb")
+
+
+def test_constant_schedule_warms_up_and_stays():
+    np.testing.assert_allclose(rate_factors("constant", 6, warmup_steps=4), [0.25, 0.5, 0.75, 1, 1, 1])
+    np.testing.assert_allclose(rate_factors("constant", 3), [1, 1, 1])
+
+
+def test_polynomial_schedule_decays_behind_the_warm_up():
+    got = rate_factors("polynomial", 9, warmup_steps=2, decay_steps=4, end_factor=0.2, power=2)
+    expected = [0.5, 1, *[0.2 + 0.8 * (1 - done / 4) ** 2 for done in range(5)], 0.2, 0.2]
+    np.testing.assert_allclose(got, expected)
+
+
+def test_cosine_schedule_ends_with_the_training():
+    got = rate_factors("cosine", 11, warmup_steps=1)
+    np.testing.assert_allclose(got[1:], [(1 + np.cos(np.pi * done / 10)) / 2 for done in range(10)])
+    assert got[0] == 1
+
+
+def test_warm_up_as_long_as_the_training():
+    np.testing.assert_allclose(rate_factors("cosine", 2, warmup_steps=4), [0.25, 0.5])
+
+
+def test_unknown_schedule_is_refused():
+    with pytest.raises(ValueError, match="lr_schedule is 'step'; it is one of constant, polynomial, cosine"):
+        rate_factors("step", 3)
