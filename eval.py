@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> None:
 
     from src import checkpoint, cpu_kernels
     from src.callback import MetricsFile, append_line, evaluation_line, open_logs
-    from src.evaluation import Scorer, evaluate
+    from src.evaluation import evaluate
     from src.manifest import find
     from src.model_utils.device_target import set_device
     from src.training import batches_of
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     batches = batches_of(data, part, config.eval_batch_size)
     open_logs(config.eval_file_name, config.metrics_file_name)
     begin = time.perf_counter()
-    metrics = evaluate(Scorer(model), batches, config.eval_batch_size)
+    metrics = evaluate(model, batches, config.eval_batch_size)
     seconds = time.perf_counter() - begin
     rows = data.manifest.parts[part].rows
     append_line(config.eval_file_name, evaluation_line(metrics, seconds))

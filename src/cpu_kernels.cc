@@ -356,6 +356,93 @@ void SubtractRows(float *table, const int32_t *rows, const float *gradients, flo
   });
 }
 
+// ---- Layers
+
+// oneDNN's matrix product, from the library that MindSpore brings along: row-major C = op(A) op(B), on the calling
+// thread alone where it gets no pool of threads.
+extern "C" int dnnl_threadpool_interop_sgemm(char transa, char transb, int64_t m, int64_t n, int64_t k, float alpha,
+                                             const float *a, int64_t lda, const float *b, int64_t ldb, float beta,
+                                             float *c, int64_t ldc, void *thread_pool);
+
+// C [M, N] = op(A) op(B) with op(A) [M, K], op(B) [K, N]; 0, or oneDNN's status.
+int Multiply(char transa, char transb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
+             int64_t ldb, float *c, int64_t ldc) {
+  return dnnl_threadpool_interop_sgemm(transa, transb, m, n, k, 1.f, a, lda, b, ldb, 0.f, c, ldc, nullptr);
+}
+
+// A part of a matrix product: a quarter, but so many rows at least that laying out the other factor pays, and few
+// enough to stay in the caches between the product and what follows it.
+int64_t PartRows(int64_t rows) { return std::min<int64_t>(1024, std::max<int64_t>(64, (rows + 3) / 4)); }
+
+// A matrix whose rows begin `stride` values apart. Columns behind the named ones are never read.
+template <typename T>
+struct Rows {
+  T *data;
+  int64_t stride;
+  T *operator[](int64_t row) const { return data + row * stride; }
+};
+
+// x [B, I], weight [O, I], bias [O] -> out [B, O] = x W^T + b, negative results as 0 if kRelu. Returns 0 or a status.
+template <bool kRelu>
+int Layer(Rows<const float> x, const float *weight, const float *bias, Rows<float> out, int64_t batch, int64_t inputs,
+          int64_t outputs) {
+  std::atomic<int> status{0};
+  Pool::Get().For(batch, PartRows(batch), [&](int64_t begin, int64_t end) {
+    if (const int failed = Multiply('N', 'T', end - begin, outputs, inputs, x[begin], x.stride, weight, inputs,
+                                    out[begin], out.stride))
+      status = failed;
+    for (int64_t b = begin; b < end; ++b) {
+      float *__restrict row = out[b];
+      for (int64_t k = 0; k < outputs; ++k) {
+        const float sum = row[k] + bias[k];
+        row[k] = kRelu && !(sum > 0) ? 0 : sum;
+      }
+    }
+  });
+  return status;
+}
+
+// Gradients of the above from that of its result, [B, O]: of weight, bias, and x where to_x is not null. With kRelu the
+// gradient of the product itself is laid out in to_product; without, to_product is the gradient. 0 or a status.
+template <bool kRelu>
+int LayerGrad(Rows<const float> x, const float *weight, Rows<const float> result, Rows<const float> gradient,
+              float *to_weight, float *to_bias, Rows<float> to_x, Rows<float> to_product, int64_t batch,
+              int64_t inputs, int64_t outputs) {
+  std::atomic<int> status{0};
+  const int64_t grain = PartRows(batch);
+  std::vector<float> sums((batch + grain - 1) / grain * outputs, 0.f);  // of each part, added up in order below
+  Pool::Get().For(batch, grain, [&](int64_t begin, int64_t end) {
+    float *__restrict sum = sums.data() + begin / grain * outputs;
+    for (int64_t b = begin; b < end; ++b) {
+      const float *__restrict g = gradient[b];
+      if constexpr (kRelu) {
+        const float *__restrict shown = result[b];
+        float *__restrict product = to_product[b];
+        for (int64_t k = 0; k < outputs; ++k) {
+          product[k] = shown[k] > 0 ? g[k] : 0;
+          sum[k] += product[k];
+        }
+      } else {
+        for (int64_t k = 0; k < outputs; ++k) sum[k] += g[k];
+      }
+    }
+    if (!to_x.data) return;
+    if (const int failed = Multiply('N', 'N', end - begin, inputs, outputs, to_product[begin], to_product.stride,
+                                    weight, inputs, to_x[begin], to_x.stride))
+      status = failed;
+  });
+  Pool::Get().For(outputs, std::max<int64_t>(64, (outputs + 3) / 4), [&](int64_t begin, int64_t end) {
+    if (const int failed = Multiply('T', 'N', end - begin, inputs, batch, to_product.data + begin, to_product.stride,
+                                    x.data, x.stride, to_weight + begin * inputs, inputs))
+      status = failed;
+    for (int64_t k = begin; k < end; ++k) {
+      to_bias[k] = 0;
+      for (size_t part = 0; part < sums.size(); part += outputs) to_bias[k] += sums[part + k];
+    }
+  });
+  return status;
+}
+
 // ---- What MindSpore calls
 
 struct Arguments {
@@ -366,6 +453,10 @@ struct Arguments {
   template <typename T = float>
   T *At(int i) const {
     return static_cast<T *>(data[i]);
+  }
+  template <typename T = float>
+  Rows<T> Matrix(int i) const {
+    return {static_cast<T *>(data[i]), shapes[i][1]};
   }
   int64_t Size(int i) const {
     int64_t size = 1;
@@ -424,29 +515,57 @@ int UpdateDense(const Arguments &arguments, int count) {
   return 0;
 }
 
+// Inputs: x [B, I'], weight [O, I], bias [O]. Output: [B, O']; rows may be longer than the I and O values in use.
+template <bool kRelu>
+int RunLayer(const Arguments &arguments) {
+  int64_t **shapes = arguments.shapes;
+  return Layer<kRelu>(arguments.Matrix<const float>(0), arguments.At(1), arguments.At(2), arguments.Matrix(3),
+                      shapes[0][0], shapes[1][1], shapes[1][0]);
+}
+
+// Inputs: x, weight, result if kRelu, and the result's gradient [B, O']. Outputs: the gradients of weight and bias, of
+// the product [B, O'] if kRelu, and of x [B, I'] unless it is left out.
+template <bool kRelu>
+int RunLayerGrad(const Arguments &arguments, int count) {
+  const int gradient = kRelu ? 3 : 2, to_weight = gradient + 1, to_x = to_weight + (kRelu ? 3 : 2);
+  int64_t **shapes = arguments.shapes;
+  const Rows<float> nothing{nullptr, 0};
+  return LayerGrad<kRelu>(
+      arguments.Matrix<const float>(0), arguments.At(1), arguments.Matrix<const float>(2),
+      arguments.Matrix<const float>(gradient), arguments.At(to_weight), arguments.At(to_weight + 1),
+      to_x < count ? arguments.Matrix(to_x) : nothing, arguments.Matrix(kRelu ? to_weight + 2 : gradient),
+      shapes[0][0], shapes[1][1], shapes[1][0]);
+}
+
 }  // namespace
 
 #define OPERATOR(name) \
   extern "C" int name(int count, void **data, int *dims, int64_t **shapes, const char **, void *, void *)
 #define ARGUMENTS const Arguments arguments{data, dims, shapes}; (void)count
 
-// table [R, D], rows [B, F] int32 -> vectors [B, F, D]; fails where a row is not in the table.
+// table [R, D], ids [B, F] int32, starts [F] int32, the tables' first rows -> rows [B, F] int32, vectors [B, F, D].
+// Fails where an id is not in its table.
 OPERATOR(Lookup) {
   ARGUMENTS;
   const float *table = arguments.At(0);
-  const int32_t *rows = arguments.At<int32_t>(1);
-  float *to = arguments.At(2);
-  const int64_t table_rows = shapes[0][0], width = shapes[0][1], places = arguments.Size(1);
+  const int32_t *ids = arguments.At<int32_t>(1), *starts = arguments.At<int32_t>(2);
+  int32_t *rows = arguments.At<int32_t>(3);
+  float *to = arguments.At(4);
+  const int64_t width = shapes[0][1], fields = shapes[1][1];
   std::atomic<bool> outside{false};
-  Pool::Get().For(places, Grain(width), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      if (i + kAhead < end) __builtin_prefetch(table + rows[i + kAhead] * width);
-      if (rows[i] < 0 || rows[i] >= table_rows) {
-        outside = true;
-        return;
+  Pool::Get().For(shapes[1][0], Grain(fields * width), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b)
+      for (int64_t f = 0; f < fields; ++f) {
+        const int64_t id = ids[b * fields + f], row = starts[f] + id;
+        if (id < 0 || row >= (f + 1 < fields ? starts[f + 1] : shapes[0][0])) {
+          outside = true;
+          return;
+        }
+        rows[b * fields + f] = static_cast<int32_t>(row);
+        __builtin_prefetch(table + row * width);
       }
+    for (int64_t i = begin * fields; i < end * fields; ++i)
       std::memcpy(to + i * width, table + rows[i] * width, width * sizeof(float));
-    }
   });
   return outside;
 }
@@ -472,47 +591,34 @@ OPERATOR(InteractionGrad) {
   return 0;
 }
 
-// product [B, O] becomes max(product + bias, 0) in place, bias [O]. Output: [1].
-OPERATOR(BiasRelu) {
+OPERATOR(Linear) { ARGUMENTS; return RunLayer<false>(arguments); }
+OPERATOR(LinearRelu) { ARGUMENTS; return RunLayer<true>(arguments); }
+OPERATOR(LinearGrad) { ARGUMENTS; return RunLayerGrad<false>(arguments, count); }
+OPERATOR(LinearReluGrad) { ARGUMENTS; return RunLayerGrad<true>(arguments, count); }
+// logits [B, 1], labels [B, 1] -> mean sigmoid cross entropy, a scalar.
+OPERATOR(CrossEntropy) {
   ARGUMENTS;
-  const int64_t outputs = shapes[0][1];
-  float *values = arguments.At(0);
-  const float *bias = arguments.At(1);
-  Pool::Get().For(shapes[0][0], Grain(outputs), [=](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      float *__restrict row = values + b * outputs;
-      for (int64_t k = 0; k < outputs; ++k) {
-        const float sum = row[k] + bias[k];
-        row[k] = sum > 0 ? sum : 0;
-      }
-    }
-  });
-  *arguments.At(2) = 0;
+  const float *logits = arguments.At(0), *labels = arguments.At(1);
+  double sum = 0;
+  for (int64_t b = 0; b < shapes[0][0]; ++b)
+    sum += std::max(logits[b], 0.f) - logits[b] * labels[b] + std::log1p(std::exp(-std::fabs(logits[b])));
+  *arguments.At(2) = static_cast<float>(sum / shapes[0][0]);
   return 0;
 }
 
-// gradient [B, O] of BiasRelu's result becomes that of the product in place, result [B, O] -> gradient of the bias [O].
-OPERATOR(BiasReluGrad) {
+// logits, labels, gradient of the above, a scalar -> gradient of the logits [B, 1].
+OPERATOR(CrossEntropyGrad) {
   ARGUMENTS;
-  const int64_t batch = shapes[0][0], outputs = shapes[0][1];
-  float *gradient = arguments.At(0), *to_bias = arguments.At(2);
-  const float *result = arguments.At(1);
-  const int64_t grain = Grain(outputs);
-  std::vector<float> sums((batch + grain - 1) / grain * outputs, 0.f);  // of each part, added up in order below
-  Pool::Get().For(batch, grain, [&](int64_t begin, int64_t end) {
-    float *__restrict sum = sums.data() + begin / grain * outputs;
-    for (int64_t b = begin; b < end; ++b) {
-      float *__restrict row = gradient + b * outputs;
-      const float *__restrict shown = result + b * outputs;
-      for (int64_t k = 0; k < outputs; ++k) {
-        row[k] = shown[k] > 0 ? row[k] : 0;
-        sum[k] += row[k];
-      }
-    }
-  });
-  std::fill(to_bias, to_bias + outputs, 0.f);
-  for (size_t part = 0; part < sums.size(); part += outputs)
-    for (int64_t k = 0; k < outputs; ++k) to_bias[k] += sums[part + k];
+  const float *logits = arguments.At(0), *labels = arguments.At(1), scale = *arguments.At(2) / shapes[0][0];
+  for (int64_t b = 0; b < shapes[0][0]; ++b) arguments.At(3)[b] = (1 / (1 + std::exp(-logits[b])) - labels[b]) * scale;
+  return 0;
+}
+
+// steps done [1] int32, one more with each call, factors of the steps [S] -> this step's factor [1], or the last one.
+OPERATOR(NextFactor) {
+  ARGUMENTS;
+  const int64_t step = (*arguments.At<int32_t>(0))++;
+  *arguments.At(2) = arguments.At(1)[std::min(step, shapes[1][0] - 1)];
   return 0;
 }
 

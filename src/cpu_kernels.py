@@ -16,17 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import ops
 
 SOURCE = Path(__file__).with_name("cpu_kernels.cc")
 BUILD = Path(__file__).resolve().parents[1] / "build"
 # No fused multiply-add but where the source asks for one: updates round as MindSpore's operators do.
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
 _WIDTHS = (16, 32, 64, 128)
+_PADDED, _PADDING = 128, 16  # float32 values: see Kernels.linear
+_ONEDNN = Path(ms.__file__).parent / "lib" / "libdnnl.so.3"  # MindSpore's own copy; already loaded, so nothing is twice
 
 
 class Kernels:
     """The operators of a compiled library; each method gives one as a primitive for a cell to call.
+
+    Some change parameters in place, which MindSpore does not know of. So a graph that holds them must not hold any of
+    MindSpore's operators that write parameters, such as Assign: for their sake it would hand out copies of all
+    parameters, and the changes would be lost.
 
     Args:
         library: the compiled library.
@@ -35,14 +41,27 @@ class Kernels:
     def __init__(self, library: Path):
         self.library = library
 
-    def _operator(self, name: str, shape: Callable[..., Any], outputs: int = 1) -> ops.Custom:
-        """`shape` gives an output's shape from the shapes of the inputs, or a tuple of them; all are float32."""
-        dtypes = ms.float32 if outputs == 1 else (ms.float32,) * outputs
-        return ops.Custom(f"{self.library}:{name}", out_shape=shape, out_dtype=lambda *_: dtypes, func_type="aot")
+    def _operator(self, name: str, shape: Callable[..., Any], *dtypes: Any) -> ops.Custom:
+        """An operator with outputs of these types, or one of float32.
+
+        `shape` gives an output's shape from the shapes of the inputs, or a tuple of them.
+        """
+        given = dtypes if len(dtypes) > 1 else ms.float32
+        return ops.Custom(f"{self.library}:{name}", out_shape=shape, out_dtype=lambda *_: given, func_type="aot")
 
     def lookup(self) -> ops.Custom:
-        """(table [R, D], rows [B, F] int32) to vectors [B, F, D]; a row outside the table is an error."""
-        return self._operator("Lookup", lambda table, rows: [*rows, table[1]])
+        """(table [R, D], ids [B, F] int32, starts [F] int32) to rows [B, F] int32 of the table, and vectors [B, F, D].
+
+        An id outside its field's rows, which begin at starts[f], is an error.
+        """
+        return self._operator("Lookup", lambda table, ids, _: (ids, [*ids, table[1]]), ms.int32, ms.float32)
+
+    def cross_entropy(self) -> tuple[ops.Custom, ops.Custom]:
+        """(logits [B, 1], labels [B, 1]) to the mean loss, a scalar, and (logits, labels, its gradient) to [B, 1]."""
+        return (
+            self._operator("CrossEntropy", lambda *_: [1]),
+            self._operator("CrossEntropyGrad", lambda logits, *_: logits),
+        )
 
     @staticmethod
     def can_interact(width: int) -> bool:
@@ -53,15 +72,40 @@ class Kernels:
         """(bottom [B, D], vectors [B, F, D]) to [B, D + P], and (bottom, vectors, gradient) to both gradients."""
         return (
             self._operator("Interaction", lambda bottom, _: [bottom[0], bottom[1] + pairs]),
-            self._operator("InteractionGrad", lambda bottom, vectors, _: (bottom, vectors), 2),
+            self._operator("InteractionGrad", lambda bottom, vectors, _: (bottom, vectors), *[ms.float32] * 2),
         )
 
-    def bias_relu(self) -> tuple[ops.Custom, ops.Custom]:
-        """Both in place: (product [B, O], bias [O]) to [1], and (gradient, result) to the gradient of the bias [O]."""
+    def linear(self, relu: bool, pad: bool, input_gradient: bool) -> tuple[ops.Custom, ops.Custom]:
+        """A layer, and its gradient.
+
+        (x [B, I], weight [O, I], bias [O]) to [B, O], and (x, weight, gradient) to the gradients of weight and bias,
+        with the one of x behind them if input_gradient. With relu the second one takes (x, weight, result, gradient),
+        and gives the gradient of the product between those.
+
+        Args:
+            relu: whether negative results become 0.
+            pad: whether the rows of the result get a tail that is never read, where their length in bytes is a multiple
+                of a high power of two: else they share few sets of the caches, and products take up to twice the time.
+                Rows of x may have such a tail.
+            input_gradient: see above.
+        """
+
+        def result_shape(x, weight, _):
+            return [x[0], weight[0] + (_PADDING if pad and weight[0] % _PADDED == 0 else 0)]
+
+        def gradient_shapes(x, weight, *more):
+            product = (more[-1],) if relu else ()
+            return weight, [weight[0]], *product, *((x,) if input_gradient else ())
+
+        name = "LinearRelu" if relu else "Linear"
         return (
-            self._operator("BiasRelu", lambda *_: [1]),
-            self._operator("BiasReluGrad", lambda gradient, _: [gradient[1]]),
+            self._operator(name, result_shape),
+            self._operator(f"{name}Grad", gradient_shapes, *[ms.float32] * (2 + relu + input_gradient)),
         )
+
+    def next_factor(self) -> ops.Custom:
+        """(steps done [1] int32, factors [S]) to the factor of this step [1], or the last one; counts in place."""
+        return self._operator("NextFactor", lambda *_: [1])
 
     def table_update(self, rule: str) -> ops.Custom:
         """(table, rows [B, F], gradients [B, F, D], rate, constants [6], states...) to [1]; updates in place.
@@ -80,26 +124,6 @@ class Kernels:
         return self._operator(f"Dense{rule}", lambda *_: [1])
 
 
-class Branch(nn.Cell):
-    """Gives its input back, behind a branch that is never taken, which makes the graph faster.
-
-    On a machine of two cores MindSpore runs a graph without branches and of at most 100 operators on the thread that
-    calls it, which then spins while both threads of a matrix product need a core each; the compiled operators make
-    graphs that small. With a branch they run on the runtime's own thread: in 0.7 times the time.
-
-    Inputs and outputs: a tensor.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.never = Parameter(Tensor(False), name="never", requires_grad=False)
-
-    def construct(self, x):
-        if self.never:
-            x = x + x
-        return x
-
-
 def load() -> Kernels | None:
     """The kernels, compiled if this source has not been compiled for this processor yet.
 
@@ -115,7 +139,9 @@ def load() -> Kernels | None:
         try:
             BUILD.mkdir(exist_ok=True)
             print("compiling the CPU operators, once for this machine", flush=True)
-            subprocess.run([compiler, *_FLAGS, "-o", beside, SOURCE], check=True, capture_output=True, text=True)
+            onednn = [f"-L{_ONEDNN.parent}", f"-l:{_ONEDNN.name}", f"-Wl,-rpath,{_ONEDNN.parent}"]
+            command = [compiler, *_FLAGS, "-o", beside, SOURCE, *onednn]
+            subprocess.run(command, check=True, capture_output=True, text=True)
             beside.rename(library)
         except OSError as error:
             _tell(f"{BUILD} can't be written ({error.strerror})")
@@ -136,5 +162,5 @@ def _fingerprint(compiler: str) -> str:
     """Of all that the library depends on: source, flags, compiler and the processor's instructions."""
     processor = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "flags" in line]
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    parts = (SOURCE.read_bytes(), " ".join(_FLAGS).encode(), version, "".join(processor[:1]).encode())
+    parts = (SOURCE.read_bytes(), f"{_FLAGS} {_ONEDNN}".encode(), version, "".join(processor[:1]).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

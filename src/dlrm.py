@@ -19,24 +19,30 @@ from src.cpu_kernels import Kernels
 from src.embedding import EmbeddingTables
 
 
-class BiasRelu(nn.Cell):
-    """max(x + b, 0) by the compiled operator, and its gradient, both in place: nothing passes through the caches twice.
+class CompiledLinear(nn.Cell):
+    """A fully connected layer by the compiled operator, and its gradient.
 
-    So nothing else may read x, nor the gradient that comes back: they are a matrix product's and its consumer's own.
+    Args:
+        kernels: the compiled operators.
+        relu: whether negative outputs become 0.
+        pad: whether rows of the outputs may be longer than `out`, for another CompiledLinear to take.
+        input_gradient: whether anybody asks for the gradient of x; without, it is given as 0.
 
-    Inputs: x [B, O], b [O]. Outputs: [B, O], x itself.
+    Inputs: x [B, in], weight [out, in], bias [out]. Outputs: [B, out].
     """
 
-    def __init__(self, kernels: Kernels):
+    def __init__(self, kernels: Kernels, relu: bool, pad: bool, input_gradient: bool):
         super().__init__()
-        self.forward, self.backward = kernels.bias_relu()
+        self.forward, self.backward = kernels.linear(relu, pad, input_gradient)
+        self.relu, self.input_gradient = relu, input_gradient
 
-    def construct(self, x, bias):
-        return ops.depend(x, self.forward(x, bias))
+    def construct(self, x, weight, bias):
+        return self.forward(x, weight, bias)
 
-    def bprop(self, x, bias, out, dout):
-        bias_gradient = self.backward(dout, out)
-        return ops.depend(dout, bias_gradient), bias_gradient
+    def bprop(self, x, weight, bias, out, dout):
+        gradients = self.backward(x, weight, out, dout) if self.relu else self.backward(x, weight, dout)
+        x_gradient = gradients[-1] if self.input_gradient else ops.zeros_like(x)
+        return x_gradient, gradients[0], gradients[1]
 
 
 class Linear(nn.Cell):
@@ -50,7 +56,8 @@ class Linear(nn.Cell):
         relu: whether negative outputs become 0.
         rng: source of the initial values.
         compute_dtype: type of the matrix product; the weights stay float32.
-        kernels: the compiled operators, if they are to be used.
+        kernels: the compiled operators, if they are to be used; they compute in float32 alone.
+        pad, input_gradient: as for `CompiledLinear`, if it is used.
 
     Inputs: [B, in]. Outputs: [B, out], float32.
     """
@@ -63,6 +70,8 @@ class Linear(nn.Cell):
         rng: np.random.Generator,
         compute_dtype=ms.float32,
         kernels: Kernels | None = None,
+        pad: bool = False,
+        input_gradient: bool = True,
     ):
         super().__init__()
         weight = rng.normal(0.0, np.sqrt(2.0 / (inputs + outputs)), (outputs, inputs)).astype(np.float32)
@@ -71,18 +80,18 @@ class Linear(nn.Cell):
         self.bias = Parameter(Tensor(bias))
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add, self.relu = ops.BiasAdd(), ops.ReLU() if relu else None
-        self.bias_relu = BiasRelu(kernels) if relu and kernels else None
         self.compute_dtype = compute_dtype
         self.half = compute_dtype != ms.float32
+        self.fused = CompiledLinear(kernels, relu, pad, input_gradient) if kernels and not self.half else None
 
     def construct(self, x):
+        if self.fused is not None:
+            return self.fused(x, self.weight, self.bias)
         if self.half:
             product = self.matmul(x.astype(self.compute_dtype), self.weight.astype(self.compute_dtype))
             product = product.astype(ms.float32)
         else:
             product = self.matmul(x, self.weight)
-        if self.bias_relu is not None:
-            return self.bias_relu(product, self.bias)
         total = self.bias_add(product, self.bias)
         return total if self.relu is None else self.relu(total)
 
@@ -94,7 +103,7 @@ class MLP(nn.Cell):
         inputs: features in.
         sizes: features out of each layer.
         last_relu: whether the last layer has a ReLU too.
-        rng, compute_dtype, kernels: as for `Linear`.
+        rng, compute_dtype, kernels, input_gradient: as for `Linear`.
 
     Inputs: [B, inputs]. Outputs: [B, sizes[-1]].
     """
@@ -107,13 +116,23 @@ class MLP(nn.Cell):
         rng: np.random.Generator,
         compute_dtype=ms.float32,
         kernels: Kernels | None = None,
+        input_gradient: bool = True,
     ):
         super().__init__()
-        relus = [*[True] * (len(sizes) - 1), last_relu]
+        last = len(sizes) - 1
         self.layers = nn.SequentialCell(
             [
-                Linear(before, after, relu, rng, compute_dtype, kernels)
-                for before, after, relu in zip([inputs, *sizes[:-1]], sizes, relus)
+                Linear(
+                    before,
+                    after,
+                    layer < last or last_relu,
+                    rng,
+                    compute_dtype,
+                    kernels,
+                    pad=layer < last,
+                    input_gradient=layer > 0 or input_gradient,
+                )
+                for layer, (before, after) in enumerate(zip([inputs, *sizes[:-1]], sizes))
             ]
         )
 
@@ -251,7 +270,7 @@ class DLRM(nn.Cell):
             usable = kernels if kernels and kernels.can_interact(emb_dim) else None
             self.interaction = Interaction(fields, emb_dim, self_interaction, usable)
             top_inputs = emb_dim + self.interaction.pair_dots.pairs
-        self.bottom = MLP(dense_dim, bottom_mlp, True, rng, compute_dtype, kernels)
+        self.bottom = MLP(dense_dim, bottom_mlp, True, rng, compute_dtype, kernels, input_gradient=False)
         self.top = MLP(top_inputs, top_mlp, False, rng, compute_dtype, kernels)
 
     def mlp_parameters(self) -> list[Parameter]:

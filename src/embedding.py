@@ -64,18 +64,15 @@ class EmbeddingTables(nn.Cell):
         self.kernels = kernels
         self.fused_lookup = kernels.lookup() if kernels else None
 
-    def rows_of(self, ids):
-        """Rows in the joint table, [B, F] int32, of the fields' own ids [B, F]."""
-        return ids + self.starts
-
-    def lookup(self, rows):
-        """The vectors [B, F, D] at rows [B, F]."""
+    def lookup(self, ids):
+        """Rows in the joint table, [B, F] int32, of the fields' own ids [B, F], and the vectors there, [B, F, D]."""
         if self.fused_lookup is not None:
-            return self.fused_lookup(self.table, rows)
-        return self.gather(self.table, rows, 0)
+            return self.fused_lookup(self.table, ids, self.starts)
+        rows = ids + self.starts
+        return rows, self.gather(self.table, rows, 0)
 
     def construct(self, ids):
-        return self.lookup(self.rows_of(ids))
+        return self.lookup(ids)[1]
 
     def field_values(self) -> list[np.ndarray]:
         """Each field's table as it is now, [rows, D]; on CPU these are views of the parameter's memory."""

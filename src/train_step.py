@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.graph.api import _cell_graph_executor
 
-from src.cpu_kernels import Branch
+from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
 from src.optimizers import DenseOptimizer, TableOptimizer, adam_corrections
 
@@ -18,13 +18,24 @@ class SigmoidCrossEntropy(nn.Cell):
 
     The gradient is written out as (sigmoid(logit) - label) / B: three operators where the stock one takes eleven.
 
+    Args:
+        kernels: the compiled operators, if they are to be used.
+
     Inputs: logits [B, 1], labels [B, 1] of 0 and 1. Outputs: scalar.
     """
 
+    def __init__(self, kernels: Kernels | None = None):
+        super().__init__()
+        self.forward, self.backward = kernels.cross_entropy() if kernels else (None, None)
+
     def construct(self, logits, labels):
+        if self.forward is not None:
+            return self.forward(logits, labels).reshape(())
         return ops.binary_cross_entropy_with_logits(logits, labels, reduction="mean")
 
     def bprop(self, logits, labels, out, dout):
+        if self.backward is not None:
+            return self.backward(logits, labels, dout), ops.zeros_like(labels)
         return (ops.sigmoid(logits) - labels) * (dout / logits.shape[0]), ops.zeros_like(labels)
 
 
@@ -70,14 +81,14 @@ class TrainStep(nn.Cell):
         if factors is not None:
             self.factors = Tensor(np.asarray(factors, np.float32))
             self.last_step = len(factors) - 1
-            self.steps_done = Parameter(Tensor(0, ms.int32), name="steps_done", requires_grad=False)
+            self.steps_done = Parameter(Tensor([0], ms.int32), name="steps_done", requires_grad=False)
+            self.next_factor = model.kernels.next_factor() if model.kernels else None
         self.loss_scale = loss_scale
-        self.cross_entropy = SigmoidCrossEntropy()
+        self.cross_entropy = SigmoidCrossEntropy(model.kernels)
         parameters = model.mlp_parameters()
         self.table_optimizer = TableOptimizer(model.tables.table, optimizer, table_weight_decay, model.kernels)
         self.dense_optimizer = DenseOptimizer(parameters, optimizer, model.kernels)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
-        self.branch = Branch() if model.kernels else None
         self._last_call: tuple | None = None
 
     def __call__(self, *batch: Tensor) -> Tensor:
@@ -98,11 +109,9 @@ class TrainStep(nn.Cell):
         return loss if self.loss_scale == 1 else loss * self.loss_scale
 
     def construct(self, dense, ids, labels):
-        rows = self.tables.rows_of(ids)
-        vectors = self.tables.lookup(rows)
+        rows, vectors = self.tables.lookup(ids)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels)
-        loss = self.update(loss, rows, vector_gradients, gradients)
-        return loss if self.branch is None else self.branch(loss)
+        return self.update(loss, rows, vector_gradients, gradients)
 
     def update(self, loss, rows, vector_gradients, gradients):
         """Update all parameters; gives the loss without its scale."""
@@ -114,11 +123,17 @@ class TrainStep(nn.Cell):
                 gradients = (*gradients, gradient / self.loss_scale)
         table_rate, rate = self.table_learning_rate, self.learning_rate
         if self.varying:
-            step = ops.assign_add(self.steps_done, 1) - 1
-            factor = ops.gather(self.factors, ops.minimum(step, self.last_step), 0)
+            factor = self.factor()
             table_rate, rate = table_rate * factor, rate * factor
         loss = ops.depend(loss, self.table_optimizer(rows, vector_gradients, table_rate))
         return ops.depend(loss, self.dense_optimizer(gradients, rate))
+
+    def factor(self):
+        """This step's factor on both rates, [1]; counts the step."""
+        if self.next_factor is not None:
+            return self.next_factor(self.steps_done, self.factors)
+        step = ops.assign_add(self.steps_done, 1) - 1
+        return ops.gather(self.factors, ops.minimum(step, self.last_step), 0)
 
 
 def _product(first: np.ndarray, second: np.ndarray) -> np.ndarray:

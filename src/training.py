@@ -17,7 +17,7 @@ from src.dataset import RowBatches, training_dataset
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables, initial_rows
 from src.errors import InputError
-from src.evaluation import Scorer, evaluate
+from src.evaluation import evaluate
 from src.manifest import DataFolder
 from src.metrics import Metrics
 from src.schedule import rate_factors
@@ -122,10 +122,10 @@ def train(
         checkpoint.save(model, data.manifest.categorical, run / checkpoint.CHECKPOINT)
 
     metrics_file = MetricsFile(metrics_file_name, f"{datetime.now():%Y-%m-%dT%H:%M:%S}")
-    clock, scorer = TrainingClock(), Scorer(model)
+    clock = TrainingClock()
     losses = LossCallBack(loss_file_name, metrics_file, log_steps, batch_size, clock)
     evaluations = EvalCallBack(
-        lambda: evaluate(scorer, eval_batches, eval_batch_size), save, part, eval_file_name, metrics_file,
+        lambda: evaluate(model, eval_batches, eval_batch_size), save, part, eval_file_name, metrics_file,
         eval_steps or max(1, len(batches) // _EVALUATIONS_AN_EPOCH), clock,
     )  # fmt: skip
     factors = rate_factors(steps=epochs * len(batches), **schedule)

@@ -287,9 +287,9 @@ def test_checkpoint_kept_is_the_one_with_the_best_auc(tiny_data, tmp_path, monke
     """Real evaluations, of which the third of seven is made out to be the best: its values are kept, not later ones."""
     real, measured, values = training.evaluate, [], []
 
-    def evaluate(scorer, batches, batch_size):
-        measured.append(real(scorer, batches, batch_size))
-        values.append({value.name: value.asnumpy().tobytes() for value in scorer.model.get_parameters()})
+    def evaluate(model, batches, batch_size):
+        measured.append(real(model, batches, batch_size))
+        values.append({value.name: value.asnumpy().tobytes() for value in model.get_parameters()})
         auc = 0.99 if len(measured) == 3 else 0.5
         return Metrics(measured[-1].acc, auc, measured[-1].logloss)
 
