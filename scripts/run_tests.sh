@@ -10,4 +10,4 @@ bin=$root/.venv/bin
 "$bin/ruff" format --check .
 "$bin/mypy"
 "$bin/shellcheck" -x scripts/*.sh .ci/run
-"$bin/python" -m pytest "$@"
+"$bin/python" -m pytest -n 2 "$@"

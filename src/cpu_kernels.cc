@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <cstdint>
@@ -27,8 +28,8 @@ namespace {
 
 // ---- Threads
 
-// Runs parts of a loop on the calling thread and on others that sleep in between: MindSpore's own threads spin between
-// matrix products, so further spinning ones would take their cores away.
+// Runs parts of a loop on the calling thread and on helpers. Between jobs a helper watches for the next one for about as
+// long as MindSpore takes to the next operator, since to wake it takes longer than many a part, and then sleeps.
 class Pool {
  public:
   static Pool &Get() {
@@ -49,18 +50,31 @@ class Pool {
       count_ = count;
       grain_ = grain;
       next_ = 0;
-      ++job_;
       open_ = true;
+      ++job_;
     }
-    wake_.notify_all();
+    if (asleep_) wake_.notify_all();
     Work(part, count, grain);
     std::unique_lock<std::mutex> lock(mutex_);
     open_ = false;  // who has not begun by now need not
-    done_.wait(lock, [this] { return busy_ == 0; });
+    while (busy_ > 0) {
+      lock.unlock();
+      for (int i = 0; i < kSpins && busy_ > 0; ++i) Pause();
+      lock.lock();
+      if (busy_ > 0) done_.wait_for(lock, std::chrono::microseconds(50));
+    }
   }
 
  private:
-  Pool() : helpers_(std::min(3, static_cast<int>(std::thread::hardware_concurrency()) - 1)) {
+  static constexpr int kSpins = 2000;  // some 30 microseconds
+
+  static void Pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+
+  Pool() : helpers_(std::min(15, static_cast<int>(std::thread::hardware_concurrency()) - 1)) {
     for (int i = 0; i < helpers_; ++i) std::thread([this] { Loop(); }).detach();
   }
 
@@ -70,10 +84,14 @@ class Pool {
 
   void Loop() {
     int64_t seen = 0;
-    std::unique_lock<std::mutex> lock(mutex_);
     while (true) {
-      wake_.wait(lock, [&] { return open_ && job_ != seen; });
+      for (int i = 0; i < kSpins && job_ == seen; ++i) Pause();
+      std::unique_lock<std::mutex> lock(mutex_);
+      ++asleep_;
+      wake_.wait(lock, [&] { return job_ != seen; });
+      --asleep_;
       seen = job_;
+      if (!open_) continue;
       ++busy_;
       const auto *part = part_;
       const int64_t count = count_, grain = grain_;
@@ -88,14 +106,14 @@ class Pool {
   std::mutex in_use_, mutex_;
   std::condition_variable wake_, done_;
   const std::function<void(int64_t, int64_t)> *part_ = nullptr;
-  int64_t count_ = 0, grain_ = 0, job_ = 0;
-  std::atomic<int64_t> next_{0};
-  int busy_ = 0;
+  int64_t count_ = 0, grain_ = 0;
+  std::atomic<int64_t> next_{0}, job_{0};
+  std::atomic<int> busy_{0}, asleep_{0};
   bool open_ = false;
 };
 
-// Values that are worth a part of their own: waking a thread costs some ten microseconds, a part about as much.
-constexpr int64_t kPartValues = 1 << 16;
+// Values that are worth a part of their own.
+constexpr int64_t kPartValues = 1 << 14;
 
 int64_t Grain(int64_t values_each) { return std::max<int64_t>(1, kPartValues / std::max<int64_t>(1, values_each)); }
 
@@ -133,7 +151,7 @@ void PairDots(const float *bottom, const float *vectors, float *out, int64_t bat
   const int64_t count = fields + 1, width = (count + kLanes - 1) / kLanes * kLanes;
   const int64_t self = pairs == count * (count + 1) / 2;
   constexpr int64_t kSamples = 4;  // laid out together, so that no load meets a store still on its way
-  Pool::Get().For(batch, std::max(kSamples, Grain(fields * D) / kSamples * kSamples), [&](int64_t begin, int64_t end) {
+  Pool::Get().For(batch, std::max(kSamples, Grain(2 * fields * D) / kSamples * kSamples), [&](int64_t begin, int64_t end) {
     std::vector<float> transposed(kSamples * D * width, 0.f), rows(kTile * width);
     for (int64_t first = begin; first < end; first += kSamples) {
       const int64_t last = std::min(first + kSamples, end);
@@ -182,7 +200,7 @@ void PairDotsGrad(const float *bottom, const float *vectors, const float *gradie
   const int64_t count = fields + 1, self = pairs == count * (count + 1) / 2;
   std::vector<int64_t> row_start(count);
   for (int64_t i = 0; i < count; ++i) row_start[i] = i * (i - 1) / 2 + self * i;
-  Pool::Get().For(batch, Grain(fields * D), [&](int64_t begin, int64_t end) {
+  Pool::Get().For(batch, Grain(2 * fields * D), [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
       const float *g = gradients + b * (D + pairs) + D;
       const auto vector = [&](int64_t i) { return i ? vectors + (b * fields + i - 1) * D : bottom + b * D; };
@@ -344,7 +362,7 @@ template <int D>
 void SubtractRows(float *table, const int32_t *rows, const float *gradients, float rate, int64_t batch, int64_t fields,
                   int64_t any_width) {
   const int64_t width = D ? D : any_width;
-  const int64_t share = batch * fields * width > 4 * kPartValues ? (fields + 3) / 4 : fields;
+  const int64_t share = batch * fields * width > kPartValues ? (fields + 3) / 4 : fields;
   Pool::Get().For(fields, share, [=](int64_t begin, int64_t end) {
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t f = begin; f < end; ++f) {
@@ -374,6 +392,8 @@ int Multiply(char transa, char transb, int64_t m, int64_t n, int64_t k, const fl
 // enough to stay in the caches between the product and what follows it.
 int64_t PartRows(int64_t rows) { return std::min<int64_t>(1024, std::max<int64_t>(64, (rows + 3) / 4)); }
 
+constexpr int64_t kPadded = 128, kPadding = 16;  // float32 values, as in src/cpu_kernels.py
+
 // A matrix whose rows begin `stride` values apart. Columns behind the named ones are never read.
 template <typename T>
 struct Rows {
@@ -381,6 +401,20 @@ struct Rows {
   int64_t stride;
   T *operator[](int64_t row) const { return data + row * stride; }
 };
+
+// Rows of such a length that they share few sets of the caches: products whose inner loop goes down the columns take up
+// to twice the time. The same rows with a gap between them, valid until the next call on this thread.
+Rows<const float> Spread(const float *values, int64_t rows, int64_t width) {
+  if (width % kPadded) return {values, width};
+  static thread_local std::vector<float> copy;
+  copy.resize(rows * (width + kPadding));
+  float *to = copy.data();
+  Pool::Get().For(rows, Grain(width), [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      std::memcpy(to + i * (width + kPadding), values + i * width, width * sizeof(float));
+  });
+  return {to, width + kPadding};
+}
 
 // x [B, I], weight [O, I], bias [O] -> out [B, O] = x W^T + b, negative results as 0 if kRelu. Returns 0 or a status.
 template <bool kRelu>
@@ -395,7 +429,7 @@ int Layer(Rows<const float> x, const float *weight, const float *bias, Rows<floa
       float *__restrict row = out[b];
       for (int64_t k = 0; k < outputs; ++k) {
         const float sum = row[k] + bias[k];
-        row[k] = kRelu && !(sum > 0) ? 0 : sum;
+        row[k] = kRelu && sum <= 0 ? 0 : sum;  // nan stays, and shows in the loss
       }
     }
   });
@@ -409,6 +443,7 @@ int LayerGrad(Rows<const float> x, const float *weight, Rows<const float> result
               float *to_weight, float *to_bias, Rows<float> to_x, Rows<float> to_product, int64_t batch,
               int64_t inputs, int64_t outputs) {
   std::atomic<int> status{0};
+  const Rows<const float> spread = to_x.data ? Spread(weight, outputs, inputs) : Rows<const float>{weight, inputs};
   const int64_t grain = PartRows(batch);
   std::vector<float> sums((batch + grain - 1) / grain * outputs, 0.f);  // of each part, added up in order below
   Pool::Get().For(batch, grain, [&](int64_t begin, int64_t end) {
@@ -419,7 +454,7 @@ int LayerGrad(Rows<const float> x, const float *weight, Rows<const float> result
         const float *__restrict shown = result[b];
         float *__restrict product = to_product[b];
         for (int64_t k = 0; k < outputs; ++k) {
-          product[k] = shown[k] > 0 ? g[k] : 0;
+          product[k] = shown[k] <= 0 ? 0 : g[k];
           sum[k] += product[k];
         }
       } else {
@@ -428,7 +463,7 @@ int LayerGrad(Rows<const float> x, const float *weight, Rows<const float> result
     }
     if (!to_x.data) return;
     if (const int failed = Multiply('N', 'N', end - begin, inputs, outputs, to_product[begin], to_product.stride,
-                                    weight, inputs, to_x[begin], to_x.stride))
+                                    spread.data, spread.stride, to_x[begin], to_x.stride))
       status = failed;
   });
   Pool::Get().For(outputs, std::max<int64_t>(64, (outputs + 3) / 4), [&](int64_t begin, int64_t end) {

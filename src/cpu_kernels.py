@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from mindspore import ops
 SOURCE = Path(__file__).with_name("cpu_kernels.cc")
 BUILD = Path(__file__).resolve().parents[1] / "build"
 # No fused multiply-add but where the source asks for one: updates round as MindSpore's operators do.
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
+# Never unloaded: MindSpore does that with the last graph that calls an operator, while the library's threads go on.
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-pthread",
+          "-Wl,-z,nodelete")  # fmt: skip
 _WIDTHS = (16, 32, 64, 128)
 _PADDED, _PADDING = 128, 16  # float32 values: see Kernels.linear
 _ONEDNN = Path(ms.__file__).parent / "lib" / "libdnnl.so.3"  # MindSpore's own copy; already loaded, so nothing is twice
@@ -135,22 +138,21 @@ def load() -> Kernels | None:
         return None
     library = BUILD / f"cpu_kernels-{_fingerprint(compiler)}.so"
     if not library.exists():
-        beside = library.with_suffix(f".{os.getpid()}.tmp")
+        onednn = [f"-L{_ONEDNN.parent}", f"-l:{_ONEDNN.name}", f"-Wl,-rpath,{_ONEDNN.parent}"]
         try:
             BUILD.mkdir(exist_ok=True)
-            print("compiling the CPU operators, once for this machine", flush=True)
-            onednn = [f"-L{_ONEDNN.parent}", f"-l:{_ONEDNN.name}", f"-Wl,-rpath,{_ONEDNN.parent}"]
-            command = [compiler, *_FLAGS, "-o", beside, SOURCE, *onednn]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            beside.rename(library)
+            with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+                beside = Path(folder) / library.name
+                print("compiling the CPU operators, once for this machine", flush=True)
+                command = [compiler, *_FLAGS, "-o", str(beside), str(SOURCE), *onednn]
+                subprocess.run(command, check=True, capture_output=True, text=True)
+                beside.rename(library)
         except OSError as error:
             _tell(f"{BUILD} can't be written ({error.strerror})")
             return None
         except subprocess.CalledProcessError as error:
             _tell(f"{compiler} can't compile {SOURCE}: {(error.stderr.strip() or '?').splitlines()[0]}")
             return None
-        finally:
-            beside.unlink(missing_ok=True)
     return Kernels(library)
 
 

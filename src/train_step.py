@@ -26,7 +26,10 @@ class SigmoidCrossEntropy(nn.Cell):
 
     def __init__(self, kernels: Kernels | None = None):
         super().__init__()
-        self.forward, self.backward = kernels.cross_entropy() if kernels else (None, None)
+        self.forward: ops.Custom | None = None
+        self.backward: ops.Custom | None = None
+        if kernels:
+            self.forward, self.backward = kernels.cross_entropy()
 
     def construct(self, logits, labels):
         if self.forward is not None:

@@ -1,0 +1,131 @@
+"""The compiled operators: when they can't be had, the life of their library, and layers against plain NumPy."""
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import ROOT
+from mindspore import Tensor, nn, ops
+from test_dlrm import make_batch, make_model
+
+from src import cpu_kernels
+from src.dlrm import MLP
+
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.set_device("CPU")
+
+
+class Gradients(nn.Cell):
+    """Of sum(weight * mlp(x)) with respect to x and all parameters."""
+
+    def __init__(self, mlp):
+        super().__init__()
+        self.mlp = mlp
+        self.gradients = ops.value_and_grad(self.weighted, 0, ms.ParameterTuple(mlp.trainable_params()))
+
+    def weighted(self, x, weight):
+        return (self.mlp(x) * weight).sum()
+
+    def construct(self, x, weight):
+        return self.gradients(x, weight)[1]
+
+
+def plain_gradients(layers, x, gradient, last_relu):
+    """As `Gradients`, in float64: of x, then (weight, bias) of each layer."""
+    results = [x]
+    for index, (weight, bias) in enumerate(layers):
+        product = results[-1] @ weight.T + bias
+        results.append(np.maximum(product, 0) if last_relu or index < len(layers) - 1 else product)
+    found = []
+    for index in reversed(range(len(layers))):
+        if last_relu or index < len(layers) - 1:
+            gradient = gradient * (results[index + 1] > 0)
+        found[:0] = [gradient.T @ results[index], gradient.sum(0)]
+        gradient = gradient @ layers[index][0]
+    return [gradient, *found]
+
+
+@pytest.mark.parametrize("batch", [1, 130, 1100])
+@pytest.mark.parametrize("last_relu", [True, False])
+@pytest.mark.parametrize("sizes", [(3, 1), (128, 256, 5), (7, 300, 128)])
+def test_layers_and_their_gradients(sizes, last_relu, batch, operators):
+    """To 1e-4 of the largest value; rows with and without a gap behind them, in one part and in several."""
+    rng = np.random.default_rng(1)
+    mlp = MLP(sizes[0] + 125, sizes, last_relu, rng, kernels=operators)
+    values = [value.asnumpy().astype(np.float64) for value in mlp.trainable_params()]
+    layers = list(zip(values[::2], values[1::2]))
+    x = rng.normal(size=(batch, sizes[0] + 125)).astype(np.float32)
+    weight = rng.normal(size=(batch, sizes[-1])).astype(np.float32)
+    x_gradient, gradients = Gradients(mlp)(Tensor(x), Tensor(weight))
+    expected = plain_gradients(layers, x.astype(np.float64), weight.astype(np.float64), last_relu)
+    for got, plain in zip([x_gradient, *gradients], expected, strict=True):
+        assert got.shape == plain.shape
+        np.testing.assert_allclose(got.asnumpy(), plain, rtol=0, atol=1e-4 * np.abs(plain).max() + 1e-12)
+
+
+def test_nan_is_not_hidden_by_relu(compiled):
+    mlp = MLP(4, (8, 2), True, np.random.default_rng(1), kernels=compiled)
+    mlp.layers[0].weight.set_data(Tensor(np.full((8, 4), np.nan, np.float32)))
+    assert np.isnan(mlp(Tensor(np.ones((3, 4), np.float32))).asnumpy()).all()
+
+
+def test_library_stays_when_no_graph_uses_it(compiled):
+    """Its threads outlive every graph; MindSpore closes it with the last one."""
+    model = make_model(kernels=compiled)
+    dense, ids, _ = make_batch(model, 5)
+    model(Tensor(dense), Tensor(ids))
+    del model
+    gc.collect()
+    assert compiled.library.name in Path("/proc/self/maps").read_text()
+
+
+def load_in_new_folder(tmp_path, monkeypatch, source=None):
+    monkeypatch.setattr(cpu_kernels, "BUILD", tmp_path / "build")
+    if source is not None:
+        (tmp_path / "cpu_kernels.cc").write_text(source)
+        monkeypatch.setattr(cpu_kernels, "SOURCE", tmp_path / "cpu_kernels.cc")
+    return cpu_kernels.load()
+
+
+def test_no_compiler_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert load_in_new_folder(tmp_path, monkeypatch) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "slower" in line
+    assert "install g++" in line
+
+
+def test_source_that_does_not_compile_is_one_line_and_leaves_no_file(tmp_path, monkeypatch, capsys):
+    assert load_in_new_folder(tmp_path, monkeypatch, "int broken(") is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "can't compile" in line
+    assert not list((tmp_path / "build").iterdir())
+
+
+def test_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "build").write_text("a file")
+    assert load_in_new_folder(tmp_path, monkeypatch) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "can't be written" in line
+
+
+def test_library_is_compiled_once_and_anew_for_another_source(tmp_path, monkeypatch, capsys):
+    first = load_in_new_folder(tmp_path, monkeypatch, "// one")
+    assert load_in_new_folder(tmp_path, monkeypatch).library == first.library
+    assert capsys.readouterr().out.count("compiling") == 1
+    assert load_in_new_folder(tmp_path, monkeypatch, "// two").library != first.library
+
+
+def test_training_without_a_compiler_goes_on(tiny_data, tmp_path):
+    """With MindSpore's operators, told in a line."""
+    command = [sys.executable, str(ROOT / "train.py"), "--device_target=CPU", f"--dataset_path={tiny_data.path}",
+               "--bottom_mlp=[8,16]", "--top_mlp=[8,1]"]  # fmt: skip
+    environment = {"PATH": "/nowhere", "CXX": "no-such-compiler"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "CPU operators of MindSpore alone" in done.stderr
+    assert (tmp_path / "checkpoint/dlrm.ckpt").exists()
