@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import results
 from benchmarks.workers import FLOP_A_SAMPLE, FULL_ROWS, SMALL_ROWS, Sgemm, Worker
 
-STEPS = {128: 120, 1280: 16, 16384: 2}
+STEPS, QUICK_STEPS = {128: 120, 1280: 16, 16384: 2}, {128: 100, 1280: 12, 16384: 1}
 OURS, STOCK, JOINT, BAGS = "ours", "ours_stock", "pytorch_joint", "pytorch_bags"
 SEEN = {OURS: "ours", STOCK: "ours, stock operators", JOINT: "PyTorch, joint table", BAGS: "PyTorch, 26 bags"}
 
@@ -32,12 +32,17 @@ def _shown(last: dict[str, list[float]], unit: str) -> str:
     return ", ".join(f"{SEEN[name]} {values[-1]:.2f} {unit}" for name, values in last.items())
 
 
-def bare(workers: dict[str, Worker], sgemm: Worker, total: int, kinds: list[str], turns: int) -> list[dict]:
-    """A row of the table for each kind of ids and batch size, with tables of `total` rows."""
+def bare(
+    workers: dict[str, Worker], sgemm: Worker, total: int, kinds: list[str], turns: int, counts: dict[int, int]
+) -> list[dict]:
+    """A row of the table for each kind of ids and batch size, with tables of `total` rows.
+
+    In each turn every worker runs as many steps as `counts` says for the batch size.
+    """
     for worker in workers.values():
         worker.ask(lay_out=total)
     table = []
-    for ids, (batch, steps) in product(kinds, STEPS.items()):
+    for ids, (batch, steps) in product(kinds, counts.items()):
         times: dict[str, list[float]] = {name: [] for name in workers}
         peaks = []
         for turn in range(turns + 1):  # the first one warms up
@@ -107,10 +112,12 @@ def main() -> None:
     workers = {name: Worker(name) for name in ((OURS, JOINT, BAGS) if quick else (OURS, STOCK, JOINT, BAGS))}
     try:
         sgemm.ask(lay_out=SMALL_ROWS)
-        table = []
-        for total in (SMALL_ROWS,) if quick else (SMALL_ROWS, FULL_ROWS):
-            table += bare(workers, sgemm, total, ["uniform"] if quick else ["uniform", "skewed"], 3 if quick else 8)
-        if not quick:
+        table: list[dict] = []
+        if quick:
+            table = bare(workers, sgemm, SMALL_ROWS, ["uniform"], 2, QUICK_STEPS)
+        else:
+            for total in (SMALL_ROWS, FULL_ROWS):
+                table += bare(workers, sgemm, total, ["uniform", "skewed"], 8, STEPS)
             results.save("train_step", table)
             workers.pop(STOCK).close()
             results.save("end_to_end", end_to_end(workers, 3))

@@ -170,8 +170,7 @@ def _serve(kind: str) -> None:
             if key not in made:
                 count = max(4, min(32, 40_000 // command["batch"]))
                 made[key] = [worker.batch(*batch) for batch in make_batches(total, *key, count)]
-                for batch in made[key][:3]:
-                    worker.run(*batch)
+                worker.run(*made[key][0])  # compiles
             batches = made[key]
             worker.run(*batches[-1])  # wakes the threads
             begin = time.perf_counter()
