@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks import results
-from benchmarks.workers import FULL_ROWS, SMALL_ROWS, Worker
+from benchmarks.workers import FULL_ROWS, SMALL_ROWS, Worker, table_rows
 
 STEPS = {128: 120, 1280: 16}
 OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad", "adam")
@@ -29,7 +29,7 @@ def measure(optimizer: str) -> list[dict]:
     table = []
     try:
         for (rule, total), worker in workers.items():
-            worker.ask(lay_out=total, optimizer=rule)
+            worker.ask(lay_out=table_rows(total), optimizer=rule)
         for batch, steps in STEPS.items():
             times: dict[tuple[str, int], list[float]] = {case: [] for case in workers}
             for _ in range(TURNS + 1):  # the first one warms up

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks import results
-from benchmarks.workers import FLOP_A_SAMPLE, FULL_ROWS, SMALL_ROWS, Sgemm, Worker
+from benchmarks.workers import FLOP_A_SAMPLE, FULL_ROWS, SMALL_ROWS, Sgemm, Worker, table_rows
 
 STEPS, QUICK_STEPS = {128: 120, 1280: 16, 16384: 2}, {128: 100, 1280: 12, 16384: 1}
 OURS, STOCK, JOINT, BAGS = "ours", "ours_stock", "pytorch_joint", "pytorch_bags"
@@ -40,7 +40,7 @@ def bare(
     In each turn every worker runs as many steps as `counts` says for the batch size.
     """
     for worker in workers.values():
-        worker.ask(lay_out=total)
+        worker.ask(lay_out=table_rows(total))
     table = []
     for ids, (batch, steps) in product(kinds, counts.items()):
         times: dict[str, list[float]] = {name: [] for name in workers}
@@ -82,7 +82,7 @@ def end_to_end(workers: dict[str, Worker], turns: int) -> list[dict]:
         for name, column in zip(("dense", "ids", "labels"), columns):
             np.save(f"{folder}/{name}.npy", column)
         for worker in workers.values():
-            worker.ask(lay_out=SMALL_ROWS)
+            worker.ask(lay_out=data.manifest.table_rows)
         for batch in STEPS:
             seconds: dict[str, list[float]] = {name: [] for name in workers}
             for turn in range(turns + 1):

@@ -1,6 +1,6 @@
 """Processes that train in turns, one at a time, so that all see the same machine: `python benchmarks/workers.py KIND`.
 
-A worker reads a JSON object a line: rows to lay out tables for, or a batch size, kind of ids and number of steps to
+A worker reads a JSON object a line: rows of the tables to lay out, or a batch size, kind of ids and number of steps to
 run, and answers with one: milliseconds a step, and its own peak memory. While others run it is stopped by SIGSTOP,
 since the threads of both frameworks go on spinning for a while after their work.
 """
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,15 @@ def table_rows(total: int) -> tuple[int, ...]:
     return tuple(rows)
 
 
-def make_batches(total: int, batch_size: int, ids: str, count: int) -> list[tuple[np.ndarray, ...]]:
+def make_batches(table_rows: Sequence[int], batch_size: int, ids: str, count: int) -> list[tuple[np.ndarray, ...]]:
     """Batches of random rows; ids "uniform", or "skewed": rank by rank less frequent, as 1 / rank (Zipf's law)."""
     rng = np.random.default_rng(1)
     batches = []
     for _ in range(count):
         if ids == "uniform":
-            columns = [rng.integers(0, rows, batch_size) for rows in table_rows(total)]
+            columns = [rng.integers(0, rows, batch_size) for rows in table_rows]
         else:
-            columns = [(rows ** rng.random(batch_size)).astype(np.int64) - 1 for rows in table_rows(total)]
+            columns = [(rows ** rng.random(batch_size)).astype(np.int64) - 1 for rows in table_rows]
         batches.append((rng.random((batch_size, 13), dtype=np.float32), np.stack(columns, 1).astype(np.int32),
                         (rng.random((batch_size, 1)) < 0.25).astype(np.float32)))  # fmt: skip
     return batches
@@ -64,13 +65,12 @@ class Ours:
         set_device("CPU", 0)
         self.kernels = cpu_kernels.load() if kernels else None
 
-    def lay_out(self, total: int, optimizer: str = "sgd") -> None:
-        """Tables of so many rows in all, and a step over them."""
+    def lay_out(self, rows: Sequence[int], optimizer: str = "sgd") -> None:
+        """Tables of so many rows, and a step over them."""
         from src.dlrm import DLRM
         from src.embedding import EmbeddingTables, initial_rows
         from src.train_step import TrainStep
 
-        rows = table_rows(total)
         self.model = DLRM(13, EmbeddingTables(rows, initial_rows(rows, 16, 1), self.kernels))
         self.step = TrainStep(self.model, 0.01, optimizer=optimizer)
 
@@ -107,11 +107,11 @@ class PyTorch:
     def __init__(self, joint: bool):
         self.joint = joint
 
-    def lay_out(self, total: int) -> None:
-        """Tables of so many rows in all."""
+    def lay_out(self, rows: Sequence[int]) -> None:
+        """Tables of so many rows."""
         from benchmarks.pytorch_dlrm import Trainer
 
-        self.trainer = Trainer(table_rows(total), self.joint)
+        self.trainer = Trainer(rows, self.joint)
         self.batch, self.run = self.trainer.batch, self.trainer.step
 
     def epoch_s(self, folder: str, batch_size: int) -> float:
@@ -129,7 +129,7 @@ class Sgemm:
 
     SIZE = 2048
 
-    def lay_out(self, total: int) -> None:
+    def lay_out(self, rows: Sequence[int]) -> None:
         """Two matrices."""
         import torch
 
@@ -155,21 +155,21 @@ def _serve(kind: str) -> None:
     os.dup2(2, 1)  # whatever the frameworks print is no answer
     worker = makers[kind]()
     made: dict[tuple, list] = {}
-    total = 0
+    rows: list[int] = []
     for line in sys.stdin:
         command = json.loads(line)
         answer: dict[str, Any] = {}
         if "lay_out" in command:
-            total = command["lay_out"]
+            rows = command.pop("lay_out")
             made.clear()
-            worker.lay_out(**{"total" if name == "lay_out" else name: value for name, value in command.items()})
+            worker.lay_out(rows, **command)
         elif "folder" in command:
             answer["s"] = worker.epoch_s(command["folder"], command["batch"])
         else:
             key = command["batch"], command["ids"]
             if key not in made:
                 count = max(4, min(32, 40_000 // command["batch"]))
-                made[key] = [worker.batch(*batch) for batch in make_batches(total, *key, count)]
+                made[key] = [worker.batch(*batch) for batch in make_batches(rows, *key, count)]
                 worker.run(*made[key][0])  # compiles
             batches = made[key]
             worker.run(*batches[-1])  # wakes the threads
