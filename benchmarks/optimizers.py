@@ -19,7 +19,7 @@ from benchmarks.workers import FULL_ROWS, SMALL_ROWS, Worker, table_rows
 
 STEPS = {128: 120, 1280: 16}
 OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad", "adam")
-TURNS = 8
+TURNS = 6
 
 
 def measure(optimizer: str) -> list[dict]:

@@ -117,10 +117,10 @@ def main() -> None:
             table = bare(workers, sgemm, SMALL_ROWS, ["uniform"], 2, QUICK_STEPS)
         else:
             for total in (SMALL_ROWS, FULL_ROWS):
-                table += bare(workers, sgemm, total, ["uniform", "skewed"], 8, STEPS)
+                table += bare(workers, sgemm, total, ["uniform", "skewed"], 5, STEPS)
             results.save("train_step", table)
             workers.pop(STOCK).close()
-            results.save("end_to_end", end_to_end(workers, 3))
+            results.save("end_to_end", end_to_end(workers, 2))
     finally:
         for worker in [sgemm, *workers.values()]:
             worker.close()

@@ -89,7 +89,7 @@ class Ours:
         from mindspore.train import Model
 
         from src.callback import LossCallBack, MetricsFile, TrainingClock
-        from src.dataset import training_dataset
+        from src.dataset import TrainingDataset
         from src.manifest import find
         from src.training import batches_of
 
@@ -97,7 +97,7 @@ class Ours:
         batches = batches_of(data, "train", batch_size, shuffle=True, drop_last=True, seed=1)
         log = LossCallBack(os.devnull, MetricsFile(os.devnull, "benchmark"), 100, batch_size, TrainingClock())
         begin = time.perf_counter()
-        Model(self.step).train(1, training_dataset(batches), callbacks=[log], dataset_sink_mode=False)
+        Model(self.step).train(1, TrainingDataset(batches), callbacks=[log], dataset_sink_mode=False)
         return time.perf_counter() - begin
 
 

@@ -13,7 +13,7 @@ from mindspore.train import Callback, Model
 from src import checkpoint
 from src.callback import EvalCallBack, LossCallBack, MetricsFile, TrainingClock, open_logs
 from src.cpu_kernels import Kernels
-from src.dataset import RowBatches, training_dataset
+from src.dataset import RowBatches, TrainingDataset
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables, initial_rows
 from src.errors import InputError
@@ -131,7 +131,7 @@ def train(
     factors = rate_factors(steps=epochs * len(batches), **schedule)
     step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors)
     used = [losses, *([evaluations] if do_eval else []), *callbacks]
-    Model(step).train(epochs, training_dataset(batches), callbacks=used, dataset_sink_mode=False)
+    Model(step).train(epochs, TrainingDataset(batches), callbacks=used, dataset_sink_mode=False)
     if not do_eval:
         save()
     path = checkpoint.finish_run(ckpt_path)
