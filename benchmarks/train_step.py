@@ -111,7 +111,7 @@ def main() -> None:
     sgemm = Worker("sgemm")
     workers = {name: Worker(name) for name in ((OURS, JOINT, BAGS) if quick else (OURS, STOCK, JOINT, BAGS))}
     try:
-        sgemm.ask(lay_out=SMALL_ROWS)
+        sgemm.ask(lay_out=table_rows(SMALL_ROWS))
         table: list[dict] = []
         if quick:
             table = bare(workers, sgemm, SMALL_ROWS, ["uniform"], 2, QUICK_STEPS)
