@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ BUILD = Path(__file__).resolve().parents[1] / "build"
 # No fused multiply-add but where the source asks for one: updates round as MindSpore's operators do.
 # Never unloaded: MindSpore does that with the last graph that calls an operator, while the library's threads go on.
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-pthread",
-          "-Wl,-z,nodelete")  # fmt: skip
+          "-Wl,-z,nodelete", "-Wl,--no-undefined")  # fmt: skip
 _WIDTHS = (16, 32, 64, 128)
 _PADDED, _PADDING = 128, 16  # float32 values: see Kernels.linear
 _ONEDNN = Path(ms.__file__).parent / "lib" / "libdnnl.so.3"  # MindSpore's own copy; already loaded, so nothing is twice
@@ -44,20 +44,36 @@ class Kernels:
     def __init__(self, library: Path):
         self.library = library
 
-    def _operator(self, name: str, shape: Callable[..., Any], *dtypes: Any) -> ops.Custom:
+    def _operator(self, name: str, shape: Callable[..., Any], *dtypes: Any, whole: Sequence[int] = ()) -> ops.Custom:
         """An operator with outputs of these types, or one of float32.
 
-        `shape` gives an output's shape from the shapes of the inputs, or a tuple of them.
+        Its inputs are float32, but int32 at the places in `whole`; others are a TypeError, since the library reads
+        memory as it is told to. `shape` gives an output's shape from the shapes of the inputs, or a tuple of them, and
+        refuses what the library would read or write wrongly.
         """
-        given = dtypes if len(dtypes) > 1 else ms.float32
-        return ops.Custom(f"{self.library}:{name}", out_shape=shape, out_dtype=lambda *_: given, func_type="aot")
+        results = dtypes if len(dtypes) > 1 else ms.float32
+
+        def result_types(*given: Any) -> Any:
+            for place, dtype in enumerate(given):
+                wanted = ms.int32 if place in whole else ms.float32
+                if f"[{wanted}]" not in f"[{dtype}]":  # Float32, Tensor[Float32] or Ref[Tensor[Float32]]
+                    raise TypeError(f"{name}: input {place} is {dtype}; it must be {wanted}")
+            return results
+
+        return ops.Custom(f"{self.library}:{name}", out_shape=shape, out_dtype=result_types, func_type="aot")
 
     def lookup(self) -> ops.Custom:
         """(table [R, D], ids [B, F] int32, starts [F] int32) to rows [B, F] int32 of the table, and vectors [B, F, D].
 
         An id outside its field's rows, which begin at starts[f], is an error.
         """
-        return self._operator("Lookup", lambda table, ids, _: (ids, [*ids, table[1]]), ms.int32, ms.float32)
+
+        def shapes(table, ids, starts):
+            if ids[1] != starts[0]:
+                raise ValueError(f"ids have {ids[1]} columns; the tables are of {starts[0]} fields")
+            return ids, [*ids, table[1]]
+
+        return self._operator("Lookup", shapes, ms.int32, ms.float32, whole=(1, 2))
 
     def cross_entropy(self) -> tuple[ops.Custom, ops.Custom]:
         """(logits [B, 1], labels [B, 1]) to the mean loss, a scalar, and (logits, labels, its gradient) to [B, 1]."""
@@ -71,10 +87,16 @@ class Kernels:
         """Whether there is an interaction operator for vectors of this width D."""
         return width in _WIDTHS
 
-    def interaction(self, pairs: int) -> tuple[ops.Custom, ops.Custom]:
+    def interaction(self, fields: int, pairs: int) -> tuple[ops.Custom, ops.Custom]:
         """(bottom [B, D], vectors [B, F, D]) to [B, D + P], and (bottom, vectors, gradient) to both gradients."""
+
+        def result_shape(bottom, vectors):
+            if vectors[1] != fields:
+                raise ValueError(f"vectors of {vectors[1]} fields; the interaction is for {fields}")
+            return [bottom[0], bottom[1] + pairs]
+
         return (
-            self._operator("Interaction", lambda bottom, _: [bottom[0], bottom[1] + pairs]),
+            self._operator("Interaction", result_shape),
             self._operator("InteractionGrad", lambda bottom, vectors, _: (bottom, vectors), *[ms.float32] * 2),
         )
 
@@ -94,6 +116,8 @@ class Kernels:
         """
 
         def result_shape(x, weight, _):
+            if x[1] not in (weight[1], weight[1] + (_PADDING if weight[1] % _PADDED == 0 else 0)):
+                raise ValueError(f"rows of {x[1]} values; the layer takes {weight[1]}")
             return [x[0], weight[0] + (_PADDING if pad and weight[0] % _PADDED == 0 else 0)]
 
         def gradient_shapes(x, weight, *more):
@@ -108,7 +132,7 @@ class Kernels:
 
     def next_factor(self) -> ops.Custom:
         """(steps done [1] int32, factors [S]) to the factor of this step [1], or the last one; counts in place."""
-        return self._operator("NextFactor", lambda *_: [1])
+        return self._operator("NextFactor", lambda *_: [1], whole=[0])
 
     def table_update(self, rule: str) -> ops.Custom:
         """(table, rows [B, F], gradients [B, F, D], rate, constants [6], states...) to [1]; updates in place.
@@ -116,7 +140,7 @@ class Kernels:
         Args:
             rule: SGD, Adagrad, RowwiseAdagrad or Adam.
         """
-        return self._operator(f"Table{rule}", lambda *_: [1])
+        return self._operator(f"Table{rule}", lambda *_: [1], whole=[1])
 
     def dense_update(self, rule: str) -> ops.Custom:
         """(rate, constants [6], values..., gradients..., first states..., second states...) to [1]; in place.
@@ -162,7 +186,8 @@ def _tell(reason: str) -> None:
 
 def _fingerprint(compiler: str) -> str:
     """Of all that the library depends on: source, flags, compiler and the processor's instructions."""
-    processor = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "flags" in line]
+    about = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    processor = [line for line in about if line.startswith(("flags", "Features"))]  # x86 and Arm
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
     parts = (SOURCE.read_bytes(), f"{_FLAGS} {_ONEDNN}".encode(), version, "".join(processor[:1]).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

@@ -92,6 +92,8 @@ class RowBatches:
                 order = rng.permutation(rows) if self.shuffle else slice(None)
                 yield tuple(column[order] for column in window)
                 waiting, rows, done = [], 0, done + rows
+        if done != self.rows or waiting:
+            raise ValueError(f"{self.shards} hold {done + rows} rows, not {self.rows}")
 
 
 def _ahead(items: Iterator[Batch]) -> Iterator[Batch]:

@@ -200,7 +200,7 @@ class Interaction(nn.Cell):
         super().__init__()
         self.width = width
         self.pair_dots = PairDots(fields + 1, self_interaction)
-        self.fused = CompiledInteraction(kernels, self.pair_dots.pairs) if kernels else None
+        self.fused = CompiledInteraction(kernels, fields, self.pair_dots.pairs) if kernels else None
 
     def construct(self, bottom, vectors):
         if self.fused is not None:
@@ -212,9 +212,9 @@ class Interaction(nn.Cell):
 class CompiledInteraction(nn.Cell):
     """`Interaction` by the compiled operator, and its gradient."""
 
-    def __init__(self, kernels: Kernels, pairs: int):
+    def __init__(self, kernels: Kernels, fields: int, pairs: int):
         super().__init__()
-        self.forward, self.backward = kernels.interaction(pairs)
+        self.forward, self.backward = kernels.interaction(fields, pairs)
 
     def construct(self, bottom, vectors):
         return self.forward(bottom, vectors)
@@ -237,7 +237,8 @@ class DLRM(nn.Cell):
         seed: of the MLPs' initial values.
 
     Inputs:
-        dense: [B, N] float32. ids: [B, F] int32, each field's own ids, 0 <= id < table_rows[f] (not checked here).
+        dense: [B, N] float32. ids: [B, F] int32, each field's own ids, 0 <= id < table_rows[f]. Others are
+            an error with the compiled operators; MindSpore's own look up zeros, or another field's row.
     Outputs: logits, [B, 1] float32.
     """
 

@@ -102,6 +102,7 @@ class TrainStep(nn.Cell):
         call = (ms.get_context("mode"), self.phase, *((column.shape, column.dtype) for column in batch))
         if call == self._last_call:
             return _cell_graph_executor(self, *batch, phase=self.phase)
+        self._last_call = None  # a call that fails leaves MindSpore with another graph's key
         loss = super().__call__(*batch)
         self._last_call = call if call[0] == ms.GRAPH_MODE else None
         return loss

@@ -3,7 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, ops
 from test_dlrm import make_batch, make_model, plain_pairs, plain_sample, plain_values
 
 from src.train_step import TrainStep
@@ -265,13 +265,30 @@ def test_step_refuses_a_batch_of_the_wrong_kind(operators):
         step(dense, ids, labels)
     with pytest.raises((TypeError, ValueError, RuntimeError)):
         step(dense, ids)
-    with pytest.raises((TypeError, ValueError, RuntimeError)):
-        step(dense[:, :4], ids, labels)
+    wrong = [
+        (dense[:, :4], ids, labels),
+        (ops.concat((dense, dense[:, :1]), 1), ids, labels),
+        (dense, ids[:, :7], labels),
+        (dense, ops.concat((ids, ids[:, :1]), 1), labels),
+    ]
+    for batch in wrong:
+        with pytest.raises((TypeError, ValueError, RuntimeError)):
+            step(*batch)
+        assert np.isfinite(float(step(dense, ids, labels)))  # and goes on
 
 
-@pytest.mark.parametrize("row", [-1, 132])
+def test_compiled_operators_refuse_other_types(compiled):
+    model = make_model(seed=2, kernels=compiled)
+    dense, ids, labels = make_batch(model, 5, 8)
+    for batch in ((dense.astype(np.float64), ids, labels), (dense, ids.astype(np.int64), labels),
+                  (dense, ids, labels.astype(np.int32))):  # fmt: skip
+        with pytest.raises((TypeError, RuntimeError)):
+            run_step(model, batch)
+
+
+@pytest.mark.parametrize("row", [-1, 5, 132])
 def test_id_outside_its_table_is_an_error(compiled, row):
-    """Stock operators look it up as zeros: see DLRM."""
+    """5 is the second field's first row; MindSpore's operators look such ids up, see DLRM."""
     model = make_model(seed=2, kernels=compiled)
     assert sum(model.tables.table_rows) == 124
     dense, ids, labels = make_batch(model, 5, 8)
