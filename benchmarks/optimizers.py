@@ -2,9 +2,9 @@
 
     python benchmarks/optimizers.py
 
-Ids are uniform, the hardest case for caches. Each pair of optimizer and size has a process of its own; the two or
-three of an optimizer's turn, with SGD's to compare with, run one at a time. The last line gives the largest ratios:
-full size to small, and an optimizer to SGD.
+Ids are uniform, in batches that come again, so that the caches hold some of their rows. Each pair of optimizer and size
+has a process of its own; the two or three of an optimizer's turn, with SGD's to compare with, run one at a time. The
+last line gives the largest ratios: full size to small, and an optimizer to SGD.
 """
 
 import sys
