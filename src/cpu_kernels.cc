@@ -28,7 +28,7 @@ namespace {
 
 // ---- Threads
 
-// Runs parts of a loop on the calling thread and on helpers. Between jobs a helper watches for the next one for about as
+// Runs parts of a loop on the calling thread and on helpers. Between jobs a helper watches for the next one about as
 // long as MindSpore takes to the next operator, since to wake it takes longer than many a part, and then sleeps.
 class Pool {
  public:
@@ -151,7 +151,8 @@ void PairDots(const float *bottom, const float *vectors, float *out, int64_t bat
   const int64_t count = fields + 1, width = (count + kLanes - 1) / kLanes * kLanes;
   const int64_t self = pairs == count * (count + 1) / 2;
   constexpr int64_t kSamples = 4;  // laid out together, so that no load meets a store still on its way
-  Pool::Get().For(batch, std::max(kSamples, Grain(2 * fields * D) / kSamples * kSamples), [&](int64_t begin, int64_t end) {
+  const int64_t grain = std::max(kSamples, Grain(2 * fields * D) / kSamples * kSamples);
+  Pool::Get().For(batch, grain, [&](int64_t begin, int64_t end) {
     std::vector<float> transposed(kSamples * D * width, 0.f), rows(kTile * width);
     for (int64_t first = begin; first < end; first += kSamples) {
       const int64_t last = std::min(first + kSamples, end);
