@@ -64,6 +64,8 @@ def main(argv: Sequence[str]) -> None:
         kernels=cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
         options=(SAVED_OPTIONS, config.to_yaml("train")),
         overwrite=config.overwrite,
+        resume_stopped=config.resume,
+        save_steps=config.save_steps,
     )
     print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:

@@ -99,7 +99,7 @@ class LossCallBack(Callback):
 
     Attributes:
         steps: done when the run ended.
-        mean_samples_per_s: of all of them but the first, which compiles the graph.
+        mean_samples_per_s: of all steps of this process but the first, which compiles the graph.
     """
 
     steps = 0
@@ -109,20 +109,22 @@ class LossCallBack(Callback):
         super().__init__()
         self.path, self.metrics_file, self.log_steps = path, metrics_file, log_steps
         self.batch_size, self.clock = batch_size, clock
-        self.first_step_s = 0.0
+        self.first_step, self.first_step_s = 1, 0.0
         self.samples_per_s = math.nan
         self.last = (0, 0.0)
 
     def on_train_begin(self, run_context: Any) -> None:
-        total = run_context.original_args().batch_num * run_context.original_args().epoch_num
-        self.bar = tqdm(total=total, unit=" steps", desc="training", disable=not sys.stderr.isatty())
+        args = run_context.original_args()
+        total, done = args.batch_num * args.epoch_num, args.cur_step_num
+        self.first_step = done + 1
+        self.bar = tqdm(total=total, initial=done, unit=" steps", desc="training", disable=not sys.stderr.isatty())
 
     def on_train_step_end(self, run_context: Any) -> None:
         args = run_context.original_args()
-        if args.cur_step_num == 1:  # compiling the graph belongs to this step and is not throughput
+        if args.cur_step_num == self.first_step:  # compiling the graph belongs to this step and is not throughput
             args.net_outputs.asnumpy()
             self.first_step_s = self.clock.seconds()
-            self.last = (1, self.first_step_s)
+            self.last = (self.first_step, self.first_step_s)
         if args.cur_step_num % self.log_steps == 0 or args.cur_step_num == args.batch_num * args.epoch_num:
             self._log(args)
 
@@ -138,7 +140,7 @@ class LossCallBack(Callback):
         append_line(self.path, f"epoch: {epoch}, step: {step_in_epoch}, loss is {loss}")
         self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s)
         speed = "the first step compiles"
-        if step > 1:
+        if step > self.first_step:
             left_s = (total - step) * self.batch_size / self.samples_per_s
             speed = f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left"
         self.bar.set_postfix_str(f"loss {loss:.4f}, {self.samples_per_s:.0f} samples/s", refresh=False)
@@ -149,8 +151,8 @@ class LossCallBack(Callback):
     def on_train_end(self, run_context: Any) -> None:
         self.bar.close()
         self.steps = run_context.original_args().cur_step_num
-        if self.steps > 1:
-            self.mean_samples_per_s = (self.steps - 1) * self.batch_size / (self.clock.seconds() - self.first_step_s)
+        if counted := self.steps - self.first_step:
+            self.mean_samples_per_s = counted * self.batch_size / (self.clock.seconds() - self.first_step_s)
 
 
 class EvalCallBack(Callback):
@@ -158,33 +160,33 @@ class EvalCallBack(Callback):
 
     Args:
         evaluate: gives the metrics of the network as it is.
-        save: writes the network as the one to keep.
+        save: writes the network of a step as the one to keep.
         part: name of the rows that are evaluated. Only validation rows choose: with others the last network is kept.
         path: auc.log.
         metrics_file: where the same goes for machines.
         eval_steps: steps between evaluations, 0 for none but those at the ends of epochs. A run that is stopped within
             an epoch ends with one too.
         clock: shared with `LossCallBack`.
-
-    Attributes:
-        best, best_step: metrics and step of the network that is kept.
+        best, best_step: metrics and step of the network that is kept so far; attributes, too.
     """
 
     def __init__(
         self,
         evaluate: Callable[[], Metrics],
-        save: Callable[[], None],
+        save: Callable[[int], None],
         part: str,
         path: str,
         metrics_file: MetricsFile,
         eval_steps: int,
         clock: TrainingClock,
+        best: Metrics | None = None,
+        best_step: int = 0,
     ):
         super().__init__()
         self.evaluate, self.save, self.part = evaluate, save, part
         self.path, self.metrics_file, self.eval_steps, self.clock = path, metrics_file, eval_steps, clock
-        self.best: Metrics | None = None
-        self.best_step = self.last_step = 0
+        self.best, self.best_step = best, best_step
+        self.last_step = 0
 
     def on_train_step_end(self, run_context: Any) -> None:
         args = run_context.original_args()
@@ -197,7 +199,7 @@ class EvalCallBack(Callback):
         if args.cur_step_num > self.last_step:
             self._evaluate(args.cur_epoch_num, args.cur_step_num)
         if self.part != "valid":
-            self.save()
+            self.save(args.cur_step_num)
 
     def _evaluate(self, epoch: int, step: int) -> None:
         self.last_step = step
@@ -214,4 +216,40 @@ class EvalCallBack(Callback):
             # Rows of one label have no AUC (nan), which is never above nor below: then the last network is kept.
             elif self.best is None or not metrics.auc <= self.best.auc:
                 self.best, self.best_step = metrics, step
-                self.save()
+                self.save(step)
+
+
+class ResumeCallBack(Callback):
+    """Lets a training begin behind the steps that a stopped one did, and saves what going on needs.
+
+    It comes before the callbacks that count steps. It saves when the step after the saved one begins, so that
+    evaluations and the user's callbacks are through with the saved one.
+
+    Args:
+        first_step: steps done before.
+        epochs: of the whole training.
+        save: writes the state of a run that has done so many steps.
+        save_steps: steps between saves.
+        clock: shared with `LossCallBack`.
+    """
+
+    def __init__(self, first_step: int, epochs: int, save: Callable[[int], None], save_steps: int,
+                 clock: TrainingClock):  # fmt: skip
+        super().__init__()
+        self.first_step, self.epochs, self.save, self.save_steps, self.clock = (
+            first_step,
+            epochs,
+            save,
+            save_steps,
+            clock,
+        )
+
+    def on_train_begin(self, run_context: Any) -> None:
+        args = run_context.original_args()
+        args.cur_step_num, args.epoch_num = self.first_step, self.epochs  # MindSpore counts from its initial_epoch
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        done = run_context.original_args().cur_step_num - 1
+        if done > self.first_step and done % self.save_steps == 0:
+            with self.clock.pause():
+                self.save(done)

@@ -4,13 +4,12 @@
     checkpoint/dlrm.yaml         the options of the run
     checkpoint/manifest.json     facts of the training data
     checkpoint/vocabulary.npz    category -> id
-    checkpoint/unfinished/       the same of a run that has not ended, or was stopped
+    checkpoint/unfinished/       the same of a run that has not ended, or was stopped, and what it needs to go on
 
 A field's table is an entry of its own, embedding.C1 and so on, so a checkpoint does not depend on how the tables lie
 in memory or over devices.
 """
 
-import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -24,53 +23,117 @@ from mindspore import Tensor
 from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables
-from src.errors import InputError, naming
+from src.errors import InputError, check_space, naming
+from src.locks import hold
 from src.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
+from src.model_utils.config import differing_option
 
 CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
+_LOCK = ".lock"
 _TABLE = "embedding."
 
 
-def start_run(folder: Path, data: DataFolder, options_name: str, options: str, overwrite: bool) -> Path:
-    """Make the subfolder in which a run keeps its files until it ends well, so that no unfinished one looks whole.
+class Run:
+    """The files of a training run, in a subfolder until it ends well, so that no unfinished one looks whole.
+
+    A run that was stopped leaves the subfolder, and the next one goes on there. A context, which holds a lock on it.
 
     Args:
         folder: the checkpoint folder.
         data: the data, whose manifest and vocabulary are kept with the checkpoint.
         options_name, options: name and text of the file of options.
         overwrite: whether the folder's checkpoint may be replaced when the run ends.
+        resume: whether to go on with a run that was stopped; otherwise its files are thrown away.
 
-    Returns:
-        The subfolder.
+    Attributes:
+        path: the subfolder.
+        state: what src/resume.py keeps.
 
     Raises:
-        InputError: the folder already holds a checkpoint, which overwrite does not allow to be replaced.
+        InputError: the folder already holds a checkpoint, which overwrite does not allow to be replaced; another run
+            is at work there, or one was stopped that had other options or data.
     """
-    if (folder / CHECKPOINT).exists() and not overwrite:
-        raise InputError(
-            f"ckpt_path {folder} already holds {CHECKPOINT}: name another --ckpt_path, or replace it with "
-            f"--overwrite=True"
-        )
-    data.manifest.verify(data.path, [VOCABULARY])
-    run = folder / UNFINISHED
-    shutil.rmtree(run, ignore_errors=True)
-    run.mkdir(parents=True)
-    with naming(run):
-        _link_or_copy(data.path / VOCABULARY, run / VOCABULARY)
-        shutil.copyfile(data.path / MANIFEST, run / MANIFEST)
-        (run / options_name).write_text(options, encoding="utf-8")
-    return run
 
+    def __init__(
+        self, folder: Path, data: DataFolder, options_name: str, options: str, *, overwrite: bool = False,
+        resume: bool = True,
+    ):  # fmt: skip
+        if (folder / CHECKPOINT).exists() and not overwrite:
+            raise InputError(
+                f"ckpt_path {folder} already holds {CHECKPOINT}: name another --ckpt_path, or replace it with "
+                f"--overwrite=True"
+            )
+        data.manifest.verify(data.path, [VOCABULARY])
+        self.folder, self.path, self._options_name = folder, folder / UNFINISHED, options_name
+        self.state = self.path / "state.npz"
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(self.path / _LOCK, f"ckpt_path {folder}")
+        try:
+            with naming(self.path):
+                if resume and self.state.is_file():
+                    self._check_same(data, options)
+                else:
+                    self._start(data, options)
+        except BaseException:
+            self._lock.close()
+            raise
 
-def finish_run(folder: Path) -> Path:
-    """Move the files of a run that ended well to their places, the checkpoint last; returns the checkpoint's path."""
-    run = folder / UNFINISHED
-    (folder / CHECKPOINT).unlink(missing_ok=True)  # it must not stand beside another run's options
-    for path in sorted(run.iterdir(), key=lambda path: path.name == CHECKPOINT):
-        os.replace(path, folder / path.name)
-        path.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
-    run.rmdir()
-    return folder / CHECKPOINT
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._lock.close()
+
+    def _start(self, data: DataFolder, options: str) -> None:
+        for path in sorted(self.path.iterdir(), key=lambda path: path != self.state):  # the state goes first
+            if path.name != _LOCK:
+                path.unlink()
+        _link_or_copy(data.path / VOCABULARY, self.path / VOCABULARY)
+        shutil.copyfile(data.path / MANIFEST, self.path / MANIFEST)
+        (self.path / self._options_name).write_text(options, encoding="utf-8")
+
+    def _check_same(self, data: DataFolder, options: str) -> None:
+        """Refuse to go on with other options or data than those the run began with."""
+        kept = self.path / self._options_name
+        difference = differing_option(kept.read_text(encoding="utf-8"), options)
+        if not difference and Manifest.load(self.path / MANIFEST) != data.manifest:
+            difference = f"other data than {data.path}"
+        if difference:
+            raise InputError(
+                f"{self.path} holds a training that was stopped, with {difference}: go on with what it had, name "
+                f"another --ckpt_path, or throw it away with --resume=False"
+            )
+        kept.write_text(options, encoding="utf-8")  # of those that may differ, the checkpoint gets the new ones
+
+    def best(self, step: int) -> Path:
+        """Where the best network so far, that of a step, is kept. Each has a name of its own, so that a state always
+        finds the one it goes with, whenever the run is killed."""
+        return self.path / f"best-{step}.ckpt"
+
+    def forget_all_but(self, step: int) -> None:
+        """Remove the best networks of other steps."""
+        for path in self.path.glob("best-*.ckpt"):
+            if path != self.best(step):
+                path.unlink()
+
+    def finish(self, step: int) -> Path:
+        """Put the files of a run that ended well in their places, the best network, that of a step, last.
+
+        Returns:
+            The checkpoint's path.
+        """
+        target = self.folder / CHECKPOINT
+        with naming(self.folder):
+            target.unlink(missing_ok=True)  # it must not stand beside another run's options
+            for name in (self._options_name, MANIFEST, VOCABULARY):
+                beside = self.folder / f"{name}.writing"
+                beside.unlink(missing_ok=True)
+                _link_or_copy(self.path / name, beside)
+                os.replace(beside, self.folder / name)
+                beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
+            os.replace(self.best(step), target)
+            shutil.rmtree(self.path)
+        return target
 
 
 def save(model: DLRM, fields: Sequence[str], path: Path) -> None:
@@ -92,8 +155,7 @@ def save(model: DLRM, fields: Sequence[str], path: Path) -> None:
     entries = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in values.items()]
     # MindSpore removes the old file before it writes the new one, so it gets a name of its own.
     beside = path.with_name(f"{path.stem}.writing.ckpt")
-    if shutil.disk_usage(path.parent).free < 1.1 * sum(value.nbytes for value in values.values()):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))  # MindSpore would add lines of its own
+    check_space(path, sum(value.nbytes for value in values.values()))  # MindSpore would add lines of its own
     with naming(path):
         ms.save_checkpoint(entries, str(beside))
         beside.chmod(0o644)

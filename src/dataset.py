@@ -3,6 +3,7 @@
 Legend: B rows of a batch, N numeric columns, F fields.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -48,15 +49,23 @@ class RowBatches:
         self.shards, self.rows, self.batch_size = list(shards), rows, batch_size
         self.dense_dim, self.slot_dim = dense_dim, slot_dim
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
-        self.epoch = 0
+        self.epoch = self.skipped = 0
+
+    def go_to(self, step: int) -> None:
+        """Let the next iteration begin behind so many batches, counted over all epochs, and end with its epoch."""
+        self.epoch, self.skipped = divmod(step, len(self))
 
     def __len__(self) -> int:
         """Batches of an epoch."""
         return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        self.epoch += 1
+        # A generator, so that only asking for a batch begins an epoch: MindSpore calls iter() to see whether it can.
+        batches = self._batches(np.random.default_rng([self.seed, self.epoch]))
+        skipped, self.epoch, self.skipped = self.skipped, self.epoch + 1, 0
+        yield from itertools.islice(batches, skipped, None)
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[Batch]:
         carried: list[Batch] = []
         for window in _ahead(self._windows(rng)):
             if carried:

@@ -8,7 +8,6 @@ A piece's file appears by rename once its work is done, so a kill at any moment 
 The folder goes when the manifest has come. A lock keeps a second run out; it goes with the process that holds it.
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from src.errors import InputError
+from src.locks import hold
 from src.npz import Arrays, save_arrays
 
 FOLDER, LOCK = ".work", ".lock"
@@ -34,11 +33,7 @@ class Journal:
     def __init__(self, folder: Path, plan: dict[str, Any]):
         self.folder = folder / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (folder / LOCK).open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"output {folder}: another run is at work there: wait for it, or stop it") from None
+        self._lock = hold(folder / LOCK, f"output {folder}")
         path, text = self.folder / "plan.json", json.dumps(plan, indent=1)
         old = path.read_text(encoding="utf-8") if path.is_file() else None
         if old not in (None, text):

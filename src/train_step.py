@@ -107,6 +107,16 @@ class TrainStep(nn.Cell):
         self._last_call = call if call[0] == ms.GRAPH_MODE else None
         return loss
 
+    def row_values(self) -> dict[str, Parameter]:
+        """What has a row for each row of the tables, [R, ...], by name: the tables, and their optimizer's states."""
+        return {"tables": self.tables.table, **{state.name: state for state in self.table_optimizer.states}}
+
+    def other_values(self) -> dict[str, Parameter]:
+        """All other values that change from step to step, by name."""
+        dense = self.dense_optimizer
+        counter = [self.steps_done] if self.varying else []
+        return {value.name: value for value in (*dense.values, *dense.first, *dense.second, *counter)}
+
     def scaled_loss(self, dense, vectors, labels):
         """The mean loss of the batch, times the loss scale."""
         loss = self.cross_entropy(self.model.score(dense, vectors), labels)

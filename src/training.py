@@ -1,8 +1,8 @@
-"""A training run: a fresh network, one or more epochs, evaluations on the way, and the best checkpoint kept."""
+"""A training run: one or more epochs, evaluations on the way, and the best checkpoint kept."""
 
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from mindspore.train import Callback, Model
 
-from src import checkpoint
-from src.callback import EvalCallBack, LossCallBack, MetricsFile, TrainingClock, open_logs
+from src import checkpoint, resume
+from src.callback import EvalCallBack, LossCallBack, MetricsFile, ResumeCallBack, TrainingClock, open_logs
 from src.cpu_kernels import Kernels
 from src.dataset import RowBatches, TrainingDataset
 from src.dlrm import DLRM
@@ -23,7 +23,7 @@ from src.metrics import Metrics
 from src.schedule import rate_factors
 from src.train_step import TrainStep
 
-_EVALUATIONS_AN_EPOCH = 10
+_PARTS_OF_AN_EPOCH = 10  # an evaluation, and a save of what going on needs, ends each
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,15 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     )
 
 
-def _network(data: DataFolder, emb_dim: int, seed: int, network: dict[str, Any], kernels: Kernels | None) -> DLRM:
-    rows = data.manifest.table_rows
-    tables = EmbeddingTables(rows, initial_rows(rows, emb_dim, seed), kernels)
-    return DLRM(len(data.manifest.dense), tables, seed=seed, **network)
+def _stopped(run: checkpoint.Run, steps: int) -> resume.State | None:
+    """The state of the training that was stopped where this run works, if any."""
+    if not run.state.is_file():
+        return None
+    state = resume.State(run.state)
+    if state.progress.best and not run.best(state.progress.best_step).is_file():
+        return None  # that training had ended, and was only stopped before its folder was gone
+    print(f"going on from step {state.progress.step} of {steps}, which {run.state} holds", flush=True)
+    return state
 
 
 def train(
@@ -89,9 +94,11 @@ def train(
     options: tuple[str, str],
     kernels: Kernels | None = None,
     overwrite: bool = False,
+    resume_stopped: bool = True,
+    save_steps: int = 0,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
-    """Train a fresh network on a data folder.
+    """Train a network on a data folder: a fresh one, or that of a run that was stopped, which then goes on.
 
     Args:
         data: the data.
@@ -101,11 +108,13 @@ def train(
         schedule: arguments of rate_factors but the steps.
         options: name and text of the file of options that is kept beside the checkpoint.
         kernels: the compiled operators, if they are to be used.
+        resume_stopped: the option resume.
         callbacks: called beside this module's own.
         The other arguments are the options of the same names.
 
     Raises:
-        InputError: too few rows, a checkpoint in the way, or a loss that is not finite.
+        InputError: too few rows, a checkpoint or a stopped run with other options in the way, or a loss that is not
+            finite.
     """
     batches = batches_of(data, "train", batch_size, shuffle=shuffle, drop_last=True, seed=seed)
     if not len(batches):
@@ -115,26 +124,46 @@ def train(
     if part == "test":
         print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
     open_logs(loss_file_name, metrics_file_name, *([eval_file_name] if do_eval else []))
-    run = checkpoint.start_run(ckpt_path, data, *options, overwrite)
-    model = _network(data, emb_dim, seed, network, kernels)
+    with checkpoint.Run(ckpt_path, data, *options, overwrite=overwrite, resume=resume_stopped) as run:
+        state = _stopped(run, epochs * len(batches))
+        begin = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}")
+        rows = data.manifest.table_rows
+        values = state.table(rows) if state else initial_rows(rows, emb_dim, seed)
+        model = DLRM(len(data.manifest.dense), EmbeddingTables(rows, values, kernels), seed=seed, **network)
+        factors = rate_factors(steps=epochs * len(batches), **schedule)
+        step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors)
+        metrics_file, clock = MetricsFile(metrics_file_name, begin.run), TrainingClock()
+        if state:
+            state.restore(step)
+            metrics_file.write("resume", step=begin.step)
 
-    def save() -> None:
-        checkpoint.save(model, data.manifest.categorical, run / checkpoint.CHECKPOINT)
+        def save_network(at_step: int) -> None:
+            checkpoint.save(model, data.manifest.categorical, run.best(at_step))
 
-    metrics_file = MetricsFile(metrics_file_name, f"{datetime.now():%Y-%m-%dT%H:%M:%S}")
-    clock = TrainingClock()
-    losses = LossCallBack(loss_file_name, metrics_file, log_steps, batch_size, clock)
-    evaluations = EvalCallBack(
-        lambda: evaluate(model, eval_batches, eval_batch_size), save, part, eval_file_name, metrics_file,
-        eval_steps or max(1, len(batches) // _EVALUATIONS_AN_EPOCH), clock,
-    )  # fmt: skip
-    factors = rate_factors(steps=epochs * len(batches), **schedule)
-    step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors)
-    used = [losses, *([evaluations] if do_eval else []), *callbacks]
-    Model(step).train(epochs, TrainingDataset(batches), callbacks=used, dataset_sink_mode=False)
-    if not do_eval:
-        save()
-    path = checkpoint.finish_run(ckpt_path)
+        def save_state(at_step: int) -> None:
+            done = replace(begin, step=at_step)
+            if part == "valid":
+                done = replace(done, best=evaluations.best, best_step=evaluations.best_step)
+            resume.save(run.state, step, done)
+            run.forget_all_but(done.best_step)
+
+        steps_of_part = max(1, len(batches) // _PARTS_OF_AN_EPOCH)
+        losses = LossCallBack(loss_file_name, metrics_file, log_steps, batch_size, clock)
+        evaluations = EvalCallBack(
+            lambda: evaluate(model, eval_batches, eval_batch_size), save_network, part, eval_file_name, metrics_file,
+            eval_steps or steps_of_part, clock, begin.best, begin.best_step,
+        )  # fmt: skip
+        going_on = ResumeCallBack(begin.step, epochs, save_state, save_steps or steps_of_part, clock)
+        batches.go_to(begin.step)
+        Model(step).train(
+            epochs, TrainingDataset(batches), [going_on, losses, *([evaluations] if do_eval else []), *callbacks],
+            dataset_sink_mode=False, initial_epoch=begin.step // len(batches),
+        )  # fmt: skip
+        kept_step = evaluations.best_step
+        if not do_eval:
+            kept_step = losses.steps
+            save_network(kept_step)
+        path = run.finish(kept_step)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result = TrainingResult(
         evaluations.best, evaluations.best_step, losses.steps, losses.mean_samples_per_s, peak_mb, path

@@ -44,7 +44,7 @@ def context(step, batch_num=10, epoch_num=2, loss=0.5):
 
 def walk(hooks, batch_num=10, epoch_num=2, losses=None):
     """Call a callback's hooks as a training would."""
-    hooks.on_train_begin(context(1, batch_num, epoch_num))
+    hooks.on_train_begin(context(0, batch_num, epoch_num))
     for step in range(1, batch_num * epoch_num + 1):
         hooks.on_train_step_end(context(step, batch_num, epoch_num, losses[step - 1] if losses else 0.5))
     hooks.on_train_end(context(batch_num * epoch_num, batch_num, epoch_num))
@@ -82,7 +82,7 @@ def scripted(logs, aucs, eval_steps, part="valid"):
     saved_after = []
     hooks = EvalCallBack(
         lambda: Metrics(0.5, waiting.pop(0), 0.7),
-        lambda: saved_after.append(len(aucs) - len(waiting)),
+        lambda step: saved_after.append(len(aucs) - len(waiting)),
         part,
         logs.auc,
         logs.metrics,

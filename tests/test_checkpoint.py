@@ -247,10 +247,10 @@ def sizes_of(paths):
 
 def test_run_s_files_move_to_their_places_when_it_ends(tiny_data, tmp_path):
     folder = tmp_path / "new" / "checkpoint"
-    run = checkpoint.start_run(folder, tiny_data, "dlrm.yaml", "lr: 0.5\n", False)
-    assert os.listdir(folder) == ["unfinished"]
-    (run / "dlrm.ckpt").write_bytes(b"new")
-    assert checkpoint.finish_run(folder) == folder / "dlrm.ckpt"
+    with checkpoint.Run(folder, tiny_data, "dlrm.yaml", "lr: 0.5\n") as run:
+        assert os.listdir(folder) == ["unfinished"]
+        run.best(7).write_bytes(b"new")
+        assert run.finish(7) == folder / "dlrm.ckpt"
     assert sorted(os.listdir(folder)) == ["dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
     assert (folder / "dlrm.yaml").read_text() == "lr: 0.5\n"
     for name in ("manifest.json", "vocabulary.npz"):
@@ -260,19 +260,19 @@ def test_run_s_files_move_to_their_places_when_it_ends(tiny_data, tmp_path):
 def test_folder_with_a_checkpoint_is_refused_and_left_alone(tiny_data, tmp_path):
     (tmp_path / "dlrm.ckpt").write_bytes(b"old")
     with pytest.raises(InputError, match=r"ckpt_path .* already holds dlrm\.ckpt: .*--overwrite=True"):
-        checkpoint.start_run(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.7\n", False)
+        checkpoint.Run(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.7\n")
     assert os.listdir(tmp_path) == ["dlrm.ckpt"]
 
 
 def test_old_files_stay_together_until_the_new_run_ends(tiny_data, tmp_path):
-    for text, overwrite in (("old", False), ("new", True), ("newer", True)):
-        run = checkpoint.start_run(tmp_path, tiny_data, "dlrm.yaml", text, overwrite)
-        (run / "dlrm.ckpt").write_text(text)
-        if text == "new":  # stopped: nothing but its own folder has changed
-            assert (tmp_path / "dlrm.ckpt").read_text() == (tmp_path / "dlrm.yaml").read_text() == "old"
-        else:
-            checkpoint.finish_run(tmp_path)
-    assert (tmp_path / "dlrm.ckpt").read_text() == (tmp_path / "dlrm.yaml").read_text() == "newer"
+    for text, overwrite in (("{lr: 1}", False), ("{lr: 2}", True), ("{lr: 3}", True)):
+        with checkpoint.Run(tmp_path, tiny_data, "dlrm.yaml", text, overwrite=overwrite) as run:
+            run.best(1).write_text(text)
+            if text == "{lr: 2}":  # stopped: nothing but its own folder has changed
+                assert (tmp_path / "dlrm.ckpt").read_text() == (tmp_path / "dlrm.yaml").read_text() == "{lr: 1}"
+            else:
+                run.finish(1)
+    assert (tmp_path / "dlrm.ckpt").read_text() == (tmp_path / "dlrm.yaml").read_text() == "{lr: 3}"
     assert sorted(os.listdir(tmp_path)) == ["dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
 
 
@@ -284,7 +284,7 @@ def test_folder_refuses_a_vocabulary_that_has_changed(tiny_data, tmp_path):
     content[len(content) // 2] ^= 1
     (folder / "vocabulary.npz").write_bytes(content)
     with pytest.raises(InputError, match=r"vocabulary\.npz has changed"):
-        checkpoint.start_run(tmp_path / "checkpoint", DataFolder(folder, tiny_data.manifest), "dlrm.yaml", "", False)
+        checkpoint.Run(tmp_path / "checkpoint", DataFolder(folder, tiny_data.manifest), "dlrm.yaml", "")
     assert not (tmp_path / "checkpoint").exists()
 
 
@@ -295,7 +295,8 @@ def test_encoder_of_other_data_is_refused(tiny_data, tmp_path, capsys):
     path.write_bytes(b"")
     checkpoint.check_encoder(path, tiny_data)
     assert "no manifest.json beside it" in capsys.readouterr().out
-    path = checkpoint.start_run(tmp_path, tiny_data, "dlrm.yaml", "", True) / "dlrm.ckpt"
+    with checkpoint.Run(tmp_path, tiny_data, "dlrm.yaml", "", overwrite=True) as run:
+        path = run.best(1)
     path.write_bytes(b"")
     checkpoint.check_encoder(path, tiny_data)
     assert capsys.readouterr().out == ""
@@ -304,7 +305,7 @@ def test_encoder_of_other_data_is_refused(tiny_data, tmp_path, capsys):
         for file in tiny_data.manifest.files
     )
     other = DataFolder(tiny_data.path, dataclasses.replace(tiny_data.manifest, files=files))
-    with pytest.raises(InputError, match=r"checkpoint .*dlrm\.ckpt was trained with another vocabulary than that of"):
+    with pytest.raises(InputError, match=r"checkpoint .*best-1\.ckpt was trained with another vocabulary than that of"):
         checkpoint.check_encoder(path, other)
 
 

@@ -21,6 +21,9 @@ from src.errors import InputError
 PROGRAMS = ("train", "eval", "preprocess", "synthetic")
 NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction")
 SAVED_OPTIONS = "dlrm.yaml"
+# No value of the network depends on these, so a stopped training may go on with others.
+_FREE = ("device_id", "dataset_path", "ckpt_path", "overwrite", "resume", "save_steps", "log_steps",
+         "loss_file_name", "eval_file_name", "metrics_file_name")  # fmt: skip
 _MODEL = ("train", "eval")
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -103,6 +106,10 @@ class Config:
     do_eval: bool = _option(True, ("train",), "whether validation rows are evaluated while training")
     eval_steps: int = _option(0, ("train",), "steps between evaluations, 0 for a tenth of an epoch", _NOT_NEGATIVE)
     eval_batch_size: int = _option(16384, _MODEL, "samples an evaluation step", _POSITIVE)
+    resume: bool = _option(True, ("train",), "whether to go on with a training that was stopped in ckpt_path")
+    save_steps: int = _option(
+        0, ("train",), "steps between saves of what going on needs, 0 for a tenth of an epoch", _NOT_NEGATIVE
+    )
     log_steps: int = _option(100, ("train",), "steps between lines of the loss", _POSITIVE)
 
     loss_file_name: str = _option("./loss.log", ("train",), "log of the loss", _PATH)
@@ -219,6 +226,15 @@ def resolve(program: str, argv: Sequence[str], config_folder: Path | None = None
 def options_of(program: str) -> list[str]:
     """Names of the options that a program takes."""
     return [name for name, option in OPTIONS.items() if program in option.metadata["programs"]]
+
+
+def differing_option(saved: str, options: str) -> str:
+    """Of two texts of `Config.to_yaml`, the first difference that changes a network, in words; "" for none."""
+    old, new = (yaml.safe_load(text) or {} for text in (saved, options))
+    for name in [*new, *old]:
+        if name not in _FREE and old.get(name) != new.get(name):
+            return f"{name} {_show(old.get(name))} instead of {_show(new.get(name))}"
+    return ""
 
 
 def _saved_network(checkpoint_path: str | None) -> dict[str, Any]:

@@ -1,0 +1,301 @@
+"""A training that is really stopped goes on where it was, and ends with the network of an undisturbed one."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import ROOT, preprocess_lines, raw_lines, write_raw
+from mindspore.train import Callback
+from test_callback import rows_of, train_small
+
+from src import checkpoint, resume, training
+from src.dataset import RowBatches
+from src.errors import InputError
+
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.set_device("CPU")
+
+OPTIONS = [
+    "--device_target=CPU", "--batch_size=8", "--epochs=3",
+    "--bottom_mlp=[32,8]", "--emb_dim=8", "--top_mlp=[32,1]", "--optimizer=adam", "--lr=0.002",
+    "--warmup_steps=50", "--lr_schedule=cosine", "--save_steps=10", "--eval_steps=20", "--log_steps=10",
+]  # fmt: skip  # 214 steps an epoch
+
+
+class StopAt(Callback):
+    """Stops like Ctrl-C in the middle of a run, once."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_step_end(self, run_context):
+        if run_context.original_args().cur_step_num == self.step:
+            raise KeyboardInterrupt
+
+
+def bits(path):
+    return {name: value.asnumpy().tobytes() for name, value in ms.load_checkpoint(str(path)).items()}
+
+
+def losses_of(folder):
+    """The last loss that was logged for each step."""
+    return {row["step"]: row["loss"] for row in rows_of(folder / "metrics.jsonl", "loss")}
+
+
+RULES = [
+    {"optimization": {"learning_rate": 0.1}},
+    {"optimization": {"learning_rate": 0.1}, "schedule": {"schedule": "cosine", "warmup_steps": 9}},
+    {"optimization": {"learning_rate": 0.1, "optimizer": "adagrad"}},
+    {"optimization": {"learning_rate": 0.1, "optimizer": "rowwise_adagrad", "table_weight_decay": 0.01}},
+    {"optimization": {"learning_rate": 0.01, "optimizer": "adam"}},
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["sgd", "schedule", "adagrad", "rowwise", "adam"])
+@pytest.mark.parametrize("stop", [17, 26, 47], ids=["first epoch", "its end", "second epoch"])
+def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(tiny_data, tmp_path, operators, rule, stop, capsys):
+    """26 steps an epoch; saves behind every 5, so 2 or 1 steps are done again, or none."""
+    options = {"epochs": 2, "eval_steps": 10, "save_steps": 5, "log_steps": 1, "kernels": operators} | rule
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    undisturbed = train_small(tiny_data, whole, **options)
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, parts, **options, callbacks=[StopAt(stop)])
+    assert not (parts / "dlrm.ckpt").exists()
+    capsys.readouterr()
+    result = train_small(tiny_data, parts, **options)
+    assert f"going on from step {(stop - 1) // 5 * 5} of 52" in capsys.readouterr().out
+    assert bits(parts / "dlrm.ckpt") == bits(whole / "dlrm.ckpt")
+    assert losses_of(parts) == losses_of(whole)
+    assert (result.best, result.best_step, result.steps) == (
+        undisturbed.best,
+        undisturbed.best_step,
+        undisturbed.steps,
+    )
+    assert not (parts / "unfinished").exists()
+    names = {row["run"] for row in map(json.loads, (parts / "metrics.jsonl").read_text().splitlines())}
+    assert len(names) == 1, "one run, though two processes worked on it"
+
+
+@pytest.mark.parametrize("do_eval", [True, False])
+def test_last_network_is_kept_across_a_stop_where_no_validation_rows_choose(tmp_path, do_eval):
+    data = preprocess_lines(write_raw(tmp_path / "train.txt", raw_lines(2000)), tmp_path / "data", valid_fraction=0.0)
+    options = {"eval_steps": 10, "save_steps": 5, "do_eval": do_eval}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    train_small(data, whole, **options)
+    with pytest.raises(KeyboardInterrupt):
+        train_small(data, parts, **options, callbacks=[StopAt(19)])
+    train_small(data, parts, **options)
+    assert bits(parts / "dlrm.ckpt") == bits(whole / "dlrm.ckpt")
+
+
+def test_best_network_of_before_the_stop_is_kept(tiny_data, tmp_path, monkeypatch):
+    """The evaluations behind the stop are worse, so the checkpoint comes from before it."""
+    real = training.evaluate
+
+    def worse_from_now_on(*args):
+        metrics = real(*args)
+        return type(metrics)(metrics.acc, metrics.auc / 2, metrics.logloss)
+
+    options = {"eval_steps": 5, "save_steps": 5}
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, tmp_path, **options, callbacks=[StopAt(17)])
+    before = resume.State(tmp_path / "unfinished" / "state.npz").progress
+    best = bits(tmp_path / "unfinished" / f"best-{before.best_step}.ckpt")
+    monkeypatch.setattr(training, "evaluate", worse_from_now_on)
+    result = train_small(tiny_data, tmp_path, **options)
+    assert (result.best, result.best_step) == (before.best, before.best_step)
+    assert bits(tmp_path / "dlrm.ckpt") == best
+
+
+@pytest.mark.parametrize("step", [0, 1, 6, 7, 20, 27])
+def test_batches_go_on_behind_any_step(tiny_data, step):
+    def batches():
+        shards, rows = tiny_data.shards("train")
+        return RowBatches(shards, sum(rows), 13, 26, 256, shuffle=True, drop_last=True, seed=3)
+
+    all_of_them, later = batches(), batches()
+    assert len(all_of_them) == 6
+    expected = [batch for _ in range(5) for batch in all_of_them][step:]
+    later.go_to(step)
+    found = [batch for _ in range(5 - step // 6) for batch in later]
+    assert len(found) == len(expected) == 30 - step
+    for one, other in zip(found, expected):
+        assert all(np.array_equal(left, right) for left, right in zip(one, other))
+
+
+# Runs train.py with one function of a module replaced: at its n-th call the process kills itself, before or behind it.
+KILLED = """
+import importlib, os, signal, sys
+root, target, when, number = sys.argv[1:5]
+sys.path.insert(0, root)
+sys.argv = ["train.py", *sys.argv[5:]]
+module, path = target.split(":")
+holder = importlib.import_module(module)
+*owners, name = path.split(".")
+for owner in owners:
+    holder = getattr(holder, owner)
+real, calls = getattr(holder, name), []
+
+def counted(*args, **options):
+    calls.append(1)
+    result = real(*args, **options) if when == "behind" or len(calls) < int(number) else None
+    if len(calls) == int(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+setattr(holder, name, counted)
+import train
+train.run(train.main)
+"""
+KILLS = [
+    ("src.resume:save", "before", 1),  # nothing is saved yet
+    ("src.npz:np.savez", "before", 1),  # an empty file beside
+    ("src.npz:np.savez", "behind", 3),  # a whole file beside, not renamed yet
+    ("src.checkpoint:ms.save_checkpoint", "before", 2),
+    ("src.checkpoint:os.replace", "before", 1),  # a best network beside its place
+    ("src.checkpoint:Run.forget_all_but", "before", 2),  # two best networks, the state has the newer one
+    ("src.resume:save", "before", 11),  # as before, and the state has the older one
+    ("src.resume:save", "before", 37),  # the second epoch
+    ("src.checkpoint:Run.finish", "before", 1),
+    ("src.checkpoint:_link_or_copy", "behind", 2),  # half of the files in their places
+]
+
+
+def train_program(folder, data, *killed):
+    """Exit code and output of train.py in a folder, killed at a point if one is named."""
+    begin = [
+        sys.executable,
+        "-u",
+        *(["-c", KILLED, str(ROOT), *map(str, killed)] if killed else [str(ROOT / "train.py")]),
+    ]
+    child = subprocess.run([*begin, f"--dataset_path={data}", *OPTIONS], cwd=folder, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, check=False)  # fmt: skip
+    return child.returncode, child.stdout
+
+
+def first_step(text):
+    found = re.search(r"going on from step (\d+) of 642", text)
+    return int(found[1]) if found else 0
+
+
+def test_killed_again_and_again_it_ends_as_if_undisturbed(tiny_data, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    code, text = train_program(whole, tiny_data.path)
+    assert (code, first_step(text)) == (0, 0), text
+    steps = []
+    for kill in KILLS:
+        code, text = train_program(parts, tiny_data.path, *kill)
+        assert code == -signal.SIGKILL, (kill, text)
+        assert not (parts / "checkpoint" / "dlrm.ckpt").exists(), kill
+        steps.append(first_step(text))
+    assert steps == sorted(steps)
+    assert (steps[0], steps[3] > 0, steps[-1]) == (0, True, 640)
+    code, text = train_program(parts, tiny_data.path)
+    assert (code, first_step(text)) == (0, 640), text
+    assert bits(parts / "checkpoint/dlrm.ckpt") == bits(whole / "checkpoint/dlrm.ckpt")
+    assert losses_of(parts) == losses_of(whole)
+    assert sorted(os.listdir(parts / "checkpoint")) == sorted(os.listdir(whole / "checkpoint"))
+
+
+def test_killed_when_it_had_ended_but_for_its_folder(tiny_data, tmp_path):
+    code, _ = train_program(tmp_path, tiny_data.path, "src.checkpoint:shutil.rmtree", "before", 1)
+    assert code == -signal.SIGKILL
+    assert (tmp_path / "checkpoint" / "dlrm.ckpt").is_file()
+    code, text = train_program(tmp_path, tiny_data.path)
+    assert (code, "already holds dlrm.ckpt" in text) == (2, True)
+
+
+@pytest.fixture
+def stopped(tiny_data, tmp_path):
+    """A folder with a training that was stopped at step 17, the last save behind step 15."""
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, tmp_path, save_steps=5, callbacks=[StopAt(17)])
+    return tmp_path
+
+
+def test_other_options_are_refused_and_nothing_is_lost(tiny_data, stopped, capsys):
+    state = stopped / "unfinished" / "state.npz"
+    before = state.read_bytes()
+    with pytest.raises(InputError, match=r"stopped, with lr 0\.1 instead of 0\.2: go on .* --resume=False"):
+        train_small(tiny_data, stopped, options=("dlrm.yaml", "lr: 0.2\n"))
+    assert state.read_bytes() == before
+    train_small(tiny_data, stopped, options=("dlrm.yaml", "lr: 0.1\nlog_steps: 7\n"))
+    assert "going on from step 15" in capsys.readouterr().out
+    assert "log_steps: 7" in (stopped / "dlrm.yaml").read_text()
+
+
+def test_other_data_are_refused(stopped, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("other")
+    other = preprocess_lines(write_raw(folder / "train.txt", raw_lines(2000, 2)), folder / "dataset")
+    with pytest.raises(InputError, match="stopped, with other data than .*--resume=False"):
+        train_small(other, stopped)
+
+
+def test_damaged_state_is_refused(tiny_data, stopped):
+    state = stopped / "unfinished" / "state.npz"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    with pytest.raises(InputError, match=r"state\.npz is damaged .* --resume=False"):
+        train_small(tiny_data, stopped)
+    state.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"state\.npz is damaged .* --resume=False"):
+        train_small(tiny_data, stopped)
+
+
+def test_resume_false_starts_afresh(tiny_data, stopped, tmp_path_factory, capsys):
+    whole = tmp_path_factory.mktemp("whole")
+    train_small(tiny_data, whole)
+    train_small(tiny_data, stopped, resume_stopped=False, save_steps=5)
+    assert "going on" not in capsys.readouterr().out
+    assert bits(stopped / "dlrm.ckpt") == bits(whole / "dlrm.ckpt")
+    assert len([row for row in rows_of(stopped / "metrics.jsonl", "loss") if row["step"] == 10]) == 2
+
+
+def test_second_run_in_the_same_folder_is_refused(tiny_data, tmp_path):
+    with (
+        checkpoint.Run(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.1\n"),
+        pytest.raises(InputError, match="another run is at work there"),
+    ):
+        train_small(tiny_data, tmp_path)
+    train_small(tiny_data, tmp_path)
+
+
+def test_run_that_ended_but_for_its_folder_starts_afresh(tiny_data, stopped, capsys):
+    """Killed between the last two operations of a run: the checkpoint stands, and so does the folder."""
+    left = shutil.copytree(stopped / "unfinished", stopped.parent / f"{stopped.name}-left")
+    train_small(tiny_data, stopped)
+    shutil.copytree(left, stopped / "unfinished")
+    with pytest.raises(InputError, match=r"already holds dlrm\.ckpt"):
+        train_small(tiny_data, stopped)
+    capsys.readouterr()
+    train_small(tiny_data, stopped, overwrite=True)
+    assert not (stopped / "unfinished").exists()
+
+
+def test_state_on_a_full_disk_is_one_error_that_names_it(tiny_data, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    calls = []
+
+    def shrinking(path):
+        calls.append(path)
+        return usage._replace(free=10)
+
+    monkeypatch.setattr(shutil, "disk_usage", shrinking)
+    with pytest.raises(OSError, match="No space left") as caught:
+        train_small(tiny_data, tmp_path, save_steps=5)
+    assert Path(caught.value.filename).name == "state.npz"
+    assert calls
+    assert not (tmp_path / "unfinished" / "state.npz").exists()
