@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.errors import InputError, run
-from src.model_utils.config import SAVED_OPTIONS, resolve
+from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, resolve
 
 
 def main(argv: Sequence[str]) -> None:
@@ -14,6 +14,7 @@ def main(argv: Sequence[str]) -> None:
     import mindspore as ms
 
     from src import cpu_kernels
+    from src.checkpoint import RunOptions
     from src.manifest import find
     from src.model_utils.device_target import set_device
     from src.training import train
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
             "power": config.lr_power,
         },
         kernels=cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
-        options=(SAVED_OPTIONS, config.to_yaml("train")),
+        options=RunOptions(SAVED_OPTIONS, config.to_yaml("train"), FREE_OPTIONS),
         overwrite=config.overwrite,
         resume_stopped=config.resume,
         save_steps=config.save_steps,

@@ -4,50 +4,82 @@
     checkpoint/dlrm.yaml         the options of the run
     checkpoint/manifest.json     facts of the training data
     checkpoint/vocabulary.npz    category -> id
-    checkpoint/unfinished/       the same of a run that has not ended, or was stopped, and what it needs to go on
+    checkpoint/unfinished/       the same of a run that has not ended, or was stopped, and the state it goes on from
 
-A field's table is an entry of its own, embedding.C1 and so on, so a checkpoint does not depend on how the tables lie
-in memory or over devices.
+A field's table is an entry of its own, embedding.C1 and so on. Where tables are split over ranks, dlrm.ckpt is the part
+of rank 0, dlrm.rank_1.ckpt that of rank 1 and so on, and an entry may be a piece of a table, embedding.C3@500 for rows
+from 500 on. Whoever reads a checkpoint takes the rows it needs out of whatever entries and parts have them.
 """
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import mindspore as ms
 import numpy as np
+import yaml
 from mindspore import Tensor
 
+from src import checkpoint_file
+from src.checkpoint_file import CheckpointFile
 from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
-from src.embedding import EmbeddingTables
-from src.errors import InputError, check_space, naming
+from src.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
+from src.errors import InputError, naming
 from src.locks import hold
 from src.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
-from src.model_utils.config import differing_option
+from src.placement import Piece
+from src.ranks import ONE_RANK, Ranks
 
 CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
 _LOCK = ".lock"
-_TABLE = "embedding."
+TABLE = "embedding."
+PARTS = "parts"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options that are kept beside a checkpoint.
+
+    Attributes:
+        name: of their file.
+        text: YAML.
+        free: names of those that no value of the network depends on.
+    """
+
+    name: str
+    text: str
+    free: frozenset[str] = frozenset()
+
+    def difference(self, saved: str) -> str:
+        """What is different in the text of a run that was stopped, in words, but for what is free; "" for nothing."""
+        old, new = (yaml.safe_load(text) or {} for text in (saved, self.text))
+        for name in [*new, *old]:
+            if name not in self.free and old.get(name) != new.get(name):
+                return f"{name} {old.get(name)} instead of {new.get(name)}"
+        return ""
 
 
 class Run:
     """The files of a training run, in a subfolder until it ends well, so that no unfinished one looks whole.
 
     A run that was stopped leaves the subfolder, and the next one goes on there. A context, which holds a lock on it.
+    All ranks of a run share it; what concerns all is done by rank 0, while the others wait.
 
     Args:
         folder: the checkpoint folder.
         data: the data, whose manifest and vocabulary are kept with the checkpoint.
-        options_name, options: name and text of the file of options.
+        options: of the run.
         overwrite: whether the folder's checkpoint may be replaced when the run ends.
         resume: whether to go on with a run that was stopped; otherwise its files are thrown away.
+        ranks: of the run.
 
     Attributes:
         path: the subfolder.
-        state: what src/resume.py keeps.
 
     Raises:
         InputError: the folder already holds a checkpoint, which overwrite does not allow to be replaced; another run
@@ -55,47 +87,55 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, data: DataFolder, options_name: str, options: str, *, overwrite: bool = False,
-        resume: bool = True,
+        self, folder: Path, data: DataFolder, options: RunOptions, *, overwrite: bool = False, resume: bool = True,
+        ranks: Ranks = ONE_RANK,
     ):  # fmt: skip
-        if (folder / CHECKPOINT).exists() and not overwrite:
-            raise InputError(
-                f"ckpt_path {folder} already holds {CHECKPOINT}: name another --ckpt_path, or replace it with "
-                f"--overwrite=True"
-            )
-        data.manifest.verify(data.path, [VOCABULARY])
-        self.folder, self.path, self._options_name = folder, folder / UNFINISHED, options_name
-        self.state = self.path / "state.npz"
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(self.path / _LOCK, f"ckpt_path {folder}")
-        try:
-            with naming(self.path):
-                if resume and self.state.is_file():
-                    self._check_same(data, options)
-                else:
-                    self._start(data, options)
-        except BaseException:
-            self._lock.close()
-            raise
+        self.folder, self.path, self._options, self._ranks = folder, folder / UNFINISHED, options, ranks
+        self._progress = self.path / "progress.json"
+        self._lock: IO[str] | None = None
+        if ranks.rank == 0:
+            self._prepare(data, overwrite, resume)
+        ranks.barrier()
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
-    def _start(self, data: DataFolder, options: str) -> None:
-        for path in sorted(self.path.iterdir(), key=lambda path: path != self.state):  # the state goes first
+    def _prepare(self, data: DataFolder, overwrite: bool, resume: bool) -> None:
+        if (self.folder / CHECKPOINT).exists() and not overwrite:
+            raise InputError(
+                f"ckpt_path {self.folder} already holds {CHECKPOINT}: name another --ckpt_path, or replace it with "
+                f"--overwrite=True"
+            )
+        data.manifest.verify(data.path, [VOCABULARY])
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(self.path / _LOCK, f"ckpt_path {self.folder}")
+        try:
+            with naming(self.path):
+                if resume and self._progress.is_file():
+                    self._check_same(data)
+                else:
+                    self._start(data)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _start(self, data: DataFolder) -> None:
+        self._progress.unlink(missing_ok=True)  # first, so that what is left is never taken for a whole state
+        for path in self.path.iterdir():
             if path.name != _LOCK:
                 path.unlink()
         _link_or_copy(data.path / VOCABULARY, self.path / VOCABULARY)
         shutil.copyfile(data.path / MANIFEST, self.path / MANIFEST)
-        (self.path / self._options_name).write_text(options, encoding="utf-8")
+        (self.path / self._options.name).write_text(self._options.text, encoding="utf-8")
 
-    def _check_same(self, data: DataFolder, options: str) -> None:
+    def _check_same(self, data: DataFolder) -> None:
         """Refuse to go on with other options or data than those the run began with."""
-        kept = self.path / self._options_name
-        difference = differing_option(kept.read_text(encoding="utf-8"), options)
+        kept = self.path / self._options.name
+        difference = self._options.difference(kept.read_text(encoding="utf-8"))
         if not difference and Manifest.load(self.path / MANIFEST) != data.manifest:
             difference = f"other data than {data.path}"
         if difference:
@@ -103,17 +143,49 @@ class Run:
                 f"{self.path} holds a training that was stopped, with {difference}: go on with what it had, name "
                 f"another --ckpt_path, or throw it away with --resume=False"
             )
-        kept.write_text(options, encoding="utf-8")  # of those that may differ, the checkpoint gets the new ones
+        kept.write_text(self._options.text, encoding="utf-8")  # of those that are free, the new ones
 
     def best(self, step: int) -> Path:
         """Where the best network so far, that of a step, is kept. Each has a name of its own, so that a state always
         finds the one it goes with, whenever the run is killed."""
         return self.path / f"best-{step}.ckpt"
 
-    def forget_all_but(self, step: int) -> None:
-        """Remove the best networks of other steps."""
-        for path in self.path.glob("best-*.ckpt"):
-            if path != self.best(step):
+    def state(self, step: int) -> Path:
+        """Where the state after a step is kept."""
+        return self.path / f"state-{step}.ckpt"
+
+    def progress(self) -> dict[str, Any] | None:
+        """What the last `commit` of a run that was stopped had to say; None if it never came so far."""
+        if not self._progress.is_file():
+            return None
+        try:
+            return dict(json.loads(self._progress.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise InputError(
+                f"{self._progress} is damaged ({error}), so the stopped training can't go on: start afresh with "
+                f"--resume=False"
+            ) from None
+
+    def commit(self, progress: dict[str, Any], step: int, best_step: int) -> None:
+        """Make the state of a step the one to go on from, once all ranks have written it.
+
+        Args:
+            progress: what `progress` is to give.
+            step: the step; states of others are removed.
+            best_step: best networks of other steps are removed.
+        """
+        self._ranks.barrier()
+        if self._ranks.rank == 0:
+            beside = self._progress.with_suffix(".writing")
+            with naming(self._progress):
+                beside.write_text(json.dumps(progress), encoding="utf-8")
+                beside.rename(self._progress)
+            self._remove_older(step, best_step)
+
+    def _remove_older(self, step: int, best_step: int) -> None:
+        for path in self.path.iterdir():
+            found = re.match(r"(state|best)-(\d+)\.", path.name)
+            if found and int(found[2]) < step and (found[1] == "state" or int(found[2]) != best_step):
                 path.unlink()
 
     def finish(self, step: int) -> Path:
@@ -123,43 +195,145 @@ class Run:
             The checkpoint's path.
         """
         target = self.folder / CHECKPOINT
-        with naming(self.folder):
-            target.unlink(missing_ok=True)  # it must not stand beside another run's options
-            for name in (self._options_name, MANIFEST, VOCABULARY):
-                beside = self.folder / f"{name}.writing"
-                beside.unlink(missing_ok=True)
-                _link_or_copy(self.path / name, beside)
-                os.replace(beside, self.folder / name)
-                beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
-            os.replace(self.best(step), target)
-            shutil.rmtree(self.path)
+        self._ranks.barrier()
+        if self._ranks.rank == 0:
+            with naming(self.folder):
+                target.unlink(missing_ok=True)  # it must not stand beside another run's options
+                for path in self.folder.glob(part_of(target, 1).name.replace("1", "*")):
+                    path.unlink()
+                for name in (self._options.name, MANIFEST, VOCABULARY):
+                    beside = self.folder / f"{name}.writing"
+                    beside.unlink(missing_ok=True)
+                    _link_or_copy(self.path / name, beside)
+                    os.replace(beside, self.folder / name)
+                    beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
+                best = self.best(step)
+                for path in self.path.glob(f"{best.stem}.rank_*.ckpt"):
+                    os.replace(path, self.folder / path.name.replace(best.stem, target.stem))
+                os.replace(best, target)
+                shutil.rmtree(self.path)
+        self._ranks.barrier()
         return target
 
 
-def save(model: DLRM, fields: Sequence[str], path: Path) -> None:
+def part_of(path: Path, rank: int) -> Path:
+    """Where a rank's part of a checkpoint stands; rank 0's is the checkpoint itself."""
+    return path if rank == 0 else path.with_name(f"{path.stem}.rank_{rank}{path.suffix}")
+
+
+def save(model: DLRM, fields: Sequence[str], path: Path, rank: int = 0, ranks: int = 1) -> None:
     """Write the network's values to a MindSpore checkpoint file, whole or not at all.
 
     Args:
         model: the network.
         fields: names of the categorical columns.
-        path: the file, ending in .ckpt.
+        path: the file.
+        rank, ranks: the part that this is, and how many there are. Part 0 has the MLPs, each part its own table rows.
 
     Raises:
         InputError: a value is not finite; MindSpore's ReLU on CPU makes 0 of nan, so the loss need not show it.
     """
-    values = {parameter.name: parameter.asnumpy() for parameter in model.mlp_parameters()}
-    values |= {_TABLE + field: table for field, table in zip(fields, model.tables.field_values())}
+    values = {parameter.name: parameter.asnumpy() for parameter in model.mlp_parameters()} if rank == 0 else {}
+    if ranks > 1:
+        values[PARTS] = np.array([ranks], np.int32)
+    values |= rows_of(model.tables, TABLE, model.tables.table.asnumpy(), fields)
     for name, value in values.items():
         if not np.isfinite(value).all():
             raise InputError(f"{name} holds values that are not finite: training diverged; try a smaller --lr")
-    entries = [{"name": name, "data": Tensor.from_numpy(value)} for name, value in values.items()]
-    # MindSpore removes the old file before it writes the new one, so it gets a name of its own.
-    beside = path.with_name(f"{path.stem}.writing.ckpt")
-    check_space(path, sum(value.nbytes for value in values.values()))  # MindSpore would add lines of its own
-    with naming(path):
-        ms.save_checkpoint(entries, str(beside))
-        beside.chmod(0o644)
-        os.replace(beside, path)
+    checkpoint_file.write(part_of(path, rank), values.items())
+
+
+def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, fields: Sequence[str]) -> dict[str, np.ndarray]:
+    """The entries for what has a row for each row of the tables: one a piece, named after field and first row."""
+    return {
+        f"{prefix}{fields[piece.field]}{f'@{piece.low}' if piece.rows < tables.table_rows[piece.field] else ''}": values
+        for piece, values in tables.views(joint)
+        if piece.rows
+    }
+
+
+class Parts:
+    """A checkpoint that is there, in one part or several: values are read when they are asked for.
+
+    Args:
+        path: the checkpoint, which is its first part.
+        fields, table_rows: names of the categorical columns, and rows of their tables.
+        check: which of the parts get their checksums compared, by number; all unless given.
+
+    Raises:
+        InputError: a part is missing, or is no checkpoint.
+    """
+
+    def __init__(
+        self, path: Path, fields: Sequence[str], table_rows: Sequence[int], check: Sequence[int] | None = None
+    ):
+        self.path, self._fields, self._table_rows = path, fields, table_rows
+        if not path.is_file():
+            raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
+        first = CheckpointFile(path, check is None or 0 in check)
+        self._files = [first]
+        self.ranks = int(first.read(PARTS)[0]) if PARTS in first.shapes else 1
+        for rank in range(1, self.ranks):
+            part = part_of(path, rank)
+            if not part.is_file():
+                raise InputError(f"checkpoint {path} has {self.ranks} parts, and {part} is missing: put it there")
+            self._files.append(CheckpointFile(part, check is None or rank in check))
+        self._unread = {name for file in self._files for name in file.shapes} - {PARTS}
+
+    def value(self, name: str, shape: Sequence[int]) -> np.ndarray:
+        """An entry of this shape.
+
+        Raises:
+            InputError: there is none, or it has another shape.
+        """
+        file = next((file for file in self._files if name in file.shapes), None)
+        if file is None or file.shapes[name] != tuple(shape):
+            raise self._refusal(name, None if file is None else file.shapes[name], shape)
+        self._unread.discard(name)
+        return file.read(name)
+
+    def fill(self, prefix: str) -> Fill:
+        """What fills pieces with the rows that stand in entries of this prefix, whatever pieces these are of.
+
+        Raises, when it is called:
+            InputError: rows are missing, or have another width.
+        """
+        return lambda piece, values: self._fill(prefix, piece, values)
+
+    def _fill(self, prefix: str, piece: Piece, values: np.ndarray) -> None:
+        name, rows = prefix + self._fields[piece.field], self._table_rows[piece.field]
+        found = 0
+        for file in self._files:
+            for entry, shape in file.shapes.items():
+                whole, _, first = entry.rpartition("@")
+                if entry != name and (whole != name or not first.isdigit()):
+                    continue
+                first = "" if entry == name else first
+                low = int(first or 0)
+                if shape[1:] != values.shape[1:] or (not first and shape[0] != rows) or low + shape[0] > rows:
+                    raise self._refusal(name, shape, (rows, *values.shape[1:]))
+                self._unread.discard(entry)
+                begin, end = max(low, piece.low), min(low + shape[0], piece.high)
+                if begin < end:
+                    found += end - begin
+                    values[begin - piece.low : end - piece.low] = file.read(entry, begin - low, end - low)
+        if found != piece.rows:
+            raise self._refusal(name, None, (rows, *values.shape[1:]))
+
+    def check_all_read(self) -> None:
+        """Refuse a checkpoint that has more than what was asked for; rows count, whichever were."""
+        if self._unread:
+            raise InputError(
+                f"checkpoint {self.path} holds {sorted(self._unread)[0]}, which this model has not: give the "
+                f"options and the data folder that it was trained with"
+            )
+
+    def _refusal(self, name: str, found: Sequence[int] | None, shape: Sequence[int]) -> InputError:
+        has = "has no such entry" if found is None else f"has {list(found)}"
+        return InputError(
+            f"checkpoint {self.path} {has} for {name}, the model needs {list(shape)}: give the options and the "
+            f"data folder that it was trained with"
+        )
 
 
 def check_encoder(path: Path, data: DataFolder) -> None:
@@ -192,10 +366,10 @@ def load(
     kernels: Kernels | None = None,
     **network: Any,
 ) -> DLRM:
-    """The network of a checkpoint.
+    """The network of a checkpoint, on one device.
 
     Args:
-        path: a file that `save` wrote.
+        path: a file that `save` wrote; if it is one of several parts, the first one.
         fields: names of the categorical columns.
         table_rows: rows of each field's table.
         emb_dim: width of an embedding vector.
@@ -205,43 +379,13 @@ def load(
     Raises:
         InputError: no such file, not a checkpoint, or values of other names or sizes.
     """
-    if not path.is_file():
-        raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
-    try:
-        entries = ms.load_checkpoint(str(path))
-    except (ValueError, RuntimeError, OSError) as error:
-        raise InputError(
-            f"checkpoint_path {path} is not a MindSpore checkpoint, or a damaged one "
-            f"({str(error).strip().splitlines()[0]}): name one that train.py wrote"
-        ) from None
-    values = np.empty((sum(table_rows), emb_dim), np.float32)
-    start = 0
-    for field, rows in zip(fields, table_rows):
-        table = _entry(entries, path, _TABLE + field, (rows, emb_dim))
-        values[start : start + rows] = table.asnumpy()
-        start += rows
-        del table
+    parts = Parts(path, fields, table_rows)
+    values = joint_rows(whole_fields(table_rows), emb_dim, parts.fill(TABLE))
     model = DLRM(tables=EmbeddingTables(table_rows, values, kernels), **network)
     for parameter in model.mlp_parameters():
-        parameter.set_data(_entry(entries, path, parameter.name, parameter.shape))
-    if entries:
-        raise InputError(
-            f"checkpoint {path} holds {sorted(entries)[0]}, which this model has not: give the "
-            f"options and the data folder that it was trained with"
-        )
+        parameter.set_data(Tensor.from_numpy(parts.value(parameter.name, parameter.shape)))
+    parts.check_all_read()
     return model
-
-
-def _entry(entries: dict[str, Any], path: Path, name: str, shape: tuple[int, ...]) -> Any:
-    """Take an entry out, so that its memory can go as soon as it is copied."""
-    found = entries.pop(name, None)
-    if found is None or tuple(found.shape) != tuple(shape):
-        has = "has no such entry" if found is None else f"has {list(found.shape)}"
-        raise InputError(
-            f"checkpoint {path} {has} for {name}, the model needs {list(shape)}: give the options and the "
-            f"data folder that it was trained with"
-        )
-    return found
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -33,6 +33,7 @@ class RowBatches:
         shuffle: whether to shuffle.
         drop_last: whether to leave out a last batch that is not full.
         seed: of the shuffling.
+        rank, ranks: which even part of each full batch is given, and how many there are; needs drop_last.
     """
 
     def __init__(
@@ -45,7 +46,11 @@ class RowBatches:
         shuffle: bool = False,
         drop_last: bool = False,
         seed: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
     ):
+        self.own_rows = batch_size // ranks
+        self.own_start = rank * self.own_rows
         self.shards, self.rows, self.batch_size = list(shards), rows, batch_size
         self.dense_dim, self.slot_dim = dense_dim, slot_dim
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
@@ -72,7 +77,8 @@ class RowBatches:
                 window = tuple(np.concatenate(pair) for pair in zip(carried.pop(), window))
             whole = len(window[0]) // self.batch_size * self.batch_size
             for start in range(0, whole, self.batch_size):
-                yield tuple(column[start : start + self.batch_size] for column in window)
+                begin = start + self.own_start
+                yield tuple(column[begin : begin + self.own_rows] for column in window)
             if whole < len(window[0]):
                 carried = [tuple(column[whole:] for column in window)]
         if carried and not self.drop_last:

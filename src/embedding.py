@@ -3,39 +3,63 @@
 Legend: B batch, F fields, D width of a vector, R rows of all tables together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.cpu_kernels import Kernels
+from src.exchange import Exchange
+from src.placement import Piece, Placement, place
 
-_CHUNK_ROWS = 1 << 20
+_CHUNK_ROWS = 1 << 16
+Fill = Callable[[Piece, np.ndarray], None]  # writes a piece's values to the array [rows, D]
 
 
-def initial_rows(table_rows: Sequence[int], emb_dim: int, seed: int) -> np.ndarray:
-    """The tables' initial values, [R, D] float32: uniform within +-sqrt(1/n) for a field of n rows.
+def whole_fields(table_rows: Sequence[int]) -> tuple[Piece, ...]:
+    """The pieces of tables that are not split."""
+    return place(table_rows, "none", 1).pieces[0]
+
+
+def joint_rows(pieces: Sequence[Piece], width: int, fill: Fill, spare: int = 0) -> np.ndarray:
+    """The pieces' values one below the other, [R, D] float32, with so many rows of zeros behind each."""
+    values = np.zeros((sum(piece.rows + spare for piece in pieces), width), np.float32)
+    for piece, view in zip(pieces, np.split(values, np.cumsum([piece.rows + spare for piece in pieces])[:-1])):
+        fill(piece, view[: piece.rows])
+    return values
+
+
+def initial_values(table_rows: Sequence[int], seed: int) -> Fill:
+    """What fills pieces with the tables' initial values: uniform within +-sqrt(1/n) for a field of n rows.
 
     So does the paper's code. Every field has its own random stream, so that its values do not depend on how the
     fields are spread over devices.
     """
-    values = np.empty((sum(table_rows), emb_dim), np.float32)
-    start = 0
-    for field, rows in enumerate(table_rows):
-        rng = np.random.default_rng([seed, 1 + field])
-        bound = np.float32(np.sqrt(1.0 / rows))
-        # In chunks, so that nothing of the table's size exists beside the table itself.
-        for low in range(start, start + rows, _CHUNK_ROWS):
-            chunk = values[low : min(low + _CHUNK_ROWS, start + rows)]
+
+    def fill(piece: Piece, values: np.ndarray) -> None:
+        rng = np.random.default_rng([seed, 1 + piece.field])
+        bound = np.float32(np.sqrt(1.0 / table_rows[piece.field]))
+        # In chunks, so that nothing of the table's size exists beside the table itself. Rows before the piece are
+        # drawn and forgotten.
+        for low in range(0, piece.low, _CHUNK_ROWS):
+            rng.random((min(_CHUNK_ROWS, piece.low - low), values.shape[1]), dtype=np.float32)
+        for low in range(0, piece.rows, _CHUNK_ROWS):
+            chunk = values[low : low + _CHUNK_ROWS]
             rng.random(out=chunk, dtype=np.float32)
             chunk *= 2 * bound
             chunk -= bound
-        start += rows
-    return values
+
+    return fill
+
+
+def initial_rows(table_rows: Sequence[int], emb_dim: int, seed: int) -> np.ndarray:
+    """The initial values of tables that are not split, [R, D] float32."""
+    return joint_rows(whole_fields(table_rows), emb_dim, initial_values(table_rows, seed))
 
 
 class EmbeddingTables(nn.Cell):
-    """The tables of all fields, one below the other in one parameter.
+    """The tables of all fields on one device, one below the other in one parameter.
 
     Args:
         table_rows: rows of each field's table, the row for unseen values included.
@@ -50,30 +74,154 @@ class EmbeddingTables(nn.Cell):
 
     def __init__(self, table_rows: Sequence[int], values: np.ndarray, kernels: Kernels | None = None):
         super().__init__()
-        if sum(table_rows) > np.iinfo(np.int32).max:
-            raise ValueError(f"{sum(table_rows)} rows in all tables; at most 2**31 - 1 can be numbered")
-        if len(values) != sum(table_rows):
-            raise ValueError(f"values have {len(values)} rows, the tables {sum(table_rows)}")
+        self._hold(table_rows, whole_fields(table_rows), 0, values, kernels)
+
+    def _hold(
+        self, table_rows: Sequence[int], pieces: Sequence[Piece], spare: int, values: np.ndarray,
+        kernels: Kernels | None,
+    ) -> None:  # fmt: skip
         self.table_rows = tuple(int(rows) for rows in table_rows)
+        self.pieces, self.spare = tuple(pieces), spare
+        sizes = [piece.rows + spare for piece in pieces]
+        if sum(sizes) > np.iinfo(np.int32).max:
+            raise ValueError(f"{sum(sizes)} rows in all tables; at most 2**31 - 1 can be numbered")
+        if len(values) != sum(sizes):
+            raise ValueError(f"values have {len(values)} rows, the tables {sum(sizes)}")
         # Parameter takes over the tensor's memory only where nothing else refers to the tensor, so it gets no
         # keyword argument either, which would: 2.2 GB at full size that would otherwise exist twice.
         self.table = Parameter(Tensor.from_numpy(values))
-        starts = np.concatenate(([0], np.cumsum(self.table_rows)[:-1])).astype(np.int32)
-        self.starts = Tensor(starts)
+        self.starts = Tensor(np.cumsum([0, *sizes[:-1]]).astype(np.int32))
         self.gather = ops.Gather()
         self.kernels = kernels
         self.fused_lookup = kernels.lookup() if kernels else None
 
     def lookup(self, ids):
         """Rows in the joint table, [B, F] int32, of the fields' own ids [B, F], and the vectors there, [B, F, D]."""
+        return self.joint_lookup(ids)
+
+    def joint_lookup(self, ids):
+        """Rows [B, P] int32 of ids [B, P] within the pieces, and the vectors there, [B, P, D]."""
         if self.fused_lookup is not None:
             return self.fused_lookup(self.table, ids, self.starts)
         rows = ids + self.starts
         return rows, self.gather(self.table, rows, 0)
 
+    def owned(self, rows, gradients):
+        """Of looked-up rows and the gradients of their vectors, those that this device's table is updated with."""
+        return rows, gradients
+
     def construct(self, ids):
         return self.lookup(ids)[1]
 
-    def field_values(self) -> list[np.ndarray]:
-        """Each field's table as it is now, [rows, D]; on CPU these are views of the parameter's memory."""
-        return np.split(self.table.asnumpy(), np.cumsum(self.table_rows)[:-1])
+    def views(self, joint: np.ndarray) -> list[tuple[Piece, np.ndarray]]:
+        """The pieces on this device, and each one's part of an array that has a row for each row of the table."""
+        ends = np.cumsum([piece.rows + self.spare for piece in self.pieces])
+        return [(piece, part[: piece.rows]) for piece, part in zip(self.pieces, np.split(joint, ends[:-1]))]
+
+
+class ReplicatedTables(EmbeddingTables):
+    """The tables of all fields on every device, which stay the same: each applies the gradients of all samples.
+
+    What travels are rows and the gradients of their vectors, never a dense table.
+
+    Args:
+        table_rows, values, kernels: as for `EmbeddingTables`.
+        exchange: with the other ranks.
+    """
+
+    def __init__(
+        self, table_rows: Sequence[int], values: np.ndarray, exchange: Exchange, kernels: Kernels | None = None
+    ):
+        super().__init__(table_rows, values, kernels)
+        self.exchange = exchange
+
+    def owned(self, rows, gradients):
+        return self.exchange.gather(rows), self.exchange.gather(gradients) * self.exchange.share
+
+
+class SplitTables(EmbeddingTables):
+    """The tables of all fields, split over the devices: each looks up its pieces' rows for the samples of all.
+
+    A device has S slots, one for each of its pieces, and empty ones up to the largest number that any has. A row of
+    zeros behind each piece stands for all ids that lie elsewhere, so that a field's vector is the sum over its pieces.
+
+    Args:
+        placement: of the tables.
+        values: [R, D] float32, from `joint_rows` with `slots_of` this rank and a spare row each.
+        exchange: with the other ranks.
+        kernels: as for `EmbeddingTables`.
+
+    Inputs: ids [b, F] int32 of the rank's own samples. Outputs: their vectors [b, F, D] float32.
+    """
+
+    def __init__(self, placement: Placement, values: np.ndarray, exchange: Exchange, kernels: Kernels | None = None):
+        nn.Cell.__init__(self)
+        slots = slots_of(placement, exchange.rank)
+        self._hold(placement.table_rows, slots, 1, values, kernels)
+        self.exchange = exchange
+        all_slots = [slot for rank in range(placement.ranks) for slot in slots_of(placement, rank)]
+        exchange.set_slots([slot.field for slot in all_slots])
+        self.lows, self.highs = (
+            Tensor(np.array([getattr(slot, name) for slot in slots], np.int32)) for name in ("low", "high")
+        )
+        sizes = np.array([slot.rows for slot in slots], np.int32)
+        self.sizes, self.spares = Tensor(sizes), Tensor(np.cumsum(sizes + 1, dtype=np.int32) - 1)
+        self.partial = any(slot.rows < placement.table_rows[slot.field] for slot in slots)
+        # The slots of each field, [F] for its first piece, second piece and so on, and 1 where there is one.
+        of_field = [
+            [number for number, slot in enumerate(all_slots) if slot.field == field and slot.rows]
+            for field in range(len(placement.table_rows))
+        ]
+        most = max(len(numbers) for numbers in of_field)
+        padded = np.array([numbers + [-1] * (most - len(numbers)) for numbers in of_field], np.int32)
+        self.field_slots = [Tensor(np.maximum(column, 0)) for column in padded.T]
+        self.present = [Tensor((column >= 0).astype(np.float32)[:, None]) for column in padded.T]
+
+    def lookup(self, ids):
+        """Rows of the own slots for the samples of all ranks, [B, S] int32; vectors of the own samples, [b, F, D]."""
+        own = self.exchange.to_owners(ids)
+        if self.partial:
+            mine = ops.logical_and(own >= self.lows, own < self.highs)
+            own = ops.select(mine, own - self.lows, self.sizes)
+        rows, vectors = self.joint_lookup(own)
+        everyone = self.exchange.to_samples(vectors)  # [b, N S, D]
+        of_fields = self.gather(everyone, self.field_slots[0], 1)
+        for index in range(1, len(self.field_slots)):
+            of_fields = of_fields + self.gather(everyone, self.field_slots[index], 1) * self.present[index]
+        return rows, of_fields
+
+    def owned(self, rows, gradients):
+        gradients = self.exchange.to_owners(gradients) * self.exchange.share
+        if self.partial:
+            gradients = gradients * ops.expand_dims((rows != self.spares).astype(ms.float32), -1)
+        return rows, gradients
+
+
+def slots_of(placement: Placement, rank: int) -> tuple[Piece, ...]:
+    """A rank's pieces, with empty ones of the first field up to the number of slots."""
+    pieces = placement.pieces[rank]
+    return (*pieces, *[Piece(0, 0, 0)] * (placement.slots - len(pieces)))
+
+
+def make_tables(
+    placement: Placement, rank: int, emb_dim: int, fill: Fill, kernels: Kernels | None = None, all_to_all: bool = False
+) -> tuple[EmbeddingTables, Exchange | None]:
+    """A rank's tables, and what they and the MLPs' gradients travel by, if there are several ranks.
+
+    Args:
+        placement: of the tables.
+        rank: the number of this process.
+        emb_dim: D.
+        fill: writes the values of its pieces.
+        kernels: the compiled operators, if they are to be used.
+        all_to_all: whether the device has this operation.
+    """
+    if placement.mode == "hybrid":
+        exchange = Exchange(rank, placement.ranks, all_to_all)
+        values = joint_rows(slots_of(placement, rank), emb_dim, fill, 1)
+        return SplitTables(placement, values, exchange, kernels), exchange
+    values = joint_rows(placement.pieces[rank], emb_dim, fill)
+    if placement.mode == "data":
+        exchange = Exchange(rank, placement.ranks, all_to_all)
+        return ReplicatedTables(placement.table_rows, values, exchange, kernels), exchange
+    return EmbeddingTables(placement.table_rows, values, kernels), None

@@ -1,8 +1,6 @@
 """The one exception for what a user can cause, and its one-line report at the command line."""
 
 import errno
-import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -28,16 +26,6 @@ def naming(path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), error.filename or str(path)) from None
-
-
-def check_space(path: Path, size: int) -> None:
-    """See that a file of `size` bytes fits on the disk of `path`, for writers that do not end cleanly on a full one.
-
-    Raises:
-        OSError: it does not.
-    """
-    if shutil.disk_usage(path.parent).free < 1.1 * size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:

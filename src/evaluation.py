@@ -1,5 +1,6 @@
 """Score rows and measure the scores."""
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,36 +10,45 @@ from src.dataset import Batch
 from src.dlrm import DLRM
 from src.errors import InputError
 from src.metrics import Metrics, binary_metrics
+from src.ranks import ONE_RANK, Ranks
 
 
-def score(model: DLRM, batches: Iterable[Batch], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels [B] and logits [B] of all rows.
+def score(
+    model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [B] and logits [B] of all rows, the same on every rank.
 
-    A last batch that is not full is filled up with zeros and cut again, so that one compiled graph serves all.
+    A last batch that is not full is filled up with zeros and cut again, so that one compiled graph serves all. Ranks
+    take the batches in turns, and go on together, for split tables need all of them: who has none left takes zeros.
 
     Args:
         model: the network.
-        batches: rows, at most batch_size at a time.
+        batches: rows, at most batch_size at a time, and the same on every rank.
         batch_size: rows that the graph is compiled for.
+        ranks: that share the work.
     """
-    all_labels, all_logits = [], []
+    all_labels, own_logits, sizes = [], [], []
     model.set_train(False)
-    for dense, ids, labels in batches:
-        rows = len(labels)
-        if rows < batch_size:
-            dense, ids = (np.pad(column, ((0, batch_size - rows), (0, 0))) for column in (dense, ids))
-        all_logits.append(model(Tensor(dense), Tensor(ids)).asnumpy()[:rows, 0])
-        all_labels.append(labels[:, 0])
-    return np.concatenate(all_labels), np.concatenate(all_logits)
+    remaining = iter(batches)
+    while turn := list(itertools.islice(remaining, ranks.size)):
+        sizes += [len(labels) for _, _, labels in turn]
+        all_labels += [labels[:, 0] for _, _, labels in turn]
+        dense, ids = turn[ranks.rank][:2] if ranks.rank < len(turn) else (column[:0] for column in turn[0][:2])
+        if len(dense) < batch_size:
+            dense, ids = (np.pad(column, ((0, batch_size - len(dense)), (0, 0))) for column in (dense, ids))
+        own_logits.append(model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0])
+    by_rank = ranks.gather(np.stack(own_logits))  # [N, turns, batch_size]
+    in_order = by_rank.swapaxes(0, 1).reshape(-1, batch_size)
+    return np.concatenate(all_labels), np.concatenate([batch[:rows] for batch, rows in zip(in_order, sizes)])
 
 
-def evaluate(model: DLRM, batches: Iterable[Batch], batch_size: int) -> Metrics:
+def evaluate(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Metrics:
     """Accuracy, AUC and logloss over all rows; arguments as for `score`.
 
     Raises:
         InputError: a logit is not finite, so the network's values are not.
     """
-    labels, logits = score(model, batches, batch_size)
+    labels, logits = score(model, batches, batch_size, ranks)
     if wrong := int(np.sum(~np.isfinite(logits))):
         raise InputError(
             f"{wrong} of {len(logits)} logits are not finite: training diverged; train again with a smaller --lr"

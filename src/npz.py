@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from src.errors import check_space
-
 Arrays = dict[str, np.ndarray]
 
 
@@ -22,20 +20,6 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
     beside = path.with_name(path.name + ".tmp")
     try:
         beside.write_bytes(archive.getbuffer())
-        beside.rename(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def save_large_arrays(path: Path, arrays: Arrays) -> None:
-    """As `save_arrays`, for arrays that are not to be in memory twice."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.unlink(missing_ok=True)
-    check_space(path, sum(array.nbytes for array in arrays.values()))
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, **arrays)
         beside.rename(path)
     except OSError as error:
         beside.unlink(missing_ok=True)

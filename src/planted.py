@@ -161,7 +161,8 @@ def planted_logits(dense: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     """
     s = (np.log1p(np.maximum(dense, 0).astype(np.float32)) - DENSE_MEAN) / DENSE_DEVIATION
     t = np.tanh(s)
-    logits = BIAS + DENSE_LINEAR @ s
+    # No product of matrices: it would wake BLAS's threads, which then spin on the cores of the other workers.
+    logits = BIAS + (DENSE_LINEAR[:, None] * s).sum(0)
     for a, b, weight in DENSE_PRODUCTS:
         logits += weight * t[a] * t[b]
     n = np.stack([np.tanh(sum(weight * s[column] for column, weight in terms)) for terms in DENSE_VECTOR])

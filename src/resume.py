@@ -1,25 +1,26 @@
-"""What a stopped training needs to go on as if it had never been stopped: `checkpoint/unfinished/state.npz`.
+"""What a stopped training needs to go on as if it had never been stopped.
 
-It holds how far the run came and every value that its next step depends on: the network, the optimizer's states and
-the count of steps. Tables and their states stand field by field, as in a checkpoint. The order of the rows follows
-from the seed and the step alone. The file is there whole or not at all, whenever the run is killed.
+    checkpoint/unfinished/state-1000.ckpt    every value that the step after the 1000th depends on
+    checkpoint/unfinished/progress.json      which state that is, and how far the run came; it makes the state valid
+
+The state is a checkpoint with the optimizer's states and the count of steps beside the network's values, and like a
+checkpoint it may have several parts. The order of the rows follows from the seed and the step alone.
 """
 
-import json
-import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor
 
+from src import checkpoint, checkpoint_file
+from src.embedding import Fill, SplitTables, joint_rows
 from src.errors import InputError
 from src.metrics import Metrics
-from src.npz import save_large_arrays
+from src.ranks import Ranks
 from src.train_step import TrainStep
-
-_PROGRESS = "progress"
 
 
 @dataclass(frozen=True)
@@ -38,63 +39,79 @@ class Progress:
     best_step: int = 0
 
 
-def save(path: Path, step: TrainStep, progress: Progress) -> None:
-    """Write the state of a run to a file.
+def save(run: checkpoint.Run, step: TrainStep, fields: Sequence[str], progress: Progress, ranks: Ranks) -> None:
+    """Write a rank's part of the state, and make it the one to go on from.
 
     Raises:
         OSError: the disk is full; it names the file.
+        RuntimeError: ranks hold different values of what they all have.
     """
-    table_rows = step.tables.table_rows
-    arrays = {_PROGRESS: np.array(json.dumps(asdict(progress)))}
+    common = {name: parameter.asnumpy() for name, parameter in step.other_values().items()}
+    split = isinstance(step.tables, SplitTables)
+    rows: dict[str, np.ndarray] = {}
     for name, parameter in step.row_values().items():
-        fields = np.split(parameter.asnumpy(), np.cumsum(table_rows)[:-1])
-        arrays |= {f"{name}.{field}": values for field, values in enumerate(fields)}
-    arrays |= {name: parameter.asnumpy() for name, parameter in step.other_values().items()}
-    save_large_arrays(path, arrays)
+        rows |= checkpoint.rows_of(step.tables, f"{name}.", parameter.asnumpy(), fields)
+    check_equal(common if split else common | rows, ranks)
+    parts = ranks.size if split else 1
+    if ranks.rank < parts:
+        entries = (common if ranks.rank == 0 else {}) | rows
+        if parts > 1:
+            entries[checkpoint.PARTS] = np.array([parts], np.int32)
+        checkpoint_file.write(checkpoint.part_of(run.state(progress.step), ranks.rank), entries.items())
+    run.commit(asdict(progress), progress.step, progress.best_step)
+
+
+def check_equal(values: dict[str, np.ndarray], ranks: Ranks) -> None:
+    """See that all ranks hold the same bits of values that they should share.
+
+    Raises:
+        RuntimeError: they do not; it names a value and the ranks that differ from rank 0.
+    """
+    if ranks.size == 1:
+        return
+    digests = np.array([zlib.crc32(np.ascontiguousarray(value).data.cast("B")) for value in values.values()], np.uint32)
+    found = ranks.gather(digests.view(np.int32))
+    if (differing := np.argwhere(found != found[0])).size:
+        rank, place = differing[0]
+        raise RuntimeError(f"rank {rank} holds other values of {list(values)[place]} than rank 0")
 
 
 class State:
-    """A state file that `save` wrote.
+    """The state of a training that was stopped.
 
     Args:
-        path: the file.
+        run: the run that goes on.
+        content: of its progress file.
+        fields, table_rows: names of the categorical columns, and rows of their tables.
+        ranks: of the run that goes on.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the state is damaged.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
-        progress = json.loads(str(self._read(_PROGRESS)))
-        best = progress.pop("best")
-        self.progress = Progress(**progress, best=Metrics(**best) if best else None)
+    def __init__(
+        self, run: checkpoint.Run, content: dict[str, Any], fields: Sequence[str], table_rows: Sequence[int],
+        ranks: Ranks,
+    ):  # fmt: skip
+        best = content.pop("best")
+        self.progress = Progress(**content, best=Metrics(**best) if best else None)
+        try:
+            # Each rank compares the checksums of some parts.
+            checked = range(ranks.rank, 1 << 16, ranks.size)
+            self.parts = checkpoint.Parts(run.state(self.progress.step), fields, table_rows, checked)
+        except InputError as error:
+            raise InputError(f"the stopped training can't go on ({error}); start afresh with --resume=False") from None
 
-    def table(self, table_rows: Sequence[int]) -> np.ndarray:
-        """The tables' values, [R, D] float32."""
-        return self._rows("tables", table_rows)
+    def tables(self) -> Fill:
+        """What fills the tables' pieces with their values."""
+        return self.parts.fill("embedding.")
 
     def restore(self, step: TrainStep) -> None:
-        """Give a step, made with the tables of `table`, all the other values."""
+        """Give a step, made with tables that `tables` filled, all the other values."""
+        tables = step.tables
         for name, parameter in step.row_values().items():
-            if parameter is not step.tables.table:
-                parameter.set_data(Tensor.from_numpy(self._rows(name, step.tables.table_rows)))
+            if parameter is not tables.table:
+                values = joint_rows(tables.pieces, parameter.shape[1], self.parts.fill(f"{name}."), tables.spare)
+                parameter.set_data(Tensor.from_numpy(values))
         for name, parameter in step.other_values().items():
-            parameter.set_data(Tensor.from_numpy(self._read(name)))
-
-    def _rows(self, name: str, table_rows: Sequence[int]) -> np.ndarray:
-        first = self._read(f"{name}.0")
-        values = np.empty((sum(table_rows), *first.shape[1:]), first.dtype)
-        del first
-        for field, part in enumerate(np.split(values, np.cumsum(table_rows)[:-1])):
-            part[:] = self._read(f"{name}.{field}")
-        return values
-
-    def _read(self, name: str) -> np.ndarray:
-        try:
-            with np.load(self.path) as arrays:
-                return arrays[name]
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{self.path} is damaged ({error}), so the stopped training can't go on: start afresh with "
-                f"--resume=False"
-            ) from None
+            parameter.set_data(Tensor.from_numpy(self.parts.value(name, parameter.shape)))

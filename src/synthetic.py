@@ -7,6 +7,7 @@ What is in the cells, and how labels are drawn, is `src/planted.py`'s.
 Legend for the shapes below: B rows of a block, N dense features, F fields.
 """
 
+import ctypes
 import math
 import multiprocessing
 import os
@@ -29,6 +30,7 @@ from src.planted import BLOCK_ROWS, draw
 MAX_ROWS = 50_000_000
 LOGIT_BIN = 1 / 2048  # the AUC is taken from a histogram: memory stays bounded, the error is below 1e-6
 LOGIT_BINS = 2 * 16 * 2048
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _blocks(rows: int, seed: int, workers: int) -> Iterator[Block]:
         yield from (make_block(*job) for job in jobs)
         return
     # Spawned, since the caller may hold threads (MindSpore does) that a fork would copy in mid-flight.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_keyboard) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
         waiting: deque[Future[Block]] = deque()
         for job in jobs:
             waiting.append(pool.submit(make_block, *job))
@@ -101,8 +103,12 @@ def _blocks(rows: int, seed: int, workers: int) -> Iterator[Block]:
             yield waiting.popleft().result()
 
 
-def _ignore_keyboard() -> None:
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is stopped by it and says so
+    # Keep freed memory: the system would clear the pages of the blocks' large arrays again and again.
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 def make_block(seed: int, index: int, rows: int) -> Block:

@@ -10,6 +10,7 @@ from mindspore.graph.api import _cell_graph_executor
 
 from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
+from src.exchange import Exchange
 from src.optimizers import DenseOptimizer, TableOptimizer, adam_corrections
 
 
@@ -56,6 +57,8 @@ class TrainStep(nn.Cell):
         table_weight_decay: of the rows that a batch looks up.
         factors: what both rates are multiplied with in each step, [steps]; the last one serves all later steps.
         loss_scale: factor on the loss while gradients are taken, undone before the update; for float16 products.
+        exchange: with the other ranks, if there are any: the batch is then this rank's part of the samples, and the
+            loss and the gradients are means over those of all ranks.
 
     Inputs: dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32 of 0 and 1.
     Outputs: the mean loss of the batch before the update, scalar float32.
@@ -70,6 +73,7 @@ class TrainStep(nn.Cell):
         table_weight_decay: float = 0.0,
         factors: np.ndarray | None = None,
         loss_scale: float = 1.0,
+        exchange: Exchange | None = None,
     ):
         super().__init__(auto_prefix=False)
         self.model = model
@@ -86,9 +90,11 @@ class TrainStep(nn.Cell):
             self.last_step = len(factors) - 1
             self.steps_done = Parameter(Tensor([0], ms.int32), name="steps_done", requires_grad=False)
             self.next_factor = model.kernels.next_factor() if model.kernels else None
-        self.loss_scale = loss_scale
+        self.loss_scale, self.exchange = loss_scale, exchange
         self.cross_entropy = SigmoidCrossEntropy(model.kernels)
         parameters = model.mlp_parameters()
+        self.shapes = tuple(parameter.shape for parameter in parameters)
+        self.ends = tuple(int(end) for end in np.cumsum([parameter.size for parameter in parameters]))
         self.table_optimizer = TableOptimizer(model.tables.table, optimizer, table_weight_decay, model.kernels)
         self.dense_optimizer = DenseOptimizer(parameters, optimizer, model.kernels)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
@@ -109,7 +115,7 @@ class TrainStep(nn.Cell):
 
     def row_values(self) -> dict[str, Parameter]:
         """What has a row for each row of the tables, [R, ...], by name: the tables, and their optimizer's states."""
-        return {"tables": self.tables.table, **{state.name: state for state in self.table_optimizer.states}}
+        return {"embedding": self.tables.table, **{state.name: state for state in self.table_optimizer.states}}
 
     def other_values(self) -> dict[str, Parameter]:
         """All other values that change from step to step, by name."""
@@ -125,7 +131,23 @@ class TrainStep(nn.Cell):
     def construct(self, dense, ids, labels):
         rows, vectors = self.tables.lookup(ids)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels)
+        if self.exchange is not None:
+            loss, gradients = self.mean_over_ranks(loss, gradients, self.exchange)
+        rows, vector_gradients = self.tables.owned(rows, vector_gradients)
         return self.update(loss, rows, vector_gradients, gradients)
+
+    def mean_over_ranks(self, loss, gradients, exchange):
+        """The loss and the MLPs' gradients, all in one message."""
+        flat: tuple = ()
+        for gradient in gradients:
+            flat = (*flat, gradient.reshape(-1))
+        mean = exchange.mean(ops.concat((*flat, loss.reshape(1))))
+        means: tuple = ()
+        begin = 0
+        for index in range(len(self.shapes)):
+            means = (*means, mean[begin : self.ends[index]].reshape(self.shapes[index]))
+            begin = self.ends[index]
+        return mean[begin], means
 
     def update(self, loss, rows, vector_gradients, gradients):
         """Update all parameters; gives the loss without its scale."""

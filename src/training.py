@@ -1,5 +1,6 @@
 """A training run: one or more epochs, evaluations on the way, and the best checkpoint kept."""
 
+import os
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,13 @@ from src.callback import EvalCallBack, LossCallBack, MetricsFile, ResumeCallBack
 from src.cpu_kernels import Kernels
 from src.dataset import RowBatches, TrainingDataset
 from src.dlrm import DLRM
-from src.embedding import EmbeddingTables, initial_rows
+from src.embedding import initial_values, make_tables
 from src.errors import InputError
 from src.evaluation import evaluate
 from src.manifest import DataFolder
 from src.metrics import Metrics
+from src.placement import place
+from src.ranks import ONE_RANK, Ranks
 from src.schedule import rate_factors
 from src.train_step import TrainStep
 
@@ -61,15 +64,14 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     )
 
 
-def _stopped(run: checkpoint.Run, steps: int) -> resume.State | None:
+def _stopped(
+    run: checkpoint.Run, fields: Sequence[str], table_rows: Sequence[int], ranks: Ranks
+) -> resume.State | None:
     """The state of the training that was stopped where this run works, if any."""
-    if not run.state.is_file():
-        return None
-    state = resume.State(run.state)
-    if state.progress.best and not run.best(state.progress.best_step).is_file():
-        return None  # that training had ended, and was only stopped before its folder was gone
-    print(f"going on from step {state.progress.step} of {steps}, which {run.state} holds", flush=True)
-    return state
+    progress = run.progress()
+    if not progress or (progress["best"] and not run.best(progress["best_step"]).is_file()):
+        return None  # or that training had ended, and was only stopped before its folder was gone
+    return resume.State(run, progress, fields, table_rows, ranks)
 
 
 def train(
@@ -91,7 +93,10 @@ def train(
     network: dict[str, Any],
     optimization: dict[str, Any],
     schedule: dict[str, Any],
-    options: tuple[str, str],
+    options: checkpoint.RunOptions,
+    parallel_mode: str = "none",
+    ranks: Ranks = ONE_RANK,
+    all_to_all: bool = False,
     kernels: Kernels | None = None,
     overwrite: bool = False,
     resume_stopped: bool = True,
@@ -102,11 +107,14 @@ def train(
 
     Args:
         data: the data.
-        ckpt_path: folder of the checkpoint.
+        ckpt_path: folder of the checkpoint, the same for all ranks.
+        batch_size: samples of a step over all ranks; rounded up to a multiple of their number.
         network: arguments of DLRM but the columns, tables and seed.
         optimization: arguments of TrainStep but the model and the factors.
         schedule: arguments of rate_factors but the steps.
-        options: name and text of the file of options that is kept beside the checkpoint.
+        options: are kept beside the checkpoint.
+        ranks: that train together; each calls this with the same arguments but for its number.
+        all_to_all: whether the device has this operation.
         kernels: the compiled operators, if they are to be used.
         resume_stopped: the option resume.
         callbacks: called beside this module's own.
@@ -116,42 +124,51 @@ def train(
         InputError: too few rows, a checkpoint or a stopped run with other options in the way, or a loss that is not
             finite.
     """
-    batches = batches_of(data, "train", batch_size, shuffle=shuffle, drop_last=True, seed=seed)
+    batch_size = -(-batch_size // ranks.size) * ranks.size
+    batches = batches_of(
+        data, "train", batch_size, shuffle=shuffle, drop_last=True, seed=seed, rank=ranks.rank, ranks=ranks.size
+    )
     if not len(batches):
         raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")
     part = evaluation_part(data) if do_eval else ""
     eval_batches = batches_of(data, part, eval_batch_size) if do_eval else ()
     if part == "test":
         print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
+    if ranks.rank:
+        loss_file_name = eval_file_name = metrics_file_name = os.devnull
     open_logs(loss_file_name, metrics_file_name, *([eval_file_name] if do_eval else []))
-    with checkpoint.Run(ckpt_path, data, *options, overwrite=overwrite, resume=resume_stopped) as run:
-        state = _stopped(run, epochs * len(batches))
+    fields, rows = data.manifest.categorical, data.manifest.table_rows
+    placement = place(rows, parallel_mode, ranks.size)
+    parts = ranks.size if parallel_mode == "hybrid" else 1
+    with checkpoint.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run:
+        state = _stopped(run, fields, rows, ranks)
         begin = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}")
-        rows = data.manifest.table_rows
-        values = state.table(rows) if state else initial_rows(rows, emb_dim, seed)
-        model = DLRM(len(data.manifest.dense), EmbeddingTables(rows, values, kernels), seed=seed, **network)
+        fill = state.tables() if state else initial_values(rows, seed)
+        tables, exchange = make_tables(placement, ranks.rank, emb_dim, fill, kernels, all_to_all)
+        model = DLRM(len(data.manifest.dense), tables, seed=seed, **network)
         factors = rate_factors(steps=epochs * len(batches), **schedule)
-        step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors)
+        step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors, exchange=exchange)
         metrics_file, clock = MetricsFile(metrics_file_name, begin.run), TrainingClock()
         if state:
             state.restore(step)
+            print(f"going on from step {begin.step} of {epochs * len(batches)}, which {run.path} holds", flush=True)
             metrics_file.write("resume", step=begin.step)
 
         def save_network(at_step: int) -> None:
-            checkpoint.save(model, data.manifest.categorical, run.best(at_step))
+            if ranks.rank < parts:
+                checkpoint.save(model, fields, run.best(at_step), ranks.rank, parts)
 
         def save_state(at_step: int) -> None:
             done = replace(begin, step=at_step)
             if part == "valid":
                 done = replace(done, best=evaluations.best, best_step=evaluations.best_step)
-            resume.save(run.state, step, done)
-            run.forget_all_but(done.best_step)
+            resume.save(run, step, fields, done, ranks)
 
         steps_of_part = max(1, len(batches) // _PARTS_OF_AN_EPOCH)
         losses = LossCallBack(loss_file_name, metrics_file, log_steps, batch_size, clock)
         evaluations = EvalCallBack(
-            lambda: evaluate(model, eval_batches, eval_batch_size), save_network, part, eval_file_name, metrics_file,
-            eval_steps or steps_of_part, clock, begin.best, begin.best_step,
+            lambda: evaluate(model, eval_batches, eval_batch_size, ranks), save_network, part, eval_file_name,
+            metrics_file, eval_steps or steps_of_part, clock, begin.best, begin.best_step,
         )  # fmt: skip
         going_on = ResumeCallBack(begin.step, epochs, save_state, save_steps or steps_of_part, clock)
         batches.go_to(begin.step)

@@ -14,6 +14,7 @@ from mindspore.train import Callback
 
 from src import callback, checkpoint, training
 from src.callback import EvalCallBack, LossCallBack, MetricsFile, TrainingClock, append_line, evaluation_line
+from src.checkpoint import RunOptions
 from src.errors import InputError
 from src.metrics import Metrics
 
@@ -62,7 +63,7 @@ def train_small(data, folder, **changed):
         "eval_steps": 1000, "eval_batch_size": 64, "log_steps": 10, "loss_file_name": str(folder / "loss.log"),
         "eval_file_name": str(folder / "auc.log"), "metrics_file_name": str(folder / "metrics.jsonl"),
         "emb_dim": 4, "network": SMALL, "optimization": {"learning_rate": 0.1}, "schedule": {"schedule": "constant"},
-        "options": ("dlrm.yaml", "lr: 0.1\n"),
+        "options": RunOptions("dlrm.yaml", "lr: 0.1\n", frozenset(["log_steps"])),
     }  # fmt: skip
     return training.train(data, folder, **(options | changed))
 
@@ -287,8 +288,8 @@ def test_checkpoint_kept_is_the_one_with_the_best_auc(tiny_data, tmp_path, monke
     """Real evaluations, of which the third of seven is made out to be the best: its values are kept, not later ones."""
     real, measured, values = training.evaluate, [], []
 
-    def evaluate(model, batches, batch_size):
-        measured.append(real(model, batches, batch_size))
+    def evaluate(model, *arguments):
+        measured.append(real(model, *arguments))
         values.append({value.name: value.asnumpy().tobytes() for value in model.get_parameters()})
         auc = 0.99 if len(measured) == 3 else 0.5
         return Metrics(measured[-1].acc, auc, measured[-1].logloss)

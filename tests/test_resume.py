@@ -16,7 +16,8 @@ from conftest import ROOT, preprocess_lines, raw_lines, write_raw
 from mindspore.train import Callback
 from test_callback import rows_of, train_small
 
-from src import checkpoint, resume, training
+from src import checkpoint, checkpoint_file, training
+from src.checkpoint import RunOptions
 from src.dataset import RowBatches
 from src.errors import InputError
 
@@ -60,11 +61,16 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=["sgd", "schedule", "adagrad", "rowwise", "adam"])
-@pytest.mark.parametrize("stop", [17, 26, 47], ids=["first epoch", "its end", "second epoch"])
-def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(tiny_data, tmp_path, operators, rule, stop, capsys):
-    """26 steps an epoch; saves behind every 5, so 2 or 1 steps are done again, or none."""
-    options = {"epochs": 2, "eval_steps": 10, "save_steps": 5, "log_steps": 1, "kernels": operators} | rule
+@pytest.mark.parametrize(
+    ("rule", "stop", "with_kernels"),
+    [(rule, 47, True) for rule in RULES] + [(rule, 17, False) for rule in RULES] + [(RULES[1], 26, True)],
+)
+def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(
+    tiny_data, tmp_path, compiled, rule, stop, with_kernels, capsys
+):
+    """26 steps an epoch; saves behind every 5, so 2 or 1 steps are done again. Behind step 26 an epoch ends."""
+    kernels = compiled if with_kernels else None
+    options = {"epochs": 2, "eval_steps": 10, "save_steps": 5, "log_steps": 1, "kernels": kernels} | rule
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
     undisturbed = train_small(tiny_data, whole, **options)
@@ -110,11 +116,11 @@ def test_best_network_of_before_the_stop_is_kept(tiny_data, tmp_path, monkeypatc
     options = {"eval_steps": 5, "save_steps": 5}
     with pytest.raises(KeyboardInterrupt):
         train_small(tiny_data, tmp_path, **options, callbacks=[StopAt(17)])
-    before = resume.State(tmp_path / "unfinished" / "state.npz").progress
-    best = bits(tmp_path / "unfinished" / f"best-{before.best_step}.ckpt")
+    before = json.loads((tmp_path / "unfinished" / "progress.json").read_text())
+    best = bits(tmp_path / "unfinished" / f"best-{before['best_step']}.ckpt")
     monkeypatch.setattr(training, "evaluate", worse_from_now_on)
     result = train_small(tiny_data, tmp_path, **options)
-    assert (result.best, result.best_step) == (before.best, before.best_step)
+    assert (result.best.as_dict(), result.best_step) == (before["best"], before["best_step"])
     assert bits(tmp_path / "dlrm.ckpt") == best
 
 
@@ -160,12 +166,12 @@ train.run(train.main)
 """
 KILLS = [
     ("src.resume:save", "before", 1),  # nothing is saved yet
-    ("src.npz:np.savez", "before", 1),  # an empty file beside
-    ("src.npz:np.savez", "behind", 3),  # a whole file beside, not renamed yet
-    ("src.checkpoint:ms.save_checkpoint", "before", 2),
-    ("src.checkpoint:os.replace", "before", 1),  # a best network beside its place
-    ("src.checkpoint:Run.forget_all_but", "before", 2),  # two best networks, the state has the newer one
-    ("src.resume:save", "before", 11),  # as before, and the state has the older one
+    ("src.checkpoint_file:_messages", "behind", 20),  # the first state is half written
+    ("src.checkpoint:Run.commit", "before", 3),  # whole, but not the one to go on from yet
+    ("src.checkpoint:save", "before", 1),
+    ("src.checkpoint:save", "behind", 1),  # a best network that the state does not know of
+    ("src.checkpoint:Run._remove_older", "before", 2),  # two states, two best networks, the progress has the newer ones
+    ("src.resume:save", "before", 11),
     ("src.resume:save", "before", 37),  # the second epoch
     ("src.checkpoint:Run.finish", "before", 1),
     ("src.checkpoint:_link_or_copy", "behind", 2),  # half of the files in their places
@@ -226,12 +232,14 @@ def stopped(tiny_data, tmp_path):
 
 
 def test_other_options_are_refused_and_nothing_is_lost(tiny_data, stopped, capsys):
-    state = stopped / "unfinished" / "state.npz"
+    state = stopped / "unfinished" / "state-15.ckpt"
     before = state.read_bytes()
     with pytest.raises(InputError, match=r"stopped, with lr 0\.1 instead of 0\.2: go on .* --resume=False"):
-        train_small(tiny_data, stopped, options=("dlrm.yaml", "lr: 0.2\n"))
+        train_small(tiny_data, stopped, options=RunOptions("dlrm.yaml", "lr: 0.2\n"))
     assert state.read_bytes() == before
-    train_small(tiny_data, stopped, options=("dlrm.yaml", "lr: 0.1\nlog_steps: 7\n"))
+    train_small(
+        tiny_data, stopped, options=RunOptions("dlrm.yaml", "lr: 0.1\nlog_steps: 7\n", frozenset(["log_steps"]))
+    )
     assert "going on from step 15" in capsys.readouterr().out
     assert "log_steps: 7" in (stopped / "dlrm.yaml").read_text()
 
@@ -244,14 +252,14 @@ def test_other_data_are_refused(stopped, tmp_path_factory):
 
 
 def test_damaged_state_is_refused(tiny_data, stopped):
-    state = stopped / "unfinished" / "state.npz"
+    state = stopped / "unfinished" / "state-15.ckpt"
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
-    with pytest.raises(InputError, match=r"state\.npz is damaged .* --resume=False"):
+    with pytest.raises(InputError, match=r"can't go on .*state-15\.ckpt is .* damaged .* --resume=False"):
         train_small(tiny_data, stopped)
     state.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"state\.npz is damaged .* --resume=False"):
+    with pytest.raises(InputError, match=r"can't go on .*state-15\.ckpt is .* damaged .* --resume=False"):
         train_small(tiny_data, stopped)
 
 
@@ -266,7 +274,7 @@ def test_resume_false_starts_afresh(tiny_data, stopped, tmp_path_factory, capsys
 
 def test_second_run_in_the_same_folder_is_refused(tiny_data, tmp_path):
     with (
-        checkpoint.Run(tmp_path, tiny_data, "dlrm.yaml", "lr: 0.1\n"),
+        checkpoint.Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", "lr: 0.1\n")),
         pytest.raises(InputError, match="another run is at work there"),
     ):
         train_small(tiny_data, tmp_path)
@@ -285,17 +293,19 @@ def test_run_that_ended_but_for_its_folder_starts_afresh(tiny_data, stopped, cap
     assert not (stopped / "unfinished").exists()
 
 
+def test_damaged_progress_is_refused(tiny_data, stopped):
+    (stopped / "unfinished" / "progress.json").write_text("{")
+    with pytest.raises(InputError, match=r"progress\.json is damaged .* --resume=False"):
+        train_small(tiny_data, stopped)
+
+
 def test_state_on_a_full_disk_is_one_error_that_names_it(tiny_data, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    calls = []
+    def full(name, values):
+        yield b"the beginning"
+        raise OSError(28, "No space left on device")
 
-    def shrinking(path):
-        calls.append(path)
-        return usage._replace(free=10)
-
-    monkeypatch.setattr(shutil, "disk_usage", shrinking)
+    monkeypatch.setattr(checkpoint_file, "_messages", full)
     with pytest.raises(OSError, match="No space left") as caught:
         train_small(tiny_data, tmp_path, save_steps=5)
-    assert Path(caught.value.filename).name == "state.npz"
-    assert calls
-    assert not (tmp_path / "unfinished" / "state.npz").exists()
+    assert Path(caught.value.filename).name == "state-5.ckpt"
+    assert sorted(os.listdir(tmp_path / "unfinished")) == [".lock", "dlrm.yaml", "manifest.json", "vocabulary.npz"]

@@ -21,9 +21,11 @@ from src.errors import InputError
 PROGRAMS = ("train", "eval", "preprocess", "synthetic")
 NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction")
 SAVED_OPTIONS = "dlrm.yaml"
-# No value of the network depends on these, so a stopped training may go on with others.
-_FREE = ("device_id", "dataset_path", "ckpt_path", "overwrite", "resume", "save_steps", "log_steps",
-         "loss_file_name", "eval_file_name", "metrics_file_name")  # fmt: skip
+# A stopped training may go on with others of these: no value of the network depends on them, but for rounding.
+FREE_OPTIONS = frozenset((
+    "device_id", "dataset_path", "ckpt_path", "overwrite", "resume", "save_steps", "log_steps", "loss_file_name",
+    "eval_file_name", "metrics_file_name", "parallel_mode", "plan_only", "device_memory_mb",
+))  # fmt: skip
 _MODEL = ("train", "eval")
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -226,15 +228,6 @@ def resolve(program: str, argv: Sequence[str], config_folder: Path | None = None
 def options_of(program: str) -> list[str]:
     """Names of the options that a program takes."""
     return [name for name, option in OPTIONS.items() if program in option.metadata["programs"]]
-
-
-def differing_option(saved: str, options: str) -> str:
-    """Of two texts of `Config.to_yaml`, the first difference that changes a network, in words; "" for none."""
-    old, new = (yaml.safe_load(text) or {} for text in (saved, options))
-    for name in [*new, *old]:
-        if name not in _FREE and old.get(name) != new.get(name):
-            return f"{name} {_show(old.get(name))} instead of {_show(new.get(name))}"
-    return ""
 
 
 def _saved_network(checkpoint_path: str | None) -> dict[str, Any]:

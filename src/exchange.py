@@ -1,0 +1,66 @@
+"""What travels between the ranks in a training step, by MindSpore's collective operations.
+
+Legend: b samples of a rank, N ranks, B = b N samples in all, F fields, S slots of a rank (see embedding.SplitTables).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+
+class Exchange(nn.Cell):
+    """Collective operations among the ranks of a run, inside a compiled graph.
+
+    Ascend and GPU have AlltoAll, with which a rank sends another only what that one needs. The CPU has AllGather
+    alone: all get all, and take out what they need.
+
+    Args:
+        rank, ranks: the number of this process, from 0, and how many there are.
+        all_to_all: whether the device has AlltoAll.
+
+    Attributes:
+        share: 1 / N, which makes the mean over all samples of the means over each rank's.
+    """
+
+    def __init__(self, rank: int, ranks: int, all_to_all: bool = False):
+        super().__init__()
+        self.rank, self.ranks, self.share = rank, ranks, 1.0 / ranks
+        self.all_gather, self.all_reduce = ops.AllGather(), ops.AllReduce()
+        self.all_to_all = ops.AlltoAll(split_count=ranks, split_dim=0, concat_dim=0) if all_to_all else None
+        self.take = ops.Gather()
+
+    def set_slots(self, fields: Sequence[int]) -> None:
+        """Tell the field of each slot, rank by rank; at least one slot for each field."""
+        slots = len(fields) // self.ranks
+        self.slots = slots
+        self.fields_of_all = Tensor(np.array(fields, np.int32))
+        self.own_fields = Tensor(np.array(fields[self.rank * slots : (self.rank + 1) * slots], np.int32))
+
+    def gather(self, values):
+        """Values [b, ...] of all ranks, [B, ...]."""
+        return self.all_gather(values)
+
+    def mean(self, values):
+        """The mean over the ranks of values of any one shape."""
+        return self.all_reduce(values) * self.share
+
+    def to_owners(self, values):
+        """Values [b, F, ...] of the own samples to those of all samples for the own slots, [B, S, ...]."""
+        if self.all_to_all is None:
+            return self.take(self.all_gather(values), self.own_fields, 1)
+        rest = values.shape[2:]
+        by_rank = self.take(values, self.fields_of_all, 1).reshape((-1, self.ranks, self.slots, *rest))
+        by_rank = by_rank.swapaxes(0, 1).reshape((-1, self.slots, *rest))
+        return self.all_to_all(by_rank)
+
+    def to_samples(self, vectors):
+        """Vectors [B, S, D] of the own slots to those of all slots for the own samples, [b, N S, D]."""
+        batch, width = vectors.shape[0], vectors.shape[2]
+        own = batch // self.ranks
+        if self.all_to_all is None:
+            by_rank = self.all_gather(vectors).reshape((self.ranks, batch, self.slots, width))
+            by_rank = by_rank[:, self.rank * own : (self.rank + 1) * own]
+        else:
+            by_rank = self.all_to_all(vectors).reshape((self.ranks, own, self.slots, width))
+        return by_rank.swapaxes(0, 1).reshape((own, self.ranks * self.slots, width))

@@ -1,0 +1,148 @@
+"""Which rank holds which rows of the tables, what that takes in memory, and what a training step sends.
+
+Data parallel: every rank holds every table. Hybrid parallel: each row lies on one rank; whole fields are placed, and a
+field too large for a rank's share is cut into pieces of consecutive rows.
+
+Legend: B samples of a step over all ranks, F fields, D width of a vector, N ranks, S slots: the pieces that the rank
+with the most of them holds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MODES = ("none", "data", "hybrid")
+_SLACK = 1.03  # a rank may hold so many times its share, rather than that a field is cut
+_VALUE = 4  # bytes of a float32 or an int32
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows low <= row < high of a field's table."""
+
+    field: int
+    low: int
+    high: int
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return self.high - self.low
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The pieces of each rank.
+
+    Attributes:
+        mode: one of MODES.
+        table_rows: rows of each field's table.
+        pieces: by rank, in the order of fields and rows.
+    """
+
+    mode: str
+    table_rows: tuple[int, ...]
+    pieces: tuple[tuple[Piece, ...], ...]
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks."""
+        return len(self.pieces)
+
+    @property
+    def slots(self) -> int:
+        """S."""
+        return max(len(pieces) for pieces in self.pieces)
+
+    def rows(self, rank: int) -> int:
+        """Rows that a rank holds."""
+        return sum(piece.rows for piece in self.pieces[rank])
+
+
+def place(table_rows: Sequence[int], mode: str, ranks: int) -> Placement:
+    """Place tables on ranks.
+
+    Hybrid: each rank gets about its share of the rows and, since every slot costs a lookup a sample on every rank,
+    about as many pieces as the others.
+
+    Args:
+        table_rows: rows of each field's table.
+        mode: one of MODES.
+        ranks: N; 1 for "none".
+    """
+    sizes = tuple(int(rows) for rows in table_rows)
+    if mode != "hybrid":
+        whole = tuple(Piece(field, 0, rows) for field, rows in enumerate(sizes))
+        return Placement(mode, sizes, (whole,) * ranks)
+    most = int(-(-sum(sizes) // ranks) * _SLACK) + 1
+    held: list[list[Piece]] = [[] for _ in range(ranks)]
+
+    def room(rank: int) -> int:
+        return most - sum(piece.rows for piece in held[rank])
+
+    for field in sorted(range(len(sizes)), key=lambda field: -sizes[field]):
+        low = 0
+        while low < sizes[field]:
+            left = sizes[field] - low
+            fitting = [rank for rank in range(ranks) if room(rank) >= left]
+            # The rank with the fewest pieces; among those the emptiest, or, where none has room for all, a part.
+            rank = min(fitting, key=lambda rank: (len(held[rank]), -room(rank))) if fitting else max(
+                range(ranks), key=room
+            )  # fmt: skip
+            high = low + min(left, room(rank))
+            held[rank].append(Piece(field, low, high))
+            low = high
+    return Placement(mode, sizes, tuple(tuple(sorted(pieces, key=lambda p: (p.field, p.low))) for pieces in held))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a placement takes, by rank.
+
+    Attributes:
+        rows: of the tables.
+        table_mb: of these rows and what the optimizer keeps for them, in MB (2^20 bytes).
+        bytes_per_step: what the rank hands to the collective operations of a training step.
+    """
+
+    rows: tuple[int, ...]
+    table_mb: tuple[float, ...]
+    bytes_per_step: tuple[int, ...]
+
+
+def plan(
+    placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, state_values: int, all_to_all: bool
+) -> Plan:
+    """Compute what a placement takes.
+
+    Args:
+        placement: the placement.
+        batch_size: B.
+        emb_dim: D.
+        mlp_values: values of the MLPs' parameters.
+        state_values: values that the optimizer keeps for a row of the tables.
+        all_to_all: whether the device has this operation, with which a rank sends only what another one needs.
+    """
+    spare = placement.slots if placement.mode == "hybrid" else 0  # see embedding.SplitTables
+    rows = tuple(placement.rows(rank) + spare for rank in range(placement.ranks))
+    table_mb = tuple(held * (emb_dim + state_values) * _VALUE / 2**20 for held in rows)
+    sent = step_bytes(placement, batch_size, emb_dim, mlp_values, all_to_all)
+    return Plan(rows, table_mb, (sent,) * placement.ranks)
+
+
+def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, all_to_all: bool) -> int:
+    """Bytes that a rank hands to the collective operations of a training step."""
+    if placement.mode == "none" or placement.ranks == 1:
+        return 0
+    own, ranks, fields = batch_size // placement.ranks, placement.ranks, len(placement.table_rows)
+    dense = mlp_values + 1  # gradients, and the loss
+    if placement.mode == "data":
+        return _VALUE * (dense + own * fields * (1 + emb_dim))
+    if all_to_all:
+        return _VALUE * (dense + own * ranks * placement.slots * (1 + 2 * emb_dim))
+    # AllGather: ids and gradients of the own samples, and the vectors of the own slots for all samples.
+    return _VALUE * (dense + own * fields * (1 + emb_dim) + batch_size * placement.slots * emb_dim)
+
+
+def dense_all_reduce_bytes(table_rows: Sequence[int], emb_dim: int, mlp_values: int) -> int:
+    """The same where tables are replicated and their gradients averaged as dense ones, as in the public original."""
+    return _VALUE * (sum(table_rows) * emb_dim + mlp_values + 1)
