@@ -1,10 +1,34 @@
 """Train DLRM: `python train.py --dataset_path=./data/dataset --device_target=CPU`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from src.errors import InputError, run
-from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, resolve
+from src.manifest import DataFolder, find
+from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, Config, resolve
+
+
+def _print_plan(config: Config, data: DataFolder) -> None:
+    """What each rank would hold and send; refuses a plan that a device's memory can't hold."""
+    from src.dlrm import mlp_values
+    from src.optimizers import state_values
+    from src.placement import place, plan, plan_lines
+
+    rows, on_cpu = data.manifest.table_rows, config.device_target == "CPU"
+    placement = place(rows, config.parallel_mode, config.ranks)
+    values = mlp_values(len(data.manifest.dense), len(rows), config.bottom_mlp, config.top_mlp, config.interaction,
+                        config.self_interaction)  # fmt: skip
+    planned = plan(placement, config.batch_size, config.emb_dim, values,
+                   state_values(config.optimizer, config.emb_dim), not on_cpu)  # fmt: skip
+    print("\n".join(plan_lines(placement, planned, config.optimizer, config.batch_size)))
+    machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    memory_mb = config.device_memory_mb or (machine_mb // config.ranks if on_cpu else 0)
+    if memory_mb and max(planned.table_mb) > memory_mb:
+        raise InputError(
+            f"a device's {memory_mb} MB can't hold {max(planned.table_mb):.0f} MB of tables: give more ranks with "
+            f"parallel_mode hybrid, or an optimizer that keeps less"
+        )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -15,8 +39,8 @@ def main(argv: Sequence[str]) -> None:
 
     from src import cpu_kernels
     from src.checkpoint import RunOptions
-    from src.manifest import find
-    from src.model_utils.device_target import set_device
+    from src.model_utils.device_target import set_device, start_ranks
+    from src.ranks import Ranks
     from src.training import train
 
     data = find(config.dataset_path)
@@ -25,7 +49,11 @@ def main(argv: Sequence[str]) -> None:
             f"dataset_path {config.dataset_path} is the {data.named_part} part: train.py trains on the train "
             f"part, so give {data.path} or {data.path / 'train'}"
         )
+    if config.plan_only:
+        _print_plan(config, data)
+        return
     set_device(config.device_target, config.device_id)
+    ranks = Ranks(*start_ranks(config.parallel_mode))
     result = train(
         data,
         Path(config.ckpt_path),
@@ -62,6 +90,9 @@ def main(argv: Sequence[str]) -> None:
             "end_factor": config.lr_end_factor,
             "power": config.lr_power,
         },
+        parallel_mode=config.parallel_mode,
+        ranks=ranks,
+        all_to_all=config.device_target != "CPU",
         kernels=cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
         options=RunOptions(SAVED_OPTIONS, config.to_yaml("train"), FREE_OPTIONS),
         overwrite=config.overwrite,

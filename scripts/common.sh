@@ -82,3 +82,17 @@ run_logged() {
     make_folder "$folder"
     "$@" 2>&1 | tee "$folder/output.log"
 }
+
+# distribute PYTHON DEVICE_NUM OPTION...: train on several devices, data parallel unless the options say otherwise.
+distribute() {
+    local python=$1 device_num=$2 mode=--parallel_mode=data
+    shift 2
+    for argument in "$@"; do
+        [[ $argument != --parallel_mode=* ]] || mode=$argument
+    done
+    local options=("$mode")
+    for argument in "$@"; do
+        [[ $argument == --parallel_mode=* ]] || options+=("$argument")
+    done
+    exec "$python" -u "$root/src/launch.py" "$device_num" "${options[@]}"
+}

@@ -6,12 +6,6 @@ and GPU, MindSpore's operators do the same work; tests compare the two. benchmar
 Legend: B batch, F fields, D width of a vector, P pairs of vectors, O outputs of a layer, R rows of all tables.
 """
 
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,15 +13,17 @@ from typing import Any
 import mindspore as ms
 from mindspore import ops
 
+from src.native import build
+
 SOURCE = Path(__file__).with_name("cpu_kernels.cc")
-BUILD = Path(__file__).resolve().parents[1] / "build"
 # No fused multiply-add but where the source asks for one: updates round as MindSpore's operators do.
 # Never unloaded: MindSpore does that with the last graph that calls an operator, while the library's threads go on.
+_ONEDNN = Path(ms.__file__).parent / "lib" / "libdnnl.so.3"  # MindSpore's own copy; already loaded, so nothing is twice
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-pthread",
-          "-Wl,-z,nodelete", "-Wl,--no-undefined")  # fmt: skip
+          "-Wl,-z,nodelete", "-Wl,--no-undefined",
+          f"-L{_ONEDNN.parent}", f"-l:{_ONEDNN.name}", f"-Wl,-rpath,{_ONEDNN.parent}")  # fmt: skip
 _WIDTHS = (16, 32, 64, 128)
 _PADDED, _PADDING = 128, 16  # float32 values: see Kernels.linear
-_ONEDNN = Path(ms.__file__).parent / "lib" / "libdnnl.so.3"  # MindSpore's own copy; already loaded, so nothing is twice
 
 
 class Kernels:
@@ -156,38 +152,6 @@ def load() -> Kernels | None:
 
     Returns None, and says why in one line, where they can't be had.
     """
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if not compiler:
-        _tell("there is no C++ compiler; install g++ (or name one in CXX)")
-        return None
-    library = BUILD / f"cpu_kernels-{_fingerprint(compiler)}.so"
-    if not library.exists():
-        onednn = [f"-L{_ONEDNN.parent}", f"-l:{_ONEDNN.name}", f"-Wl,-rpath,{_ONEDNN.parent}"]
-        try:
-            BUILD.mkdir(exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=BUILD) as folder:
-                beside = Path(folder) / library.name
-                print("compiling the CPU operators, once for this machine", flush=True)
-                command = [compiler, *_FLAGS, "-o", str(beside), str(SOURCE), *onednn]
-                subprocess.run(command, check=True, capture_output=True, text=True)
-                beside.rename(library)
-        except OSError as error:
-            _tell(f"{BUILD} can't be written ({error.strerror})")
-            return None
-        except subprocess.CalledProcessError as error:
-            _tell(f"{compiler} can't compile {SOURCE}: {(error.stderr.strip() or '?').splitlines()[0]}")
-            return None
-    return Kernels(library)
-
-
-def _tell(reason: str) -> None:
-    print(f"CPU operators of MindSpore alone, slower than the compiled ones: {reason}", file=sys.stderr, flush=True)
-
-
-def _fingerprint(compiler: str) -> str:
-    """Of all that the library depends on: source, flags, compiler and the processor's instructions."""
-    about = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    processor = [line for line in about if line.startswith(("flags", "Features"))]  # x86 and Arm
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    parts = (SOURCE.read_bytes(), f"{_FLAGS} {_ONEDNN}".encode(), version, "".join(processor[:1]).encode())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    library = build(SOURCE, _FLAGS, "the CPU operators",
+                    "CPU operators of MindSpore alone, slower than the compiled ones")  # fmt: skip
+    return Kernels(library) if library else None

@@ -9,6 +9,7 @@ Legend for the shapes below:
     P  pairs of vectors, V (V - 1) / 2, or V (V + 1) / 2 with self-interaction
 """
 
+import itertools
 from collections.abc import Sequence
 
 import mindspore as ms
@@ -221,6 +222,21 @@ class CompiledInteraction(nn.Cell):
 
     def bprop(self, bottom, vectors, out, dout):
         return self.backward(bottom, vectors, dout)
+
+
+def mlp_values(
+    dense_dim: int, fields: int, bottom_mlp: Sequence[int], top_mlp: Sequence[int], interaction: str,
+    self_interaction: bool,
+) -> int:  # fmt: skip
+    """Values of the MLPs' parameters of a `DLRM`; arguments as there."""
+    vectors, width = fields + 1, bottom_mlp[-1]
+    pairs = vectors * (vectors + 1) // 2 if self_interaction else vectors * (vectors - 1) // 2
+    top_inputs = width + pairs if interaction == "dot" else width * vectors
+    return sum(
+        (inputs + 1) * outputs
+        for sizes in ((dense_dim, *bottom_mlp), (top_inputs, *top_mlp))
+        for inputs, outputs in itertools.pairwise(sizes)
+    )
 
 
 class DLRM(nn.Cell):

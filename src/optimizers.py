@@ -47,6 +47,11 @@ def _check(rule: str) -> None:
         raise ValueError(f"optimizer is {rule!r}; it is one of {', '.join(RULES)}")
 
 
+def state_values(rule: str, emb_dim: int) -> int:
+    """Values that the optimizer keeps for a row of the tables."""
+    return len(_STATES[rule]) * (1 if rule == "rowwise_adagrad" else emb_dim)
+
+
 class TableOptimizer(nn.Cell):
     """Updates the looked-up rows of a table.
 

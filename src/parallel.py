@@ -14,7 +14,16 @@ from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_KEPT_BYTES = 1 << 30
 _shared: tuple[Any, ...] = ()
+
+
+def keep_memory() -> None:
+    """Let this process keep memory that is freed: else the system clears the pages of large arrays again and again."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _share(values: tuple[Any, ...]) -> None:
@@ -23,6 +32,7 @@ def _share(values: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is stopped by the keyboard and says so
     # Die with the parent, however it dies: an orphan would write to files that the next run works on.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    keep_memory()
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -146,3 +146,15 @@ def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: 
 def dense_all_reduce_bytes(table_rows: Sequence[int], emb_dim: int, mlp_values: int) -> int:
     """The same where tables are replicated and their gradients averaged as dense ones, as in the public original."""
     return _VALUE * (sum(table_rows) * emb_dim + mlp_values + 1)
+
+
+def plan_lines(placement: Placement, planned: Plan, optimizer: str, batch_size: int) -> list[str]:
+    """A plan for people: a line for each rank."""
+    total = placement.rows(0) if placement.mode == "data" else sum(placement.table_rows)
+    lines = [f"{placement.mode}, {placement.ranks} ranks, {total:,} rows, {optimizer}, {batch_size} samples a step"]
+    for rank, (rows, table_mb, sent) in enumerate(zip(planned.rows, planned.table_mb, planned.bytes_per_step)):
+        lines.append(
+            f"rank {rank}: {len(placement.pieces[rank])} pieces, {rows:,} rows, {table_mb:,.1f} MB of tables and "
+            f"optimizer, sends {sent / 2**20:.3f} MB a step"
+        )
+    return lines

@@ -7,7 +7,6 @@ What is in the cells, and how labels are drawn, is `src/planted.py`'s.
 Legend for the shapes below: B rows of a block, N dense features, F fields.
 """
 
-import ctypes
 import math
 import multiprocessing
 import os
@@ -25,12 +24,12 @@ import numpy as np
 
 from src.errors import InputError, naming, run
 from src.model_utils.config import resolve
+from src.parallel import keep_memory
 from src.planted import BLOCK_ROWS, draw
 
 MAX_ROWS = 50_000_000
 LOGIT_BIN = 1 / 2048  # the AUC is taken from a histogram: memory stays bounded, the error is below 1e-6
 LOGIT_BINS = 2 * 16 * 2048
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,7 @@ def _blocks(rows: int, seed: int, workers: int) -> Iterator[Block]:
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is stopped by it and says so
-    # Keep freed memory: the system would clear the pages of the blocks' large arrays again and again.
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+    keep_memory()
 
 
 def make_block(seed: int, index: int, rows: int) -> Block:

@@ -12,7 +12,7 @@ from conftest import ROOT
 from mindspore import Tensor, nn, ops
 from test_dlrm import make_batch, make_model
 
-from src import cpu_kernels
+from src import cpu_kernels, native
 from src.dlrm import MLP
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -84,7 +84,7 @@ def test_library_stays_when_no_graph_uses_it(compiled):
 
 
 def load_in_new_folder(tmp_path, monkeypatch, source=None):
-    monkeypatch.setattr(cpu_kernels, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(native, "BUILD", tmp_path / "build")
     if source is not None:
         (tmp_path / "cpu_kernels.cc").write_text(source)
         monkeypatch.setattr(cpu_kernels, "SOURCE", tmp_path / "cpu_kernels.cc")

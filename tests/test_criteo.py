@@ -8,9 +8,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from src import raw_files
+from src import criteo, raw_files
 from src.criteo import BadRow, Columns, key_of, parse, text_of
 from src.raw_files import LineIndex, read_span
+
+
+@pytest.fixture(autouse=True, scope="module", params=["compiled", "numpy"])
+def parser(request):
+    """Both parsers: the compiled one, which leaves odd lines to NumPy, and NumPy alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        assert criteo._library(), "install g++"
+        if request.param == "numpy":
+            patch.setattr(criteo, "_library", lambda: None)
+        yield
+
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LARGEST_FLOAT32 = 3.4028235677973366e38  # from here on a number rounds to infinity
@@ -338,3 +349,19 @@ def test_dense_values_are_float32_logs_of_the_number():
     """3 becomes the float32 next to log 4."""
     value = parse(line_of("1", "3", "0", "", ""), TWO_BY_TWO).dense[0, 0]
     assert value == struct.unpack("<f", struct.pack("<f", math.log(4)))[0]
+
+
+def test_parsers_give_the_same_bits():
+    """So that a run which goes on on a machine without a compiler, or with one, ends with the same files."""
+    rng = np.random.default_rng(3)
+    texts = (b"", b"a", b"12345678", b"more than eight", "\u00e4".encode())
+    lines = []
+    for text in texts * 199:
+        numbers = [b"%d" % int(rng.pareto(0.3)) for _ in range(3)]
+        lines.append(b"\t".join([b"%d" % rng.integers(2), *numbers, b"1.5", b"%x" % rng.integers(1 << 32), text]))
+    text, columns = b"\r\n".join(lines), Columns.numbered(4, 2)
+    one, other = parse(text, columns), criteo._parse(text + b"\n", columns, 1)
+    assert one.labels.tobytes() == other.labels.tobytes()
+    assert one.dense.tobytes() == other.dense.tobytes()
+    assert one.keys.tobytes() == other.keys.tobytes()
+    assert len(one.labels) == len(lines)

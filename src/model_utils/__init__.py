@@ -7,3 +7,5 @@ one for each operator that a later release will rename, are left out unless the 
 import os
 
 os.environ.setdefault("GLOG_v", "3")
+
+ALIVE_FOLDER = "DLRM_ALIVE_FOLDER"  # names the folder in which src/launch.py looks for signs of life of the ranks

@@ -24,7 +24,7 @@ SAVED_OPTIONS = "dlrm.yaml"
 # A stopped training may go on with others of these: no value of the network depends on them, but for rounding.
 FREE_OPTIONS = frozenset((
     "device_id", "dataset_path", "ckpt_path", "overwrite", "resume", "save_steps", "log_steps", "loss_file_name",
-    "eval_file_name", "metrics_file_name", "parallel_mode", "plan_only", "device_memory_mb",
+    "eval_file_name", "metrics_file_name", "parallel_mode", "plan_only", "ranks", "device_memory_mb",
 ))  # fmt: skip
 _MODEL = ("train", "eval")
 Rule = tuple[Callable[[Any], bool], str]
@@ -65,6 +65,16 @@ class Config:
     device_target: str = _option("Ascend", _MODEL, "device", _one_of("Ascend", "GPU", "CPU"))
     device_id: int = _option(0, _MODEL, "number of the Ascend or GPU card", _NOT_NEGATIVE)
 
+    parallel_mode: str = _option(
+        "none", _MODEL, "none: one process; data: tables on every rank; hybrid: tables split over the ranks",
+        _one_of("none", "data", "hybrid"),
+    )  # fmt: skip
+    plan_only: bool = _option(False, ("train",), "print what each rank would hold and send, and end")
+    ranks: int = _option(1, ("train",), "ranks that plan_only is to plan for", _POSITIVE)
+    device_memory_mb: int = _option(
+        0, ("train",), "memory of a device for the plan, 0 for this machine's share a rank on CPU", _NOT_NEGATIVE
+    )
+
     dataset_path: str = _option("./dataset", _MODEL, "data folder, or one of its parts such as dataset/train", _PATH)
     checkpoint_path: str = _option("./checkpoint/dlrm.ckpt", ("eval",), "checkpoint to evaluate", _PATH)
     ckpt_path: str = _option("./checkpoint", ("train",), "folder for checkpoints, options and encoder", _PATH)
@@ -83,7 +93,7 @@ class Config:
     )
 
     epochs: int = _option(1, ("train",), "passes over the training rows", _POSITIVE)
-    batch_size: int = _option(128, ("train",), "samples a training step", _POSITIVE)
+    batch_size: int = _option(128, ("train",), "samples a training step, over all ranks", _POSITIVE)
     optimizer: str = _option(
         "sgd", ("train",), "update rule of tables and MLPs", _one_of("sgd", "adagrad", "rowwise_adagrad", "adam")
     )
@@ -154,6 +164,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """The rules that tie options to each other."""
+        if not self.plan_only and (self.ranks > 1 or self.device_memory_mb):
+            raise InputError("ranks and device_memory_mb have no effect without plan_only: drop them")
         if self.bottom_mlp[-1] != self.emb_dim:
             raise InputError(
                 f"bottom_mlp {_show(self.bottom_mlp)} ends with {self.bottom_mlp[-1]}, which must equal "
@@ -173,6 +185,9 @@ class Config:
             raise InputError("decay_steps and lr_end_factor have no effect with lr_schedule constant: drop them")
         if self.lr_schedule != "polynomial" and self.lr_power != OPTIONS["lr_power"].default:
             raise InputError(f"lr_power {self.lr_power} has no effect with lr_schedule {self.lr_schedule}: drop it")
+        self._check_preprocessing()
+
+    def _check_preprocessing(self) -> None:
         if self.hash_rows and (self.min_count > 1 or self.field_min_count or self.max_rows_per_field):
             raise InputError("hash_rows has no vocabulary to shorten: drop min_count and the like")
         if self.vocab_path and (self.hash_rows or self.shuffle_rows):

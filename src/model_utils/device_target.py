@@ -1,8 +1,14 @@
-"""The device of a run."""
+"""The device of a run, and the processes that train together."""
+
+import json
+import os
+import threading
+from pathlib import Path
 
 import mindspore as ms
 
 from src.errors import InputError
+from src.model_utils import ALIVE_FOLDER
 
 
 def set_device(device_target: str, device_id: int) -> None:
@@ -26,3 +32,43 @@ def set_device(device_target: str, device_id: int) -> None:
             f"--device_target=CPU"
         )
     ms.set_device(device_target, device_id)
+
+
+_SECONDS_BETWEEN_SIGNS = 1.0
+
+
+def start_ranks(parallel_mode: str) -> tuple[int, int]:
+    """Join the processes of a run: the number of this one, from 0, and how many there are.
+
+    Raises:
+        InputError: this process was not started as one of several, though the mode needs that, or the other way round.
+    """
+    started = bool(os.environ.get("MS_ROLE") or os.environ.get("RANK_TABLE_FILE"))
+    if parallel_mode == "none":
+        if started:
+            raise InputError("parallel_mode none is for one process, but msrun started several: give data or hybrid")
+        return 0, 1
+    if not started:
+        raise InputError(
+            f"parallel_mode {parallel_mode} is for several processes, which scripts/run_distribute_train_cpu.sh, "
+            f"_gpu.sh and _ascend.sh start: start it with one of them"
+        )
+    ms.communication.init()
+    rank, size = ms.communication.get_rank(), ms.communication.get_group_size()
+    if folder := os.environ.get(ALIVE_FOLDER):
+        _give_signs_of_life(Path(folder) / f"rank_{rank}.json", rank)
+    print(f"rank {rank} of {size}", flush=True)
+    return rank, size
+
+
+def _give_signs_of_life(path: Path, rank: int) -> None:
+    """Touch a file every second, from a thread of its own, which stops when the process does."""
+    path.write_text(json.dumps({"rank": rank, "pid": os.getpid()}), encoding="utf-8")
+
+    def touch() -> None:
+        while True:
+            stop.wait(_SECONDS_BETWEEN_SIGNS)
+            path.touch()
+
+    stop = threading.Event()
+    threading.Thread(target=touch, daemon=True).start()

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Train on several GPUs: bash scripts/run_distribute_train_gpu.sh DEVICE_NUM DATASET_PATH [--OPTION=VALUE ...]
+# Options of msrun, such as --master_addr for several hosts, go to msrun. Writes checkpoint/, loss.log, auc.log,
+# metrics.jsonl, and log0/output.log, log1/output.log ... to the current folder.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+expect_arguments 2 "run_distribute_train_gpu.sh DEVICE_NUM DATASET_PATH" "$@"
+python=$(python_command)
+distribute "$python" "$1" --device_target=GPU --dataset_path="$2" "${@:3}"

@@ -1,0 +1,189 @@
+"""Starts the ranks of a training with msrun, waits for them, and says which one failed.
+
+    python src/launch.py DEVICE_NUM [--rank_table=FILE] [--MSRUN_OPTION=VALUE ...] [--OPTION=VALUE ...]
+
+What msrun knows goes to msrun (for several hosts: master_addr, master_port, worker_num, local_worker_num, node_rank),
+all else to train.py. The ranks' logs are log0/output.log, log1/output.log and so on. A rank that dies or hangs ends the
+run: the others are stopped, and a line names it.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.errors import InputError, run
+from src.model_utils import ALIVE_FOLDER
+from src.rank_table import check_rank_table
+
+ROOT = Path(__file__).resolve().parents[1]
+_MSRUN_OPTIONS = ("worker_num", "local_worker_num", "master_addr", "master_port", "node_rank", "cluster_time_out",
+                  "bind_core", "bind_numa")  # fmt: skip
+_HANGS_AFTER_S = 60.0  # without a sign of life, which a rank gives every second
+_LOOKS_EVERY_S = 0.3
+
+
+class Launch:
+    """One run: its processes, logs and signs of life, in the current folder.
+
+    Args:
+        device_num: ranks on this machine.
+        msrun_options: by name.
+        program_options: the command line of train.py.
+    """
+
+    def __init__(self, device_num: int, msrun_options: dict[str, str], program_options: Sequence[str]):
+        first = int(msrun_options.get("node_rank", 0)) * device_num
+        self.ranks = range(max(first, 0), max(first, 0) + device_num)
+        self.folder = Path("msrun_log")
+        self.alive = self.folder / "alive"
+        self.alive.mkdir(parents=True, exist_ok=True)
+        for old in [*self.alive.iterdir(), *self.folder.glob("*.log")]:
+            old.unlink()
+        for rank in self.ranks:
+            place = Path(f"log{rank}")
+            place.mkdir(exist_ok=True)
+            (place / "output.log").unlink(missing_ok=True)
+            (place / "output.log").symlink_to(Path("..") / self.folder / f"worker_{rank}.log")
+        options = {"worker_num": device_num, "local_worker_num": device_num, "master_port": _free_port(),
+                   "log_dir": self.folder, "join": "True"} | msrun_options  # fmt: skip
+        command = [
+            str(Path(sys.executable).with_name("msrun")),
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
+        with (self.folder / "msrun.log").open("w", encoding="utf-8") as log:
+            self.msrun = subprocess.Popen(
+                [*command, str(ROOT / "train.py"), *program_options], stdout=log, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, start_new_session=True, env=os.environ | self._environment(),
+            )  # fmt: skip
+        self.shown = 0
+
+    def _environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+        return {ALIVE_FOLDER: str(self.alive.resolve()), "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+    def wait(self) -> int:
+        """Show the first rank's log until the run ends; the exit code: 0, or that of the first rank that failed."""
+        try:
+            while True:
+                ended = self.msrun.poll() is not None
+                self._show()
+                if failure := self._failure():
+                    rank, code, what = failure
+                    self._stop()
+                    self._show()
+                    log = f"log{rank}/output.log" if rank is not None else str(self.folder)
+                    reason = self._last_error(rank)
+                    print(f"error: {what}{reason}; the other ranks were stopped; see {log}. The same command goes on "
+                          f"from the last save", file=sys.stderr)  # fmt: skip
+                    return code
+                if ended:
+                    return self.msrun.returncode
+                time.sleep(_LOOKS_EVERY_S)
+        finally:
+            self._stop()
+
+    def _failure(self) -> tuple[int | None, int, str] | None:
+        """The rank that failed if it is known, the exit code, and what happened; None if nothing did."""
+        pids = self._pids()
+        exits = re.findall(r"Worker process (\d+) exit with exception\. Error code: (-?\d+)", self._text("msrun.log"))
+        for pid, code in exits:
+            with_error = [rank for rank in self.ranks if self._last_error(rank)]
+            rank = next((rank for rank, known in pids.items() if known == int(pid)), (*with_error, None)[0])
+            status = int(code)
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with exit code {status}"
+            return rank, status if status > 0 else 128 - status, f"rank {'?' if rank is None else rank} {how}"
+        silent = [rank for rank in pids if time.time() - self._sign(rank).stat().st_mtime > _HANGS_AFTER_S]
+        if silent and self.msrun.poll() is None:
+            return silent[0], 1, f"rank {silent[0]} has given no sign of life for {_HANGS_AFTER_S:.0f} s"
+        if self.msrun.poll():
+            return None, self.msrun.returncode, f"msrun ended with exit code {self.msrun.returncode}"
+        return None
+
+    def _sign(self, rank: int) -> Path:
+        return self.alive / f"rank_{rank}.json"
+
+    def _pids(self) -> dict[int, int]:
+        """Process of each rank that has said so."""
+        found = {}
+        for rank in self.ranks:
+            try:
+                found[rank] = int(json.loads(self._sign(rank).read_text(encoding="utf-8"))["pid"])
+            except (OSError, ValueError):
+                continue
+        return found
+
+    def _text(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    def _last_error(self, rank: int | None) -> str:
+        """A rank's own word on what went wrong, if it left one."""
+        lines = [line for line in self._text(f"worker_{rank}.log").splitlines() if line.startswith("error: ")]
+        return f" ({lines[-1].removeprefix('error: ')})" if lines else ""
+
+    def _show(self) -> None:
+        text = self._text(f"worker_{self.ranks[0]}.log")
+        sys.stdout.write(text[self.shown :])
+        sys.stdout.flush()
+        self.shown = len(text)
+
+    def _stop(self) -> None:
+        """Kill what is left: the ranks, each in a session of its own, msrun and its scheduler."""
+        for pid in [*self._pids().values(), self.msrun.pid]:
+            try:
+                if pid == self.msrun.pid or _is_rank(pid):
+                    os.killpg(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        self.msrun.wait()
+
+
+def _is_rank(pid: int) -> bool:
+    """Whether the process is still one of ours, and its number not another's by now."""
+    try:
+        return b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Start the ranks as the command line says; the exit code."""
+    if not argv or not re.fullmatch(r"[1-9]\d*", argv[0]):
+        raise InputError(f"DEVICE_NUM is {argv[0] if argv else 'missing'}: give the number of ranks on this machine")
+    device_num, msrun_options, program_options = int(argv[0]), {}, []
+    for argument in argv[1:]:
+        name, _, value = argument.removeprefix("--").partition("=")
+        if name == "rank_table":
+            check_rank_table(Path(value), device_num)
+            msrun_options["rank_table_file"] = value
+        elif name in _MSRUN_OPTIONS:
+            msrun_options[name] = value
+        else:
+            program_options.append(argument)
+    device_num = int(msrun_options.get("local_worker_num", device_num))
+    if any(option.split("=")[0] == "--plan_only" for option in program_options):
+        total = msrun_options.get("worker_num", device_num)
+        return subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), f"--ranks={total}", *program_options], check=False
+        ).returncode
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return Launch(device_num, msrun_options, program_options).wait()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,60 @@
+"""Libraries compiled from this repository's C++ sources on first use, and kept in build/."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+BUILD = Path(__file__).resolve().parents[1] / "build"
+
+
+def build(source: Path, flags: Sequence[str], what: str, without: str) -> Path | None:
+    """A source's library, compiled if it has not been for this source and processor yet.
+
+    Args:
+        source: a C++ file.
+        flags: of the compiler; libraries to link among them.
+        what: names the library in the line that says that it is compiled.
+        without: says what is done without it.
+
+    Returns:
+        The library; None, after a line that says why, where it can't be had.
+    """
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if not compiler:
+        _tell(without, "there is no C++ compiler; install g++ (or name one in CXX)")
+        return None
+    library = BUILD / f"{source.stem}-{_fingerprint(source, flags, compiler)}.so"
+    if not library.exists():
+        try:
+            BUILD.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+                beside = Path(folder) / library.name
+                print(f"compiling {what}, once for this machine", flush=True)
+                command = [compiler, "-o", str(beside), str(source), *flags]
+                subprocess.run(command, check=True, capture_output=True, text=True)
+                beside.rename(library)
+        except OSError as error:
+            _tell(without, f"{BUILD} can't be written ({error.strerror})")
+            return None
+        except subprocess.CalledProcessError as error:
+            _tell(without, f"{compiler} can't compile {source}: {(error.stderr.strip() or '?').splitlines()[0]}")
+            return None
+    return library
+
+
+def _tell(without: str, reason: str) -> None:
+    print(f"{without}: {reason}", file=sys.stderr, flush=True)
+
+
+def _fingerprint(source: Path, flags: Sequence[str], compiler: str) -> str:
+    """Of all that the library depends on: source, flags, compiler and the processor's instructions."""
+    about = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    processor = [line for line in about if line.startswith(("flags", "Features"))]  # x86 and Arm
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
+    parts = (source.read_bytes(), " ".join(flags).encode(), version, "".join(processor[:1]).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

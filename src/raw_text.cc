@@ -1,0 +1,146 @@
+// Parses blocks of raw text, for src/criteo.py, which does the same in NumPy and says what the rules are. Lines that
+// need more than the plain rules here - bad ones, numbers with a fraction or many digits - are left to it.
+
+#include <cstdint>
+#include <cstring>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15, kMultiplier2 = 0xD6E8FEB86659FD93;
+
+// The first bytes of a cell as a number, little-endian, with zeros behind. `left` bytes may be read.
+uint64_t Word(const uint8_t *cell, int64_t size, int64_t left) {
+  uint64_t word = 0;
+  if (left < 8) {
+    std::memcpy(&word, cell, size < left ? size : left);
+    return word;
+  }
+  std::memcpy(&word, cell, 8);
+  return size >= 8 ? word : word & ((uint64_t{1} << 8 * size) - 1);
+}
+
+uint64_t Key(const uint8_t *cell, int64_t size, int64_t left) {
+  const uint64_t key = Word(cell, size, left);
+  if (size <= 8 && (key & 0xC0) != 0x80) return key;
+  uint64_t hash = static_cast<uint64_t>(size) * kMultiplier;
+  for (int64_t done = 0; done < size; done += 8) {
+    uint64_t mixed = (hash ^ Word(cell + done, size - done, left - done)) * kMultiplier;
+    mixed = (mixed ^ mixed >> 32) * kMultiplier2;
+    hash = mixed ^ mixed >> 32;
+  }
+  return (hash & ~uint64_t{0xC0}) | 0x80;
+}
+
+// A cell of at most eight digits, perhaps with a minus before them; empty and negative ones are 0. `before` bytes that
+// stand before the cell may be read.
+bool Number(const uint8_t *cell, int64_t size, int64_t before, float *number) {
+  *number = 0;
+  if (size == 0) return true;
+  const bool negative = size > 1 && cell[0] == '-';
+  const int64_t digits = size - negative;
+  if (digits > 8) return false;
+  uint64_t word = 0;  // the eight bytes that end the cell, "0" in place of those before its digits
+  if (before + size >= 8) {
+    std::memcpy(&word, cell + size - 8, 8);
+  } else {
+    std::memcpy(reinterpret_cast<uint8_t *>(&word) + 8 - digits, cell + negative, digits);
+  }
+  constexpr uint64_t kZeros = 0x3030303030303030;
+  const int missing = static_cast<int>(8 * (8 - digits));
+  word = (word >> missing << missing) | (kZeros & ~(~uint64_t{0} << missing));
+  word ^= kZeros;  // each byte is its digit, or above 9
+  if (((word + 0x7676767676767676) | word) & 0x8080808080808080) return false;
+  // Digits to pairs, pairs to fours, fours to one number.
+  word = (word * 10 + (word >> 8)) & 0x00FF00FF00FF00FF;
+  word = (word * 100 + (word >> 16)) & 0x0000FFFF0000FFFF;
+  word = (word * 10000 + (word >> 32)) & 0x00000000FFFFFFFF;
+  *number = negative ? 0 : static_cast<float>(word);
+  return true;
+}
+
+// Finds the separators and control characters of a text one after the other, 32 bytes at a time.
+class Marks {
+ public:
+  Marks(const uint8_t *text, int64_t size, uint8_t separator) : text_(text), size_(size), separator_(separator) {
+    Load();
+  }
+
+  // The next one's place. The text ends with one.
+  int64_t Next() {
+    while (!mask_) {
+      base_ += 32;
+      Load();
+    }
+    const int64_t place = base_ + __builtin_ctz(mask_);
+    mask_ &= mask_ - 1;
+    return place;
+  }
+
+ private:
+  void Load() {
+    mask_ = 0;
+#ifdef __AVX2__
+    if (base_ + 32 <= size_) {
+      const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(text_ + base_));
+      const __m256i low = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8('\n')), bytes);
+      const __m256i same = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(static_cast<char>(separator_)));
+      mask_ = static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_or_si256(low, same)));
+      return;
+    }
+#endif
+    const int64_t count = size_ - base_ < 32 ? size_ - base_ : 32;
+    for (int64_t i = 0; i < count; ++i)
+      mask_ |= uint32_t{text_[base_ + i] <= '\n' || text_[base_ + i] == separator_} << i;
+  }
+
+  const uint8_t *text_;
+  int64_t size_, base_ = 0;
+  uint8_t separator_;
+  uint32_t mask_ = 0;
+};
+
+}  // namespace
+
+// Args:
+//   text, size: whole lines, each with its end.
+//   separator: between cells.
+//   roles: of each column of the file: -1 unused, 0 label, 1 to dense a number, dense + 1 and so on a category.
+//   labels [rows], numbers [rows, dense], keys [fields, rows]: take a row for each line, an odd one's without meaning.
+//   odd: takes the first byte of each odd line, and the one behind it; odd_lines takes which line it is, from 0.
+// Returns how many odd lines there are.
+extern "C" int64_t ParseLines(const uint8_t *text, int64_t size, int32_t separator, const int32_t *roles, int32_t width,
+                              int32_t dense, int64_t rows, uint8_t *labels, float *numbers, uint64_t *keys,
+                              int64_t *odd, int64_t *odd_lines) {
+  Marks marks(text, size, static_cast<uint8_t>(separator));
+  int64_t odd_count = 0, begin = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t line = begin;
+    bool good = true, ends = false;
+    int32_t column = 0;
+    while (!ends) {
+      const int64_t cell = begin, end = marks.Next();
+      begin = end + 1;
+      ends = text[end] == '\n';
+      good = good && column < width && (ends || text[end] == separator);  // else a control character
+      if (!good) continue;
+      const int64_t length = end - cell - (ends && end > cell && text[end - 1] == '\r');
+      const int32_t role = roles[column++];
+      if (role > dense) {
+        keys[(role - dense - 1) * rows + row] = Key(text + cell, length, size - cell);
+      } else if (role > 0) {
+        good = Number(text + cell, length, cell, numbers + row * dense + role - 1);
+      } else if (role == 0) {
+        labels[row] = text[cell] - '0';
+        good = length == 1 && labels[row] <= 1;
+      }
+    }
+    if (good && column == width) continue;
+    odd[2 * odd_count] = line;
+    odd[2 * odd_count + 1] = begin;
+    odd_lines[odd_count++] = row;
+  }
+  return odd_count;
+}
