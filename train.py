@@ -20,7 +20,7 @@ def _print_plan(config: Config, data: DataFolder) -> None:
     values = mlp_values(len(data.manifest.dense), len(rows), config.bottom_mlp, config.top_mlp, config.interaction,
                         config.self_interaction)  # fmt: skip
     planned = plan(placement, config.batch_size, config.emb_dim, values,
-                   state_values(config.optimizer, config.emb_dim), not on_cpu)  # fmt: skip
+                   state_values(config.optimizer, config.emb_dim), on_cpu)  # fmt: skip
     print("\n".join(plan_lines(placement, planned, config.optimizer, config.batch_size)))
     machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     memory_mb = config.device_memory_mb or (machine_mb // config.ranks if on_cpu else 0)

@@ -5,5 +5,4 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 expect_arguments 1 "run_standalone_train_cpu.sh DATASET_PATH" "$@"
 python=$(python_command)
-run_logged ms_log "$python" -u "$root/train.py" --device_target=CPU --dataset_path="$1" \
-    --ckpt_path=./checkpoint --eval_file_name=auc.log --loss_file_name=loss.log --do_eval=True "${@:2}"
+run_logged ms_log "$python" -u "$root/train.py" --device_target=CPU --dataset_path="$1" "${@:2}"

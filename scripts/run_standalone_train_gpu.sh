@@ -5,5 +5,4 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 expect_arguments 3 "run_standalone_train_gpu.sh DEVICE_ID DEVICE_TARGET DATASET_PATH" "$@"
 python=$(python_command)
-run_logged ms_log "$python" -u "$root/train.py" --device_id="$1" --device_target="$2" --dataset_path="$3" \
-    --ckpt_path=./checkpoint --eval_file_name=auc.log --loss_file_name=loss.log --do_eval=True "${@:4}"
+run_logged ms_log "$python" -u "$root/train.py" --device_id="$1" --device_target="$2" --dataset_path="$3" "${@:4}"

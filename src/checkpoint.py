@@ -280,6 +280,10 @@ class Parts:
             self._files.append(CheckpointFile(part, check is None or rank in check))
         self._unread = {name for file in self._files for name in file.shapes} - {PARTS}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the entries of the first part."""
+        return dict(self._files[0].shapes)
+
     def value(self, name: str, shape: Sequence[int]) -> np.ndarray:
         """An entry of this shape.
 

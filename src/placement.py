@@ -13,6 +13,7 @@ from dataclasses import dataclass
 MODES = ("none", "data", "hybrid")
 _SLACK = 1.03  # a rank may hold so many times its share, rather than that a field is cut
 _VALUE = 4  # bytes of a float32 or an int32
+_CPU_COPIES = 2  # MindSpore's collective operations on CPU send all twice, as counted at the network interface
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Plan:
     Attributes:
         rows: of the tables.
         table_mb: of these rows and what the optimizer keeps for them, in MB (2^20 bytes).
-        bytes_per_step: what the rank hands to the collective operations of a training step.
+        bytes_per_step: what the rank sends in a training step.
     """
 
     rows: tuple[int, ...]
@@ -109,9 +110,7 @@ class Plan:
     bytes_per_step: tuple[int, ...]
 
 
-def plan(
-    placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, state_values: int, all_to_all: bool
-) -> Plan:
+def plan(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, state_values: int, on_cpu: bool) -> Plan:
     """Compute what a placement takes.
 
     Args:
@@ -120,32 +119,44 @@ def plan(
         emb_dim: D.
         mlp_values: values of the MLPs' parameters.
         state_values: values that the optimizer keeps for a row of the tables.
-        all_to_all: whether the device has this operation, with which a rank sends only what another one needs.
+        on_cpu: whether the devices are CPUs, which have no AllToAll, with which a rank sends only what another needs.
     """
     spare = placement.slots if placement.mode == "hybrid" else 0  # see embedding.SplitTables
     rows = tuple(placement.rows(rank) + spare for rank in range(placement.ranks))
     table_mb = tuple(held * (emb_dim + state_values) * _VALUE / 2**20 for held in rows)
-    sent = step_bytes(placement, batch_size, emb_dim, mlp_values, all_to_all)
+    sent = step_bytes(placement, batch_size, emb_dim, mlp_values, on_cpu)
     return Plan(rows, table_mb, (sent,) * placement.ranks)
 
 
-def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, all_to_all: bool) -> int:
-    """Bytes that a rank hands to the collective operations of a training step."""
-    if placement.mode == "none" or placement.ranks == 1:
+def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, on_cpu: bool) -> int:
+    """Bytes that a rank sends in a training step; arguments as for `plan`.
+
+    By the ring algorithms, in which a rank sends its part of an AllGather N - 1 times, a part of an AllToAll to each of
+    the others, and 2 (N - 1) / N of an AllReduce.
+    """
+    ranks, fields, slots = placement.ranks, len(placement.table_rows), placement.slots
+    if placement.mode == "none" or ranks == 1:
         return 0
-    own, ranks, fields = batch_size // placement.ranks, placement.ranks, len(placement.table_rows)
-    dense = mlp_values + 1  # gradients, and the loss
-    if placement.mode == "data":
-        return _VALUE * (dense + own * fields * (1 + emb_dim))
-    if all_to_all:
-        return _VALUE * (dense + own * ranks * placement.slots * (1 + 2 * emb_dim))
-    # AllGather: ids and gradients of the own samples, and the vectors of the own slots for all samples.
-    return _VALUE * (dense + own * fields * (1 + emb_dim) + batch_size * placement.slots * emb_dim)
+    own = -(-batch_size // ranks)
+    gathered, exchanged = own * fields * (1 + emb_dim), 0  # ids and gradients
+    if placement.mode == "hybrid" and on_cpu:
+        gathered += own * ranks * slots * emb_dim  # the vectors of the own slots
+    elif placement.mode == "hybrid":
+        gathered, exchanged = 0, own * ranks * slots * (1 + 2 * emb_dim)
+    values = (ranks - 1) * gathered + (ranks - 1) / ranks * exchanged
+    return _sent(values, mlp_values + 1, ranks, on_cpu)  # gradients of the MLPs, and the loss
 
 
-def dense_all_reduce_bytes(table_rows: Sequence[int], emb_dim: int, mlp_values: int) -> int:
+def dense_all_reduce_bytes(
+    table_rows: Sequence[int], emb_dim: int, mlp_values: int, ranks: int, on_cpu: bool
+) -> int:  # fmt: skip
     """The same where tables are replicated and their gradients averaged as dense ones, as in the public original."""
-    return _VALUE * (sum(table_rows) * emb_dim + mlp_values + 1)
+    return _sent(0, sum(table_rows) * emb_dim + mlp_values + 1, ranks, on_cpu)
+
+
+def _sent(values: float, reduced: int, ranks: int, on_cpu: bool) -> int:
+    copies = _CPU_COPIES if on_cpu else 1
+    return round(copies * _VALUE * (values + 2 * (ranks - 1) / ranks * reduced))
 
 
 def plan_lines(placement: Placement, planned: Plan, optimizer: str, batch_size: int) -> list[str]:
