@@ -24,9 +24,9 @@ def _print_plan(config: Config, data: DataFolder) -> None:
     print("\n".join(plan_lines(placement, planned, config.optimizer, config.batch_size)))
     machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     memory_mb = config.device_memory_mb or (machine_mb // config.ranks if on_cpu else 0)
-    if memory_mb and max(planned.table_mb) > memory_mb:
+    if memory_mb and max(planned.memory_mb) > memory_mb:
         raise InputError(
-            f"a device's {memory_mb} MB can't hold {max(planned.table_mb):.0f} MB of tables: give more ranks with "
+            f"a device's {memory_mb} MB can't hold the {max(planned.memory_mb):.0f} MB of a rank: give more ranks with "
             f"parallel_mode hybrid, or an optimizer that keeps less"
         )
 

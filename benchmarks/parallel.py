@@ -3,39 +3,46 @@
     python benchmarks/parallel.py --ranks 2 --quick    1,000,000 table rows; ends within 60 s on 2 cores
     python benchmarks/parallel.py --ranks 4            33,762,577, all of Criteo's
 
-Rows are random, their ids uniform. Every run goes through scripts/run_distribute_train_cpu.sh. Bytes are counted at the
+    ... --optimizer adagrad                            the optimizer's states are all touched, as after long training
+
+Rows are random, their ids uniform. Memory is the largest proportional set size of a rank, pages shared by processes
+counted once. Every run goes through scripts/run_distribute_train_cpu.sh. Bytes are counted at the
 loopback interface between two steps, headers included, so nothing else should use it. The last line is
 `max_relative_difference=.. memory_fraction=.. bytes_per_step=.. planned_bytes_per_step=..`: of the weights to those of
 one process after 50 steps (the larger of both modes), and hybrid's memory and bytes of a rank.
 """
 
 import argparse
-import os
+import json
+import multiprocessing
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
+# MindSpore is imported by processes of its own alone: it would share its libraries' pages with those that are measured.
 from benchmarks import results
+from benchmarks.preprocess import memory_kb
 from benchmarks.workers import FULL_ROWS, SMALL_ROWS, make_batches, table_rows
 from src import records
-from src.checkpoint import TABLE, Parts
-from src.embedding import joint_rows, whole_fields
 from src.manifest import VOCABULARY, DataFolder, File, Manifest, Part, find
 from src.npz import save_arrays
-from src.placement import Piece, dense_all_reduce_bytes, place, step_bytes
-from src.preprocess_steps import write_records
+from src.placement import Piece, dense_all_reduce_bytes, place, plan
 
 STEPS, BATCH, WIDTH = 50, 256, 16
 MLP_VALUES = 475_985
+STATE_VALUES = {"sgd": 0, "rowwise_adagrad": 1, "adagrad": WIDTH, "adam": 2 * WIDTH}  # of a row
 _COUNTED = (5, 49)  # steps between which bytes are counted
 
 
@@ -50,6 +57,8 @@ class Measured:
 
 def random_data(folder: Path, rows_of_fields: tuple[int, ...], steps: int) -> DataFolder:
     """A data folder of random rows, enough for so many steps."""
+    from src.preprocess_steps import write_records
+
     names = tuple(f"C{field + 1}" for field in range(len(rows_of_fields)))
     path = folder / "train" / "part-00000.mindrecord"
     path.parent.mkdir(parents=True)
@@ -70,39 +79,52 @@ def received_bytes() -> int:
     return int(next(line for line in lines if line.strip().startswith("lo:")).split(":")[1].split()[0])
 
 
-def run(folder: Path, data: DataFolder, mode: str, ranks: int) -> Measured:
-    """Train once in a new folder; its checkpoint stays there."""
-    folder.mkdir()
-    options = [f"--batch_size={BATCH}", "--do_eval=False", "--save_steps=1000", "--log_steps=1", "--lr=0.01"]
-    if mode == "none":
-        command = ["bash", str(ROOT / "scripts/run_standalone_train_cpu.sh"), str(data.path), *options]
-        log = folder / "ms_log/output.log"
-    else:
-        command = ["bash", str(ROOT / "scripts/run_distribute_train_cpu.sh"), str(ranks), str(data.path), *options,
-                   f"--parallel_mode={mode}"]  # fmt: skip
+def own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function that runs in a process which is gone afterwards."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def rank_processes(folder: Path, alone: int) -> list[int]:
+    """The processes that train: those that gave signs of life in the folder, or the one that was started alone."""
+    signs = [sign.read_text(encoding="ascii") for sign in folder.glob("msrun_log/alive/rank_*.json")]
+    return [json.loads(sign)["pid"] for sign in signs if sign] or ([] if alone == 0 else [alone])
+
+
+def run(folder: Path, data: DataFolder, mode: str, ranks: int, optimizer: str, stop: bool = False) -> Measured | None:
+    """Train once; the checkpoint stays in the folder. With `stop`, only to the first save, for the next run to go on."""
+    folder.mkdir(exist_ok=True)
+    options = [f"--batch_size={BATCH}", "--do_eval=False", f"--save_steps={STEPS // 2}", "--log_steps=1", "--lr=0.01",
+               f"--optimizer={optimizer}", f"--dataset_path={data.path}", "--device_target=CPU"]  # fmt: skip
+    command = [sys.executable, "-u", str(ROOT / "train.py"), *options]
+    log = folder / "output.log"
+    if mode != "none":
+        command = [sys.executable, str(ROOT / "src/launch.py"), str(ranks), *options, f"--parallel_mode={mode}"]
         log = folder / "log0/output.log"
-    environment = os.environ | {"PYTHON": sys.executable}
     seen: list[tuple[int, int]] = []
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as child:
-        while child.poll() is None:
-            time.sleep(0.01)
-            text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-            steps = re.findall(r"step: (\d+)/", text)
-            if steps and _COUNTED[0] <= int(steps[-1]) <= _COUNTED[1]:
-                seen.append((int(steps[-1]), received_bytes()))
+    peak_kb: dict[int, int] = {}
+    with (folder / "output.log").open("w", encoding="utf-8") as output:
+        child = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    while child.poll() is None:
+        time.sleep(0.1)
+        text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        steps = re.findall(r"step: (\d+)/", text)
+        if steps and _COUNTED[0] <= int(steps[-1]) <= _COUNTED[1]:
+            seen.append((int(steps[-1]), received_bytes()))
+        for pid in rank_processes(folder, child.pid if mode == "none" else 0):
+            peak_kb[pid] = max(peak_kb.get(pid, 0), memory_kb(pid))
+        if stop and (folder / "checkpoint/unfinished/progress.json").is_file():
+            child.send_signal(signal.SIGTERM)
+            child.wait()
+            return None
     if child.returncode:
-        print(log.read_text(encoding="utf-8") if log.is_file() else "", file=sys.stderr)
+        print(log.read_text(encoding="utf-8"), file=sys.stderr)
         raise SystemExit(f"{' '.join(command)} ended with {child.returncode}")
-    ends = [
-        re.search(r"(\d+) steps, (\d+) samples/s, peak memory (\d+) MB", path.read_text(encoding="utf-8"))
-        for path in ([log] if mode == "none" else sorted(folder.glob("log*/output.log")))
-    ]
-    found = [match for match in ends if match]
+    speed = re.search(r"steps, (\d+) samples/s", log.read_text(encoding="utf-8"))
     bytes_per_step = 0.0
     if mode != "none":  # the slope, since a step's line and its bytes are not seen at the same moment
         bytes_per_step = float(np.polyfit(*np.array(seen, float).T, 1)[0]) / ranks
-    memory_mb = max(int(match[3]) for match in found)
-    return Measured(memory_mb, bytes_per_step, float(found[0][2]))
+    return Measured(max(peak_kb.values()) / 1024, bytes_per_step, float(speed[1]) if speed else 0.0)
 
 
 def difference(folder: Path, other: Path, data: DataFolder) -> float:
@@ -110,6 +132,9 @@ def difference(folder: Path, other: Path, data: DataFolder) -> float:
 
     The tables are one parameter, and are read a million rows at a time.
     """
+    from src.checkpoint import TABLE, Parts
+    from src.embedding import joint_rows, whole_fields
+
     manifest = data.manifest
     one, two = (Parts(path / "checkpoint/dlrm.ckpt", manifest.categorical, manifest.table_rows)
                 for path in (folder, other))  # fmt: skip
@@ -132,34 +157,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--optimizer", choices=STATE_VALUES, default="sgd")
     arguments = parser.parse_args()
-    ranks, rows = arguments.ranks, SMALL_ROWS if arguments.quick else FULL_ROWS
+    ranks, optimizer = arguments.ranks, arguments.optimizer
+    rows = table_rows(SMALL_ROWS if arguments.quick else FULL_ROWS)
+    table, differences = [], [0.0]
+    measured: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        data = random_data(folder / "rows", table_rows(rows), STEPS)
-        table, differences = [], []
-        measured: dict[str, Measured] = {}
+        data = own_process(random_data, folder / "rows", rows, STEPS)
         for mode in ("none", "data", "hybrid"):
-            measured[mode] = run(folder / mode, data, mode, ranks)
-            print(mode, measured[mode], flush=True)
+            if optimizer != "sgd":
+                run(folder / mode, data, mode, ranks, optimizer, stop=True)
+            found = measured[mode] = run(folder / mode, data, mode, ranks, optimizer)
+            print(mode, found, flush=True)
             count = 1 if mode == "none" else ranks
-            planned = step_bytes(place(table_rows(rows), mode, count), BATCH, WIDTH, MLP_VALUES, on_cpu=True)
+            planned = plan(place(rows, mode, count), BATCH, WIDTH, MLP_VALUES, STATE_VALUES[optimizer], on_cpu=True)
             if mode != "none":
-                differences.append(difference(folder / "none", folder / mode, data))
+                differences.append(own_process(difference, folder / "none", folder / mode, data))
             table.append({
-                "mode": mode, "ranks": count, "peak memory of a rank, MB": f"{measured[mode].memory_mb:.0f}",
-                "beside one process": f"{measured[mode].memory_mb / measured['none'].memory_mb:.2f}",
-                "bytes a step and rank": f"{measured[mode].bytes_per_step:,.0f}", "planned": f"{planned:,}",
-                "samples/s": f"{measured[mode].samples_per_s:,.0f}",
+                "mode": mode, "ranks": count, "optimizer": optimizer,
+                "peak memory of a rank, MB": f"{found.memory_mb:.0f}",
+                "planned, MB": f"{max(planned.memory_mb):.0f}",
+                "beside one process": f"{found.memory_mb / measured['none'].memory_mb:.2f}",
+                "bytes a step and rank": f"{found.bytes_per_step:,.0f}",
+                "planned, bytes": f"{planned.bytes_per_step[0]:,}", "samples/s": f"{found.samples_per_s:,.0f}",
             })  # fmt: skip
-    dense = dense_all_reduce_bytes(table_rows(rows), WIDTH, MLP_VALUES, ranks, on_cpu=True)
-    table.append({"mode": "dense all-reduce, as the original (computed)", "ranks": ranks,
-                  "peak memory of a rank, MB": "", "beside one process": "", "bytes a step and rank": "",
-                  "planned": f"{dense:,}", "samples/s": ""})  # fmt: skip
-    results.save("parallel_quick" if arguments.quick else "parallel", table, max_relative_difference=max(differences))
+    dense = dense_all_reduce_bytes(rows, WIDTH, MLP_VALUES, ranks, on_cpu=True)
+    table.append(dict.fromkeys(table[0], "") | {
+        "mode": "dense tables averaged, as in the original: computed", "ranks": ranks, "planned, bytes": f"{dense:,}",
+    })  # fmt: skip
+    name = "parallel_quick" if arguments.quick else "parallel" if optimizer == "sgd" else f"parallel_{optimizer}"
+    results.save(name, table, max_relative_difference=max(differences))
     fraction = measured["hybrid"].memory_mb / measured["none"].memory_mb
-    print(f"max_relative_difference={max(differences):.1e} memory_fraction={fraction:.2f} "
-          f"bytes_per_step={measured['hybrid'].bytes_per_step:.0f} planned_bytes_per_step={planned}")  # fmt: skip
+    print(
+        f"max_relative_difference={max(differences):.1e} memory_fraction={fraction:.2f} "
+        f"bytes_per_step={measured['hybrid'].bytes_per_step:.0f} planned_bytes_per_step={planned.bytes_per_step[0]}"
+    )
 
 
 if __name__ == "__main__":

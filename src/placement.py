@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MODES = ("none", "data", "hybrid")
-_SLACK = 1.03  # a rank may hold so many times its share, rather than that a field is cut
+_SLACK = 1.005  # a rank may hold so many times its share, rather than that a field is cut
 _VALUE = 4  # bytes of a float32 or an int32
+# Of a CPU process beside its tables, as measured with batches of 256: memory of its own, and libraries' pages, which
+# the processes of a machine share, msrun's scheduler among them.
+_OWN_MB, _LIBRARIES_MB = 240, 250
 _CPU_COPIES = 2  # MindSpore's collective operations on CPU send all twice, as counted at the network interface
 
 
@@ -102,11 +105,13 @@ class Plan:
     Attributes:
         rows: of the tables.
         table_mb: of these rows and what the optimizer keeps for them, in MB (2^20 bytes).
+        memory_mb: of the whole process on CPU, its share of the shared libraries included; else of the tables alone.
         bytes_per_step: what the rank sends in a training step.
     """
 
     rows: tuple[int, ...]
     table_mb: tuple[float, ...]
+    memory_mb: tuple[float, ...]
     bytes_per_step: tuple[int, ...]
 
 
@@ -125,7 +130,8 @@ def plan(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, s
     rows = tuple(placement.rows(rank) + spare for rank in range(placement.ranks))
     table_mb = tuple(held * (emb_dim + state_values) * _VALUE / 2**20 for held in rows)
     sent = step_bytes(placement, batch_size, emb_dim, mlp_values, on_cpu)
-    return Plan(rows, table_mb, (sent,) * placement.ranks)
+    process_mb = _OWN_MB + _LIBRARIES_MB / (placement.ranks + (placement.ranks > 1)) if on_cpu else 0.0
+    return Plan(rows, table_mb, tuple(mb + process_mb for mb in table_mb), (sent,) * placement.ranks)
 
 
 def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, on_cpu: bool) -> int:
@@ -163,9 +169,10 @@ def plan_lines(placement: Placement, planned: Plan, optimizer: str, batch_size: 
     """A plan for people: a line for each rank."""
     total = placement.rows(0) if placement.mode == "data" else sum(placement.table_rows)
     lines = [f"{placement.mode}, {placement.ranks} ranks, {total:,} rows, {optimizer}, {batch_size} samples a step"]
-    for rank, (rows, table_mb, sent) in enumerate(zip(planned.rows, planned.table_mb, planned.bytes_per_step)):
+    for rank in range(placement.ranks):
         lines.append(
-            f"rank {rank}: {len(placement.pieces[rank])} pieces, {rows:,} rows, {table_mb:,.1f} MB of tables and "
-            f"optimizer, sends {sent / 2**20:.3f} MB a step"
+            f"rank {rank}: {len(placement.pieces[rank])} pieces, {planned.rows[rank]:,} rows, "
+            f"{planned.table_mb[rank]:,.1f} MB of tables and optimizer, {planned.memory_mb[rank]:,.0f} MB in all, "
+            f"sends {planned.bytes_per_step[rank] / 2**20:.3f} MB a step"
         )
     return lines
