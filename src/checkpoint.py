@@ -322,7 +322,7 @@ class Parts:
                 begin, end = max(low, piece.low), min(low + shape[0], piece.high)
                 if begin < end:
                     found += end - begin
-                    values[begin - piece.low : end - piece.low] = file.read(entry, begin - low, end - low)
+                    file.read(entry, begin - low, end - low, values[begin - piece.low : end - piece.low])
         if found != piece.rows:
             raise self._refusal(name, None, (rows, *values.shape[1:]))
 

@@ -125,8 +125,10 @@ class CheckpointFile:
             raise self._damaged("it is empty")
         self.shapes = {name: entry.shape for name, entry in self._entries.items()}
 
-    def read(self, name: str, low: int = 0, high: int | None = None) -> np.ndarray:
-        """Rows low <= row < high of an entry's first axis, or all of it.
+    def read(
+        self, name: str, low: int = 0, high: int | None = None, target: np.ndarray | None = None
+    ) -> np.ndarray:  # fmt: skip
+        """Rows low <= row < high of an entry's first axis, or all of it; into a contiguous target if there is one.
 
         Raises:
             KeyError: there is no such entry.
@@ -135,15 +137,17 @@ class CheckpointFile:
         rows = entry.shape[0] if entry.shape else 1
         high = rows if high is None else high
         row_bytes = _bytes(entry.shape[1:], entry.dtype)
-        values = np.empty((high - low, *entry.shape[1:]) if entry.shape else (), entry.dtype)
-        target = values.reshape(-1).view(np.uint8).data
+        values = (
+            np.empty((high - low, *entry.shape[1:]) if entry.shape else (), entry.dtype) if target is None else target
+        )
+        memory = values.reshape(-1).view(np.uint8).data
         begin, position = low * row_bytes, 0
         with self.path.open("rb") as file:
             for place, size in entry.pieces:
-                first, last = max(begin, position), min(begin + len(target), position + size)
+                first, last = max(begin, position), min(begin + len(memory), position + size)
                 if first < last:
                     file.seek(place + first - position)
-                    if file.readinto(target[first - begin : last - begin]) != last - first:
+                    if file.readinto(memory[first - begin : last - begin]) != last - first:
                         raise self._damaged("it has become shorter")
                 position += size
         return values

@@ -1,6 +1,7 @@
 """Starts the ranks of a training with msrun, waits for them, and says which one failed.
 
-    python src/launch.py DEVICE_NUM [--rank_table=FILE] [--MSRUN_OPTION=VALUE ...] [--OPTION=VALUE ...]
+    python src/launch.py DEVICE_NUM [--rank_table=FILE] [--rank_timeout=SECONDS] [--MSRUN_OPTION=VALUE ...]
+                         [--OPTION=VALUE ...]
 
 What msrun knows goes to msrun (for several hosts: master_addr, master_port, worker_num, local_worker_num, node_rank),
 all else to train.py. The ranks' logs are log0/output.log, log1/output.log and so on. A rank that dies or hangs ends the
@@ -27,7 +28,7 @@ from src.rank_table import check_rank_table
 ROOT = Path(__file__).resolve().parents[1]
 _MSRUN_OPTIONS = ("worker_num", "local_worker_num", "master_addr", "master_port", "node_rank", "cluster_time_out",
                   "bind_core", "bind_numa")  # fmt: skip
-_HANGS_AFTER_S = 60.0  # without a sign of life, which a rank gives every second
+_HANGS_AFTER_S = 60.0  # unless --rank_timeout says otherwise; a rank gives a sign of life every second
 _LOOKS_EVERY_S = 0.3
 
 
@@ -38,9 +39,13 @@ class Launch:
         device_num: ranks on this machine.
         msrun_options: by name.
         program_options: the command line of train.py.
+        timeout_s: without a sign of life, after which a rank is taken to hang.
     """
 
-    def __init__(self, device_num: int, msrun_options: dict[str, str], program_options: Sequence[str]):
+    def __init__(
+        self, device_num: int, msrun_options: dict[str, str], program_options: Sequence[str], timeout_s: float
+    ):  # fmt: skip
+        self.timeout_s = timeout_s
         first = int(msrun_options.get("node_rank", 0)) * device_num
         self.ranks = range(max(first, 0), max(first, 0) + device_num)
         self.folder = Path("msrun_log")
@@ -101,9 +106,9 @@ class Launch:
             status = int(code)
             how = f"was killed by signal {-status}" if status < 0 else f"ended with exit code {status}"
             return rank, status if status > 0 else 128 - status, f"rank {'?' if rank is None else rank} {how}"
-        silent = [rank for rank in pids if time.time() - self._sign(rank).stat().st_mtime > _HANGS_AFTER_S]
+        silent = [rank for rank in pids if time.time() - self._sign(rank).stat().st_mtime > self.timeout_s]
         if silent and self.msrun.poll() is None:
-            return silent[0], 1, f"rank {silent[0]} has given no sign of life for {_HANGS_AFTER_S:.0f} s"
+            return silent[0], 1, f"rank {silent[0]} has given no sign of life for {self.timeout_s:.0f} s"
         if self.msrun.poll():
             return None, self.msrun.returncode, f"msrun ended with exit code {self.msrun.returncode}"
         return None
@@ -161,16 +166,26 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text) > 0:
+        raise InputError(f"rank_timeout is {text!r}: it must be seconds, a number above 0")
+    return float(text)
+
+
 def main(argv: Sequence[str]) -> int:
     """Start the ranks as the command line says; the exit code."""
     if not argv or not re.fullmatch(r"[1-9]\d*", argv[0]):
         raise InputError(f"DEVICE_NUM is {argv[0] if argv else 'missing'}: give the number of ranks on this machine")
-    device_num, msrun_options, program_options = int(argv[0]), {}, []
+    device_num, timeout_s = int(argv[0]), _HANGS_AFTER_S
+    msrun_options: dict[str, str] = {}
+    program_options: list[str] = []
     for argument in argv[1:]:
         name, _, value = argument.removeprefix("--").partition("=")
         if name == "rank_table":
             check_rank_table(Path(value), device_num)
             msrun_options["rank_table_file"] = value
+        elif name == "rank_timeout":
+            timeout_s = _seconds(value)
         elif name in _MSRUN_OPTIONS:
             msrun_options[name] = value
         else:
@@ -182,7 +197,7 @@ def main(argv: Sequence[str]) -> int:
             [sys.executable, str(ROOT / "train.py"), f"--ranks={total}", *program_options], check=False
         ).returncode
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return Launch(device_num, msrun_options, program_options).wait()
+    return Launch(device_num, msrun_options, program_options, timeout_s).wait()
 
 
 if __name__ == "__main__":

@@ -124,7 +124,9 @@ def train(
         InputError: too few rows, a checkpoint or a stopped run with other options in the way, or a loss that is not
             finite.
     """
-    batch_size = -(-batch_size // ranks.size) * ranks.size
+    if rest := batch_size % ranks.size:
+        batch_size += ranks.size - rest
+        print(f"batch_size is rounded up to {batch_size}, a multiple of the {ranks.size} ranks", flush=True)
     batches = batches_of(
         data, "train", batch_size, shuffle=shuffle, drop_last=True, seed=seed, rank=ranks.rank, ranks=ranks.size
     )
