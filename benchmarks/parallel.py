@@ -92,7 +92,7 @@ def rank_processes(folder: Path, alone: int) -> list[int]:
 
 
 def run(folder: Path, data: DataFolder, mode: str, ranks: int, optimizer: str, stop: bool = False) -> Measured | None:
-    """Train once; the checkpoint stays in the folder. With `stop`, only to the first save, for the next run to go on."""
+    """Train once; the checkpoint stays in the folder. With `stop`, to the first save, from which the next run goes on."""
     folder.mkdir(exist_ok=True)
     options = [f"--batch_size={BATCH}", "--do_eval=False", f"--save_steps={STEPS // 2}", "--log_steps=1", "--lr=0.01",
                f"--optimizer={optimizer}", f"--dataset_path={data.path}", "--device_target=CPU"]  # fmt: skip

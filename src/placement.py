@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 MODES = ("none", "data", "hybrid")
 _SLACK = 1.005  # a rank may hold so many times its share, rather than that a field is cut
+_SMALL = 0.05  # of a rank's share: fields up to this are never cut
 _VALUE = 4  # bytes of a float32 or an int32
 # Of a CPU process beside its tables, as measured with batches of 256: memory of its own, and libraries' pages, which
 # the processes of a machine share, msrun's scheduler among them.
@@ -77,23 +78,28 @@ def place(table_rows: Sequence[int], mode: str, ranks: int) -> Placement:
     if mode != "hybrid":
         whole = tuple(Piece(field, 0, rows) for field, rows in enumerate(sizes))
         return Placement(mode, sizes, (whole,) * ranks)
-    most = int(-(-sum(sizes) // ranks) * _SLACK) + 1
+    share = -(-sum(sizes) // ranks)
+    most = int(share * _SLACK) + 1
     held: list[list[Piece]] = [[] for _ in range(ranks)]
+    rows = [0] * ranks
 
-    def room(rank: int) -> int:
-        return most - sum(piece.rows for piece in held[rank])
+    def hold(rank: int, piece: Piece) -> None:
+        held[rank].append(piece)
+        rows[rank] += piece.rows
 
-    for field in sorted(range(len(sizes)), key=lambda field: -sizes[field]):
+    # First the small ones, which level the numbers of pieces and hardly count; then the others, the largest first, each
+    # where there is room for all of it, or else part by part where there is most.
+    small = [field for field, size in enumerate(sizes) if size <= share * _SMALL]
+    for field in sorted(small, key=lambda field: -sizes[field]):
+        hold(min(range(ranks), key=lambda rank: (len(held[rank]), rows[rank])), Piece(field, 0, sizes[field]))
+    for field in sorted(set(range(len(sizes))) - set(small), key=lambda field: -sizes[field]):
         low = 0
         while low < sizes[field]:
             left = sizes[field] - low
-            fitting = [rank for rank in range(ranks) if room(rank) >= left]
-            # The rank with the fewest pieces; among those the emptiest, or, where none has room for all, a part.
-            rank = min(fitting, key=lambda rank: (len(held[rank]), -room(rank))) if fitting else max(
-                range(ranks), key=room
-            )  # fmt: skip
-            high = low + min(left, room(rank))
-            held[rank].append(Piece(field, low, high))
+            fitting = [rank for rank in range(ranks) if most - rows[rank] >= left]
+            rank = min(fitting or range(ranks), key=lambda rank: rows[rank])
+            high = low + min(left, most - rows[rank])
+            hold(rank, Piece(field, low, high))
             low = high
     return Placement(mode, sizes, tuple(tuple(sorted(pieces, key=lambda p: (p.field, p.low))) for pieces in held))
 

@@ -64,6 +64,14 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     )
 
 
+def _rounded_up(batch_size: int, ranks: int) -> int:
+    """The next multiple of the number of ranks, so that each has as many samples as the others."""
+    rounded = -(-batch_size // ranks) * ranks
+    if rounded != batch_size:
+        print(f"batch_size is rounded up to {rounded}, a multiple of the {ranks} ranks", flush=True)
+    return rounded
+
+
 def _stopped(
     run: checkpoint.Run, fields: Sequence[str], table_rows: Sequence[int], ranks: Ranks
 ) -> resume.State | None:
@@ -124,9 +132,7 @@ def train(
         InputError: too few rows, a checkpoint or a stopped run with other options in the way, or a loss that is not
             finite.
     """
-    if rest := batch_size % ranks.size:
-        batch_size += ranks.size - rest
-        print(f"batch_size is rounded up to {batch_size}, a multiple of the {ranks.size} ranks", flush=True)
+    batch_size = _rounded_up(batch_size, ranks.size)
     batches = batches_of(
         data, "train", batch_size, shuffle=shuffle, drop_last=True, seed=seed, rank=ranks.rank, ranks=ranks.size
     )

@@ -112,7 +112,8 @@ def test_two_ranks_train_as_one_process(tiny_data, tmp_path, alone, mode, optimi
 
     # One process scores the parts as the ranks together did, to the last digit.
     command = [sys.executable, str(ROOT / "eval.py"), f"--dataset_path={tiny_data.path}/valid", "--device_target=CPU",
-               "--checkpoint_path=checkpoint/dlrm.ckpt", "--eval_batch_size=50", "--metrics_file_name=eval.jsonl"]  # fmt: skip
+               "--checkpoint_path=checkpoint/dlrm.ckpt", "--eval_batch_size=50",
+               "--metrics_file_name=eval.jsonl"]  # fmt: skip
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     (scored,) = rows_of(tmp_path / "eval.jsonl", "eval")
     best = max(evaluations(tmp_path), key=lambda row: row["auc"])
@@ -165,7 +166,8 @@ def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tm
     assert child.returncode == 128 + signal.SIGKILL
     assert re.search(r"error: rank 2 was killed by signal 9; .* see log2/output\.log", err)
     assert not (tmp_path / "checkpoint/dlrm.ckpt").exists()
-    assert f"{tmp_path}" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in processes
     out = several(tmp_path, tiny_data, 4, *options)
     assert int(re.search(r"going on from step (\d+) of 53", out)[1]) >= 20
     mine, expected = values(tmp_path, tiny_data), values(four, tiny_data)
@@ -245,7 +247,7 @@ def test_every_row_lies_on_one_rank(table_rows, ranks):
     held = sorted((p.field, row) for pieces in placement.pieces for p in pieces for row in range(p.low, p.high))
     assert held == [(field, row) for field, rows in enumerate(table_rows) for row in range(rows)]
     most = max(placement.rows(rank) for rank in range(ranks))
-    assert most <= -(-sum(table_rows) // ranks) * 1.005 + 1
+    assert most <= -(-sum(table_rows) // ranks) * 1.06 + 2
 
 
 def test_criteo_s_tables_are_spread_evenly_in_few_pieces():
@@ -256,7 +258,7 @@ def test_criteo_s_tables_are_spread_evenly_in_few_pieces():
         held = [placement.rows(rank) for rank in range(ranks)]
         assert max(held) < 1.01 * sum(rows) / ranks
         assert sum(map(len, placement.pieces)) <= 26 + ranks
-        assert placement.slots <= 26 / ranks * 2 + 1
+        assert placement.slots <= 26 / ranks + 4
 
 
 def held_by(placement, rank):
@@ -327,7 +329,7 @@ def table_of(ranks, devices):
         (table_of([0, 1, 1, 3], [0, 1, 2, 3]), "has rank_id 1 twice"),
         (table_of([0, 1, 2, 3], [0, 1, 2, 2]), r"has device \('10.0.0.1', 2\) twice"),
         (table_of([0, 1, 2, 4], [0, 1, 2, 3]), "has no rank_id 3"),
-        ({"server_list": [{"device": []}]}, "not of the form server_list"),
+        ({"server_list": [{"device": [{}]}]}, "not of the form server_list"),
         ([], "not of the form server_list"),
         (None, "is not a file"),
     ],
