@@ -20,7 +20,7 @@ def _print_plan(config: Config, data: DataFolder) -> None:
     values = mlp_values(len(data.manifest.dense), len(rows), config.bottom_mlp, config.top_mlp, config.interaction,
                         config.self_interaction)  # fmt: skip
     planned = plan(placement, config.batch_size, config.emb_dim, values,
-                   state_values(config.optimizer, config.emb_dim), on_cpu)  # fmt: skip
+                   state_values(config.optimizer, config.emb_dim), config.device_target)  # fmt: skip
     print("\n".join(plan_lines(placement, planned, config.optimizer, config.batch_size)))
     machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     memory_mb = config.device_memory_mb or (machine_mb // config.ranks if on_cpu else 0)
@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
     from src import cpu_kernels
     from src.checkpoint import RunOptions
     from src.model_utils.device_target import set_device, start_ranks
+    from src.placement import has_all_to_all
     from src.ranks import Ranks
     from src.training import train
 
@@ -92,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
         },
         parallel_mode=config.parallel_mode,
         ranks=ranks,
-        all_to_all=config.device_target != "CPU",
+        all_to_all=has_all_to_all(config.device_target),
         kernels=cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
         options=RunOptions(SAVED_OPTIONS, config.to_yaml("train"), FREE_OPTIONS),
         overwrite=config.overwrite,

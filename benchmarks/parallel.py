@@ -9,7 +9,8 @@ Rows are random, their ids uniform. Memory is the largest proportional set size 
 counted once. Every run goes through scripts/run_distribute_train_cpu.sh. Bytes are counted at the
 loopback interface between two steps, headers included, so nothing else should use it. The last line is
 `max_relative_difference=.. memory_fraction=.. bytes_per_step=.. planned_bytes_per_step=..`: of the weights to those of
-one process after 50 steps (the larger of both modes), and hybrid's memory and bytes of a rank.
+one process after 50 steps (the larger of both modes), and hybrid's memory and bytes of a rank. With Adagrad single values
+are far apart: its first update has the size of the rate, and rounding can switch the sign of a gradient near 0.
 """
 
 import argparse
@@ -92,7 +93,7 @@ def rank_processes(folder: Path, alone: int) -> list[int]:
 
 
 def run(folder: Path, data: DataFolder, mode: str, ranks: int, optimizer: str, stop: bool = False) -> Measured | None:
-    """Train once; the checkpoint stays in the folder. With `stop`, to the first save, from which the next run goes on."""
+    """Train once; the checkpoint stays in the folder. With `stop`, to the first save, where the next run goes on."""
     folder.mkdir(exist_ok=True)
     options = [f"--batch_size={BATCH}", "--do_eval=False", f"--save_steps={STEPS // 2}", "--log_steps=1", "--lr=0.01",
                f"--optimizer={optimizer}", f"--dataset_path={data.path}", "--device_target=CPU"]  # fmt: skip
@@ -172,7 +173,7 @@ def main() -> None:
             found = measured[mode] = run(folder / mode, data, mode, ranks, optimizer)
             print(mode, found, flush=True)
             count = 1 if mode == "none" else ranks
-            planned = plan(place(rows, mode, count), BATCH, WIDTH, MLP_VALUES, STATE_VALUES[optimizer], on_cpu=True)
+            planned = plan(place(rows, mode, count), BATCH, WIDTH, MLP_VALUES, STATE_VALUES[optimizer], "CPU")
             if mode != "none":
                 differences.append(own_process(difference, folder / "none", folder / mode, data))
             table.append({
@@ -183,7 +184,7 @@ def main() -> None:
                 "bytes a step and rank": f"{found.bytes_per_step:,.0f}",
                 "planned, bytes": f"{planned.bytes_per_step[0]:,}", "samples/s": f"{found.samples_per_s:,.0f}",
             })  # fmt: skip
-    dense = dense_all_reduce_bytes(rows, WIDTH, MLP_VALUES, ranks, on_cpu=True)
+    dense = dense_all_reduce_bytes(rows, WIDTH, MLP_VALUES, ranks, "CPU")
     table.append(dict.fromkeys(table[0], "") | {
         "mode": "dense tables averaged, as in the original: computed", "ranks": ranks, "planned, bytes": f"{dense:,}",
     })  # fmt: skip

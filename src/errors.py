@@ -1,6 +1,7 @@
 """The one exception for what a user can cause, and its one-line report at the command line."""
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +47,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         sys.exit(_report(f"{error.filename or 'a file'}: {what}; {remedy}, then start again"))
     except KeyboardInterrupt:
         print("stopped by the keyboard or a signal; what is finished is kept", file=sys.stderr)
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # MindSpore's clean-up can go round for ever where a graph was interrupted
     sys.exit(code or 0)
 
 

@@ -12,8 +12,8 @@ from mindspore import Tensor, nn, ops
 class Exchange(nn.Cell):
     """Collective operations among the ranks of a run, inside a compiled graph.
 
-    Ascend and GPU have AlltoAll, with which a rank sends another only what that one needs. The CPU has AllGather
-    alone: all get all, and take out what they need.
+    Ascend has AlltoAll, with which a rank sends another only what that one needs. GPU and CPU have AllGather alone: all
+    get all, and take out what they need.
 
     Args:
         rank, ranks: the number of this process, from 0, and how many there are.

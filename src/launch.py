@@ -137,9 +137,11 @@ class Launch:
 
     def _show(self) -> None:
         text = self._text(f"worker_{self.ranks[0]}.log")
-        sys.stdout.write(text[self.shown :])
-        sys.stdout.flush()
-        self.shown = len(text)
+        end = text.rfind("\n") + 1
+        for line in text[self.shown : end].splitlines():
+            if not line.startswith("[INFO] "):  # which MindSpore prints whatever its log level is
+                print(line, flush=True)
+        self.shown = end
 
     def _stop(self) -> None:
         """Kill what is left: the ranks, each in a session of its own, msrun and its scheduler."""

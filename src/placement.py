@@ -104,6 +104,11 @@ def place(table_rows: Sequence[int], mode: str, ranks: int) -> Placement:
     return Placement(mode, sizes, tuple(tuple(sorted(pieces, key=lambda p: (p.field, p.low))) for pieces in held))
 
 
+def has_all_to_all(device: str) -> bool:
+    """Whether MindSpore has the operation AlltoAll on this device; its documentation names Ascend alone."""
+    return device == "Ascend"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a placement takes, by rank.
@@ -121,7 +126,7 @@ class Plan:
     bytes_per_step: tuple[int, ...]
 
 
-def plan(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, state_values: int, on_cpu: bool) -> Plan:
+def plan(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, state_values: int, device: str) -> Plan:
     """Compute what a placement takes.
 
     Args:
@@ -130,17 +135,17 @@ def plan(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, s
         emb_dim: D.
         mlp_values: values of the MLPs' parameters.
         state_values: values that the optimizer keeps for a row of the tables.
-        on_cpu: whether the devices are CPUs, which have no AllToAll, with which a rank sends only what another needs.
+        device: CPU, GPU or Ascend; the last has AlltoAll, with which a rank sends only what another needs.
     """
     spare = placement.slots if placement.mode == "hybrid" else 0  # see embedding.SplitTables
     rows = tuple(placement.rows(rank) + spare for rank in range(placement.ranks))
     table_mb = tuple(held * (emb_dim + state_values) * _VALUE / 2**20 for held in rows)
-    sent = step_bytes(placement, batch_size, emb_dim, mlp_values, on_cpu)
-    process_mb = _OWN_MB + _LIBRARIES_MB / (placement.ranks + (placement.ranks > 1)) if on_cpu else 0.0
+    sent = step_bytes(placement, batch_size, emb_dim, mlp_values, device)
+    process_mb = _OWN_MB + _LIBRARIES_MB / (placement.ranks + (placement.ranks > 1)) if device == "CPU" else 0.0
     return Plan(rows, table_mb, tuple(mb + process_mb for mb in table_mb), (sent,) * placement.ranks)
 
 
-def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, on_cpu: bool) -> int:
+def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, device: str) -> int:
     """Bytes that a rank sends in a training step; arguments as for `plan`.
 
     By the ring algorithms, in which a rank sends its part of an AllGather N - 1 times, a part of an AllToAll to each of
@@ -151,23 +156,23 @@ def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: 
         return 0
     own = -(-batch_size // ranks)
     gathered, exchanged = own * fields * (1 + emb_dim), 0  # ids and gradients
-    if placement.mode == "hybrid" and on_cpu:
-        gathered += own * ranks * slots * emb_dim  # the vectors of the own slots
-    elif placement.mode == "hybrid":
+    if placement.mode == "hybrid" and has_all_to_all(device):
         gathered, exchanged = 0, own * ranks * slots * (1 + 2 * emb_dim)
+    elif placement.mode == "hybrid":
+        gathered += own * ranks * slots * emb_dim  # the vectors of the own slots
     values = (ranks - 1) * gathered + (ranks - 1) / ranks * exchanged
-    return _sent(values, mlp_values + 1, ranks, on_cpu)  # gradients of the MLPs, and the loss
+    return _sent(values, mlp_values + 1, ranks, device)  # gradients of the MLPs, and the loss
 
 
 def dense_all_reduce_bytes(
-    table_rows: Sequence[int], emb_dim: int, mlp_values: int, ranks: int, on_cpu: bool
+    table_rows: Sequence[int], emb_dim: int, mlp_values: int, ranks: int, device: str
 ) -> int:  # fmt: skip
     """The same where tables are replicated and their gradients averaged as dense ones, as in the public original."""
-    return _sent(0, sum(table_rows) * emb_dim + mlp_values + 1, ranks, on_cpu)
+    return _sent(0, sum(table_rows) * emb_dim + mlp_values + 1, ranks, device)
 
 
-def _sent(values: float, reduced: int, ranks: int, on_cpu: bool) -> int:
-    copies = _CPU_COPIES if on_cpu else 1
+def _sent(values: float, reduced: int, ranks: int, device: str) -> int:
+    copies = _CPU_COPIES if device == "CPU" else 1
     return round(copies * _VALUE * (values + 2 * (ranks - 1) / ranks * reduced))
 
 

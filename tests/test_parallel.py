@@ -1,5 +1,6 @@
 """Several real processes train as one does, whatever the mode; what happens when one of them fails; who holds what."""
 
+import contextlib
 import json
 import os
 import re
@@ -16,9 +17,11 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from mindspore import Tensor
 from test_callback import rows_of
 
 from src import checkpoint_file
+from src import exchange as exchange_module
 from src.checkpoint import Parts, load, part_of
 from src.checkpoint import rows_of as entries_of
 from src.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows, slots_of
@@ -155,10 +158,20 @@ def step_saved(folder):
         return 0
 
 
+def processes_in(folder):
+    """Processes whose working folder this is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found += [process.name] if (process / "cwd").readlink() == folder else []
+    return found
+
+
 def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tmp_path, four):
     options = ["--parallel_mode=hybrid", "--optimizer=rowwise_adagrad"]
     child = start(tmp_path, tiny_data, 4, *options)
     wait_for(lambda: step_saved(tmp_path) >= 20, child)
+    assert len(processes_in(tmp_path)) >= 6  # four ranks, the scheduler, msrun
     os.kill(json.loads((tmp_path / "msrun_log/alive/rank_2.json").read_text())["pid"], signal.SIGKILL)
     begin = time.monotonic()
     out, err = child.communicate(timeout=60)
@@ -166,8 +179,7 @@ def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tm
     assert child.returncode == 128 + signal.SIGKILL
     assert re.search(r"error: rank 2 was killed by signal 9; .* see log2/output\.log", err)
     assert not (tmp_path / "checkpoint/dlrm.ckpt").exists()
-    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(tmp_path) not in processes
+    assert not processes_in(tmp_path), "ranks or their scheduler are left"
     out = several(tmp_path, tiny_data, 4, *options)
     assert int(re.search(r"going on from step (\d+) of 53", out)[1]) >= 20
     mine, expected = values(tmp_path, tiny_data), values(four, tiny_data)
@@ -220,7 +232,8 @@ def test_two_hosts(tiny_data, tmp_path, alone):
                        str(tiny_data.path), "--worker_num=2", "--local_worker_num=1", "--master_addr=10.77.0.1",
                        "--master_port=8118", f"--node_rank={rank}", f"--ckpt_path={tmp_path}/checkpoint",
                        "--parallel_mode=hybrid"]  # fmt: skip
-            children.append(subprocess.Popen([*command, *TRAINING, *RATE], cwd=tmp_path / f"host{rank}", env=ENVIRONMENT,
+            command += [*TRAINING, *RATE]
+            children.append(subprocess.Popen(command, cwd=tmp_path / f"host{rank}", env=ENVIRONMENT,
                                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))  # fmt: skip
         texts = [child.communicate(timeout=300)[0] for child in children]
         assert [child.returncode for child in children] == [0, 0], texts
@@ -234,7 +247,7 @@ def test_two_hosts(tiny_data, tmp_path, alone):
     sent = statistics[0]["stats64"]["tx"]["bytes"]
     mlp = sum(v.size for name, v in values(tmp_path, tiny_data).items() if name != "tables")
     rows = tiny_data.manifest.table_rows
-    planned = 53 * plan(place(rows, "hybrid", 2), 32, 8, mlp, 0, on_cpu=True).bytes_per_step[1]
+    planned = 53 * plan(place(rows, "hybrid", 2), 32, 8, mlp, 0, "CPU").bytes_per_step[1]
     assert sent == pytest.approx(planned, rel=0.5)  # with evaluations, checks at saves and headers
 
 
@@ -286,6 +299,52 @@ def test_layouts_in_any_order_give_the_same_bits(tmp_path_factory, table_rows, o
     assert whole.tobytes() == initial_rows(table_rows, 5, 3).tobytes()
 
 
+class Wire:
+    """Stands for AlltoAll among ranks that are simulated one after the other: keeps what is sent, gives what is due."""
+
+    def __init__(self):
+        self.sent, self.due = [], None
+
+    def __call__(self, values):
+        self.sent.append(values.asnumpy())
+        return values if self.due is None else Tensor(self.due)
+
+
+def exchanged(exchanges, call, inputs):
+    """The result of a method of each rank's exchange, the blocks going from rank to rank as AlltoAll moves them."""
+    ranks, results = len(exchanges), []
+    for exchange, values in zip(exchanges, inputs):
+        exchange.all_to_all = Wire()
+        getattr(exchange, call)(Tensor(values))
+    blocks = [np.split(exchange.all_to_all.sent[0], ranks) for exchange in exchanges]
+    for rank, (exchange, values) in enumerate(zip(exchanges, inputs)):
+        exchange.all_to_all.due = np.concatenate([sender[rank] for sender in blocks])
+        results.append(getattr(exchange, call)(Tensor(values)).asnumpy())
+    return results
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_all_to_all_moves_what_all_gather_does(monkeypatch, ranks):
+    """Which only Ascend has: the blocks' order, by simulated ranks."""
+    for name in ("AllGather", "AllReduce", "AlltoAll"):
+        monkeypatch.setattr(exchange_module.ops, name, lambda **_: Wire())
+    rows = (9, 30, 2, 40, 5)
+    placement = place(rows, "hybrid", ranks)
+    slots = [slot.field for rank in range(ranks) for slot in slots_of(placement, rank)]
+    exchanges = [exchange_module.Exchange(rank, ranks, True) for rank in range(ranks)]
+    for exchange in exchanges:
+        exchange.set_slots(slots)
+    rng = np.random.default_rng(1)
+    for shape in ((4, len(rows)), (4, len(rows), 3)):
+        samples = [rng.integers(0, 99, shape).astype(np.int32) for _ in range(ranks)]
+        for rank, got in enumerate(exchanged(exchanges, "to_owners", samples)):
+            own = slots[rank * placement.slots : (rank + 1) * placement.slots]
+            np.testing.assert_array_equal(got, np.concatenate(samples)[:, own])
+    vectors = [rng.random((4 * ranks, placement.slots, 3), dtype=np.float32) for _ in range(ranks)]
+    for rank, got in enumerate(exchanged(exchanges, "to_samples", vectors)):
+        np.testing.assert_array_equal(got, np.concatenate([one[4 * rank : 4 * rank + 4] for one in vectors], 1))
+
+
 def test_missing_part_is_refused(tmp_path):
     path = tmp_path / "dlrm.ckpt"
     checkpoint_file.write(path, [("parts", np.array([2], np.int32))])
@@ -306,9 +365,8 @@ def test_plan_says_what_each_rank_holds_and_refuses_too_little_memory(tiny_data,
 
     done = planned()
     assert done.returncode == 0, done.stderr
-    assert (
-        len(re.findall(r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all, sends .* MB a step$", done.stdout, re.M)) == 4
-    )
+    line = r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all, sends .* MB a step$"
+    assert len(re.findall(line, done.stdout, re.M)) == 4
     assert not list(tmp_path.iterdir()), "nothing is made"
     done = planned("--device_memory_mb=10")
     assert done.returncode == 2
