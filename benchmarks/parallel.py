@@ -9,8 +9,8 @@ Rows are random, their ids uniform. Memory is the largest proportional set size 
 counted once. Every run goes through scripts/run_distribute_train_cpu.sh. Bytes are counted at the
 loopback interface between two steps, headers included, so nothing else should use it. The last line is
 `max_relative_difference=.. memory_fraction=.. bytes_per_step=.. planned_bytes_per_step=..`: of the weights to those of
-one process after 50 steps (the larger of both modes), and hybrid's memory and bytes of a rank. With Adagrad single values
-are far apart: its first update has the size of the rate, and rounding can switch the sign of a gradient near 0.
+one process after 50 steps (the larger of both modes), and hybrid's memory and bytes of a rank. With Adagrad single
+values are far apart: its first update has the size of the rate, and rounding can switch the sign of a gradient near 0.
 """
 
 import argparse
