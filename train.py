@@ -1,6 +1,5 @@
 """Train DLRM: `python train.py --dataset_path=./data/dataset --device_target=CPU`."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,15 +14,14 @@ def _print_plan(config: Config, data: DataFolder) -> None:
     from src.optimizers import state_values
     from src.placement import place, plan, plan_lines
 
-    rows, on_cpu = data.manifest.table_rows, config.device_target == "CPU"
+    rows = data.manifest.table_rows
     placement = place(rows, config.parallel_mode, config.ranks)
     values = mlp_values(len(data.manifest.dense), len(rows), config.bottom_mlp, config.top_mlp, config.interaction,
                         config.self_interaction)  # fmt: skip
     planned = plan(placement, config.batch_size, config.emb_dim, values,
                    state_values(config.optimizer, config.emb_dim), config.device_target)  # fmt: skip
     print("\n".join(plan_lines(placement, planned, config.optimizer, config.batch_size)))
-    machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    memory_mb = config.device_memory_mb or (machine_mb // config.ranks if on_cpu else 0)
+    memory_mb = config.device_memory_mb
     if memory_mb and max(planned.memory_mb) > memory_mb:
         raise InputError(
             f"a device's {memory_mb} MB can't hold the {max(planned.memory_mb):.0f} MB of a rank: give more ranks with "

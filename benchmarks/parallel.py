@@ -88,7 +88,7 @@ def own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def rank_processes(folder: Path, alone: int) -> list[int]:
     """The processes that train: those that gave signs of life in the folder, or the one that was started alone."""
-    signs = [sign.read_text(encoding="ascii") for sign in folder.glob("msrun_log/alive/rank_*.json")]
+    signs = [sign.read_text(encoding="ascii") for sign in folder.glob("msrun_log/node_*/alive/rank_*.json")]
     return [json.loads(sign)["pid"] for sign in signs if sign] or ([] if alone == 0 else [alone])
 
 

@@ -94,9 +94,7 @@ class Run:
         self.folder, self.path, self._options, self._ranks = folder, folder / UNFINISHED, options, ranks
         self._progress = self.path / "progress.json"
         self._lock: IO[str] | None = None
-        if ranks.rank == 0:
-            self._prepare(data, overwrite, resume)
-        ranks.barrier()
+        ranks.together(lambda: self._prepare(data, overwrite, resume) if ranks.rank == 0 else None)
 
     def __enter__(self) -> "Run":
         return self
@@ -144,7 +142,9 @@ class Run:
                 f"{self.path} holds a training that was stopped, with {difference}: go on with what it had, name "
                 f"another --ckpt_path, or throw it away with --resume=False"
             )
-        kept.write_text(self._options.text, encoding="utf-8")  # of those that are free, the new ones
+        beside = kept.with_suffix(".writing")
+        beside.write_text(self._options.text, encoding="utf-8")  # of those that are free, the new ones
+        beside.rename(kept)
 
     def best(self, step: int) -> Path:
         """Where the best network so far, that of a step, is kept. Each has a name of its own, so that a state always
@@ -179,7 +179,10 @@ class Run:
         if self._ranks.rank == 0:
             beside = self._progress.with_suffix(".writing")
             with naming(self._progress):
-                beside.write_text(json.dumps(progress), encoding="utf-8")
+                with beside.open("w", encoding="utf-8") as file:
+                    json.dump(progress, file)
+                    file.flush()
+                    os.fsync(file.fileno())
                 beside.rename(self._progress)
             self._remove_older(step, best_step)
 
@@ -197,24 +200,30 @@ class Run:
         """
         target = self.folder / CHECKPOINT
         self._ranks.barrier()
-        if self._ranks.rank == 0:
-            with naming(self.folder):
-                target.unlink(missing_ok=True)  # it must not stand beside another run's options
-                for path in self.folder.glob(part_of(target, 1).name.replace("1", "*")):
-                    path.unlink()
-                for name in (self._options.name, MANIFEST, VOCABULARY):
-                    beside = self.folder / f"{name}.writing"
-                    beside.unlink(missing_ok=True)
-                    _link_or_copy(self.path / name, beside)
-                    os.replace(beside, self.folder / name)
-                    beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
-                best = self.best(step)
-                for path in self.path.glob(f"{best.stem}.rank_*.ckpt"):
-                    os.replace(path, self.folder / path.name.replace(best.stem, target.stem))
-                os.replace(best, target)
-                shutil.rmtree(self.path)
-        self._ranks.barrier()
+        self._ranks.together(lambda: self._publish(self.best(step), target) if self._ranks.rank == 0 else None)
         return target
+
+    def _publish(self, best: Path, target: Path) -> None:
+        """Nothing leaves the subfolder before all is in its place, so a run that is killed here can go on."""
+        with naming(self.folder):
+            target.unlink(missing_ok=True)  # it must not stand beside another run's files
+            for path in self.folder.glob(f"{target.stem}.rank_*{target.suffix}"):
+                path.unlink()
+            for name in (self._options.name, MANIFEST, VOCABULARY):
+                _place(self.path / name, self.folder / name)
+            for rank in reversed(range(_parts_of(CheckpointFile(best, check=False)))):
+                _place(part_of(best, rank), part_of(target, rank))
+            self._progress.unlink(missing_ok=True)
+            shutil.rmtree(self.path)
+
+
+def _place(source: Path, target: Path) -> None:
+    """A link to the file, or a copy, in the target's place; the source stays."""
+    beside = target.with_name(f"{target.name}.writing")
+    beside.unlink(missing_ok=True)
+    _link_or_copy(source, beside)
+    os.replace(beside, target)
+    beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
 
 
 def part_of(path: Path, rank: int) -> Path:
@@ -254,6 +263,11 @@ def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, fields: Seq
     }
 
 
+def _parts_of(first: CheckpointFile) -> int:
+    """How many parts the checkpoint has whose first part this is."""
+    return int(first.read(PARTS)[0]) if PARTS in first.shapes else 1
+
+
 class Parts:
     """A checkpoint that is there, in one part or several: values are read when they are asked for.
 
@@ -274,7 +288,7 @@ class Parts:
             raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
         first = CheckpointFile(path, check is None or 0 in check)
         self._files = [first]
-        self.ranks = int(first.read(PARTS)[0]) if PARTS in first.shapes else 1
+        self.ranks = _parts_of(first)
         for rank in range(1, self.ranks):
             part = part_of(path, rank)
             if not part.is_file():

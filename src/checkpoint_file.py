@@ -51,6 +51,8 @@ def write(path: Path, entries: Iterable[tuple[str, np.ndarray]]) -> None:
                     crc = zlib.crc32(part, crc)
                     file.write(part)
             file.write(_CRC + crc.to_bytes(_CRC_BYTES, "big"))
+            file.flush()
+            os.fsync(file.fileno())  # older states go once this one stands
         beside.rename(path)
     except OSError as error:
         beside.unlink(missing_ok=True)

@@ -131,7 +131,8 @@ def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_l
         text, ctypes.c_int64(len(text)), ord(columns.separator), ctypes.c_void_p(roles.ctypes.data), len(roles),
         dense_dim, ctypes.c_int64(rows), *places,
     )  # fmt: skip
-    dense = np.log(numbers + np.float32(1), out=numbers)
+    with np.errstate(invalid="ignore", divide="ignore"):  # an odd line's numbers may be anything so far
+        dense = np.log(numbers + np.float32(1), out=numbers)
     if not count:
         return Block(labels, dense, keys)
     lines = odd_lines[:count]

@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.errors import InputError, run
+from src.locks import hold
 from src.model_utils import ALIVE_FOLDER
 from src.rank_table import check_rank_table
 
@@ -46,18 +47,20 @@ class Launch:
         self, device_num: int, msrun_options: dict[str, str], program_options: Sequence[str], timeout_s: float
     ):  # fmt: skip
         self.timeout_s = timeout_s
-        first = int(msrun_options.get("node_rank", 0)) * device_num
-        self.ranks = range(max(first, 0), max(first, 0) + device_num)
-        self.folder = Path("msrun_log")
+        node = max(0, int(msrun_options.get("node_rank", 0)))
+        self.ranks = range(node * device_num, (node + 1) * device_num)
+        self.folder = Path("msrun_log") / f"node_{node}"
         self.alive = self.folder / "alive"
         self.alive.mkdir(parents=True, exist_ok=True)
+        self.lock = hold(self.folder / ".lock", f"folder {Path.cwd()}")
+        self.seen: dict[int, tuple[float, float]] = {}
         for old in [*self.alive.iterdir(), *self.folder.glob("*.log")]:
             old.unlink()
         for rank in self.ranks:
             place = Path(f"log{rank}")
             place.mkdir(exist_ok=True)
             (place / "output.log").unlink(missing_ok=True)
-            (place / "output.log").symlink_to(Path("..") / self.folder / f"worker_{rank}.log")
+            (place / "output.log").symlink_to(".." / self.folder / f"worker_{rank}.log")
         options = {"worker_num": device_num, "local_worker_num": device_num, "master_port": _free_port(),
                    "log_dir": self.folder, "join": "True"} | msrun_options  # fmt: skip
         command = [
@@ -106,12 +109,19 @@ class Launch:
             status = int(code)
             how = f"was killed by signal {-status}" if status < 0 else f"ended with exit code {status}"
             return rank, status if status > 0 else 128 - status, f"rank {'?' if rank is None else rank} {how}"
-        silent = [rank for rank in pids if time.time() - self._sign(rank).stat().st_mtime > self.timeout_s]
+        silent = [rank for rank in pids if self._silent_s(rank) > self.timeout_s]
         if silent and self.msrun.poll() is None:
             return silent[0], 1, f"rank {silent[0]} has given no sign of life for {self.timeout_s:.0f} s"
         if self.msrun.poll():
             return None, self.msrun.returncode, f"msrun ended with exit code {self.msrun.returncode}"
         return None
+
+    def _silent_s(self, rank: int) -> float:
+        """Seconds since a rank's sign was seen to change, by this process's own clock."""
+        changed, now = self._sign(rank).stat().st_mtime, time.monotonic()
+        if self.seen.get(rank, (0.0, 0.0))[0] != changed:
+            self.seen[rank] = (changed, now)
+        return now - self.seen[rank][1]
 
     def _sign(self, rank: int) -> Path:
         return self.alive / f"rank_{rank}.json"
@@ -184,7 +194,6 @@ def main(argv: Sequence[str]) -> int:
     for argument in argv[1:]:
         name, _, value = argument.removeprefix("--").partition("=")
         if name == "rank_table":
-            check_rank_table(Path(value), device_num)
             msrun_options["rank_table_file"] = value
         elif name == "rank_timeout":
             timeout_s = _seconds(value)
@@ -192,12 +201,19 @@ def main(argv: Sequence[str]) -> int:
             msrun_options[name] = value
         else:
             program_options.append(argument)
+    for name in ("worker_num", "local_worker_num", "node_rank", "master_port"):
+        if not re.fullmatch(r"\d+", msrun_options.get(name, "0")):
+            raise InputError(f"{name} is {msrun_options[name]!r}: it must be a whole number")
     device_num = int(msrun_options.get("local_worker_num", device_num))
-    if any(option.split("=")[0] == "--plan_only" for option in program_options):
-        total = msrun_options.get("worker_num", device_num)
-        return subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), f"--ranks={total}", *program_options], check=False
-        ).returncode
+    total = int(msrun_options.get("worker_num", device_num))
+    if table := msrun_options.get("rank_table_file"):
+        check_rank_table(Path(table), total)
+    if any(re.fullmatch(r"--plan_only(=(true|1))?", option.lower()) for option in program_options):
+        command = [sys.executable, str(ROOT / "train.py"), f"--ranks={total}", *program_options]
+        if "--device_target=CPU" in program_options and not any("device_memory_mb" in o for o in program_options):
+            machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+            command.append(f"--device_memory_mb={machine_mb // device_num}")
+        return subprocess.run(command, check=False).returncode
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return Launch(device_num, msrun_options, program_options, timeout_s).wait()
 

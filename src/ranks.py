@@ -1,7 +1,13 @@
 """The processes of a run that work together, outside of compiled graphs."""
 
+from collections.abc import Callable
+
 import numpy as np
 from mindspore import Tensor, ops
+
+from src.errors import InputError
+
+_ERROR_BYTES = 1000
 
 
 class Ranks:
@@ -25,6 +31,40 @@ class Ranks:
     def barrier(self) -> None:
         """Wait until all ranks are here."""
         self.gather(np.zeros(1, np.float32))
+
+    def together(self, work: Callable[[], None]) -> None:
+        """Do a rank's part of some work; an error of any rank ends all of them, so that none waits for it.
+
+        Raises:
+            InputError, OSError: this rank's own, or one that says what another's was.
+        """
+        error: Exception | None = None
+        try:
+            work()
+        except (InputError, OSError) as own:
+            error = own
+        text = f"{error}".encode()[:_ERROR_BYTES].ljust(_ERROR_BYTES, b"\0") if error else bytes(_ERROR_BYTES)
+        texts = self.gather(np.frombuffer(text, np.uint8).astype(np.int32))
+        if error:
+            raise error
+        for rank, codes in enumerate(texts):
+            if codes[0]:
+                words = codes.astype(np.uint8).tobytes().rstrip(b"\0").decode("utf-8", "replace")
+                raise InputError(f"rank {rank}: {words}")
+
+    def agree(self, what: str, values: dict[str, int]) -> None:
+        """See that all ranks have the same numbers, each below 2^31.
+
+        Raises:
+            InputError: they have not.
+        """
+        found = self.gather(np.array(list(values.values()), np.int32))
+        for place, name in enumerate(values):
+            if (numbers := found[:, place]).min() != numbers.max():
+                raise InputError(
+                    f"ranks differ in {what}: {name} is {', '.join(map(str, numbers))}; do all hosts see the same "
+                    f"folders?"
+                )
 
 
 ONE_RANK = Ranks()

@@ -30,10 +30,12 @@ class Progress:
     Attributes:
         run: its name in the metrics file.
         step: steps done.
+        batch_size: samples of a step over all ranks.
         best, best_step: metrics and step of the network that is kept so far.
     """
 
     run: str
+    batch_size: int
     step: int = 0
     best: Metrics | None = None
     best_step: int = 0
@@ -53,11 +55,11 @@ def save(run: checkpoint.Run, step: TrainStep, fields: Sequence[str], progress: 
         rows |= checkpoint.rows_of(step.tables, f"{name}.", parameter.asnumpy(), fields)
     check_equal(common if split else common | rows, ranks)
     parts = ranks.size if split else 1
-    if ranks.rank < parts:
-        entries = (common if ranks.rank == 0 else {}) | rows
-        if parts > 1:
-            entries[checkpoint.PARTS] = np.array([parts], np.int32)
-        checkpoint_file.write(checkpoint.part_of(run.state(progress.step), ranks.rank), entries.items())
+    entries = (common if ranks.rank == 0 else {}) | rows
+    if parts > 1:
+        entries[checkpoint.PARTS] = np.array([parts], np.int32)
+    path = checkpoint.part_of(run.state(progress.step), ranks.rank)
+    ranks.together(lambda: checkpoint_file.write(path, entries.items()) if ranks.rank < parts else None)
     run.commit(asdict(progress), progress.step, progress.best_step)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -73,12 +74,21 @@ def _rounded_up(batch_size: int, ranks: int) -> int:
 
 
 def _stopped(
-    run: checkpoint.Run, fields: Sequence[str], table_rows: Sequence[int], ranks: Ranks
+    run: checkpoint.Run, fields: Sequence[str], table_rows: Sequence[int], ranks: Ranks, batch_size: int
 ) -> resume.State | None:
     """The state of the training that was stopped where this run works, if any."""
     progress = run.progress()
-    if not progress or (progress["best"] and not run.best(progress["best_step"]).is_file()):
-        return None  # or that training had ended, and was only stopped before its folder was gone
+    manifest_crc = zlib.crc32(repr((fields, table_rows)).encode()) >> 1
+    ranks.agree("what they train on and go on from", {
+        "the tables' checksum": manifest_crc, "the saved step": progress["step"] if progress else -1})  # fmt: skip
+    if not progress:
+        return None
+    if progress["batch_size"] != batch_size:
+        raise InputError(
+            f"{run.path} holds a training that was stopped, with {progress['batch_size']} samples a step over its "
+            f"ranks, and {ranks.size} ranks make that {batch_size}: go on with a number of ranks that divides it, or "
+            f"start afresh with --resume=False"
+        )
     return resume.State(run, progress, fields, table_rows, ranks)
 
 
@@ -149,8 +159,8 @@ def train(
     placement = place(rows, parallel_mode, ranks.size)
     parts = ranks.size if parallel_mode == "hybrid" else 1
     with checkpoint.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run:
-        state = _stopped(run, fields, rows, ranks)
-        begin = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}")
+        state = _stopped(run, fields, rows, ranks, batch_size)
+        begin = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}", batch_size)
         fill = state.tables() if state else initial_values(rows, seed)
         tables, exchange = make_tables(placement, ranks.rank, emb_dim, fill, kernels, all_to_all)
         model = DLRM(len(data.manifest.dense), tables, seed=seed, **network)
@@ -163,8 +173,8 @@ def train(
             metrics_file.write("resume", step=begin.step)
 
         def save_network(at_step: int) -> None:
-            if ranks.rank < parts:
-                checkpoint.save(model, fields, run.best(at_step), ranks.rank, parts)
+            path, rank = run.best(at_step), ranks.rank
+            ranks.together(lambda: checkpoint.save(model, fields, path, rank, parts) if rank < parts else None)
 
         def save_state(at_step: int) -> None:
             done = replace(begin, step=at_step)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from mindspore import Tensor
 from test_callback import rows_of
 
+from src import checkpoint as checkpoint_module
 from src import checkpoint_file
 from src import exchange as exchange_module
 from src.checkpoint import Parts, load, part_of
@@ -172,7 +173,7 @@ def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tm
     child = start(tmp_path, tiny_data, 4, *options)
     wait_for(lambda: step_saved(tmp_path) >= 20, child)
     assert len(processes_in(tmp_path)) >= 6  # four ranks, the scheduler, msrun
-    os.kill(json.loads((tmp_path / "msrun_log/alive/rank_2.json").read_text())["pid"], signal.SIGKILL)
+    os.kill(json.loads((tmp_path / "msrun_log/node_0/alive/rank_2.json").read_text())["pid"], signal.SIGKILL)
     begin = time.monotonic()
     out, err = child.communicate(timeout=60)
     assert time.monotonic() - begin < 60
@@ -187,11 +188,23 @@ def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tm
     assert {row["step"]: row for row in evaluations(tmp_path)} == {row["step"]: row for row in evaluations(four)}
 
 
+def test_other_number_of_ranks_that_changes_the_batch_is_refused(tiny_data, tmp_path):
+    child = start(tmp_path, tiny_data, 2, rate=["--batch_size=31", "--lr=0.05"])
+    wait_for(lambda: step_saved(tmp_path) >= 10, child)
+    os.kill(json.loads((tmp_path / "msrun_log/node_0/alive/rank_1.json").read_text())["pid"], signal.SIGKILL)
+    child.communicate(timeout=60)
+    command = [sys.executable, str(ROOT / "train.py"), "--device_target=CPU", f"--dataset_path={tiny_data.path}"]
+    done = subprocess.run([*command, *TRAINING, "--batch_size=31", "--lr=0.05"], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "with 32 samples a step over its ranks, and 1 ranks make that 31" in done.stderr
+
+
 def test_rank_that_hangs_ends_the_run_by_name_and_one_process_goes_on(tiny_data, tmp_path, alone):
     """From the two ranks' parts; the optimizer's states are among them."""
     child = start(tmp_path, tiny_data, 2, "--parallel_mode=hybrid", "--optimizer=rowwise_adagrad", "--rank_timeout=4")
     wait_for(lambda: step_saved(tmp_path) >= 10, child)
-    os.kill(json.loads((tmp_path / "msrun_log/alive/rank_1.json").read_text())["pid"], signal.SIGSTOP)
+    os.kill(json.loads((tmp_path / "msrun_log/node_0/alive/rank_1.json").read_text())["pid"], signal.SIGSTOP)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 1
     assert "error: rank 1 has given no sign of life for 4 s" in err
@@ -205,6 +218,29 @@ def test_error_of_a_rank_is_shown_with_its_exit_code(tiny_data, tmp_path):
     _, err = child.communicate()
     assert child.returncode == 2
     assert re.search(r"error: rank \d ended with exit code 2 \(.*try a smaller --lr\)", err)
+
+
+def test_error_of_rank_0_alone_ends_all(tiny_data, tmp_path):
+    """Before a barrier at which the other one waits."""
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint/dlrm.ckpt").write_bytes(b"dear")
+    child = start(tmp_path, tiny_data, 2)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert "already holds dlrm.ckpt" in err
+    texts = [(tmp_path / f"log{rank}/output.log").read_text() for rank in range(2)]
+    assert all("already holds dlrm.ckpt" in text for text in texts)
+    assert (tmp_path / "checkpoint/dlrm.ckpt").read_bytes() == b"dear"
+
+
+def test_second_launch_in_a_folder_is_refused_and_the_first_goes_on(tiny_data, tmp_path):
+    child = start(tmp_path, tiny_data, 2)
+    wait_for((tmp_path / "msrun_log/node_0/alive/rank_0.json").exists, child)
+    second = start(tmp_path, tiny_data, 2)
+    _, err = second.communicate(timeout=60)
+    assert (second.returncode, "another run is at work there" in err) == (2, True)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err
 
 
 def test_two_hosts(tiny_data, tmp_path, alone):
@@ -343,6 +379,40 @@ def test_all_to_all_moves_what_all_gather_does(monkeypatch, ranks):
     vectors = [rng.random((4 * ranks, placement.slots, 3), dtype=np.float32) for _ in range(ranks)]
     for rank, got in enumerate(exchanged(exchanges, "to_samples", vectors)):
         np.testing.assert_array_equal(got, np.concatenate([one[4 * rank : 4 * rank + 4] for one in vectors], 1))
+
+
+def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path, monkeypatch):
+    """Part 1 is there, part 0 is not yet: going on from an earlier state, the best network must still be whole."""
+    real = checkpoint_module._place
+
+    def kill_at_the_checkpoint(source, target):
+        if target.name == "dlrm.ckpt":
+            raise KeyboardInterrupt
+        real(source, target)
+
+    def run_at(step, fail):
+        with checkpoint_module.Run(tmp_path, tiny_data, checkpoint_module.RunOptions("dlrm.yaml", "lr: 1\n")) as run:
+            if fail:
+                for rank in range(2):
+                    content = [("parts", np.array([2], np.int32)), (f"value{rank}", np.zeros(3, np.float32))]
+                    checkpoint_file.write(part_of(run.best(step), rank), content)
+                run.commit({"step": step}, step, step)
+            run.finish(step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "_place", kill_at_the_checkpoint)
+        with pytest.raises(KeyboardInterrupt):
+            run_at(20, True)
+    assert not (tmp_path / "dlrm.ckpt").exists()
+    run_at(20, False)
+    assert sorted(os.listdir(tmp_path)) == [
+        "dlrm.ckpt",
+        "dlrm.rank_1.ckpt",
+        "dlrm.yaml",
+        "manifest.json",
+        "vocabulary.npz",
+    ]
+    assert Parts(tmp_path / "dlrm.ckpt", [], []).ranks == 2
 
 
 def test_missing_part_is_refused(tmp_path):

@@ -174,7 +174,7 @@ KILLS = [
     ("src.resume:save", "before", 11),
     ("src.resume:save", "before", 37),  # the second epoch
     ("src.checkpoint:Run.finish", "before", 1),
-    ("src.checkpoint:_link_or_copy", "behind", 2),  # half of the files in their places
+    ("src.checkpoint:_place", "behind", 2),  # half of the files in their places
 ]
 
 

@@ -66,13 +66,13 @@ class Config:
     device_id: int = _option(0, _MODEL, "number of the Ascend or GPU card", _NOT_NEGATIVE)
 
     parallel_mode: str = _option(
-        "none", _MODEL, "none: one process; data: tables on every rank; hybrid: tables split over the ranks",
+        "none", ("train",), "none: one process; data: tables on every rank; hybrid: tables split over the ranks",
         _one_of("none", "data", "hybrid"),
     )  # fmt: skip
     plan_only: bool = _option(False, ("train",), "print what each rank would hold and send, and end")
     ranks: int = _option(1, ("train",), "ranks that plan_only is to plan for", _POSITIVE)
     device_memory_mb: int = _option(
-        0, ("train",), "memory of a device for the plan, 0 for this machine's share a rank on CPU", _NOT_NEGATIVE
+        0, ("train",), "memory of a device, which a plan must fit; 0 for any", _NOT_NEGATIVE
     )
 
     dataset_path: str = _option("./dataset", _MODEL, "data folder, or one of its parts such as dataset/train", _PATH)
@@ -177,15 +177,20 @@ class Config:
             raise InputError("self_interaction True has no effect with interaction cat: drop it or use dot")
         if self.device_target == "CPU" and self.compute_dtype == "float16":
             raise InputError("compute_dtype float16 is for Ascend and GPU; CPU computes in float32: drop it")
+        if self.parallel_mode != "none" and self.device_id:
+            raise InputError(f"device_id {self.device_id} has no effect with several ranks, which share out the cards")
         if self.device_target == "CPU" and self.device_id:
             raise InputError(f"device_id {self.device_id} has no effect with device_target CPU: drop it")
+        self._check_training()
+        self._check_preprocessing()
+
+    def _check_training(self) -> None:
         if self.device_target == "CPU" and self.loss_scale != OPTIONS["loss_scale"].default:
             raise InputError(f"loss_scale {self.loss_scale} has no effect with device_target CPU: drop it")
         if self.lr_schedule == "constant" and (self.decay_steps or self.lr_end_factor):
             raise InputError("decay_steps and lr_end_factor have no effect with lr_schedule constant: drop them")
         if self.lr_schedule != "polynomial" and self.lr_power != OPTIONS["lr_power"].default:
             raise InputError(f"lr_power {self.lr_power} has no effect with lr_schedule {self.lr_schedule}: drop it")
-        self._check_preprocessing()
 
     def _check_preprocessing(self) -> None:
         if self.hash_rows and (self.min_count > 1 or self.field_min_count or self.max_rows_per_field):

@@ -1,5 +1,6 @@
 """The device of a run, and the processes that train together."""
 
+import contextlib
 import json
 import os
 import threading
@@ -11,8 +12,8 @@ from src.errors import InputError
 from src.model_utils import ALIVE_FOLDER
 
 
-def set_device(device_target: str, device_id: int) -> None:
-    """Run graphs on a device.
+def set_device(device_target: str, device_id: int = 0) -> None:
+    """Run graphs on a device; a rank that msrun started gets one of its own, whatever the number.
 
     Raises:
         InputError: this machine has no such device, or MindSpore can't use it.
@@ -31,7 +32,14 @@ def set_device(device_target: str, device_id: int) -> None:
             f"device_target {device_target} with device_id {device_id}: {found}; check the driver, or give "
             f"--device_target=CPU"
         )
-    ms.set_device(device_target, device_id)
+    if _started_as_rank():
+        ms.set_device(device_target)  # without a number MindSpore shares out the cards of a machine
+    else:
+        ms.set_device(device_target, device_id)
+
+
+def _started_as_rank() -> bool:
+    return bool(os.environ.get("MS_ROLE") or os.environ.get("RANK_TABLE_FILE"))
 
 
 _SECONDS_BETWEEN_SIGNS = 1.0
@@ -43,7 +51,7 @@ def start_ranks(parallel_mode: str) -> tuple[int, int]:
     Raises:
         InputError: this process was not started as one of several, though the mode needs that, or the other way round.
     """
-    started = bool(os.environ.get("MS_ROLE") or os.environ.get("RANK_TABLE_FILE"))
+    started = _started_as_rank()
     if parallel_mode == "none":
         if started:
             raise InputError("parallel_mode none is for one process, but msrun started several: give data or hybrid")
@@ -68,7 +76,8 @@ def _give_signs_of_life(path: Path, rank: int) -> None:
     def touch() -> None:
         while True:
             stop.wait(_SECONDS_BETWEEN_SIGNS)
-            path.touch()
+            with contextlib.suppress(OSError):
+                path.touch()
 
     stop = threading.Event()
     threading.Thread(target=touch, daemon=True).start()
