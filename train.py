@@ -4,29 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.errors import InputError, run
-from src.manifest import DataFolder, find
-from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, Config, resolve
-
-
-def _print_plan(config: Config, data: DataFolder) -> None:
-    """What each rank would hold and send; refuses a plan that a device's memory can't hold."""
-    from src.dlrm import mlp_values
-    from src.optimizers import state_values
-    from src.placement import place, plan, plan_lines
-
-    rows = data.manifest.table_rows
-    placement = place(rows, config.parallel_mode, config.ranks)
-    values = mlp_values(len(data.manifest.dense), len(rows), config.bottom_mlp, config.top_mlp, config.interaction,
-                        config.self_interaction)  # fmt: skip
-    planned = plan(placement, config.batch_size, config.emb_dim, values,
-                   state_values(config.optimizer, config.emb_dim), config.device_target)  # fmt: skip
-    print("\n".join(plan_lines(placement, planned, config.optimizer, config.batch_size)))
-    memory_mb = config.device_memory_mb
-    if memory_mb and max(planned.memory_mb) > memory_mb:
-        raise InputError(
-            f"a device's {memory_mb} MB can't hold the {max(planned.memory_mb):.0f} MB of a rank: give more ranks with "
-            f"parallel_mode hybrid, or an optimizer that keeps less"
-        )
+from src.manifest import find
+from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, resolve
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
     from src.model_utils.device_target import set_device, start_ranks
     from src.placement import has_all_to_all
     from src.ranks import Ranks
-    from src.training import train
+    from src.training import print_plan, train
 
     data = find(config.dataset_path)
     if data.named_part not in (None, "train"):
@@ -48,8 +27,15 @@ def main(argv: Sequence[str]) -> None:
             f"dataset_path {config.dataset_path} is the {data.named_part} part: train.py trains on the train "
             f"part, so give {data.path} or {data.path / 'train'}"
         )
+    network = {
+        "bottom_mlp": config.bottom_mlp,
+        "top_mlp": config.top_mlp,
+        "interaction": config.interaction,
+        "self_interaction": config.self_interaction,
+    }
     if config.plan_only:
-        _print_plan(config, data)
+        print_plan(data, config.parallel_mode, config.ranks, config.batch_size, config.optimizer, config.device_target,
+                   config.device_memory_mb, **network)  # fmt: skip
         return
     set_device(config.device_target, config.device_id)
     ranks = Ranks(*start_ranks(config.parallel_mode))
@@ -68,13 +54,7 @@ def main(argv: Sequence[str]) -> None:
         eval_file_name=config.eval_file_name,
         metrics_file_name=config.metrics_file_name,
         emb_dim=config.emb_dim,
-        network={
-            "bottom_mlp": config.bottom_mlp,
-            "top_mlp": config.top_mlp,
-            "interaction": config.interaction,
-            "self_interaction": config.self_interaction,
-            "compute_dtype": getattr(ms, config.compute_dtype),
-        },
+        network=network | {"compute_dtype": getattr(ms, config.compute_dtype)},
         optimization={
             "learning_rate": config.lr,
             "table_learning_rate": config.table_lr or config.lr,

@@ -16,13 +16,14 @@ from src import checkpoint, resume
 from src.callback import EvalCallBack, LossCallBack, MetricsFile, ResumeCallBack, TrainingClock, open_logs
 from src.cpu_kernels import Kernels
 from src.dataset import RowBatches, TrainingDataset
-from src.dlrm import DLRM
+from src.dlrm import DLRM, mlp_values
 from src.embedding import initial_values, make_tables
 from src.errors import InputError
 from src.evaluation import evaluate
 from src.manifest import DataFolder
 from src.metrics import Metrics
-from src.placement import place
+from src.optimizers import state_values
+from src.placement import place, plan, plan_lines
 from src.ranks import ONE_RANK, Ranks
 from src.schedule import rate_factors
 from src.train_step import TrainStep
@@ -63,6 +64,34 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     return RowBatches(
         shards, sum(shard_rows), len(data.manifest.dense), len(data.manifest.categorical), batch_size, **options
     )
+
+
+def print_plan(
+    data: DataFolder, parallel_mode: str, ranks: int, batch_size: int, optimizer: str, device: str, memory_mb: int,
+    **network: Any,
+) -> None:  # fmt: skip
+    """Print what each rank would hold and send.
+
+    Args:
+        data: the data.
+        device: CPU, GPU or Ascend.
+        memory_mb: what a device has, 0 if that is not to be compared.
+        network: as for `mlp_values`, but the columns.
+        The other arguments are the options of the same names.
+
+    Raises:
+        InputError: a rank would need more memory than a device has.
+    """
+    rows, width = data.manifest.table_rows, network["bottom_mlp"][-1]
+    placement = place(rows, parallel_mode, ranks)
+    values = mlp_values(len(data.manifest.dense), len(rows), **network)
+    planned = plan(placement, batch_size, width, values, state_values(optimizer, width), device)
+    print("\n".join(plan_lines(placement, planned, optimizer, batch_size)))
+    if memory_mb and max(planned.memory_mb) > memory_mb:
+        raise InputError(
+            f"a device's {memory_mb} MB can't hold the {max(planned.memory_mb):.0f} MB of a rank: give more ranks with "
+            f"parallel_mode hybrid, or an optimizer that keeps less"
+        )
 
 
 def _rounded_up(batch_size: int, ranks: int) -> int:

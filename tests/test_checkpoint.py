@@ -284,7 +284,7 @@ def test_run_s_files_move_to_their_places_when_it_ends(tiny_data, tmp_path):
     folder = tmp_path / "new" / "checkpoint"
     with checkpoint.Run(folder, tiny_data, RunOptions("dlrm.yaml", "lr: 0.5\n")) as run:
         assert os.listdir(folder) == ["unfinished"]
-        run.best(7).write_bytes(b"new")
+        checkpoint_file.write(run.best(7), [("step", np.array([7], np.int32))])
         assert run.finish(7) == folder / "dlrm.ckpt"
     assert sorted(os.listdir(folder)) == ["dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
     assert (folder / "dlrm.yaml").read_text() == "lr: 0.5\n"
@@ -299,15 +299,21 @@ def test_folder_with_a_checkpoint_is_refused_and_left_alone(tiny_data, tmp_path)
     assert os.listdir(tmp_path) == ["dlrm.ckpt"]
 
 
+def shown(folder):
+    """The name of a checkpoint's one entry, and its options."""
+    (name,) = CheckpointFile(folder / "dlrm.ckpt").shapes
+    return name, (folder / "dlrm.yaml").read_text()
+
+
 def test_old_files_stay_together_until_the_new_run_ends(tiny_data, tmp_path):
     for text, overwrite in (("{lr: 1}", False), ("{lr: 2}", True), ("{lr: 3}", True)):
         with checkpoint.Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", text), overwrite=overwrite) as run:
-            run.best(1).write_text(text)
+            checkpoint_file.write(run.best(1), [(text, np.array([1], np.int32))])
             if text == "{lr: 2}":  # stopped: nothing but its own folder has changed
-                assert (tmp_path / "dlrm.ckpt").read_text() == (tmp_path / "dlrm.yaml").read_text() == "{lr: 1}"
+                assert shown(tmp_path) == ("{lr: 1}", "{lr: 1}")
             else:
                 run.finish(1)
-    assert (tmp_path / "dlrm.ckpt").read_text() == (tmp_path / "dlrm.yaml").read_text() == "{lr: 3}"
+    assert shown(tmp_path) == ("{lr: 3}", "{lr: 3}")
     assert sorted(os.listdir(tmp_path)) == ["dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
 
 
@@ -321,6 +327,19 @@ def test_folder_refuses_a_vocabulary_that_has_changed(tiny_data, tmp_path):
     with pytest.raises(InputError, match=r"vocabulary\.npz has changed"):
         checkpoint.Run(tmp_path / "checkpoint", DataFolder(folder, tiny_data.manifest), RunOptions("dlrm.yaml", ""))
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_second_layout_s_parts_do_not_stay(tiny_data, tmp_path):
+    """A part of an earlier checkpoint, and one that a run with more ranks has left, are not the new checkpoint's."""
+    (tmp_path / "dlrm.rank_3.ckpt").write_bytes(b"old")
+    with checkpoint.Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", ""), overwrite=True) as run:
+        for rank in range(2):
+            content = [(checkpoint.PARTS, np.array([2], np.int32))]
+            checkpoint_file.write(checkpoint.part_of(run.best(5), rank), content)
+        checkpoint.part_of(run.best(5), 2).write_bytes(b"of four ranks")
+        run.finish(5)
+    names = ["dlrm.ckpt", "dlrm.rank_1.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
+    assert sorted(os.listdir(tmp_path)) == names
 
 
 def test_encoder_of_other_data_is_refused(tiny_data, tmp_path, capsys):

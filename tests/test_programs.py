@@ -227,7 +227,7 @@ def run_program(folder, program, *argv):
         (["train", "--batchsize=3"], r"error: .*no option '--batchsize=3'; did you mean --batch_size\?"),
         (
             ["eval", CPU, "--checkpoint_path=garbage.ckpt"],
-            r"error: checkpoint_path garbage\.ckpt is not a MindSpore .*",
+            r"error: garbage\.ckpt is not a MindSpore .*",
         ),
         (
             ["train", CPU, *SMALL, "--lr=3e38", "--log_steps=2", "--eval_steps=99"],
