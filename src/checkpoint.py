@@ -284,8 +284,9 @@ class Parts:
         self, path: Path, fields: Sequence[str], table_rows: Sequence[int], check: Sequence[int] | None = None
     ):
         self.path, self._fields, self._table_rows = path, fields, table_rows
-        if not path.is_file():
-            raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
+        _check_is_file(path)
+        if first_part := re.fullmatch(r"(.+)\.rank_\d+(\.ckpt)", path.name):
+            raise InputError(f"checkpoint_path {path} is one part of a checkpoint: name {first_part[1]}{first_part[2]}")
         first = CheckpointFile(path, check is None or 0 in check)
         self._files = [first]
         self.ranks = _parts_of(first)
@@ -356,14 +357,24 @@ class Parts:
         )
 
 
+def _check_is_file(path: Path) -> None:
+    if path.is_file():
+        return
+    if stopped := sorted((path.parent / UNFINISHED).glob("best-*.ckpt")):
+        raise InputError(
+            f"checkpoint_path {path} is not there, since its training was stopped: let the same train.py command go "
+            f"on, or name the best network so far, such as {stopped[0]}"
+        )
+    raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
+
+
 def check_encoder(path: Path, data: DataFolder) -> None:
     """Refuse a data folder whose vocabulary is not the one that the checkpoint at `path` was trained with.
 
     A checkpoint without a manifest beside it can't be compared, which one line says.
     """
     beside = path.parent / MANIFEST
-    if not path.is_file():
-        raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
+    _check_is_file(path)
     if not beside.is_file():
         print(f"{path} has no {MANIFEST} beside it: whether its ids are those of {data.path} is not known", flush=True)
         return

@@ -23,7 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.errors import InputError, run
 from src.locks import hold
+from src.manifest import find
 from src.model_utils import ALIVE_FOLDER
+from src.model_utils.config import resolve
+from src.parallel import die_with_parent
 from src.rank_table import check_rank_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +34,7 @@ _MSRUN_OPTIONS = ("worker_num", "local_worker_num", "master_addr", "master_port"
                   "bind_core", "bind_numa")  # fmt: skip
 _HANGS_AFTER_S = 60.0  # unless --rank_timeout says otherwise; a rank gives a sign of life every second
 _LOOKS_EVERY_S = 0.3
+_INPUT_AT_FAULT = 2  # exit code
 
 
 class Launch:
@@ -62,7 +66,8 @@ class Launch:
             (place / "output.log").unlink(missing_ok=True)
             (place / "output.log").symlink_to(".." / self.folder / f"worker_{rank}.log")
         options = {"worker_num": device_num, "local_worker_num": device_num, "master_port": _free_port(),
-                   "log_dir": self.folder, "join": "True"} | msrun_options  # fmt: skip
+                   "log_dir": self.folder, "join": "True",
+                   "tail_worker_log": 10**9} | msrun_options  # fmt: skip
         command = [
             str(Path(sys.executable).with_name("msrun")),
             *(f"--{name}={value}" for name, value in options.items()),
@@ -71,6 +76,7 @@ class Launch:
             self.msrun = subprocess.Popen(
                 [*command, str(ROOT / "train.py"), *program_options], stdout=log, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, start_new_session=True, env=os.environ | self._environment(),
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - there are no threads here
             )  # fmt: skip
         self.shown = 0
 
@@ -89,9 +95,10 @@ class Launch:
                     self._stop()
                     self._show()
                     log = f"log{rank}/output.log" if rank is not None else str(self.folder)
-                    reason = self._last_error(rank)
-                    print(f"error: {what}{reason}; the other ranks were stopped; see {log}. The same command goes on "
-                          f"from the last save", file=sys.stderr)  # fmt: skip
+                    hint = f"{what}{self._last_error(rank)}; the other ranks were stopped; see {log}"
+                    if code != _INPUT_AT_FAULT:
+                        hint += ". The same command goes on from the last save"
+                    print(f"error: {hint}", file=sys.stderr)
                     return code
                 if ended:
                     return self.msrun.returncode
@@ -149,7 +156,8 @@ class Launch:
         text = self._text(f"worker_{self.ranks[0]}.log")
         end = text.rfind("\n") + 1
         for line in text[self.shown : end].splitlines():
-            if not line.startswith("[INFO] "):  # which MindSpore prints whatever its log level is
+            # MindSpore prints its lines whatever its log level is; an error is shown when the run is over.
+            if not line.startswith(("[INFO] ", "error: ")):
                 print(line, flush=True)
         self.shown = end
 
@@ -214,6 +222,7 @@ def main(argv: Sequence[str]) -> int:
             machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
             command.append(f"--device_memory_mb={machine_mb // device_num}")
         return subprocess.run(command, check=False).returncode
+    find(resolve("train", program_options).dataset_path)  # a mistake is found before anything is started or made
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return Launch(device_num, msrun_options, program_options, timeout_s).wait()
 

@@ -26,12 +26,16 @@ def keep_memory() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def die_with_parent() -> None:
+    """Let this process be killed when its parent ends, however: an orphan would write to files of the next run."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _share(values: tuple[Any, ...]) -> None:
     global _shared
     _shared = values
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is stopped by the keyboard and says so
-    # Die with the parent, however it dies: an orphan would write to files that the next run works on.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     keep_memory()
 
 

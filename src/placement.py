@@ -116,7 +116,8 @@ class Plan:
     Attributes:
         rows: of the tables.
         table_mb: of these rows and what the optimizer keeps for them, in MB (2^20 bytes).
-        memory_mb: of the whole process on CPU, its share of the shared libraries included; else of the tables alone.
+        memory_mb: while training: of the whole process on CPU, its share of the shared libraries included; else of the
+            tables alone. Evaluation takes more, as its batch is larger.
         bytes_per_step: what the rank sends in a training step.
     """
 
@@ -183,7 +184,8 @@ def plan_lines(placement: Placement, planned: Plan, optimizer: str, batch_size: 
     for rank in range(placement.ranks):
         lines.append(
             f"rank {rank}: {len(placement.pieces[rank])} pieces, {planned.rows[rank]:,} rows, "
-            f"{planned.table_mb[rank]:,.1f} MB of tables and optimizer, {planned.memory_mb[rank]:,.0f} MB in all, "
+            f"{planned.table_mb[rank]:,.1f} MB of tables and optimizer, "
+            f"{planned.memory_mb[rank]:,.0f} MB in all but for evaluation, "
             f"sends {planned.bytes_per_step[rank] / 2**20:.3f} MB a step"
         )
     return lines

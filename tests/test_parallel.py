@@ -233,6 +233,33 @@ def test_error_of_rank_0_alone_ends_all(tiny_data, tmp_path):
     assert (tmp_path / "checkpoint/dlrm.ckpt").read_bytes() == b"dear"
 
 
+def test_ranks_end_with_a_launcher_that_is_killed(tiny_data, tmp_path):
+    child = start(tmp_path, tiny_data, 2)
+    wait_for((tmp_path / "msrun_log/node_0/alive/rank_0.json").exists, child)
+    child.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while processes_in(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not (tmp_path / "checkpoint/dlrm.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--paralel_mode=data"], "knows no option '--paralel_mode=data'; did you mean"),
+        (["--batch_size=0"], "batch_size"),
+    ],
+)
+def test_launcher_finds_mistakes_before_it_starts_anything(tiny_data, tmp_path, options, message):
+    child = start(tmp_path, tiny_data, 2, *options, rate=["--lr=0.05"])
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_second_launch_in_a_folder_is_refused_and_the_first_goes_on(tiny_data, tmp_path):
     child = start(tmp_path, tiny_data, 2)
     wait_for((tmp_path / "msrun_log/node_0/alive/rank_0.json").exists, child)
@@ -418,9 +445,13 @@ def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path,
 def test_missing_part_is_refused(tmp_path):
     path = tmp_path / "dlrm.ckpt"
     checkpoint_file.write(path, [("parts", np.array([2], np.int32))])
+    with pytest.raises(InputError, match=r"rank_1\.ckpt is not a file"):
+        Parts(part_of(path, 1), ["C1"], [4])
     with pytest.raises(InputError, match=r"has 2 parts, and .*dlrm\.rank_1\.ckpt is missing"):
         Parts(path, ["C1"], [4])
     checkpoint_file.write(part_of(path, 1), [("embedding.C1@2", np.zeros((2, 3), np.float32))])
+    with pytest.raises(InputError, match=r"rank_1\.ckpt is one part of a checkpoint: name dlrm\.ckpt"):
+        Parts(part_of(path, 1), ["C1"], [4])
     parts, rows = Parts(path, ["C1"], [4]), np.empty((2, 3), np.float32)
     parts.fill("embedding.")(Piece(0, 2, 4), rows)
     with pytest.raises(InputError, match=r"has no such entry for embedding\.C1"):
@@ -435,7 +466,7 @@ def test_plan_says_what_each_rank_holds_and_refuses_too_little_memory(tiny_data,
 
     done = planned()
     assert done.returncode == 0, done.stderr
-    line = r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all, sends .* MB a step$"
+    line = r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all but for evaluation, sends .* MB a step$"
     assert len(re.findall(line, done.stdout, re.M)) == 4
     assert not list(tmp_path.iterdir()), "nothing is made"
     done = planned("--device_memory_mb=10")

@@ -10,6 +10,7 @@ import mindspore as ms
 
 from src.errors import InputError
 from src.model_utils import ALIVE_FOLDER
+from src.parallel import die_with_parent
 
 
 def set_device(device_target: str, device_id: int = 0) -> None:
@@ -61,9 +62,12 @@ def start_ranks(parallel_mode: str) -> tuple[int, int]:
             f"parallel_mode {parallel_mode} is for several processes, which scripts/run_distribute_train_cpu.sh, "
             f"_gpu.sh and _ascend.sh start: start it with one of them"
         )
+    folder = os.environ.get(ALIVE_FOLDER)
+    if folder:
+        die_with_parent()  # which is msrun, and goes with src/launch.py
     ms.communication.init()
     rank, size = ms.communication.get_rank(), ms.communication.get_group_size()
-    if folder := os.environ.get(ALIVE_FOLDER):
+    if folder:
         _give_signs_of_life(Path(folder) / f"rank_{rank}.json", rank)
     print(f"rank {rank} of {size}", flush=True)
     return rank, size
