@@ -85,14 +85,8 @@ run_logged() {
 
 # distribute PYTHON DEVICE_NUM OPTION...: train on several devices, data parallel unless the options say otherwise.
 distribute() {
-    local python=$1 device_num=$2 mode=--parallel_mode=data
-    shift 2
-    for argument in "$@"; do
-        [[ $argument != --parallel_mode=* ]] || mode=$argument
-    done
-    local options=("$mode")
-    for argument in "$@"; do
-        [[ $argument == --parallel_mode=* ]] || options+=("$argument")
-    done
-    exec "$python" -u "$root/src/launch.py" "$device_num" "${options[@]}"
+    local python=$1
+    shift
+    [[ " $* " == *" --parallel_mode="* ]] || set -- "$@" --parallel_mode=data
+    exec "$python" -u "$root/src/launch.py" "$@"
 }

@@ -236,13 +236,8 @@ class ResumeCallBack(Callback):
     def __init__(self, first_step: int, epochs: int, save: Callable[[int], None], save_steps: int,
                  clock: TrainingClock):  # fmt: skip
         super().__init__()
-        self.first_step, self.epochs, self.save, self.save_steps, self.clock = (
-            first_step,
-            epochs,
-            save,
-            save_steps,
-            clock,
-        )
+        self.first_step, self.epochs = first_step, epochs
+        self.save, self.save_steps, self.clock = save, save_steps, clock
 
     def on_train_begin(self, run_context: Any) -> None:
         args = run_context.original_args()

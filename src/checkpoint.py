@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,10 +28,12 @@ from src import checkpoint_file
 from src.checkpoint_file import CheckpointFile
 from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
-from src.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
+from src.embedding import EmbeddingTables, Fill, SplitTables, joint_rows, whole_fields
 from src.errors import InputError, naming
+from src.files import whole_file
 from src.locks import hold
 from src.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
+from src.npz import Arrays
 from src.placement import Piece
 from src.ranks import ONE_RANK, Ranks
 
@@ -94,7 +96,7 @@ class Run:
         self.folder, self.path, self._options, self._ranks = folder, folder / UNFINISHED, options, ranks
         self._progress = self.path / "progress.json"
         self._lock: IO[str] | None = None
-        ranks.together(lambda: self._prepare(data, overwrite, resume) if ranks.rank == 0 else None)
+        self._by_rank_0(lambda: self._prepare(data, overwrite, resume))
 
     def __enter__(self) -> "Run":
         return self
@@ -142,9 +144,8 @@ class Run:
                 f"{self.path} holds a training that was stopped, with {difference}: go on with what it had, name "
                 f"another --ckpt_path, or throw it away with --resume=False"
             )
-        beside = kept.with_suffix(".writing")
-        beside.write_text(self._options.text, encoding="utf-8")  # of those that are free, the new ones
-        beside.rename(kept)
+        with whole_file(kept) as file:
+            file.write(self._options.text.encode())  # of those that are free, the new ones
 
     def best(self, step: int) -> Path:
         """Where the best network so far, that of a step, is kept. Each has a name of its own, so that a state always
@@ -168,23 +169,23 @@ class Run:
             ) from None
 
     def commit(self, progress: dict[str, Any], step: int, best_step: int) -> None:
-        """Make the state of a step the one to go on from, once all ranks have written it.
+        """Make the state of a step the one to go on from; `write_part` has returned, so all ranks have written it.
 
         Args:
             progress: what `progress` is to give.
             step: the step; states of others are removed.
             best_step: best networks of other steps are removed.
         """
-        self._ranks.barrier()
-        if self._ranks.rank == 0:
-            beside = self._progress.with_suffix(".writing")
-            with naming(self._progress):
-                with beside.open("w", encoding="utf-8") as file:
-                    json.dump(progress, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                beside.rename(self._progress)
-            self._remove_older(step, best_step)
+        self._by_rank_0(lambda: self._commit(progress, step, best_step))
+
+    def _by_rank_0(self, work: Callable[[], None]) -> None:
+        """What concerns all, done by rank 0 while the others wait for it, or for its error."""
+        self._ranks.together(work if self._ranks.rank == 0 else lambda: None)
+
+    def _commit(self, progress: dict[str, Any], step: int, best_step: int) -> None:
+        with whole_file(self._progress, sync=True) as file:
+            file.write(json.dumps(progress).encode())
+        self._remove_older(step, best_step)
 
     def _remove_older(self, step: int, best_step: int) -> None:
         for path in self.path.iterdir():
@@ -199,8 +200,7 @@ class Run:
             The checkpoint's path.
         """
         target = self.folder / CHECKPOINT
-        self._ranks.barrier()
-        self._ranks.together(lambda: self._publish(self.best(step), target) if self._ranks.rank == 0 else None)
+        self._by_rank_0(lambda: self._publish(self.best(step), target))
         return target
 
     def _publish(self, best: Path, target: Path) -> None:
@@ -231,30 +231,57 @@ def part_of(path: Path, rank: int) -> Path:
     return path if rank == 0 else path.with_name(f"{path.stem}.rank_{rank}{path.suffix}")
 
 
-def save(model: DLRM, fields: Sequence[str], path: Path, rank: int = 0, ranks: int = 1) -> None:
-    """Write the network's values to a MindSpore checkpoint file, whole or not at all.
+def save(model: DLRM, fields: Sequence[str], path: Path, ranks: Ranks = ONE_RANK) -> None:
+    """Write the network's values to a MindSpore checkpoint file, whole or not at all; all ranks call this together.
 
     Args:
         model: the network.
         fields: names of the categorical columns.
         path: the file.
-        rank, ranks: the part that this is, and how many there are. Part 0 has the MLPs, each part its own table rows.
+        ranks: of the run.
 
     Raises:
         InputError: a value is not finite; MindSpore's ReLU on CPU makes 0 of nan, so the loss need not show it.
     """
-    values = {parameter.name: parameter.asnumpy() for parameter in model.mlp_parameters()} if rank == 0 else {}
-    if ranks > 1:
-        values[PARTS] = np.array([ranks], np.int32)
-    values |= rows_of(model.tables, TABLE, model.tables.table.asnumpy(), fields)
+    common = {parameter.name: parameter.asnumpy() for parameter in model.mlp_parameters()}
+    rows = rows_of(model.tables, TABLE, model.tables.table.asnumpy(), fields)
+    write_part(path, common, rows, model.tables, ranks, _check_finite)
+
+
+def write_part(
+    path: Path, common: Arrays, rows: Arrays, tables: EmbeddingTables, ranks: Ranks,
+    check: Callable[[Arrays], None] = lambda _: None,
+) -> None:  # fmt: skip
+    """Write this rank's part of a checkpoint, if it has one; returns when all ranks have written theirs.
+
+    Args:
+        path: the checkpoint.
+        common: what all ranks have, which stands in part 0.
+        rows: what has a row for each row of the tables, as `rows_of` gives it.
+        tables: say whether the rows are split, and so whether there is a part for each rank, or one.
+        ranks: of the run.
+        check: raises InputError for values that are not to be written.
+    """
+    parts = ranks.size if isinstance(tables, SplitTables) else 1
+
+    def write() -> None:
+        values = (common if ranks.rank == 0 else {}) | rows
+        check(values)
+        if parts > 1:
+            values[PARTS] = np.array([parts], np.int32)
+        checkpoint_file.write(part_of(path, ranks.rank), values.items())
+
+    ranks.together(write if ranks.rank < parts else lambda: None)
+
+
+def _check_finite(values: Arrays) -> None:
     for name, value in values.items():
         # In parts: the answers for a large table would take a quarter of its memory.
         if not all(np.isfinite(value[low : low + _CHECKED_ROWS]).all() for low in range(0, len(value), _CHECKED_ROWS)):
             raise InputError(f"{name} holds values that are not finite: training diverged; try a smaller --lr")
-    checkpoint_file.write(part_of(path, rank), values.items())
 
 
-def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, fields: Sequence[str]) -> dict[str, np.ndarray]:
+def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, fields: Sequence[str]) -> Arrays:
     """The entries for what has a row for each row of the tables: one a piece, named after field and first row."""
     return {
         f"{prefix}{fields[piece.field]}{f'@{piece.low}' if piece.rows < tables.table_rows[piece.field] else ''}": values

@@ -24,6 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from src.errors import InputError
+from src.files import whole_file
 
 _TYPES = {"Float32": np.dtype("<f4"), "Int32": np.dtype("<i4")}
 _CRC = b"crc_num"
@@ -42,21 +43,13 @@ def write(path: Path, entries: Iterable[tuple[str, np.ndarray]]) -> None:
     Raises:
         OSError: the file can't be written; it names the file.
     """
-    beside = path.with_name(path.name + ".writing")
-    try:
-        with beside.open("wb") as file:
-            crc = 0
-            for name, values in entries:
-                for part in _messages(name, values):
-                    crc = zlib.crc32(part, crc)
-                    file.write(part)
-            file.write(_CRC + crc.to_bytes(_CRC_BYTES, "big"))
-            file.flush()
-            os.fsync(file.fileno())  # older states go once this one stands
-        beside.rename(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    with whole_file(path, sync=True) as file:  # older states go once this one stands
+        crc = 0
+        for name, values in entries:
+            for part in _messages(name, values):
+                crc = zlib.crc32(part, crc)
+                file.write(part)
+        file.write(_CRC + crc.to_bytes(_CRC_BYTES, "big"))
 
 
 def _messages(name: str, values: np.ndarray) -> Iterable[bytes | memoryview]:

@@ -229,14 +229,20 @@ def mlp_values(
     self_interaction: bool,
 ) -> int:  # fmt: skip
     """Values of the MLPs' parameters of a `DLRM`; arguments as there."""
-    vectors, width = fields + 1, bottom_mlp[-1]
-    pairs = vectors * (vectors + 1) // 2 if self_interaction else vectors * (vectors - 1) // 2
-    top_inputs = width + pairs if interaction == "dot" else width * vectors
+    inputs_of_top = top_inputs(fields, bottom_mlp[-1], interaction, self_interaction)
     return sum(
         (inputs + 1) * outputs
-        for sizes in ((dense_dim, *bottom_mlp), (top_inputs, *top_mlp))
+        for sizes in ((dense_dim, *bottom_mlp), (inputs_of_top, *top_mlp))
         for inputs, outputs in itertools.pairwise(sizes)
     )
+
+
+def top_inputs(fields: int, width: int, interaction: str, self_interaction: bool) -> int:
+    """Values that the top MLP of a `DLRM` takes: D + P, or V D."""
+    vectors = fields + 1
+    if interaction == "cat":
+        return width * vectors
+    return width + vectors * (vectors + 1 if self_interaction else vectors - 1) // 2
 
 
 class DLRM(nn.Cell):
@@ -282,13 +288,12 @@ class DLRM(nn.Cell):
         rng = np.random.default_rng([seed, 0])
         fields = len(tables.table_rows)
         self.interaction = None
-        top_inputs = emb_dim * (fields + 1)
         if interaction == "dot":
             usable = kernels if kernels and kernels.can_interact(emb_dim) else None
             self.interaction = Interaction(fields, emb_dim, self_interaction, usable)
-            top_inputs = emb_dim + self.interaction.pair_dots.pairs
         self.bottom = MLP(dense_dim, bottom_mlp, True, rng, compute_dtype, kernels, input_gradient=False)
-        self.top = MLP(top_inputs, top_mlp, False, rng, compute_dtype, kernels)
+        inputs_of_top = top_inputs(fields, emb_dim, interaction, self_interaction)
+        self.top = MLP(inputs_of_top, top_mlp, False, rng, compute_dtype, kernels)
 
     def mlp_parameters(self) -> list[Parameter]:
         """All parameters but the tables, which get row-sparse updates of their own."""

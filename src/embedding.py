@@ -65,6 +65,8 @@ class EmbeddingTables(nn.Cell):
         table_rows: rows of each field's table, the row for unseen values included.
         values: [R, D] float32, from `initial_rows` or a checkpoint; the cell takes the memory over.
         kernels: the compiled operators, if they are to be used.
+        pieces: of the tables that are held here, all of them unless given.
+        spare: rows behind each piece.
 
     Inputs: ids [B, F] int32, each field's own. Outputs: vectors [B, F, D] float32.
 
@@ -72,17 +74,14 @@ class EmbeddingTables(nn.Cell):
         ValueError: more rows in all than an int32 can number.
     """
 
-    def __init__(self, table_rows: Sequence[int], values: np.ndarray, kernels: Kernels | None = None):
+    def __init__(
+        self, table_rows: Sequence[int], values: np.ndarray, kernels: Kernels | None = None,
+        pieces: Sequence[Piece] = (), spare: int = 0,
+    ):  # fmt: skip
         super().__init__()
-        self._hold(table_rows, whole_fields(table_rows), 0, values, kernels)
-
-    def _hold(
-        self, table_rows: Sequence[int], pieces: Sequence[Piece], spare: int, values: np.ndarray,
-        kernels: Kernels | None,
-    ) -> None:  # fmt: skip
         self.table_rows = tuple(int(rows) for rows in table_rows)
-        self.pieces, self.spare = tuple(pieces), spare
-        sizes = [piece.rows + spare for piece in pieces]
+        self.pieces, self.spare = tuple(pieces) or whole_fields(table_rows), spare
+        sizes = [piece.rows + spare for piece in self.pieces]
         if sum(sizes) > np.iinfo(np.int32).max:
             raise ValueError(f"{sum(sizes)} rows in all tables; at most 2**31 - 1 can be numbered")
         if len(values) != sum(sizes):
@@ -155,9 +154,8 @@ class SplitTables(EmbeddingTables):
     """
 
     def __init__(self, placement: Placement, values: np.ndarray, exchange: Exchange, kernels: Kernels | None = None):
-        nn.Cell.__init__(self)
         slots = slots_of(placement, exchange.rank)
-        self._hold(placement.table_rows, slots, 1, values, kernels)
+        super().__init__(placement.table_rows, values, kernels, slots, 1)
         self.exchange = exchange
         all_slots = [slot for rank in range(placement.ranks) for slot in slots_of(placement, rank)]
         exchange.set_slots([slot.field for slot in all_slots])

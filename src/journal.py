@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from src.files import whole_file
 from src.locks import hold
 from src.npz import Arrays, save_arrays
 
@@ -41,9 +42,8 @@ class Journal:
         if old != text:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            beside = path.with_suffix(".tmp")
-            beside.write_text(text, encoding="utf-8")
-            beside.rename(path)
+            with whole_file(path) as file:
+                file.write(text.encode())
 
     def path(self, step: str, number: int) -> Path:
         """Where a piece's result stands or will stand."""

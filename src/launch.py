@@ -153,13 +153,18 @@ class Launch:
         return f" ({lines[-1].removeprefix('error: ')})" if lines else ""
 
     def _show(self) -> None:
-        text = self._text(f"worker_{self.ranks[0]}.log")
-        end = text.rfind("\n") + 1
-        for line in text[self.shown : end].splitlines():
+        path = self.folder / f"worker_{self.ranks[0]}.log"
+        if not path.is_file():
+            return
+        with path.open("rb") as log:
+            log.seek(self.shown)
+            new = log.read()
+        new = new[: new.rfind(b"\n") + 1]  # whole lines
+        for line in new.decode("utf-8", "replace").splitlines():
             # MindSpore prints its lines whatever its log level is; an error is shown when the run is over.
             if not line.startswith(("[INFO] ", "error: ")):
                 print(line, flush=True)
-        self.shown = end
+        self.shown += len(new)
 
     def _stop(self) -> None:
         """Kill what is left: the ranks, each in a session of its own, msrun and its scheduler."""

@@ -7,13 +7,13 @@ dataset/train/ valid/ test/    MindRecord files
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from src.errors import InputError
+from src.files import whole_file
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.npz"
@@ -81,13 +81,8 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write it into the folder, whole or not at all."""
-        path = folder / MANIFEST
-        beside = folder / (MANIFEST + ".tmp")
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump({"version": _VERSION, **asdict(self)}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)
+        with whole_file(folder / MANIFEST, sync=True) as file:
+            file.write(json.dumps({"version": _VERSION, **asdict(self)}, indent=1).encode())
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from src.files import whole_file
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -17,10 +19,5 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
     # In memory first: NumPy's zip writer leaves a half-open archive behind when the disk is full.
     archive = io.BytesIO()
     np.savez(archive, **arrays)
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        beside.write_bytes(archive.getbuffer())
-        beside.rename(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    with whole_file(path) as file:
+        file.write(archive.getbuffer())

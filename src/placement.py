@@ -179,7 +179,7 @@ def _sent(values: float, reduced: int, ranks: int, device: str) -> int:
 
 def plan_lines(placement: Placement, planned: Plan, optimizer: str, batch_size: int) -> list[str]:
     """A plan for people: a line for each rank."""
-    total = placement.rows(0) if placement.mode == "data" else sum(placement.table_rows)
+    total = sum(placement.table_rows)
     lines = [f"{placement.mode}, {placement.ranks} ranks, {total:,} rows, {optimizer}, {batch_size} samples a step"]
     for rank in range(placement.ranks):
         lines.append(

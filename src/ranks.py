@@ -28,10 +28,6 @@ class Ranks:
             return values[None]
         return self._all_gather(Tensor(values[None])).asnumpy()
 
-    def barrier(self) -> None:
-        """Wait until all ranks are here."""
-        self.gather(np.zeros(1, np.float32))
-
     def together(self, work: Callable[[], None]) -> None:
         """Do a rank's part of some work; an error of any rank ends all of them, so that none waits for it.
 

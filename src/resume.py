@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
-from src import checkpoint, checkpoint_file
+from src import checkpoint
 from src.embedding import Fill, SplitTables, joint_rows
 from src.errors import InputError
 from src.metrics import Metrics
+from src.npz import Arrays
 from src.ranks import Ranks
 from src.train_step import TrainStep
 
@@ -49,21 +50,15 @@ def save(run: checkpoint.Run, step: TrainStep, fields: Sequence[str], progress: 
         RuntimeError: ranks hold different values of what they all have.
     """
     common = {name: parameter.asnumpy() for name, parameter in step.other_values().items()}
-    split = isinstance(step.tables, SplitTables)
-    rows: dict[str, np.ndarray] = {}
+    rows: Arrays = {}
     for name, parameter in step.row_values().items():
         rows |= checkpoint.rows_of(step.tables, f"{name}.", parameter.asnumpy(), fields)
-    check_equal(common if split else common | rows, ranks)
-    parts = ranks.size if split else 1
-    entries = (common if ranks.rank == 0 else {}) | rows
-    if parts > 1:
-        entries[checkpoint.PARTS] = np.array([parts], np.int32)
-    path = checkpoint.part_of(run.state(progress.step), ranks.rank)
-    ranks.together(lambda: checkpoint_file.write(path, entries.items()) if ranks.rank < parts else None)
+    check_equal(common if isinstance(step.tables, SplitTables) else common | rows, ranks)
+    checkpoint.write_part(run.state(progress.step), common, rows, step.tables, ranks)
     run.commit(asdict(progress), progress.step, progress.best_step)
 
 
-def check_equal(values: dict[str, np.ndarray], ranks: Ranks) -> None:
+def check_equal(values: Arrays, ranks: Ranks) -> None:
     """See that all ranks hold the same bits of values that they should share.
 
     Raises:
@@ -106,7 +101,7 @@ class State:
 
     def tables(self) -> Fill:
         """What fills the tables' pieces with their values."""
-        return self.parts.fill("embedding.")
+        return self.parts.fill(checkpoint.TABLE)
 
     def restore(self, step: TrainStep) -> None:
         """Give a step, made with tables that `tables` filled, all the other values."""

@@ -186,24 +186,23 @@ def train(
     open_logs(loss_file_name, metrics_file_name, *([eval_file_name] if do_eval else []))
     fields, rows = data.manifest.categorical, data.manifest.table_rows
     placement = place(rows, parallel_mode, ranks.size)
-    parts = ranks.size if parallel_mode == "hybrid" else 1
     with checkpoint.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run:
         state = _stopped(run, fields, rows, ranks, batch_size)
         begin = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}", batch_size)
         fill = state.tables() if state else initial_values(rows, seed)
         tables, exchange = make_tables(placement, ranks.rank, emb_dim, fill, kernels, all_to_all)
         model = DLRM(len(data.manifest.dense), tables, seed=seed, **network)
-        factors = rate_factors(steps=epochs * len(batches), **schedule)
+        steps = epochs * len(batches)
+        factors = rate_factors(steps=steps, **schedule)
         step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors, exchange=exchange)
         metrics_file, clock = MetricsFile(metrics_file_name, begin.run), TrainingClock()
         if state:
             state.restore(step)
-            print(f"going on from step {begin.step} of {epochs * len(batches)}, which {run.path} holds", flush=True)
+            print(f"going on from step {begin.step} of {steps}, which {run.path} holds", flush=True)
             metrics_file.write("resume", step=begin.step)
 
         def save_network(at_step: int) -> None:
-            path, rank = run.best(at_step), ranks.rank
-            ranks.together(lambda: checkpoint.save(model, fields, path, rank, parts) if rank < parts else None)
+            checkpoint.save(model, fields, run.best(at_step), ranks)
 
         def save_state(at_step: int) -> None:
             done = replace(begin, step=at_step)

@@ -11,7 +11,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from src import embedding
-from src.dlrm import DLRM, MLP, Linear, PairDots
+from src.dlrm import DLRM, MLP, Linear, PairDots, mlp_values
 from src.embedding import EmbeddingTables, initial_rows
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -303,3 +303,11 @@ def test_wrong_sizes_are_refused():
         EmbeddingTables([4], np.zeros((3, 2), np.float32))
     with pytest.raises(ValueError, match=r"2147483648 rows in all tables; at most 2\*\*31 - 1"):
         EmbeddingTables([1 << 30, 1 << 30], np.zeros((1, 2), np.float32))
+
+
+@pytest.mark.parametrize(("interaction", "self_interaction"), [("dot", False), ("dot", True), ("cat", False)])
+def test_planned_values_of_the_mlps_are_those_of_the_network(interaction, self_interaction):
+    tables = EmbeddingTables([5, 3, 9], initial_rows([5, 3, 9], 4, 1))
+    model = DLRM(6, tables, (7, 4), (9, 1), interaction, self_interaction)
+    planned = mlp_values(6, 3, (7, 4), (9, 1), interaction, self_interaction)
+    assert planned == sum(parameter.size for parameter in model.mlp_parameters())

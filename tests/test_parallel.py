@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mindspore import Tensor
 from test_callback import rows_of
@@ -142,6 +142,12 @@ def four(tiny_data, tmp_path_factory):
 
 def test_four_ranks_train_as_one_process(tiny_data, four, alone):
     check_as_one_process(four, tiny_data, alone("rowwise_adagrad"))
+
+
+@pytest.mark.parametrize(("mode", "optimizer"), [("data", "sgd"), ("data", "rowwise_adagrad"), ("hybrid", "sgd")])
+def test_four_ranks_train_as_one_process_in_other_ways(tiny_data, tmp_path, alone, mode, optimizer):
+    several(tmp_path, tiny_data, 4, f"--parallel_mode={mode}", f"--optimizer={optimizer}")
+    check_as_one_process(tmp_path, tiny_data, alone(optimizer))
 
 
 def wait_for(condition, child):
@@ -345,6 +351,7 @@ def held_by(placement, rank):
 
 
 @given(TABLES, st.permutations([1, 2, 3, 4, 8]))
+@example([3, 300, 20, 7], [1, 2, 4])
 def test_layouts_in_any_order_give_the_same_bits(tmp_path_factory, table_rows, order):
     """A rank never reads more than its own rows."""
     fields, folder = [f"C{field}" for field in range(len(table_rows))], tmp_path_factory.mktemp("layouts")

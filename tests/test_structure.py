@@ -14,8 +14,8 @@ FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])
 
 # Each file may import those that stand above it.
 ORDER = [
-    "src.errors", "src.native", "src.parallel", "src.locks", "src.ranks", "src.placement", "src.model_utils",
-    "src.model_utils.config",
+    "src.errors", "src.files", "src.native", "src.parallel", "src.locks", "src.ranks", "src.placement",
+    "src.model_utils", "src.model_utils.config",
     "src.model_utils.device_target", "src.metrics", "src.records", "src.npz", "src.criteo", "src.raw_files",
     "src.schema", "src.vocabulary", "src.manifest", "src.planted", "src.synthetic", "src.journal",
     "src.preprocess_steps", "src.preprocessing", "src.preprocess_data", "src.dataset", "src.cpu_kernels",

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 import mindspore as ms
@@ -11,6 +12,8 @@ import mindspore as ms
 from src.errors import InputError
 from src.model_utils import ALIVE_FOLDER
 from src.parallel import die_with_parent
+
+_SECONDS_BETWEEN_SIGNS = 1.0
 
 
 def set_device(device_target: str, device_id: int = 0) -> None:
@@ -41,9 +44,6 @@ def set_device(device_target: str, device_id: int = 0) -> None:
 
 def _started_as_rank() -> bool:
     return bool(os.environ.get("MS_ROLE") or os.environ.get("RANK_TABLE_FILE"))
-
-
-_SECONDS_BETWEEN_SIGNS = 1.0
 
 
 def start_ranks(parallel_mode: str) -> tuple[int, int]:
@@ -79,9 +79,8 @@ def _give_signs_of_life(path: Path, rank: int) -> None:
 
     def touch() -> None:
         while True:
-            stop.wait(_SECONDS_BETWEEN_SIGNS)
+            time.sleep(_SECONDS_BETWEEN_SIGNS)
             with contextlib.suppress(OSError):
                 path.touch()
 
-    stop = threading.Event()
     threading.Thread(target=touch, daemon=True).start()
