@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.errors import InputError, run
+from src.errors import run
 from src.model_utils.config import resolve
 
 
@@ -15,18 +15,14 @@ def main(argv: Sequence[str]) -> None:
     import mindspore as ms
 
     from src import checkpoint, cpu_kernels
-    from src.callback import MetricsFile, append_line, evaluation_line, open_logs
+    from src.dataset import batches_of
     from src.evaluation import evaluate
+    from src.logs import MetricsFile, append_line, evaluation_line, open_logs
     from src.manifest import find
     from src.model_utils.device_target import set_device
-    from src.training import batches_of
 
     data = find(config.dataset_path)
-    part = data.named_part or "test"
-    if part not in data.manifest.parts:
-        raise InputError(
-            f"data folder {data.path} has no {part} rows: name a part that has, such as {data.path / 'train'}"
-        )
+    part = data.part_to_score()
     set_device(config.device_target, config.device_id)
     path = Path(config.checkpoint_path)
     if path.is_dir():

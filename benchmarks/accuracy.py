@@ -22,9 +22,9 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import results
+from src.dataset import batches_of
 from src.manifest import DataFolder, find
 from src.metrics import Metrics, binary_metrics
-from src.training import batches_of
 
 _BUCKETS = 1 << 18
 _PARTS = ("valid", "test")

@@ -31,7 +31,7 @@ def epoch_beside_steps(data: DataFolder, turns: int = 9) -> float:
     """The median of the turns' ratios; writes the result file."""
     from mindspore import Tensor
 
-    from src.training import batches_of
+    from src.dataset import batches_of
 
     ours = Ours(kernels=True)
     ours.lay_out(data.manifest.table_rows)

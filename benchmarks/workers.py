@@ -88,10 +88,10 @@ class Ours:
         """Seconds of an epoch from MindRecord, by Model.train with the callback of train.py that logs the loss."""
         from mindspore.train import Model
 
-        from src.callback import LossCallBack, MetricsFile, TrainingClock
-        from src.dataset import TrainingDataset
+        from src.callback import LossCallBack, TrainingClock
+        from src.dataset import TrainingDataset, batches_of
+        from src.logs import MetricsFile
         from src.manifest import find
-        from src.training import batches_of
 
         data = find(folder)
         batches = batches_of(data, "train", batch_size, shuffle=True, drop_last=True, seed=1)

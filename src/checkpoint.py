@@ -405,10 +405,7 @@ def check_encoder(path: Path, data: DataFolder) -> None:
     if not beside.is_file():
         print(f"{path} has no {MANIFEST} beside it: whether its ids are those of {data.path} is not known", flush=True)
         return
-    digests = [
-        next((file.sha256 for file in manifest.files if file.name == VOCABULARY), None)
-        for manifest in (Manifest.load(beside), data.manifest)
-    ]
+    digests = [manifest.sha256(VOCABULARY) for manifest in (Manifest.load(beside), data.manifest)]
     if None in digests or digests[0] != digests[1]:
         raise InputError(
             f"checkpoint {path} was trained with another vocabulary than that of {data.path}, so its rows "
@@ -439,10 +436,16 @@ def load(
     """
     parts = Parts(path, fields, table_rows)
     values = joint_rows(whole_fields(table_rows), emb_dim, parts.fill(TABLE))
-    model = DLRM(tables=EmbeddingTables(table_rows, values, kernels), **network)
+    model = network_of(parts, EmbeddingTables(table_rows, values, kernels), **network)
+    parts.check_all_read()
+    return model
+
+
+def network_of(parts: Parts, tables: EmbeddingTables, **network: Any) -> DLRM:
+    """The network of a checkpoint around tables that are there already; arguments as for `load`."""
+    model = DLRM(tables=tables, **network)
     for parameter in model.mlp_parameters():
         parameter.set_data(Tensor.from_numpy(parts.value(parameter.name, parameter.shape)))
-    parts.check_all_read()
     return model
 
 

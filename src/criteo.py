@@ -15,7 +15,8 @@ import ctypes
 import functools
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,8 @@ class Columns:
     """What the columns of a raw file are.
 
     Attributes:
-        dense, categorical, label: names of the columns that are used, in the order that training sees.
+        dense, categorical, label: names of the columns that are used, in the order that training sees; label is ""
+            for rows that have none, which are read with 0.
         order: names of all columns in the order of the file, others among them; empty for label, dense, categorical.
         separator: one character, tab or one that prints; cells can't be quoted.
         header: whether each file begins with a line of names, which then gives the order.
@@ -60,7 +62,15 @@ class Columns:
     @property
     def names(self) -> tuple[str, ...]:
         """The columns that are used: label, dense, categorical."""
-        return (self.label, *self.dense, *self.categorical)
+        return (*self._label, *self.dense, *self.categorical)
+
+    @property
+    def _label(self) -> tuple[str, ...]:
+        return (self.label,) if self.label else ()
+
+    def without_label(self) -> "Columns":
+        """The columns of rows whose label is not known, and does not stand in the file."""
+        return replace(self, label="", order=tuple(name for name in self.order if name != self.label))
 
     @property
     def file_names(self) -> tuple[str, ...]:
@@ -121,9 +131,9 @@ def _library() -> ctypes.CDLL | None:
 def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_line: int) -> Block:
     """As `_parse`, which gets only the lines that the compiled parser leaves."""
     rows, dense_dim = text.count(b"\n"), len(columns.dense)
-    role_of = {name: role for role, name in enumerate(columns.names)}
+    role_of = {name: role for role, name in enumerate(columns.names, 0 if columns.label else 1)}
     roles = np.array([role_of.get(name, -1) for name in columns.file_names], np.int32)
-    labels, numbers = np.empty(rows, np.uint8), np.empty((rows, dense_dim), np.float32)
+    labels, numbers = np.zeros(rows, np.uint8), np.empty((rows, dense_dim), np.float32)
     keys = np.empty((len(columns.categorical), rows), np.uint64)
     odd, odd_lines = np.empty((rows, 2), np.int64), np.empty(rows, np.int64)
     places = [ctypes.c_void_p(array.ctypes.data) for array in (labels, numbers, keys, odd, odd_lines)]
@@ -151,27 +161,23 @@ def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
     starts, ends, lines, bad = _cells(buffer, len(text), columns)
     words: np.ndarray = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))  # the 8 bytes from every position on
 
-    labels = buffer[starts[0]] - ord("0")
-    bad_label = (ends[0] - starts[0] != 1) | (labels > 1)
-    _explain(
-        bad, lines[bad_label], f"{columns.label} is {{}}, which is not 0 or 1", buffer, starts[0], ends[0], bad_label
-    )
-    good = ~bad_label
+    labels, good = np.zeros(len(lines), np.uint8), np.ones(len(lines), bool)
+    first = 0
+    if columns.label:
+        labels = buffer[starts[0]] - ord("0")
+        good = (ends[0] - starts[0] == 1) & (labels <= 1)
+        reason = f"{columns.label} is {{}}, which is not 0 or 1"
+        _explain(bad, lines[~good], reason, buffer, starts[0], ends[0], ~good)
+        first = 1
     dense = np.empty((len(lines), len(columns.dense)), np.float32)
-    for index, name in enumerate(columns.dense, 1):
-        numbers, wrong = _numbers(buffer, words, starts[index], ends[index])
-        dense[:, index - 1] = np.log(numbers + np.float32(1))
-        _explain(
-            bad,
-            lines[wrong & good],
-            f"{name} is {{}}, which is not a number",
-            buffer,
-            starts[index],
-            ends[index],
-            wrong & good,
-        )
+    for index, name in enumerate(columns.dense):
+        begins, stops = starts[first + index], ends[first + index]
+        numbers, wrong = _numbers(buffer, words, begins, stops)
+        dense[:, index] = np.log(numbers + np.float32(1))
+        wrong &= good
+        _explain(bad, lines[wrong], f"{name} is {{}}, which is not a number", buffer, begins, stops, wrong)
         good &= ~wrong
-    first = 1 + len(columns.dense)
+    first += len(columns.dense)
     keys = _keys(words, starts[first:], ends[first:])
     if not good.all():
         labels, dense, keys = labels[good], dense[good], keys[:, good]
@@ -291,12 +297,18 @@ def _hashes(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndar
     return hashes & ~np.uint64(0xC0) | np.uint64(0x80)
 
 
+def keys_of(texts: Sequence[str]) -> np.ndarray:
+    """The keys of categorical values, uint64 [B]."""
+    cells = [text.encode() for text in texts]
+    ends = np.cumsum([len(cell) for cell in cells], dtype=np.int64)
+    buffer = np.frombuffer(b"".join(cells) + bytes(_PAD), np.uint8)
+    words: np.ndarray = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))
+    return _keys(words, ends - [len(cell) for cell in cells], ends)
+
+
 def key_of(text: str) -> int:
     """The key of one categorical value."""
-    data = text.encode()
-    buffer = np.frombuffer(data + bytes(8), np.uint8)
-    words: np.ndarray = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))
-    return int(_keys(words, np.array([0]), np.array([len(data)]))[0])
+    return int(keys_of([text])[0])
 
 
 def text_of(key: int) -> str | None:

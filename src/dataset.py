@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import Tensor
 
 from src import records
+from src.manifest import DataFolder
 
 Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32
 _WINDOW_ROWS = 1 << 16
@@ -109,6 +110,14 @@ class RowBatches:
                 waiting, rows, done = [], 0, done + rows
         if done != self.rows or waiting:
             raise ValueError(f"{self.shards} hold {done + rows} rows, not {self.rows}")
+
+
+def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> RowBatches:
+    """The rows of a part of a data folder in batches; options as for RowBatches."""
+    shards, shard_rows = data.shards(part)
+    return RowBatches(
+        shards, sum(shard_rows), len(data.manifest.dense), len(data.manifest.categorical), batch_size, **options
+    )
 
 
 def _ahead(items: Iterator[Batch]) -> Iterator[Batch]:

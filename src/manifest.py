@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from src.criteo import Columns
 from src.errors import InputError
 from src.files import whole_file
 
@@ -66,7 +67,7 @@ class Manifest:
         parts: by name; one without rows is absent.
         files: all files but the manifest.
         bad_rows: lines left out.
-        source: name and size of the raw file, and the lines read of it.
+        source: names of the raw files, the lines read of them, and their columns.
         options: of preprocessing.
     """
 
@@ -78,6 +79,11 @@ class Manifest:
     bad_rows: int
     source: dict[str, Any]
     options: dict[str, Any]
+
+    def columns(self) -> Columns:
+        """The columns of the raw files."""
+        given = {key: _tuples(value) for key, value in self.source.get("columns", {}).items()}
+        return Columns(self.dense, self.categorical, **given)
 
     def save(self, folder: Path) -> None:
         """Write it into the folder, whole or not at all."""
@@ -124,6 +130,10 @@ class Manifest:
             if _sha256(path) != known[name].sha256:
                 raise InputError(f"{path} has changed since {MANIFEST} was written (its checksum differs): {remedy}")
 
+    def sha256(self, name: str) -> str | None:
+        """The checksum of one of the files; None if there is no such file."""
+        return next((file.sha256 for file in self.files if file.name == name), None)
+
     def part_files(self, part: str) -> list[str]:
         """Names of a part's files, MindRecord's index files included."""
         return [file.name for file in self.files if file.name.startswith(part + "/")]
@@ -137,11 +147,39 @@ class DataFolder:
     manifest: Manifest
     named_part: str | None = None
 
+    def part_to_score(self) -> str:
+        """The named part, or else test.
+
+        Raises:
+            InputError: it has no rows.
+        """
+        part = self.named_part or "test"
+        if part not in self.manifest.parts:
+            raise InputError(
+                f"data folder {self.path} has no {part} rows: name a part that has, such as {self.path / 'train'}"
+            )
+        return part
+
     def shards(self, part: str) -> tuple[list[str], list[int]]:
         """Paths of a part's MindRecord files, checked against the manifest, and the rows in each."""
         self.manifest.verify(self.path, self.manifest.part_files(part))
         shards = self.manifest.parts[part]
         return [str(self.path / name) for name in shards.shards], list(shards.shard_rows)
+
+
+def raw_format(columns: Columns) -> dict[str, Any]:
+    """What a manifest's source says of the raw files' columns, beside the names that stand in the manifest anyway."""
+    return {
+        "label": columns.label,
+        "order": list(columns.order),
+        "separator": columns.separator,
+        "header": columns.header,
+    }
+
+
+def is_data_folder(path: Path) -> bool:
+    """Whether a path is that of a data folder, or of a part of one."""
+    return (path / MANIFEST).is_file() or (path.name in PARTS and (path.resolve().parent / MANIFEST).is_file())
 
 
 def find(dataset_path: str) -> DataFolder:

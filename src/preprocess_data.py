@@ -14,31 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from src.criteo import Columns
-from src.errors import InputError, run
+from src.errors import run
 from src.manifest import DataFolder
 from src.model_utils.config import Config, resolve
-from src.preprocessing import REJECTS, Options, preprocess
+from src.preprocessing import Options, preprocess
+from src.raw_files import REJECTS, find_raws
 from src.schema import load_schema
-
-_NAMES = ("train.txt", "train.txt.gz", "train.txt.xz")
-
-
-def find_raws(data_path: str) -> list[Path]:
-    """The raw files at data_path: origin_data/train.txt or train.txt below it, itself, or several."""
-    path = Path(data_path)
-    for candidate in [*(path / "origin_data" / name for name in _NAMES), *(path / name for name in _NAMES), path]:
-        if candidate.is_file():
-            return [candidate]
-    several = [Path(name) for name in data_path.split(",")]
-    if len(several) > 1:
-        for one in several:
-            if not one.is_file():
-                raise InputError(f"data_path {data_path}: there is no file {one}: name files, with commas between")
-        return several
-    raise InputError(
-        f"data_path {data_path}: there is no file {path / 'origin_data' / 'train.txt'}, {path / 'train.txt'} or "
-        f"{path}: unpack the raw text there, or make some with src/synthetic.py"
-    )
 
 
 def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Path:
@@ -76,7 +57,7 @@ def report(data: DataFolder) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Preprocess as the command line says."""
-    config = resolve("preprocess", argv)
+    config = resolve("preprocess_data", argv)
     raws = find_raws(config.data_path)
     given = {option.name: getattr(config, option.name) for option in fields(Options)}
     output = output_folder(config.data_path, config.output_path, raws)

@@ -11,7 +11,7 @@ import numpy as np
 from src.criteo import BadRow, Columns
 from src.errors import InputError
 from src.journal import Journal, record
-from src.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part
+from src.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
 from src.parallel import run_parallel
 from src.preprocess_steps import (
     Shard,
@@ -23,10 +23,19 @@ from src.preprocess_steps import (
     scatter_span,
     split,
 )  # fmt: skip
-from src.raw_files import LineIndex, RawFiles, Span, is_packed, read_span, unpacked, with_header
+from src.raw_files import (
+    REJECTS,
+    LineIndex,
+    RawFiles,
+    Span,
+    is_packed,
+    read_span,
+    unpacked,
+    with_header,
+    write_rejects,
+)
 from src.vocabulary import Encoder, HashedVocabulary, Vocabulary, load_vocabulary
 
-REJECTS = "rejected_rows.txt"
 _SHOWN_BAD_ROWS = 3
 _FIRST_ROWS = 1000
 
@@ -78,7 +87,7 @@ class _Run:
     """One run; arguments as for `preprocess`."""
 
     def __init__(self, raws: Sequence[Path], folder: Path, columns: Columns, options: Options):
-        self.raws, self.folder, self.options = raws, folder, options
+        self.raws, self.folder, self.given_columns, self.options = raws, folder, columns, options
         self.names = ", ".join(map(str, raws))
         for raw in raws:
             if raw.stat().st_size == 0:
@@ -162,7 +171,7 @@ class _Run:
         vocabulary = self.known or self._vocabulary()
         vocabulary.save(self.folder / VOCABULARY)
         if bad:
-            _write_rejects(self.folder / REJECTS, bad)
+            write_rejects(self.folder / REJECTS, bad)
         shards = self._encode(vocabulary)
         if self._given() != self.given:
             raise InputError(f"{self.names} changed while it was read: start again when it is whole")
@@ -176,7 +185,7 @@ class _Run:
             (*(File.of(self.folder, self.folder / name) for name in names),
              *(file for part in shards.values() for shard in part for file in shard.files)),
             bad_rows,
-            {"names": [raw.name for raw in self.raws], "lines": self.rows},
+            {"names": [raw.name for raw in self.raws], "lines": self.rows, "columns": raw_format(self.given_columns)},
             asdict(self.options) | {"vocab_path": Path(self.options.vocab_path).name},
         )  # fmt: skip
         manifest.save(self.folder)
@@ -301,11 +310,3 @@ def _part(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:
         tuple(shard.files[0].name for shard in shards if shard.rows),
         tuple(shard.rows for shard in shards if shard.rows),
     )
-
-
-def _write_rejects(path: Path, bad: Sequence[BadRow]) -> None:
-    """The bad lines: number, reason, and the line as it stood, between tabs."""
-    with path.open("wb") as file:
-        for row in bad:
-            place = f"{row.file}:{row.line}" if row.file else str(row.line)
-            file.write(f"{place}\t{row.reason}\t".encode() + row.text + b"\n")

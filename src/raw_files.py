@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from src.criteo import Block, Columns, parse
+from src.criteo import BadRow, Block, Columns, parse
 from src.errors import InputError
 
+REJECTS = "rejected_rows.txt"
+_NAMES = ("train.txt", "train.txt.gz", "train.txt.xz")
 _NEWLINE = ord("\n")
 _BLOCK_BYTES = 8 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -175,3 +177,29 @@ def with_header(columns: Columns, path: Path) -> Columns:
                 f"the header is {columns.separator.join(order)[:200]!r}"
             )
     return replace(columns, order=order)
+
+
+def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
+    """The raw files at a path: origin_data/train.txt or train.txt below it, itself, or several with commas between."""
+    path = Path(data_path)
+    for candidate in [*(path / "origin_data" / name for name in _NAMES), *(path / name for name in _NAMES), path]:
+        if candidate.is_file():
+            return [candidate]
+    several = [Path(name) for name in data_path.split(",")]
+    if len(several) > 1:
+        for one in several:
+            if not one.is_file():
+                raise InputError(f"{option} {data_path}: there is no file {one}: name files, with commas between")
+        return several
+    raise InputError(
+        f"{option} {data_path}: there is no file {path / 'origin_data' / 'train.txt'}, {path / 'train.txt'} or "
+        f"{path}: unpack the raw text there, or make some with src/synthetic.py"
+    )
+
+
+def write_rejects(path: Path, bad: Sequence[BadRow]) -> None:
+    """The bad lines: number, reason, and the line as it stood, between tabs."""
+    with path.open("wb") as file:
+        for row in bad:
+            place = f"{row.file}:{row.line}" if row.file else str(row.line)
+            file.write(f"{place}\t{row.reason}\t".encode() + row.text + b"\n")

@@ -14,10 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from src.dataset import batches_of
 from src.errors import InputError, run
 from src.manifest import find
 from src.metrics import binary_metrics
-from src.training import batches_of
 
 
 def reachable_auc(folder: Path, truth: Path) -> float:

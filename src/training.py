@@ -13,13 +13,14 @@ import numpy as np
 from mindspore.train import Callback, Model
 
 from src import checkpoint, resume
-from src.callback import EvalCallBack, LossCallBack, MetricsFile, ResumeCallBack, TrainingClock, open_logs
+from src.callback import EvalCallBack, LossCallBack, ResumeCallBack, TrainingClock
 from src.cpu_kernels import Kernels
-from src.dataset import RowBatches, TrainingDataset
+from src.dataset import TrainingDataset, batches_of
 from src.dlrm import DLRM, mlp_values
 from src.embedding import initial_values, make_tables
 from src.errors import InputError
 from src.evaluation import evaluate
+from src.logs import MetricsFile, open_logs
 from src.manifest import DataFolder
 from src.metrics import Metrics
 from src.optimizers import state_values
@@ -55,14 +56,6 @@ def evaluation_part(data: DataFolder) -> str:
     raise InputError(
         f"data folder {data.path} has neither validation nor test rows: preprocess at least 7 rows, or give "
         f"--do_eval=False"
-    )
-
-
-def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> RowBatches:
-    """The rows of a part of a data folder in batches; options as for RowBatches."""
-    shards, shard_rows = data.shards(part)
-    return RowBatches(
-        shards, sum(shard_rows), len(data.manifest.dense), len(data.manifest.categorical), batch_size, **options
     )
 
 

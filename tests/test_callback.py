@@ -13,9 +13,10 @@ from mindspore import Tensor
 from mindspore.train import Callback
 
 from src import callback, checkpoint, training
-from src.callback import EvalCallBack, LossCallBack, MetricsFile, TrainingClock, append_line, evaluation_line
+from src.callback import EvalCallBack, LossCallBack, TrainingClock
 from src.checkpoint import RunOptions
 from src.errors import InputError
+from src.logs import MetricsFile, append_line, evaluation_line
 from src.metrics import Metrics
 
 ms.set_context(mode=ms.GRAPH_MODE)

@@ -136,15 +136,15 @@ def test_eval_takes_the_shape_saved_beside_the_checkpoint(tmp_path):
 
 
 def test_every_option_has_a_program_help_and_reader():
-    readers = {"train": "train.py", "eval": "eval.py", "preprocess": "src/preprocess_data.py",
-               "synthetic": "src/synthetic.py"}  # fmt: skip
+    readers = {program: f"{program}.py" for program in PROGRAMS}
+    readers |= {program: f"src/{program}.py" for program in ("preprocess_data", "synthetic")}
     for name, option in OPTIONS.items():
         assert option.metadata["programs"]
         assert set(option.metadata["programs"]) <= set(PROGRAMS)
         assert option.metadata["help"]
         for program in option.metadata["programs"]:
             text = (ROOT / readers[program]).read_text()
-            if program == "preprocess":
+            if program == "preprocess_data":
                 text += (ROOT / "src/preprocessing.py").read_text().replace("options.", "config.")
             read = re.search(rf'config\.{name}\b|"{name}"', text)
             assert read or name == "config_path", f"{readers[program]} does not read {name}"
@@ -156,7 +156,7 @@ def test_every_option_has_a_program_help_and_reader():
 def test_every_flag_shown_to_users_exists(path):
     """Flags of our programs; a line that calls something else is passed over."""
     text = (ROOT / path).read_text().replace("\\\n", " ")
-    programs = {"train.py": "train", "eval.py": "eval", "preprocess_data.py": "preprocess", "synthetic.py": "synthetic"}
+    programs = {f"{program}.py": program for program in PROGRAMS}
     for line in text.splitlines():
         for file, program in programs.items():
             if re.search(rf"(python\S*|run) .*\b{file}", line):
@@ -164,6 +164,6 @@ def test_every_flag_shown_to_users_exists(path):
                     assert flag in options_of(program), f"{path}: {file} has no --{flag}"
 
 
-def test_network_options_belong_to_both_programs():
+def test_network_options_belong_to_all_programs_that_build_it():
     for name in NETWORK:
-        assert OPTIONS[name].metadata["programs"] == ("train", "eval")
+        assert OPTIONS[name].metadata["programs"] == ("train", "eval", "export")

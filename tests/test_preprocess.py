@@ -93,7 +93,9 @@ def test_vocabulary_and_manifest_equal_plain_counts(tmp_path, vocab_scope, min_c
     assert manifest.dense == tuple(f"I{i}" for i in range(1, 14))
     assert manifest.categorical == tuple(f"C{i}" for i in range(1, 27))
     assert manifest.bad_rows == 0
-    assert manifest.source == {"names": ["train.txt"], "lines": 300}
+    columns = {"label": "label", "order": [], "separator": "\t", "header": False}
+    assert manifest.source == {"names": ["train.txt"], "lines": 300, "columns": columns}
+    assert manifest.columns() == Columns.numbered()
     assert manifest.options.items() >= ({"valid_fraction": 0.5, "max_bad_rows": 0, "seed": 1} | options).items()
     assert list(manifest.parts) == list(bounds)
     for name, (first, last) in bounds.items():

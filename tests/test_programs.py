@@ -146,8 +146,8 @@ def test_parts_are_named_by_their_folder_and_test_is_the_default(evaluated, tiny
 
 def test_evaluation_is_that_of_scikit_learn_over_all_rows(run_folder, evaluated, tiny_data):
     from src import checkpoint
+    from src.dataset import batches_of
     from src.evaluation import score
-    from src.training import batches_of
 
     model = checkpoint.load(
         run_folder / "checkpoint" / "dlrm.ckpt", tiny_data.manifest.categorical, tiny_data.manifest.table_rows, 8,

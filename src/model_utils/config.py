@@ -18,15 +18,16 @@ import yaml
 
 from src.errors import InputError
 
-PROGRAMS = ("train", "eval", "preprocess", "synthetic")
+PROGRAMS = ("train", "eval", "export", "preprocess", "postprocess", "preprocess_data", "synthetic")
 NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction")
 SAVED_OPTIONS = "dlrm.yaml"
+GRAPH_TABLES_MB = 64  # MindSpore Lite takes 1 s and three times their size to load tables of 64 MB within a graph
 # A stopped training may go on with others of these: no value of the network depends on them, but for rounding.
 FREE_OPTIONS = frozenset((
     "device_id", "dataset_path", "ckpt_path", "overwrite", "resume", "save_steps", "log_steps", "loss_file_name",
     "eval_file_name", "metrics_file_name", "parallel_mode", "plan_only", "ranks", "device_memory_mb",
 ))  # fmt: skip
-_MODEL = ("train", "eval")
+_MODEL, _NETWORK_READERS, _RAW = ("train", "eval"), ("train", "eval", "export"), ("preprocess_data",)
 Rule = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: Rule = (lambda value: math.isfinite(value) and value > 0, "must be a finite number above 0")
@@ -43,6 +44,10 @@ _COUNTS: Rule = (
     "must be of the form FIELD:COUNT,FIELD:COUNT",
 )
 _PATH: Rule = (lambda value: value != "", "must not be empty")
+_NAME: Rule = (
+    lambda value: bool(re.fullmatch(r"[A-Za-z0-9_-]+", value)),
+    "must be a name of letters, digits, _ and -; its folder is export_path's matter",
+)
 
 
 def _one_of(*choices: str) -> Rule:
@@ -61,9 +66,11 @@ def _option(default: Any, programs: Sequence[str], text: str, rule: Rule | None 
 class Config:
     """The resolved options of one run."""
 
-    config_path: str = _option("", _MODEL, "YAML file of options; without it npu_, gpu_ or cpu_config.yaml by device")
-    device_target: str = _option("Ascend", _MODEL, "device", _one_of("Ascend", "GPU", "CPU"))
-    device_id: int = _option(0, _MODEL, "number of the Ascend or GPU card", _NOT_NEGATIVE)
+    config_path: str = _option(
+        "", _NETWORK_READERS, "YAML file of options; without it npu_, gpu_ or cpu_config.yaml by device"
+    )
+    device_target: str = _option("Ascend", _NETWORK_READERS, "device", _one_of("Ascend", "GPU", "CPU"))
+    device_id: int = _option(0, _NETWORK_READERS, "number of the Ascend or GPU card", _NOT_NEGATIVE)
 
     parallel_mode: str = _option(
         "none", ("train",), "none: one process; data: tables on every rank; hybrid: tables split over the ranks",
@@ -75,16 +82,24 @@ class Config:
         0, ("train",), "memory of a device, which a plan must fit; 0 for any", _NOT_NEGATIVE
     )
 
-    dataset_path: str = _option("./dataset", _MODEL, "data folder, or one of its parts such as dataset/train", _PATH)
-    checkpoint_path: str = _option("./checkpoint/dlrm.ckpt", ("eval",), "checkpoint to evaluate", _PATH)
+    dataset_path: str = _option(
+        "./dataset", ("train", "eval", "preprocess"),
+        "data folder, or one of its parts such as dataset/train; preprocess.py takes a raw file as well", _PATH,
+    )  # fmt: skip
+    checkpoint_path: str = _option(
+        "./checkpoint/dlrm.ckpt", ("eval", "export"), "checkpoint that train.py wrote", _PATH
+    )
     ckpt_path: str = _option("./checkpoint", ("train",), "folder for checkpoints, options and encoder", _PATH)
-    overwrite: bool = _option(False, ("train", "preprocess", "synthetic"), "whether earlier results may be replaced")
+    overwrite: bool = _option(
+        False, ("train", "export", "preprocess", "preprocess_data", "synthetic"),
+        "whether earlier results may be replaced",
+    )  # fmt: skip
 
-    emb_dim: int = _option(16, _MODEL, "width of an embedding vector", _POSITIVE)
-    bottom_mlp: tuple[int, ...] = _option((512, 256, 64, 16), _MODEL, "sizes of the bottom MLP", _SIZES)
-    top_mlp: tuple[int, ...] = _option((512, 256, 1), _MODEL, "sizes of the top MLP", _SIZES)
-    interaction: str = _option("dot", _MODEL, "how vectors interact", _one_of("dot", "cat"))
-    self_interaction: bool = _option(False, _MODEL, "whether dot includes each vector with itself")
+    emb_dim: int = _option(16, _NETWORK_READERS, "width of an embedding vector", _POSITIVE)
+    bottom_mlp: tuple[int, ...] = _option((512, 256, 64, 16), _NETWORK_READERS, "sizes of the bottom MLP", _SIZES)
+    top_mlp: tuple[int, ...] = _option((512, 256, 1), _NETWORK_READERS, "sizes of the top MLP", _SIZES)
+    interaction: str = _option("dot", _NETWORK_READERS, "how vectors interact", _one_of("dot", "cat"))
+    self_interaction: bool = _option(False, _NETWORK_READERS, "whether dot includes each vector with itself")
     compute_dtype: str = _option(
         "float32",
         _MODEL,
@@ -114,7 +129,7 @@ class Config:
     cpu_kernels: bool = _option(True, _MODEL, "whether the CPU uses operators that are compiled on first use")
     loss_scale: float = _option(1024.0, ("train",), "factor on the loss for float16 gradients", _POSITIVE)
     shuffle: bool = _option(True, ("train",), "whether training rows are shuffled, anew each epoch")
-    seed: int = _option(1, ("train", "synthetic", "preprocess"), "seed of everything random", _NOT_NEGATIVE)
+    seed: int = _option(1, ("train", "synthetic", "preprocess_data"), "seed of everything random", _NOT_NEGATIVE)
     do_eval: bool = _option(True, ("train",), "whether validation rows are evaluated while training")
     eval_steps: int = _option(0, ("train",), "steps between evaluations, 0 for a tenth of an epoch", _NOT_NEGATIVE)
     eval_batch_size: int = _option(16384, _MODEL, "samples an evaluation step", _POSITIVE)
@@ -124,43 +139,73 @@ class Config:
     )
     log_steps: int = _option(100, ("train",), "steps between lines of the loss", _POSITIVE)
 
+    export_path: str = _option("./export", ("export", "preprocess"), "folder of an exported model", _PATH)
+    file_name: str = _option("dlrm", ("export",), "name of the exported files, without a suffix", _NAME)
+    file_format: str = _option("MINDIR", ("export",), "form of the graph", _one_of("MINDIR", "ONNX", "AIR"))
+    export_batch_size: int = _option(1024, ("export",), "rows that the exported graph takes at once", _POSITIVE)
+    table_placement: str = _option(
+        "auto", ("export",),
+        f"tables in the graph, or in a file for the host to look up; auto: host above {GRAPH_TABLES_MB} MB",
+        _one_of("auto", "graph", "host"),
+    )  # fmt: skip
+    table_type: str = _option(
+        "fp32",
+        ("export",),
+        "type of the values in a table file; int8 has a scale a row",
+        _one_of("fp32", "fp16", "int8"),
+    )
+    mindir_version: int = _option(
+        1, ("export",), "1, which every MindSpore Lite from 2.0 on reads, or 3, as MindSpore 2.10 writes it",
+        (lambda value: value in (1, 3), "must be 1 or 3"),
+    )  # fmt: skip
+    preprocess_path: str = _option(
+        "./preprocess_Result", ("preprocess", "postprocess"), "folder of the .bin files that are scored", _PATH
+    )
+    has_labels: bool = _option(True, ("preprocess",), "whether the rows of a raw file begin with a label")
+    result_path: str = _option("./result_Files", ("postprocess",), "folder of the scores", _PATH)
+    scores_path: str = _option(
+        "./scores.csv", ("postprocess",), "file of a score a row, in the order of the rows", _PATH
+    )
+
     loss_file_name: str = _option("./loss.log", ("train",), "log of the loss", _PATH)
-    eval_file_name: str = _option("./auc.log", _MODEL, "log of evaluations", _PATH, eval="./acc.log")
+    eval_file_name: str = _option(
+        "./auc.log", (*_MODEL, "postprocess"), "log of evaluations", _PATH, eval="./acc.log", postprocess="./acc.log"
+    )
     metrics_file_name: str = _option(
-        "./metrics.jsonl", _MODEL, "losses and evaluations for machines, a JSON a line", _PATH
+        "./metrics.jsonl", (*_MODEL, "postprocess"), "losses and evaluations for machines, a JSON a line", _PATH
     )
 
     data_path: str = _option(
         "./data/",
-        ("preprocess", "synthetic"),
+        ("preprocess_data", "synthetic"),
         "folder of origin_data/train.txt or train.txt, or the raw file itself; several with commas between",
         _PATH,
     )
-    output_path: str = _option("", ("preprocess",), "data folder to write; without it <data_path>/dataset")
+    output_path: str = _option("", _RAW, "data folder to write; without it <data_path>/dataset")
     rows: int = _option(300_000, ("synthetic",), "rows to generate", _POSITIVE)
-    dense_dim: int = _option(13, ("preprocess",), "numeric columns", _POSITIVE)
-    slot_dim: int = _option(26, ("preprocess",), "categorical columns", _POSITIVE)
-    train_line_count: int = _option(0, ("preprocess",), "rows to read from the raw file, 0 for all", _NOT_NEGATIVE)
-    valid_fraction: float = _option(0.5, ("preprocess",), "share of the last seventh that is validation", _FRACTION)
-    min_count: int = _option(1, ("preprocess",), "occurrences in training a category needs for a row", _POSITIVE)
-    field_min_count: str = _option("", ("preprocess",), "the same for single fields, such as C3:10,C12:5", _COUNTS)
+    dense_dim: int = _option(13, _RAW, "numeric columns", _POSITIVE)
+    slot_dim: int = _option(26, _RAW, "categorical columns", _POSITIVE)
+    train_line_count: int = _option(0, _RAW, "rows to read from the raw file, 0 for all", _NOT_NEGATIVE)
+    valid_fraction: float = _option(0.5, _RAW, "share of the last seventh that is validation", _FRACTION)
+    min_count: int = _option(1, _RAW, "occurrences in training a category needs for a row", _POSITIVE)
+    field_min_count: str = _option("", _RAW, "the same for single fields, such as C3:10,C12:5", _COUNTS)
     max_rows_per_field: int = _option(
-        0, ("preprocess",), "rows that a table has at most, the most frequent ones; 0 for no bound", _NOT_ONE
+        0, _RAW, "rows that a table has at most, the most frequent ones; 0 for no bound", _NOT_ONE
     )
     hash_rows: int = _option(
-        0, ("preprocess",), "hash categories to tables of so many rows instead of a vocabulary, 0 for no", _NOT_ONE
+        0, _RAW, "hash categories to tables of so many rows instead of a vocabulary, 0 for no", _NOT_ONE
     )
     vocab_path: str = _option(
-        "", ("preprocess",), "data or checkpoint folder whose vocabulary codes the rows, all for the test part"
+        "", _RAW, "data or checkpoint folder whose vocabulary codes the rows, all for the test part"
     )
-    shuffle_rows: bool = _option(False, ("preprocess",), "whether training rows are written in random order")
-    schema: str = _option("", ("preprocess",), "YAML file of the raw files' columns; see src/schema.py")
+    shuffle_rows: bool = _option(False, _RAW, "whether training rows are written in random order")
+    schema: str = _option("", (*_RAW, "preprocess"), "YAML file of the raw files' columns; see src/schema.py")
     vocab_scope: str = _option(
-        "train", ("preprocess",), "rows that give the vocabulary (all: leaky, as the original)", _one_of("train", "all")
+        "train", _RAW, "rows that give the vocabulary (all: leaky, as the original)", _one_of("train", "all")
     )
-    max_bad_rows: int = _option(0, ("preprocess",), "bad rows to skip into a reject file", _NOT_NEGATIVE)
-    record_rows: int = _option(512, ("preprocess",), "rows packed in a MindRecord record", _RECORD_ROWS)
-    shard_rows: int = _option(262_144, ("preprocess",), "rows in a MindRecord file", _POSITIVE)
+    max_bad_rows: int = _option(0, (*_RAW, "preprocess"), "bad rows to skip into a reject file", _NOT_NEGATIVE)
+    record_rows: int = _option(512, _RAW, "rows packed in a MindRecord record", _RECORD_ROWS)
+    shard_rows: int = _option(262_144, _RAW, "rows in a MindRecord file", _POSITIVE)
 
     def __post_init__(self) -> None:
         """The rules that tie options to each other."""
@@ -181,6 +226,10 @@ class Config:
             raise InputError(f"device_id {self.device_id} has no effect with several ranks, which share out the cards")
         if self.device_target == "CPU" and self.device_id:
             raise InputError(f"device_id {self.device_id} has no effect with device_target CPU: drop it")
+        if self.table_placement == "graph" and self.table_type != "fp32":
+            raise InputError(f"table_type {self.table_type} has no effect with table_placement graph: drop one of them")
+        if self.file_format != "MINDIR" and self.mindir_version != OPTIONS["mindir_version"].default:
+            raise InputError(f"mindir_version has no effect with file_format {self.file_format}: drop it")
         self._check_training()
         self._check_preprocessing()
 

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Builds the C++ program to ascend310_infer/out/main: bash ascend310_infer/build.sh [--cpu] [--sanitize]
+#   --cpu        fetch MindSpore Lite 2.0.0, which runs on a CPU, from PyPI (169 MB, once) and build with it
+#   --sanitize   build with the address and undefined behaviour sanitizers, to ascend310_infer/out/main_sanitized
+# Without --cpu, LITE_HOME must name the folder of a MindSpore Lite package for Ascend, unpacked.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../scripts/common.sh"
+
+lite_version=2.0.0
+wheel=mindspore_lite-$lite_version-cp37-cp37m-manylinux1_x86_64.whl
+wheel_sha256=199cd0605cc985b88eddb273db9dfe9000a585ba10ca2292b6b36ebfff07b3ec
+
+cpu=false sanitize=OFF name=main
+for word in "$@"; do
+    case $word in
+        --cpu) cpu=true ;;
+        --sanitize) sanitize=ON name=main_sanitized ;;
+        --help | -h)
+            sed -n 's/^# \?//p' "$0"
+            exit 0
+            ;;
+        *) fail "unknown option $word; build.sh takes --cpu and --sanitize" ;;
+    esac
+done
+for tool in cmake "${CXX:-g++}"; do
+    command -v "$tool" >/dev/null || fail "$tool is missing: install it, as with apt-get install cmake g++ zlib1g-dev"
+done
+
+# Any Python can fetch the wheel, which is of Python 3.7, and unpack it: only its C++ headers and libraries are used.
+fetch_lite() {
+    local python
+    [ "$(uname -m)" = x86_64 ] || fail "the wheel of MindSpore Lite $lite_version is for x86_64, this is $(uname -m): set LITE_HOME"
+    python=$(python_command)
+    make_folder "$root/build"
+    rm -rf "$lite.writing"
+    "$python" -m pip download --quiet --no-deps --only-binary=:all: --implementation cp --python-version 37 --abi cp37m \
+        --platform manylinux1_x86_64 --dest "$lite.writing" "mindspore-lite==$lite_version" ||
+        fail "mindspore-lite $lite_version can't be fetched from PyPI: check the network, or set LITE_HOME"
+    echo "$wheel_sha256  $lite.writing/$wheel" | sha256sum --check --quiet ||
+        fail "$wheel is not the file that it was: fetch it again"
+    "$python" -m zipfile -e "$lite.writing/$wheel" "$lite.writing"
+    rm "$lite.writing/$wheel"
+    mv "$lite.writing" "$lite"
+}
+
+if $cpu; then
+    lite=$root/build/mindspore_lite-$lite_version
+    [ -d "$lite" ] || fetch_lite
+    LITE_HOME=$lite/mindspore_lite
+fi
+[ -n "${LITE_HOME:-}" ] || fail "LITE_HOME is not set: name the folder of MindSpore Lite for Ascend, or give --cpu"
+[ -d "$LITE_HOME" ] || fail "LITE_HOME $LITE_HOME is not a folder: name that of MindSpore Lite, unpacked"
+
+build=$root/build/ascend310_infer/$name
+make_folder "$build"
+cmake -S "$here" -B "$build" -DLITE_HOME="$LITE_HOME" -DSANITIZE="$sanitize" >"$build/cmake.log" 2>&1 ||
+    fail "cmake failed: $(grep -A3 'CMake Error' "$build/cmake.log" | tr -s '\n ' ' ' || true) (see $build/cmake.log)"
+cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1 || {
+    grep -E 'error|warning' "$build/build.log" >&2 || tail -5 "$build/build.log" >&2
+    fail "the program can't be built (see $build/build.log)"
+}
+make_folder "$here/out"
+cp "$build/main" "$here/out/$name.tmp"
+mv "$here/out/$name.tmp" "$here/out/$name"
+echo "built $here/out/$name"

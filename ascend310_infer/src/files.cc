@@ -1,0 +1,155 @@
+#include "files.h"
+
+#include <zlib.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <system_error>
+
+#include "error.h"
+
+namespace dlrm {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kChunk = size_t{1} << 20;
+
+uint32_t AddToCrc(uint32_t crc, const void *data, size_t size) {
+  const auto *bytes = static_cast<const Bytef *>(data);
+  while (size > 0) {  // zlib counts with 32 bits
+    const size_t part = size < kChunk ? size : kChunk;
+    crc = static_cast<uint32_t>(crc32(crc, bytes, static_cast<uInt>(part)));
+    bytes += part;
+    size -= part;
+  }
+  return crc;
+}
+
+// Why the last call to the system failed, as the end of a message.
+std::string Reason() { return errno ? std::strerror(errno) : "unknown reason"; }
+
+uint64_t FileSize(const fs::path &path) {
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) throw Error(path.string() + " is not a file: name one that is there");
+  const auto size = fs::file_size(path, error);
+  if (error) throw Error(path.string() + ": " + error.message());
+  return size;
+}
+
+void ReadBytes(const fs::path &path, char *data, uint64_t size) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(path.string() + " can't be read: " + Reason());
+  file.read(data, static_cast<std::streamsize>(size));
+  if (!file) throw Error(path.string() + " can't be read to its end: is it being written?");
+}
+
+}  // namespace
+
+uint64_t ParseNumber(const std::string &text, uint64_t largest, const std::string &what) {
+  uint64_t number = 0;
+  bool good = !text.empty();
+  for (const char digit : text) {
+    good = good && digit >= '0' && digit <= '9' && number <= largest / 10;
+    if (good) number = 10 * number + static_cast<uint64_t>(digit - '0');
+  }
+  if (!good || number > largest) {
+    throw Error(what + " is '" + text + "': it must be a whole number of at most " + std::to_string(largest));
+  }
+  return number;
+}
+
+std::string ReadFile(const fs::path &path, uint64_t largest) {
+  const uint64_t size = FileSize(path);
+  if (size > largest) throw Error(path.string() + " has " + std::to_string(size) + " bytes: it is no file of this kind");
+  std::string data(size, '\0');
+  ReadBytes(path, data.data(), size);
+  return data;
+}
+
+template <typename Value>
+void ReadValues(const fs::path &path, const std::string &checksum, std::vector<Value> *values) {
+  const uint64_t size = FileSize(path), expected = values->size() * sizeof(Value);
+  if (size != expected) {
+    throw Error(path.string() + " has " + std::to_string(size) + " bytes, the index says " + std::to_string(expected) +
+                ": run preprocess.py again");
+  }
+  ReadBytes(path, reinterpret_cast<char *>(values->data()), size);
+  if (Checksum(values->data(), size) != checksum) {
+    throw Error(path.string() + " is damaged (its checksum differs): run preprocess.py again");
+  }
+}
+
+template void ReadValues(const fs::path &, const std::string &, std::vector<float> *);
+template void ReadValues(const fs::path &, const std::string &, std::vector<int32_t> *);
+
+std::string Hex(uint32_t crc) {
+  char text[9];
+  std::snprintf(text, sizeof text, "%08x", crc);
+  return text;
+}
+
+std::string Checksum(const void *data, size_t size) { return Hex(AddToCrc(0, data, size)); }
+
+std::string FileChecksum(const fs::path &path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(path.string() + " can't be read: " + Reason());
+  std::vector<char> chunk(kChunk);
+  uint32_t crc = 0;
+  while (file) {
+    file.read(chunk.data(), static_cast<std::streamsize>(chunk.size()));
+    crc = AddToCrc(crc, chunk.data(), static_cast<size_t>(file.gcount()));
+  }
+  if (file.bad()) throw Error(path.string() + " can't be read to its end: " + Reason());
+  return Hex(crc);
+}
+
+void WriteFile(const fs::path &path, const void *data, size_t size) {
+  const fs::path beside = path.string() + ".tmp";
+  errno = 0;
+  {
+    std::ofstream file(beside, std::ios::binary | std::ios::trunc);
+    file.write(static_cast<const char *>(data), static_cast<std::streamsize>(size));
+    file.close();
+    if (!file) {
+      const std::string reason = Reason();
+      std::error_code ignored;
+      fs::remove(beside, ignored);
+      throw Error(path.string() + " can't be written: " + reason + "; free some space, or name another --output");
+    }
+  }
+  std::error_code error;
+  fs::rename(beside, path, error);
+  if (error) throw Error(path.string() + " can't be put in its place: " + error.message());
+}
+
+NewFolder::NewFolder(fs::path folder, const std::string &marker)
+    : folder_(std::move(folder)), beside_(folder_.string() + ".writing") {
+  std::error_code error;
+  if (fs::exists(folder_, error) && !(fs::is_directory(folder_, error) &&
+                                      (fs::is_empty(folder_, error) || fs::exists(folder_ / marker, error)))) {
+    throw Error(folder_.string() + " holds something else than earlier results: name another --output");
+  }
+  fs::remove_all(beside_, error);
+  if (!fs::create_directories(beside_, error)) {
+    throw Error(beside_.string() + " can't be made: " + error.message() + "; name another --output");
+  }
+}
+
+NewFolder::~NewFolder() {
+  std::error_code ignored;
+  fs::remove_all(beside_, ignored);
+}
+
+void NewFolder::Publish() {
+  std::error_code error;
+  fs::remove_all(folder_, error);
+  if (!error) fs::rename(beside_, folder_, error);
+  if (error) throw Error(folder_.string() + " can't be put in its place: " + error.message());
+}
+
+}  // namespace dlrm

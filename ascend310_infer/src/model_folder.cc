@@ -1,0 +1,78 @@
+#include "model_folder.h"
+
+#include <system_error>
+
+#include "error.h"
+#include "facts.h"
+#include "files.h"
+
+namespace dlrm {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kRemedy[] = ": export the model again";
+
+// The one description in a folder.
+fs::path Description(const fs::path &folder, const fs::path &named) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (const auto &entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".model") found.push_back(entry.path());
+  }
+  if (found.size() != 1) {
+    throw Error("model " + named.string() + ": " + folder.string() + " holds " + std::to_string(found.size()) +
+                " files named *.model, which export.py writes: name the graph in an exported model's folder");
+  }
+  return found.front();
+}
+
+void CheckSize(const fs::path &path, const std::string &size) {
+  std::error_code error;
+  const auto bytes = fs::file_size(path, error);
+  if (error || std::to_string(bytes) != size) {
+    throw Error(path.string() + " is missing or has not its " + size + " bytes" + kRemedy);
+  }
+}
+
+}  // namespace
+
+ModelFolder ModelFolder::Load(const fs::path &path) {
+  std::error_code error;
+  if (!fs::exists(path, error)) throw Error("model " + path.string() + " is not there: name what export.py wrote");
+  const bool is_folder = fs::is_directory(path, error);
+  fs::path folder = is_folder ? path : path.parent_path();
+  if (folder.empty()) folder = ".";
+  const Facts facts(Description(folder, path), "model");
+  if (facts.Text("format") != "MINDIR") {
+    throw Error("the model in " + folder.string() + " is " + facts.Text("format") +
+                ", and this program takes MindIR: export it with --file_format=MINDIR");
+  }
+  ModelFolder model;
+  model.graph = folder / facts.Text("graph");
+  if (!is_folder && model.graph.filename() != path.filename()) {
+    throw Error("model " + path.string() + " is not the graph of its folder, which is " + model.graph.string());
+  }
+  for (const auto &line : facts.Lines("file", 3)) {
+    CheckSize(folder / line[0], line[1]);
+    if (FileChecksum(folder / line[0]) != line[2]) {
+      throw Error((folder / line[0]).string() + " is damaged (its checksum differs)" + kRemedy);
+    }
+  }
+  if (facts.Text("placement") == "host") {
+    const auto &line = facts.Lines("table", 3).front();
+    model.table = folder / line[0];
+    CheckSize(model.table, line[1]);
+    model.table_identity = line[2];
+  }
+  model.batch_size = facts.Number("batch_size", kMostAtOnce);
+  model.dense_dim = facts.Number("dense", kMostColumns);
+  model.width = facts.Number("width", kMostColumns);
+  for (const auto &line : facts.Lines("field", 2)) {
+    model.table_rows.push_back(ParseNumber(line[1], kMostRows, "rows of field " + line[0]));
+  }
+  model.vocabulary = facts.Text("vocabulary");
+  return model;
+}
+
+}  // namespace dlrm

@@ -1,0 +1,72 @@
+#include "options.h"
+
+#include <set>
+#include <thread>
+
+#include "error.h"
+#include "files.h"
+#include "model_folder.h"
+
+namespace dlrm {
+
+const char kHelp[] = R"(Scores rows with an exported DLRM: main --model=export/dlrm.mindir --input=preprocess_Result [...]
+  --model=PATH         the graph, or its folder, that export.py wrote
+  --input=FOLDER       rows that preprocess.py wrote
+  --output=FOLDER      where result_Files/ and time_Result/ go (default: here)
+  --device_type=NAME   Ascend or CPU (default Ascend)
+  --device_id=N        number of the Ascend card (default 0)
+  --batch_size=N       rows of a request (default: the model's; on Ascend no other is possible)
+  --threads=N          threads of the CPU (default: one for each processor)
+)";
+
+Options Options::Parse(int argc, char **argv) {
+  Options options;
+  std::set<std::string> given;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--help" || word == "-h") {
+      options.help = true;
+      return options;
+    }
+    const size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals), value = equals == std::string::npos ? "" : word.substr(equals + 1);
+    if (!given.insert(name).second) throw Error("option " + name + " is given twice: give it once");
+    if (name == "--model") {
+      options.model = value;
+    } else if (name == "--input") {
+      options.input = value;
+    } else if (name == "--output") {
+      options.output = value;
+    } else if (name == "--device_type") {
+      options.device_type = value;
+    } else if (name == "--device_id") {
+      options.device_id = ParseNumber(value, 1023, name);
+    } else if (name == "--batch_size") {
+      options.batch_size = ParseNumber(value, kMostAtOnce, name);
+    } else if (name == "--threads") {
+      options.threads = ParseNumber(value, 1024, name);
+    } else {
+      throw Error("unknown option '" + word + "': --help lists the options, which have the form --name=value");
+    }
+    if (value.empty() || value == "0") {
+      if (name != "--device_id" || value.empty()) throw Error("option " + name + " is '" + value + "': give a value");
+    }
+  }
+  if (options.model.empty() || options.input.empty()) {
+    throw Error("--model and --input are needed: --help shows how");
+  }
+  if (options.device_type != "Ascend" && options.device_type != "CPU") {
+    throw Error("--device_type is '" + options.device_type + "': it must be Ascend or CPU");
+  }
+  if (options.on_cpu() && given.count("--device_id")) {
+    throw Error("--device_id has no effect with --device_type=CPU: drop it");
+  }
+  if (!options.on_cpu() && options.threads) {
+    throw Error("--threads has no effect with --device_type=Ascend: drop it");
+  }
+  const unsigned processors = std::thread::hardware_concurrency();
+  if (!options.threads) options.threads = processors ? processors : 1;
+  return options;
+}
+
+}  // namespace dlrm

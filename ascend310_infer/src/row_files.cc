@@ -1,0 +1,57 @@
+#include "row_files.h"
+
+#include <utility>
+
+#include "error.h"
+#include "facts.h"
+#include "files.h"
+#include "table_file.h"
+
+namespace dlrm {
+namespace {
+
+constexpr char kIndex[] = "index";
+
+}  // namespace
+
+RowFiles::RowFiles(std::filesystem::path folder, const ModelFolder &model)
+    : folder_(std::move(folder)), table_rows_(model.table_rows), dense_dim_(model.dense_dim) {
+  const std::string name = folder_.string();
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(folder_ / kIndex, error)) {
+    throw Error("input " + name + " holds no index, so nothing whole is there: run preprocess.py, or name its folder");
+  }
+  const Facts facts(folder_ / kIndex, "rows");
+  checksum_ = facts.checksum();
+  if (facts.Text("vocabulary") != model.vocabulary) {
+    throw Error("input " + name + " was coded with another vocabulary than the model's: run preprocess.py with it");
+  }
+  std::vector<uint64_t> table_rows;
+  for (const auto &line : facts.Lines("field", 1)) {
+    table_rows.push_back(ParseNumber(line[0], kMostRows, name + ": rows of a field"));
+  }
+  if (facts.Number("dense", kMostColumns) != dense_dim_ || table_rows != table_rows_) {
+    throw Error("input " + name + " has other columns or tables than the model: run preprocess.py with it");
+  }
+  for (const auto &line : facts.Lines("file")) {
+    if (line.size() < 4) throw Error(name + "/index names a file without checksums: run preprocess.py again");
+    if (line[0].empty() || line[0].find('/') != std::string::npos || line[0][0] == '.') {
+      throw Error(name + "/index names '" + line[0] + "', which is no file in a folder: run preprocess.py again");
+    }
+    const uint64_t rows = ParseNumber(line[1], kMostAtOnce, name + "/index: rows of " + line[0]);
+    files_.push_back({line[0], rows, rows_ + 1, line[2], line[3]});
+    rows_ += rows;
+  }
+  if (rows_ == 0) throw Error("input " + name + " holds no row: give preprocess.py at least one");
+}
+
+Rows RowFiles::Read(size_t index) const {
+  const File &file = files_[index];
+  Rows rows{file.rows, std::vector<float>(file.rows * dense_dim_), std::vector<int32_t>(file.rows * table_rows_.size())};
+  ReadValues(folder_ / "dense" / file.name, file.dense_checksum, &rows.dense);
+  ReadValues(folder_ / "ids" / file.name, file.ids_checksum, &rows.ids);
+  CheckIds(table_rows_, rows.ids.data(), rows.count, file.first_row);
+  return rows;
+}
+
+}  // namespace dlrm

@@ -1,0 +1,53 @@
+"""Export a checkpoint: `python export.py --checkpoint_path=./checkpoint/dlrm.ckpt --file_format=MINDIR`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.errors import InputError, run
+from src.model_utils.config import GRAPH_TABLES_MB, resolve
+
+
+def main(argv: Sequence[str]) -> None:
+    """Export as the command line says, to a folder that can score raw rows."""
+    config = resolve("export", argv)
+    if config.file_format == "AIR" and config.device_target != "Ascend":
+        raise InputError(
+            f"file_format AIR needs device_target Ascend, and it is {config.device_target}: export MINDIR or ONNX"
+        )
+    # Imported here, so that a mistake on the command line does not wait for MindSpore.
+    from src import checkpoint, export_folder
+    from src.export_folder import ExportOptions
+    from src.files import check_place
+    from src.model_utils.device_target import set_device
+
+    path, folder = Path(config.checkpoint_path), Path(config.export_path)
+    if path.is_dir():
+        path = path / checkpoint.CHECKPOINT
+    check_place(folder, f"*{export_folder.DESCRIPTION}", "export_path", config.overwrite)
+    manifest = export_folder.checkpoint_manifest(path)
+    set_device(config.device_target, config.device_id)
+    placement = export_folder.table_placement(
+        config.table_placement, config.table_type, manifest.table_rows, config.emb_dim, GRAPH_TABLES_MB
+    )
+    options = ExportOptions(
+        config.file_name, config.file_format, config.export_batch_size, placement, config.table_type,
+        config.mindir_version,
+    )  # fmt: skip
+    export_folder.write_export(
+        path,
+        manifest,
+        folder,
+        options,
+        config.emb_dim,
+        dense_dim=len(manifest.dense),
+        bottom_mlp=config.bottom_mlp,
+        top_mlp=config.top_mlp,
+        interaction=config.interaction,
+        self_interaction=config.self_interaction,
+    )
+    tables = f"tables in the graph, {config.table_type}" if placement == "graph" else f"{config.table_type} table file"
+    print(f"exported {path} to {folder}: {config.file_format}, batches of {config.export_batch_size} rows, {tables}")
+
+
+if __name__ == "__main__":
+    run(main)

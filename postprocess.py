@@ -1,0 +1,46 @@
+"""Scores to metrics and a table of scores: `python postprocess.py --result_path=result_Files`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.errors import InputError, run
+from src.model_utils.config import resolve
+
+
+def main(argv: Sequence[str]) -> None:
+    """Write the score of each row in the rows' order, and where labels are known, accuracy, AUC and logloss."""
+    config = resolve("postprocess", argv)
+    # Imported here, so that a mistake on the command line does not wait for them.
+    import pandas as pd
+
+    from src.files import whole_file
+    from src.logs import MetricsFile, append_line, evaluation_line, open_logs
+    from src.metrics import binary_metrics
+    from src.scored_files import RowFiles, Scores, logits_of
+
+    rows = RowFiles.load(Path(config.preprocess_path))
+    scores = Scores.load(Path(config.result_path), rows)
+    table = pd.DataFrame({"row": rows.numbers(), "score": scores.values})
+    if rows.has_labels:
+        table["label"] = labels = rows.labels()
+    path = Path(config.scores_path)
+    if path.is_dir():
+        raise InputError(f"scores_path {path} is a folder: name a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        table.to_csv(file, index=False, float_format="%.9g")
+    print(f"{path}: {rows.rows} scores, mean {table['score'].mean():.6f}")
+    if not rows.has_labels:
+        print("the labels of these rows are not known, so there are no metrics")
+        return
+    open_logs(config.eval_file_name, config.metrics_file_name)
+    metrics = binary_metrics(labels, logits_of(scores.values))
+    append_line(config.eval_file_name, evaluation_line(metrics, scores.seconds))
+    MetricsFile(config.metrics_file_name, config.result_path).write(
+        "infer", rows=rows.rows, **metrics.as_dict(), eval_s=scores.seconds
+    )
+    print(evaluation_line(metrics, scores.seconds))
+
+
+if __name__ == "__main__":
+    run(main)

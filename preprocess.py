@@ -1,0 +1,48 @@
+"""Rows to .bin files for the C++ program: `python preprocess.py --dataset_path=dataset/test --export_path=./export`.
+
+The rows are a part of a data folder (by default test), or raw text, coded by the exported model's vocabulary.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.errors import InputError, run
+from src.model_utils.config import OPTIONS, resolve
+
+_OF_RAW_ROWS = ("has_labels", "schema", "max_bad_rows")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Write rows as the command line says, to a folder that is there whole or not at all."""
+    config = resolve("preprocess", argv)
+    # Imported here, so that a mistake on the command line does not wait for MindSpore.
+    from src import rows_to_score
+    from src.export_folder import ExportFolder
+    from src.files import check_place, whole_folder
+    from src.manifest import find, is_data_folder
+    from src.schema import load_schema
+    from src.scored_files import INDEX, RowFiles
+
+    folder, dataset = Path(config.preprocess_path), Path(config.dataset_path)
+    from_parts = is_data_folder(dataset)
+    for name in _OF_RAW_ROWS:
+        if from_parts and getattr(config, name) != OPTIONS[name].default:
+            raise InputError(f"{name} has no effect on the data folder {dataset}, only on raw text: drop it")
+    check_place(folder, INDEX, "preprocess_path", config.overwrite)
+    model = ExportFolder.load(Path(config.export_path))
+    columns = load_schema(Path(config.schema)) if config.schema else model.manifest.columns()
+    with whole_folder(folder) as beside:
+        if from_parts:
+            source = rows_to_score.of_part(find(config.dataset_path), model)
+        else:
+            source = rows_to_score.of_raw_files(
+                config.dataset_path, columns if config.has_labels else columns.without_label(), config.max_bad_rows,
+                model, beside,
+            )  # fmt: skip
+        rows = RowFiles.write(beside, source, model.manifest.table_rows, model.vocabulary, config.has_labels)
+    labels = "with labels" if config.has_labels else "without labels"
+    print(f"{folder}: {rows.rows} rows of {dataset}, {labels}; {len(rows.skipped)} bad ones left out")
+
+
+if __name__ == "__main__":
+    run(main)

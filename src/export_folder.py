@@ -1,0 +1,195 @@
+"""The folder of an exported model, with which alone raw rows can be scored.
+
+export/dlrm.mindir       the graph, from rows to probabilities; .onnx or .air in other forms
+export/dlrm.tables       the tables, where the host looks them up
+export/dlrm.model        what goes in, and the files with their checksums
+export/manifest.json     the columns of raw rows
+export/vocabulary.npz    category -> id
+"""
+
+import shutil
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.checkpoint import TABLE, Parts, network_of
+from src.embedding import EmbeddingTables, joint_rows, whole_fields
+from src.errors import InputError
+from src.files import whole_folder
+from src.inference_graph import export_graph
+from src.manifest import MANIFEST, VOCABULARY, Manifest
+from src.sealed import read_facts, write_facts
+from src.table_file import TableFile, write_tables
+
+DESCRIPTION = ".model"
+_CHUNK_BYTES = 1 << 20
+
+
+def checksum(path: Path) -> str:
+    """CRC-32 of a file, 8 hex digits."""
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            crc = zlib.crc32(chunk, crc)
+    return f"{crc:08x}"
+
+
+def table_placement(wanted: str, table_type: str, table_rows: Sequence[int], width: int, graph_mb: int) -> str:
+    """Where the tables go, "graph" or "host": as wanted; for "auto" into the graph up to so many MB of float32."""
+    if wanted != "auto":
+        return wanted
+    return "graph" if table_type == "fp32" and 4 * sum(table_rows) * width <= graph_mb * 1e6 else "host"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a model is exported; the options of the same names.
+
+    Attributes:
+        placement: "graph" or "host", from `table_placement`.
+    """
+
+    file_name: str
+    file_format: str
+    batch_size: int
+    placement: str
+    table_type: str
+    mindir_version: int
+
+
+def checkpoint_manifest(checkpoint_path: Path) -> Manifest:
+    """The manifest beside a checkpoint.
+
+    Raises:
+        InputError: there is none, or the vocabulary is missing or damaged, so raw rows could not be scored.
+    """
+    folder = checkpoint_path.parent
+    if not (folder / MANIFEST).is_file():
+        raise InputError(
+            f"checkpoint {checkpoint_path} has no {MANIFEST} beside it, without which raw rows can't be coded: put "
+            f"there what train.py wrote, {MANIFEST} and {VOCABULARY}"
+        )
+    manifest = Manifest.load(folder / MANIFEST)
+    manifest.verify(folder, [VOCABULARY])
+    return manifest
+
+
+def write_export(
+    checkpoint_path: Path, manifest: Manifest, folder: Path, options: ExportOptions, emb_dim: int, **network: Any
+) -> None:
+    """Export a checkpoint to a folder, which is there whole or not at all.
+
+    Args:
+        checkpoint_path: the checkpoint, in one part or several.
+        manifest: the one beside it.
+        folder: of the exported model, which replaces an earlier one.
+        options: how.
+        emb_dim: D.
+        network: the other arguments of DLRM.
+
+    Raises:
+        InputError: the checkpoint does not fit the options, or MindSpore can't write this form here.
+    """
+    with whole_folder(folder) as beside:
+        _write(checkpoint_path, manifest, beside, options, emb_dim, network)
+
+
+def _write(
+    checkpoint_path: Path, manifest: Manifest, folder: Path, options: ExportOptions, emb_dim: int, network: Any
+) -> None:
+    table_rows, name = manifest.table_rows, options.file_name
+    parts = Parts(checkpoint_path, manifest.categorical, table_rows)
+    fill = parts.fill(TABLE)
+    if options.placement == "graph":
+        tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
+    else:  # of which the graph has only the widths
+        tables = EmbeddingTables([1] * len(table_rows), np.zeros((len(table_rows), emb_dim), np.float32))
+    model = network_of(parts, tables, **network)
+    files = export_graph(
+        model, folder, name, options.file_format, options.batch_size, network["dense_dim"],
+        placement=options.placement, mindir_version=options.mindir_version,
+    )  # fmt: skip
+    tables_of: list[tuple[Any, ...]] = []
+    if options.placement == "host":
+        table = folder / f"{name}.tables"
+        write_tables(table, table_rows, emb_dim, fill, options.table_type)
+        tables_of = [("table", table.name, table.stat().st_size, TableFile(table).identity)]
+    parts.check_all_read()
+    for kept in (MANIFEST, VOCABULARY):
+        shutil.copyfile(checkpoint_path.with_name(kept), folder / kept)
+    facts = [
+        ("format", options.file_format),
+        ("graph", files[0].relative_to(folder).as_posix()),
+        ("placement", options.placement),
+        ("batch_size", options.batch_size),
+        ("dense", network["dense_dim"]),
+        ("width", emb_dim),
+        ("vocabulary", manifest.sha256(VOCABULARY)),
+        *(("field", field, rows) for field, rows in zip(manifest.categorical, table_rows)),
+        *tables_of,
+        *(("file", path.relative_to(folder).as_posix(), path.stat().st_size, checksum(path)) for path in files),
+    ]
+    write_facts(folder / f"{name}{DESCRIPTION}", "model", facts)
+
+
+@dataclass(frozen=True)
+class ExportFolder:
+    """An exported model that is there whole.
+
+    Attributes:
+        path: the folder.
+        graph: file of the graph.
+        table: the tables, or None where the graph has them.
+        batch_size: rows that the graph takes at once.
+        width: D.
+        vocabulary: SHA-256 of the vocabulary.
+        manifest: facts of the data it was trained on.
+    """
+
+    path: Path
+    graph: Path
+    table: TableFile | None
+    batch_size: int
+    width: int
+    vocabulary: str
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: Path) -> "ExportFolder":
+        """Read and check an exported model: its folder, or a file in it.
+
+        The rows of a table file are checked when they are looked up.
+
+        Raises:
+            InputError: there is none, or a file of it is missing or damaged.
+        """
+        folder = path if path.is_dir() else path.parent
+        found = sorted(folder.glob(f"*{DESCRIPTION}"))
+        if len(found) != 1:
+            raise InputError(
+                f"{path} is no exported model: {folder} holds {len(found)} files named *{DESCRIPTION}, which export.py "
+                f"writes; name its --export_path"
+            )
+        facts = read_facts(found[0], "model")
+        for name, size, crc in facts["file"]:
+            file = folder / name
+            if not file.is_file() or file.stat().st_size != int(size):
+                raise InputError(f"{file} is missing or has not its {size} bytes: export the model again")
+            if checksum(file) != crc:
+                raise InputError(f"{file} is damaged (its checksum differs): export the model again")
+        table = None
+        for name, _, identity in facts.get("table", []):
+            table = TableFile(folder / name)
+            if table.identity != identity:
+                raise InputError(f"{table.path} is of another export than {found[0].name}: export the model again")
+        manifest = Manifest.load(folder / MANIFEST)
+        manifest.verify(folder, [VOCABULARY])
+        single = {key: values[0][0] for key, values in facts.items()}
+        return cls(
+            folder, folder / single["graph"], table, int(single["batch_size"]), int(single["width"]),
+            single["vocabulary"], manifest,
+        )  # fmt: skip

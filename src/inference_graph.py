@@ -1,0 +1,84 @@
+"""The network as it is exported: rows in, probabilities out; no labels, no optimizer.
+
+Legend: B rows of a batch, N numeric columns, F fields, D width of a vector.
+"""
+
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from src import mindir
+from src.dlrm import DLRM
+from src.errors import InputError
+
+SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
+
+
+class ScoreIds(nn.Cell):
+    """Probabilities of a click, with the tables in the graph.
+
+    Inputs: dense [B, N] float32, ids [B, F] int32, each field's own. Outputs: [B, 1] float32.
+    """
+
+    def __init__(self, model: DLRM):
+        super().__init__(auto_prefix=False)
+        self.model, self.sigmoid = model, ops.Sigmoid()
+
+    def construct(self, dense, ids):
+        return self.sigmoid(self.model(dense, ids))
+
+
+class ScoreVectors(nn.Cell):
+    """Probabilities of a click, of vectors that were looked up before.
+
+    Inputs: dense [B, N] float32, vectors [B, F, D] float32. Outputs: [B, 1] float32.
+    """
+
+    def __init__(self, model: DLRM):
+        super().__init__(auto_prefix=False)
+        self.model, self.sigmoid = model, ops.Sigmoid()
+
+    def construct(self, dense, vectors):
+        return self.sigmoid(self.model.score(dense, vectors))
+
+
+def export_graph(
+    model: DLRM, folder: Path, name: str, file_format: str, batch_size: int, dense_dim: int, *, placement: str,
+    mindir_version: int = mindir.VERSION,
+) -> list[Path]:  # fmt: skip
+    """Write the graph of a network to files of a folder.
+
+    Args:
+        model: the network, without compiled operators, which no exported form has.
+        folder, name, file_format: say where, and in which form, of SUFFIXES; a MindIR above 1 GiB becomes
+            NAME_graph.mindir and the folder NAME_variables.
+        batch_size: B.
+        dense_dim: N.
+        placement: "graph" or "host".
+        mindir_version: 1 or 3.
+
+    Returns:
+        The files, the graph first.
+    """
+    model.set_train(False)
+    fields, width = len(model.tables.table_rows), model.tables.table.shape[1]
+    dense = Tensor(np.zeros((batch_size, dense_dim), np.float32))
+    if placement == "graph":
+        network, second = ScoreIds(model), Tensor(np.zeros((batch_size, fields), np.int32))
+    else:
+        network, second = ScoreVectors(model), Tensor(np.zeros((batch_size, fields, width), np.float32))
+    options = {}
+    if file_format == "MINDIR" and mindir_version == mindir.VERSION:
+        options["custom_func"] = mindir.to_version_1
+    try:
+        ms.export(network, dense, second, file_name=str(folder / name), file_format=file_format, **options)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"MindSpore can't export the network as {file_format}: {reason}") from None
+    files = sorted(path for path in folder.rglob(f"{name}*") if path.is_file() and path.suffix == SUFFIXES[file_format])
+    files += sorted((folder / f"{name}_variables").glob("*"))
+    for path in files:
+        path.chmod(0o644)  # MindSpore leaves them to their owner alone, and without the right to replace them
+    return files

@@ -1,0 +1,57 @@
+"""The logs that programs leave: lines for people, and one JSON object a line for machines."""
+
+import json
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from src.errors import naming
+from src.metrics import Metrics
+
+
+class MetricsFile:
+    """A file of one JSON object a line, one for each log interval and evaluation; runs append to it.
+
+    Args:
+        path: the file.
+        run: name of the run, which every line carries.
+    """
+
+    def __init__(self, path: str, run: str):
+        self.path, self.run = Path(path), run
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Append a line of a kind, "loss", "eval" or "end"; what is not a finite number becomes null."""
+        values = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
+        _append(self.path, json.dumps({"run": self.run, "kind": kind, **values}) + "\n")
+
+
+def open_logs(*paths: str) -> None:
+    """Make the log files and their folders, so that a place that can't be written is found before the first step.
+
+    Raises:
+        OSError: one can't be made.
+    """
+    for path in paths:
+        _append(path, "")
+
+
+def append_line(path: str, line: str) -> None:
+    """Append a line with the time to a log file."""
+    _append(path, f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+
+
+def _append(path: str | Path, text: str) -> None:
+    with naming(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def evaluation_line(metrics: Metrics, seconds: float) -> str:
+    """An evaluation as auc.log and acc.log show it."""
+    return f"EvalCallBack metric {metrics.as_dict()}; eval_time {seconds:.0f}s"

@@ -1,0 +1,98 @@
+"""Rows for the C++ program: of a data folder, or of raw files, coded by the vocabulary of an exported model."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.criteo import BadRow, Columns
+from src.dataset import batches_of
+from src.errors import InputError
+from src.export_folder import ExportFolder
+from src.manifest import VOCABULARY, DataFolder
+from src.raw_files import (
+    REJECTS,
+    LineIndex,
+    RawFiles,
+    find_raws,
+    read_span,
+    unpacked,
+    with_header,
+    write_rejects,
+)
+from src.scored_files import Rows, RowSource
+from src.vocabulary import Encoder, load_vocabulary
+
+_BATCH = 1 << 16
+
+
+def of_part(data: DataFolder, model: ExportFolder) -> RowSource:
+    """The rows of the named part of a data folder, or else of test.
+
+    Raises:
+        InputError: the part has no rows, or other categories stand behind its ids than behind the model's.
+    """
+    part = data.part_to_score()
+    if data.manifest.sha256(VOCABULARY) != model.vocabulary:
+        raise InputError(
+            f"data folder {data.path} was coded with another vocabulary than that of {model.path}: name a raw file, or "
+            f"preprocess it with --vocab_path={model.path}"
+        )
+    batches = batches_of(data, part, _BATCH)
+    return RowSource((dense, ids, labels[:, 0].astype(np.uint8)) for dense, ids, labels in batches)
+
+
+def of_raw_files(
+    dataset_path: str, columns: Columns, max_bad_rows: int, model: ExportFolder, folder: Path
+) -> RowSource:
+    """The rows of raw text.
+
+    Args:
+        dataset_path: a raw file, a folder of one, or several files with commas between.
+        columns: what the lines hold.
+        max_bad_rows: lines that may be left out.
+        model: whose vocabulary codes them.
+        folder: takes what is unpacked, until the rows are through, and the lines left out.
+
+    Raises:
+        InputError: no such file, or other columns than the model's; while the rows are read: more bad lines than
+            allowed, the first of which is named.
+    """
+    if (columns.dense, columns.categorical) != (model.manifest.dense, model.manifest.categorical):
+        raise InputError(
+            f"the schema names columns {columns.dense + columns.categorical}, the model in {model.path} was trained on "
+            f"{model.manifest.dense + model.manifest.categorical}: give a schema with these names in this order"
+        )
+    raws = find_raws(dataset_path, "dataset_path")
+    skipped: dict[int, BadRow] = {}
+    vocabulary = load_vocabulary(model.path / VOCABULARY)
+    return RowSource(_coded(raws, columns, max_bad_rows, vocabulary, folder, skipped), skipped)
+
+
+def _coded(
+    raws: Sequence[Path], columns: Columns, max_bad_rows: int, vocabulary: Encoder, folder: Path,
+    skipped: dict[int, BadRow],
+) -> Iterator[Rows]:  # fmt: skip
+    texts = [unpacked(raw, folder) for raw in raws]
+    files = RawFiles([LineIndex(text, header=columns.header) for text in texts])
+    names = {text: raw for text, raw in zip(texts, raws)}
+    of_file = {text: with_header(columns, text) if columns.header else columns for text in texts}
+    for span in files.spans(0, files.rows, max(files.rows, 1)):
+        for block in read_span(span, of_file[span.path]):
+            skipped |= {span.first_row + row.line - span.first_line + 1: row for row in block.bad}
+            if len(skipped) > max_bad_rows:
+                raise _refusal(next(iter(skipped.values())), names[span.path], columns, max_bad_rows)
+            yield block.dense, vocabulary.encode(block.keys), block.labels
+    if skipped:
+        write_rejects(folder / REJECTS, list(skipped.values()))
+    for text in set(texts) - set(raws):
+        text.unlink()
+
+
+def _refusal(row: BadRow, raw: Path, columns: Columns, max_bad_rows: int) -> InputError:
+    hint = ""
+    if columns.label and row.reason.startswith(f"{len(columns.file_names) - 1} columns"):
+        hint = " (rows without a label need --has_labels=False)"
+    return InputError(
+        f"{raw} {row}{hint}; {max_bad_rows} bad rows are allowed: mend it, or leave such rows out with --max_bad_rows"
+    )

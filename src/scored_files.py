@@ -1,0 +1,213 @@
+"""The files between preprocess.py, the C++ program and postprocess.py.
+
+    preprocess_Result/dense/000000.bin     [B, N] float32, little-endian, as all of them
+    preprocess_Result/ids/000000.bin       [B, F] int32, each field's own
+    preprocess_Result/labels/000000.bin    [B] uint8; absent where labels are not known
+    preprocess_Result/index                what is there, with checksums; written last
+    result_Files/000000.bin                [B] float32, probabilities, a file for each of the rows'
+    result_Files/index                     what is there; written last
+
+Legend: B rows of a file, N numeric columns, F fields.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.criteo import BadRow
+from src.errors import InputError
+from src.sealed import read_facts, write_facts
+
+INDEX = "index"
+_ROWS = 1 << 16
+_TYPES = {"dense": "<f4", "ids": "<i4", "labels": "u1"}
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # dense [B, N], ids [B, F], labels [B]
+
+
+@dataclass
+class RowSource:
+    """Rows, some thousand at a time, and which of the input's rows are not among them.
+
+    Attributes:
+        blocks: the rows.
+        skipped: the lines that were left out, by their numbers among all rows, from 1; complete when blocks has ended.
+    """
+
+    blocks: Iterator[Rows]
+    skipped: dict[int, BadRow] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RowFiles:
+    """Rows that are to be scored, in files of a folder.
+
+    Attributes:
+        path: the folder.
+        files: name and rows of each file, in order.
+        has_labels: whether the labels are known.
+        skipped: numbers of input rows that were left out, from 1.
+    """
+
+    path: Path
+    files: tuple[tuple[str, int], ...]
+    has_labels: bool
+    skipped: tuple[int, ...]
+
+    @classmethod
+    def write(
+        cls, path: Path, source: "RowSource", table_rows: Sequence[int], vocabulary: str, has_labels: bool
+    ) -> "RowFiles":
+        """Write rows to an empty folder.
+
+        Args:
+            path: the folder.
+            source: the rows.
+            table_rows: rows of each field's table, which ids stay below.
+            vocabulary: SHA-256 of the vocabulary that coded them.
+            has_labels: whether labels are to be kept.
+
+        Raises:
+            InputError: no rows.
+        """
+        columns = tuple(_TYPES)[: 3 if has_labels else 2]
+        for name in columns:
+            (path / name).mkdir()
+        files: list[tuple[str, int]] = []
+        checksums: list[tuple[Any, ...]] = []
+        for rows in _in_files(source.blocks):
+            dense_dim, name = rows[0].shape[1], f"{len(files):06d}.bin"
+            crcs = []
+            for column, values in zip(columns, rows):
+                data = np.ascontiguousarray(values, _TYPES[column]).tobytes()
+                (path / column / name).write_bytes(data)
+                crcs.append(f"{zlib.crc32(data):08x}")
+            files.append((name, len(rows[0])))
+            checksums.append(("file", name, len(rows[0]), *crcs))
+        if not files:
+            raise InputError(f"{path}: there is no row to score: give at least one good row")
+        facts = [
+            ("dense", dense_dim),
+            *(("field", rows) for rows in table_rows),
+            ("labels", "known" if has_labels else "unknown"),
+            ("vocabulary", vocabulary),
+            *(("skipped", row) for row in source.skipped),
+            *checksums,
+        ]
+        write_facts(path / INDEX, "rows", facts)
+        return cls(path, tuple(files), has_labels, tuple(source.skipped))
+
+    @classmethod
+    def load(cls, path: Path) -> "RowFiles":
+        """What `write` wrote.
+
+        Raises:
+            InputError: there is no such folder, or its index is damaged.
+        """
+        facts = read_facts(_index(path, "preprocess_path", "preprocess.py"), "rows")
+        files = tuple((name, int(rows)) for name, rows, *_ in facts["file"])
+        skipped = tuple(int(row) for (row,) in facts.get("skipped", []))
+        return cls(path, files, facts["labels"] == [("known",)], skipped)
+
+    @property
+    def rows(self) -> int:
+        """Rows in all files."""
+        return sum(rows for _, rows in self.files)
+
+    def labels(self) -> np.ndarray:
+        """The labels of all rows, uint8 [B]."""
+        return np.concatenate([_read(self.path / "labels" / name, "u1", rows) for name, rows in self.files])
+
+    def numbers(self) -> np.ndarray:
+        """Which of the input's rows each row is, from 1."""
+        numbers = np.arange(1, self.rows + len(self.skipped) + 1)
+        return np.delete(numbers, np.array(self.skipped, int) - 1)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the C++ program wrote for `RowFiles`.
+
+    Attributes:
+        values: probabilities of all rows, [B] float64.
+        seconds: that scoring took.
+    """
+
+    values: np.ndarray
+    seconds: float
+
+    @classmethod
+    def load(cls, path: Path, rows: RowFiles) -> "Scores":
+        """The scores of a folder.
+
+        Raises:
+            InputError: there are none, or not those of these rows, or they are no probabilities.
+        """
+        facts = read_facts(_index(path, "result_path", "scripts/run_infer_310.sh"), "scores")
+        remedy = "score these rows again"
+        if facts["rows"] != [(f"{_checksum_of(rows.path)}",)]:
+            raise InputError(f"{path} holds the scores of other rows than {rows.path}: {remedy}")
+        parts = []
+        for (name, count), (scored, _, crc) in zip(rows.files, facts["file"], strict=True):
+            values = _read(path / scored, "<f4", count)
+            if scored != name or f"{zlib.crc32(values.tobytes()):08x}" != crc:
+                raise InputError(f"{path / scored} is damaged (its checksum differs): {remedy}")
+            parts.append(values)
+        values = np.concatenate(parts).astype(np.float64)
+        if wrong := np.flatnonzero(~((values >= 0) & (values <= 1))).tolist():
+            raise InputError(f"{path}: the score of row {wrong[0] + 1} is {values[wrong[0]]}, no probability: {remedy}")
+        return cls(values, float(facts["seconds"][0][0]))
+
+
+def logits_of(scores: np.ndarray) -> np.ndarray:
+    """The logits of probabilities [B].
+
+    Float32 rounds a probability next to 1 to it, from a logit of 17.3 on; such a one is taken for half a step below 1,
+    as one of 0 for half the least above it.
+    """
+    scores = np.clip(scores.astype(np.float64), 2.0**-150, 1 - 2.0**-25)
+    return np.log(scores) - np.log1p(-scores)
+
+
+def _in_files(blocks: Iterable[Rows]) -> Iterator[Rows]:
+    """The rows in blocks of _ROWS, the last one of what is left."""
+    waiting: list[Rows] = []
+    count = 0
+    for block in blocks:
+        waiting.append(block)
+        count += len(block[0])
+        if count >= _ROWS:
+            joined = _join(waiting)
+            for start in range(0, count - count % _ROWS, _ROWS):
+                yield tuple(column[start : start + _ROWS] for column in joined)  # type: ignore[misc]
+            waiting = [tuple(column[count - count % _ROWS :] for column in joined)]  # type: ignore[list-item]
+            count %= _ROWS
+    if count:
+        yield _join(waiting)
+
+
+def _join(blocks: list[Rows]) -> Rows:
+    dense, ids, labels = (np.concatenate(column) for column in zip(*blocks))
+    return dense, ids, labels
+
+
+def _index(path: Path, option: str, program: str) -> Path:
+    if not (path / INDEX).is_file():
+        raise InputError(
+            f"{option} {path} holds no {INDEX}, so nothing whole is there: let {program} write it, or name its folder"
+        )
+    return path / INDEX
+
+
+def _checksum_of(path: Path) -> str:
+    """The checksum that the index of a folder ends with, which stands for all that is there."""
+    return (path / INDEX).read_bytes()[-9:-1].decode()
+
+
+def _read(path: Path, kind: str, rows: int) -> np.ndarray:
+    if not path.is_file() or path.stat().st_size != rows * np.dtype(kind).itemsize:
+        raise InputError(f"{path} is missing or does not hold {rows} rows: make it again")
+    return np.fromfile(path, kind)

@@ -1,0 +1,93 @@
+"""Score rows in a Python program.
+
+    from src.scorer import Scorer
+    scorer = Scorer("export")
+    scorer.score(frame)                            # a DataFrame with columns I1 .. I13, C1 .. C26: probabilities
+    scorer.score_lines(open("new_rows.txt"))       # lines of numbers and categories with tabs between, no label
+    scorer.score_lines(lines, has_labels=True)     # the same behind a label, as in the training file
+
+Legend: B rows, N numeric columns, F fields.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pandas as pd
+from mindspore import Tensor, nn
+
+from src.criteo import Block
+from src.errors import InputError
+from src.export_folder import ExportFolder
+from src.manifest import VOCABULARY
+from src.model_utils.device_target import set_device
+from src.raw_rows import block_of_frame, block_of_lines
+from src.vocabulary import load_vocabulary
+
+_HOST_SIZES = (1, 64, 1024)
+
+
+class Scorer:
+    """An exported model, ready to score raw rows.
+
+    A graph is loaded for each of a few sizes of a batch, when it is first needed; fewer rows are filled up with zeros
+    and cut again.
+
+    Args:
+        export_path: folder that export.py wrote, with file_format MINDIR.
+        device_target, device_id: what runs it.
+
+    Raises:
+        InputError: no exported model, a damaged one, or no such device.
+    """
+
+    def __init__(self, export_path: str | Path, device_target: str = "CPU", device_id: int = 0):
+        self.model = ExportFolder.load(Path(export_path))
+        if self.model.graph.suffix != ".mindir":
+            raise InputError(f"{self.model.graph} is no MindIR: export the model with --file_format=MINDIR")
+        set_device(device_target, device_id)
+        self.columns = self.model.manifest.columns()
+        self._vocabulary = load_vocabulary(self.model.path / VOCABULARY)
+        self._graphs: dict[int, nn.GraphCell] = {}
+        # Tables in the graph are there anew with each size.
+        self._sizes = _HOST_SIZES if self.model.table else (self.model.batch_size,)
+
+    def score(self, frame: pd.DataFrame) -> np.ndarray:
+        """Probabilities of a click [B] of a DataFrame's rows; what it must hold says `raw_rows.block_of_frame`."""
+        return self._score(block_of_frame(frame, self.columns))
+
+    def score_lines(self, lines: Iterable[str], has_labels: bool = False) -> np.ndarray:
+        """Probabilities of a click [B] of lines of raw text.
+
+        Args:
+            lines: as in the training files, with or without line ends.
+            has_labels: whether they begin with a label, which is not used.
+
+        Raises:
+            InputError: a line can't be used; the message has its number, from 1.
+        """
+        columns = self.columns if has_labels else self.columns.without_label()
+        return self._score(block_of_lines(list(lines), columns))
+
+    def score_ids(self, dense: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Probabilities of a click [B] of coded rows: dense [B, N] float32, ids [B, F] int32."""
+        scores = []
+        done = 0
+        while done < len(ids):
+            size = next((size for size in self._sizes if size >= len(ids) - done), self._sizes[-1])
+            scores.append(self._score_batch(dense[done : done + size], ids[done : done + size], size))
+            done += size
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+    def _score(self, block: Block) -> np.ndarray:
+        return self.score_ids(block.dense, self._vocabulary.encode(block.keys))
+
+    def _score_batch(self, dense: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
+        rows = len(ids)
+        second = self.model.table.lookup(ids) if self.model.table else ids
+        filled = (np.pad(array, [(0, size - rows)] + [(0, 0)] * (array.ndim - 1)) for array in (dense, second))
+        if size not in self._graphs:
+            self._graphs[size] = nn.GraphCell(ms.load(str(self.model.graph)))
+        scores: np.ndarray = self._graphs[size](*(Tensor(array) for array in filled)).asnumpy()
+        return scores[:rows, 0]

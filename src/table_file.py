@@ -1,0 +1,186 @@
+"""The embedding tables in one flat file, which a program maps into its memory and looks rows up in.
+
+Nothing is read that is not looked up, so that tables of any size are ready at once. Each page of the rows has a
+checksum, which is compared when the page is first touched. ascend310_infer/table_file.cc reads the same.
+
+Legend: B rows of a batch, F fields, D width of a vector, R rows of all tables together.
+
+    bytes       little-endian
+    0           "DLRMTBL\\n", then uint32: version 1, type (0 fp32, 1 fp16, 2 int8), D, F
+    24          uint64: R, H bytes of this header, a multiple of 4096
+    40          uint32: CRC-32 of the checksums below, 0
+    48          F x uint64: rows of each field's table
+    H - 4       uint32: CRC-32 of all before it
+    H           R rows, field by field, and zeros up to the next multiple of 4096:
+                fp32, fp16: D values; int8: a float32 scale, and D values that it multiplies
+    behind      uint32 for each 4096 bytes of the rows: their CRC-32
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.embedding import Fill
+from src.errors import InputError
+from src.files import whole_file
+from src.placement import Piece
+
+TYPES = ("fp32", "fp16", "int8")
+_MAGIC, _VERSION, _PAGE = b"DLRMTBL\n", 1, 4096
+_FIXED = struct.Struct("<8s4I2Q2I")
+_CHUNK_ROWS = 1 << 16
+
+
+def row_bytes(table_type: str, width: int) -> int:
+    """Bytes of a row of D values."""
+    return {"fp32": 4 * width, "fp16": 2 * width, "int8": 4 + width}[table_type]
+
+
+def encode_rows(values: np.ndarray, table_type: str) -> np.ndarray:
+    """Rows as the file holds them, uint8 [R, row_bytes], of values [R, D] float32.
+
+    An int8 row's scale is a 127th of its largest magnitude.
+
+    Raises:
+        InputError: a value is beyond the largest that fp16 can hold, 65504.
+    """
+    if table_type == "int8":
+        scales = np.abs(values).max(axis=1, keepdims=True).astype("<f4") / np.float32(127)
+        codes = np.rint(values / np.where(scales > 0, scales, 1)).astype(np.int8)
+        return np.concatenate((scales.view(np.uint8), codes.view(np.uint8)), axis=1)
+    if table_type == "fp16":
+        with np.errstate(over="ignore"):
+            values = values.astype("<f2")
+        if not np.isfinite(values).all():
+            raise InputError("the tables hold values that fp16 can't: give --table_type=fp32 or int8")
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).view(np.uint8)
+
+
+def decode_rows(rows: np.ndarray, table_type: str) -> np.ndarray:
+    """The values [R, D] float32 of rows as the file holds them, uint8 [R, row_bytes]."""
+    rows = np.ascontiguousarray(rows)
+    if table_type == "int8":
+        return np.ascontiguousarray(rows[:, :4]).view("<f4") * rows[:, 4:].view(np.int8).astype(np.float32)
+    return rows.view("<f4" if table_type == "fp32" else "<f2").astype(np.float32)
+
+
+def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: Fill, table_type: str = "fp32") -> None:
+    """Write the tables to a file, whole or not at all, in memory of a fixed size.
+
+    Args:
+        path: the file.
+        table_rows: rows of each field's table.
+        width: D.
+        fill: writes a piece's values to an array [rows, D].
+        table_type: of TYPES.
+    """
+    fixed_bytes = _FIXED.size + 8 * len(table_rows) + 4
+    header_bytes = -(-fixed_bytes // _PAGE) * _PAGE
+    with whole_file(path) as file:
+        file.seek(header_bytes)
+        checksums: list[int] = []
+        rest = b""
+        for values in _chunks(table_rows, width, fill):
+            rest += encode_rows(values, table_type).tobytes()
+            whole = len(rest) // _PAGE * _PAGE
+            checksums += [zlib.crc32(rest[start : start + _PAGE]) for start in range(0, whole, _PAGE)]
+            file.write(rest[:whole])
+            rest = rest[whole:]
+        if rest:
+            rest = rest.ljust(_PAGE, b"\0")
+            checksums.append(zlib.crc32(rest))
+            file.write(rest)
+        pages = np.array(checksums, "<u4").tobytes()
+        file.write(pages)
+        fixed = _FIXED.pack(
+            _MAGIC, _VERSION, TYPES.index(table_type), width, len(table_rows), sum(table_rows), header_bytes,
+            zlib.crc32(pages), 0,
+        )  # fmt: skip
+        header = (fixed + np.array(table_rows, "<u8").tobytes()).ljust(header_bytes - 4, b"\0")
+        file.seek(0)
+        file.write(header + struct.pack("<I", zlib.crc32(header)))
+
+
+def _chunks(table_rows: Sequence[int], width: int, fill: Fill) -> Iterator[np.ndarray]:
+    for field, rows in enumerate(table_rows):
+        for low in range(0, rows, _CHUNK_ROWS):
+            piece = Piece(field, low, min(low + _CHUNK_ROWS, rows))
+            values = np.empty((piece.rows, width), np.float32)
+            fill(piece, values)
+            yield values
+
+
+class TableFile:
+    """The tables of a file, mapped into memory.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        table_rows, width, table_type: as for `write_tables`.
+        identity: a checksum of the header, and so of the checksums of all rows.
+
+    Raises:
+        InputError: the file is damaged, or was not written by `write_tables`.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        with path.open("rb") as file:
+            fixed = file.read(_FIXED.size)
+            if len(fixed) < _FIXED.size or fixed[:8] != _MAGIC:
+                raise self._damaged("it does not begin as one of this program")
+            _, version, kind, self.width, fields, rows, header_bytes, pages_crc, _ = _FIXED.unpack(fixed)
+            if version != _VERSION or kind >= len(TYPES) or header_bytes > path.stat().st_size:
+                raise self._damaged(f"its header says version {version}, type {kind}")
+            header = fixed + file.read(header_bytes - len(fixed))
+        if len(header) < header_bytes or header_bytes < _FIXED.size + 4 + 8 * fields:
+            raise self._damaged(f"its header has {header_bytes} bytes")
+        if zlib.crc32(header[:-4]) != struct.unpack("<I", header[-4:])[0]:
+            raise self._damaged("the checksum of its header differs")
+        self.identity = f"{zlib.crc32(header[:-4]):08x}"
+        self.table_type = TYPES[kind]
+        sizes = np.frombuffer(header, "<u8", fields, _FIXED.size).astype(np.int64)
+        self.table_rows, self._starts = tuple(sizes.tolist()), np.cumsum(sizes) - sizes
+        self._row_bytes = row_bytes(self.table_type, self.width)
+        page_count = -(-rows * self._row_bytes // _PAGE)
+        expected = header_bytes + page_count * (_PAGE + 4)
+        if path.stat().st_size != expected:
+            raise self._damaged(f"it has {path.stat().st_size} bytes instead of {expected}")
+        self._bytes = np.memmap(path, np.uint8, "r")
+        self._pages = self._bytes[header_bytes : header_bytes + page_count * _PAGE].reshape(-1, _PAGE)
+        self._checksums = self._bytes[header_bytes + page_count * _PAGE :].view("<u4")
+        if zlib.crc32(self._checksums.data) != pages_crc:
+            raise self._damaged("the checksum of its checksums differs")
+        self._rows = self._pages.reshape(-1)[: rows * self._row_bytes].reshape(rows, self._row_bytes)
+        self._checked = np.zeros(page_count, bool)
+
+    def lookup(self, ids: np.ndarray) -> np.ndarray:
+        """The vectors [B, F, D] float32 of ids [B, F], each field's own.
+
+        Raises:
+            InputError: an id that its table has not, or a page that is damaged.
+        """
+        if wrong := np.argwhere((ids < 0) | (ids >= np.array(self.table_rows))).tolist():
+            row, field = wrong[0]
+            raise InputError(
+                f"row {row + 1}, field {field + 1}: id {ids[row, field]} is not among the {self.table_rows[field]} of "
+                f"its table: code the rows with this model's vocabulary"
+            )
+        rows = (ids + self._starts).reshape(-1)
+        self._check_pages(rows)
+        return decode_rows(self._rows[rows], self.table_type).reshape(*ids.shape, self.width)
+
+    def _check_pages(self, rows: np.ndarray) -> None:
+        first = rows * self._row_bytes
+        touched = np.unique(np.concatenate((first // _PAGE, (first + self._row_bytes - 1) // _PAGE)))
+        for page in touched[~self._checked[touched]].tolist():
+            if zlib.crc32(self._pages[page].data) != self._checksums[page]:
+                raise self._damaged(f"the checksum of page {page} of its rows differs")
+            self._checked[page] = True
+
+    def _damaged(self, reason: str) -> InputError:
+        return InputError(f"{self.path} is no whole table file, {reason}: export the model again")
