@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from src.errors import run
 from src.model_utils.config import resolve
@@ -24,9 +23,7 @@ def main(argv: Sequence[str]) -> None:
     data = find(config.dataset_path)
     part = data.part_to_score()
     set_device(config.device_target, config.device_id)
-    path = Path(config.checkpoint_path)
-    if path.is_dir():
-        path = path / checkpoint.CHECKPOINT
+    path = checkpoint.file_of(config.checkpoint_path)
     checkpoint.check_encoder(path, data)
     model = checkpoint.load(
         path,

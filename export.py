@@ -20,9 +20,7 @@ def main(argv: Sequence[str]) -> None:
     from src.files import check_place
     from src.model_utils.device_target import set_device
 
-    path, folder = Path(config.checkpoint_path), Path(config.export_path)
-    if path.is_dir():
-        path = path / checkpoint.CHECKPOINT
+    path, folder = checkpoint.file_of(config.checkpoint_path), Path(config.export_path)
     check_place(folder, f"*{export_folder.DESCRIPTION}", "export_path", config.overwrite)
     manifest = export_folder.checkpoint_manifest(path)
     set_device(config.device_target, config.device_id)

@@ -226,6 +226,12 @@ def _place(source: Path, target: Path) -> None:
     beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
 
 
+def file_of(checkpoint_path: str) -> Path:
+    """The checkpoint that a user named, by itself or by its folder."""
+    path = Path(checkpoint_path)
+    return path / CHECKPOINT if path.is_dir() else path
+
+
 def part_of(path: Path, rank: int) -> Path:
     """Where a rank's part of a checkpoint stands; rank 0's is the checkpoint itself."""
     return path if rank == 0 else path.with_name(f"{path.stem}.rank_{rank}{path.suffix}")

@@ -31,7 +31,7 @@ from src.placement import Piece
 TYPES = ("fp32", "fp16", "int8")
 _MAGIC, _VERSION, _PAGE = b"DLRMTBL\n", 1, 4096
 _FIXED = struct.Struct("<8s4I2Q2I")
-_CHUNK_ROWS = 1 << 16
+CHUNK_ROWS = 1 << 16
 
 
 def row_bytes(table_type: str, width: int) -> int:
@@ -106,8 +106,8 @@ def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: Fill, 
 
 def _chunks(table_rows: Sequence[int], width: int, fill: Fill) -> Iterator[np.ndarray]:
     for field, rows in enumerate(table_rows):
-        for low in range(0, rows, _CHUNK_ROWS):
-            piece = Piece(field, low, min(low + _CHUNK_ROWS, rows))
+        for low in range(0, rows, CHUNK_ROWS):
+            piece = Piece(field, low, min(low + CHUNK_ROWS, rows))
             values = np.empty((piece.rows, width), np.float32)
             fill(piece, values)
             yield values
@@ -134,11 +134,10 @@ class TableFile:
             if len(fixed) < _FIXED.size or fixed[:8] != _MAGIC:
                 raise self._damaged("it does not begin as one of this program")
             _, version, kind, self.width, fields, rows, header_bytes, pages_crc, _ = _FIXED.unpack(fixed)
-            if version != _VERSION or kind >= len(TYPES) or header_bytes > path.stat().st_size:
-                raise self._damaged(f"its header says version {version}, type {kind}")
+            smallest = _FIXED.size + 8 * fields + 4
+            if version != _VERSION or kind >= len(TYPES) or not smallest <= header_bytes <= path.stat().st_size:
+                raise self._damaged(f"its header says version {version}, type {kind}, {header_bytes} bytes")
             header = fixed + file.read(header_bytes - len(fixed))
-        if len(header) < header_bytes or header_bytes < _FIXED.size + 4 + 8 * fields:
-            raise self._damaged(f"its header has {header_bytes} bytes")
         if zlib.crc32(header[:-4]) != struct.unpack("<I", header[-4:])[0]:
             raise self._damaged("the checksum of its header differs")
         self.identity = f"{zlib.crc32(header[:-4]):08x}"

@@ -14,6 +14,9 @@ from src.manifest import DataFolder
 from src.preprocessing import Options, preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
+CPU = "--device_target=CPU"
+SMALL = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[32,1]", "--eval_batch_size=64"]
+RUN = [CPU, *SMALL, "--batch_size=32", "--epochs=4", "--lr=0.3", "--log_steps=20", "--eval_steps=30"]
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
@@ -79,3 +82,30 @@ def compiled() -> cpu_kernels.Kernels:
 def operators(request: pytest.FixtureRequest, compiled: cpu_kernels.Kernels) -> cpu_kernels.Kernels | None:
     """Both ways to compute: by MindSpore's operators alone, and with the compiled ones."""
     return compiled if request.param == "compiled" else None
+
+
+@pytest.fixture(scope="session")
+def run_folder(tiny_data: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of train.py, 4 epochs of 53 steps with a small network. Do not change its files."""
+    import train
+
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train.main([f"--dataset_path={tiny_data.path}", *RUN])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exports(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The run's model, exported for batches of 8 rows: tables on the host, by type, and in the graph."""
+    import export
+
+    folder, found = tmp_path_factory.mktemp("export"), {}
+    kinds = {"graph": "graph", "fp32": "host", "fp16": "host", "int8": "host"}
+    for name, placement in kinds.items():
+        found[name] = folder / name
+        more = [] if placement == "graph" else [f"--table_type={name}"]
+        export.main([CPU, f"--checkpoint_path={run_folder}/checkpoint", f"--export_path={found[name]}",
+                     f"--table_placement={placement}", "--export_batch_size=8", *more])  # fmt: skip
+    return found

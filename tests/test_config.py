@@ -131,13 +131,14 @@ def test_eval_takes_the_shape_saved_beside_the_checkpoint(tmp_path):
     options = resolve("eval", [f"--checkpoint_path={tmp_path / 'dlrm.ckpt'}"])
     assert (options.emb_dim, options.bottom_mlp) == (8, (32, 8))
     assert options.eval_batch_size == 16384  # only the network's shape is taken
+    assert resolve("eval", [f"--checkpoint_path={tmp_path}"]).emb_dim == 8
     wider = resolve("eval", [f"--checkpoint_path={tmp_path / 'dlrm.ckpt'}", "--emb_dim=4", "--bottom_mlp=[4]"])
     assert wider.emb_dim == 4
 
 
 def test_every_option_has_a_program_help_and_reader():
     readers = {program: f"{program}.py" for program in PROGRAMS}
-    readers |= {program: f"src/{program}.py" for program in ("preprocess_data", "synthetic")}
+    readers |= {program: f"src/{program}.py" for program in ("preprocess_data", "synthetic", "table_accuracy")}
     for name, option in OPTIONS.items():
         assert option.metadata["programs"]
         assert set(option.metadata["programs"]) <= set(PROGRAMS)
@@ -166,4 +167,4 @@ def test_every_flag_shown_to_users_exists(path):
 
 def test_network_options_belong_to_all_programs_that_build_it():
     for name in NETWORK:
-        assert OPTIONS[name].metadata["programs"] == ("train", "eval", "export")
+        assert OPTIONS[name].metadata["programs"] == ("train", "eval", "export", "table_accuracy")

@@ -13,7 +13,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, preprocess_lines, raw_lines, write_raw
+from conftest import CPU, ROOT, SMALL, preprocess_lines, raw_lines, write_raw
 from sklearn.metrics import roc_auc_score
 from test_callback import LOSS_LINE, METRIC_LINE
 
@@ -23,10 +23,6 @@ from src.errors import InputError
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
-
-CPU = "--device_target=CPU"
-SMALL = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[32,1]", "--eval_batch_size=64"]
-RUN = [CPU, *SMALL, "--batch_size=32", "--epochs=4", "--lr=0.3", "--log_steps=20", "--eval_steps=30"]
 
 
 def rows_of(path, kind):
@@ -41,16 +37,6 @@ def last_metrics(path):
 
 def checkpoint_bits(path):
     return {name: value.asnumpy().tobytes() for name, value in ms.load_checkpoint(str(path)).items()}
-
-
-@pytest.fixture(scope="module")
-def run_folder(tiny_data, tmp_path_factory):
-    """The folder of a run of train.py, 4 epochs of 53 steps with a small network. Do not change its files."""
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        train_program.main([f"--dataset_path={tiny_data.path}", *RUN])
-    return folder
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ import yaml
 
 from src.errors import InputError
 
-PROGRAMS = ("train", "eval", "export", "preprocess", "postprocess", "preprocess_data", "synthetic")
+PROGRAMS = (
+    "train", "eval", "export", "preprocess", "postprocess", "preprocess_data", "synthetic", "table_accuracy",
+)  # fmt: skip
 NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction")
 SAVED_OPTIONS = "dlrm.yaml"
 GRAPH_TABLES_MB = 64  # MindSpore Lite takes 1 s and three times their size to load tables of 64 MB within a graph
@@ -27,7 +29,7 @@ FREE_OPTIONS = frozenset((
     "device_id", "dataset_path", "ckpt_path", "overwrite", "resume", "save_steps", "log_steps", "loss_file_name",
     "eval_file_name", "metrics_file_name", "parallel_mode", "plan_only", "ranks", "device_memory_mb",
 ))  # fmt: skip
-_MODEL, _NETWORK_READERS, _RAW = ("train", "eval"), ("train", "eval", "export"), ("preprocess_data",)
+_MODEL, _NETWORK_READERS, _RAW = ("train", "eval"), ("train", "eval", "export", "table_accuracy"), ("preprocess_data",)
 Rule = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: Rule = (lambda value: math.isfinite(value) and value > 0, "must be a finite number above 0")
@@ -83,11 +85,11 @@ class Config:
     )
 
     dataset_path: str = _option(
-        "./dataset", ("train", "eval", "preprocess"),
+        "./dataset", ("train", "eval", "preprocess", "table_accuracy"),
         "data folder, or one of its parts such as dataset/train; preprocess.py takes a raw file as well", _PATH,
     )  # fmt: skip
     checkpoint_path: str = _option(
-        "./checkpoint/dlrm.ckpt", ("eval", "export"), "checkpoint that train.py wrote", _PATH
+        "./checkpoint/dlrm.ckpt", ("eval", "export", "table_accuracy"), "checkpoint that train.py wrote", _PATH
     )
     ckpt_path: str = _option("./checkpoint", ("train",), "folder for checkpoints, options and encoder", _PATH)
     overwrite: bool = _option(
@@ -132,7 +134,7 @@ class Config:
     seed: int = _option(1, ("train", "synthetic", "preprocess_data"), "seed of everything random", _NOT_NEGATIVE)
     do_eval: bool = _option(True, ("train",), "whether validation rows are evaluated while training")
     eval_steps: int = _option(0, ("train",), "steps between evaluations, 0 for a tenth of an epoch", _NOT_NEGATIVE)
-    eval_batch_size: int = _option(16384, _MODEL, "samples an evaluation step", _POSITIVE)
+    eval_batch_size: int = _option(16384, (*_MODEL, "table_accuracy"), "samples an evaluation step", _POSITIVE)
     resume: bool = _option(True, ("train",), "whether to go on with a training that was stopped in ckpt_path")
     save_steps: int = _option(
         0, ("train",), "steps between saves of what going on needs, 0 for a tenth of an epoch", _NOT_NEGATIVE
@@ -301,7 +303,8 @@ def options_of(program: str) -> list[str]:
 
 def _saved_network(checkpoint_path: str | None) -> dict[str, Any]:
     """The network's shape as train.py saved it beside a checkpoint; nothing where there is no such file."""
-    path = Path(checkpoint_path or OPTIONS["checkpoint_path"].default).with_name(SAVED_OPTIONS)
+    named = Path(checkpoint_path or OPTIONS["checkpoint_path"].default)
+    path = named / SAVED_OPTIONS if named.is_dir() else named.with_name(SAVED_OPTIONS)
     saved = _read_yaml(path) if path.is_file() else {}
     return {name: value for name, value in saved.items() if name in NETWORK}
 

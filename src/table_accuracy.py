@@ -1,0 +1,127 @@
+"""What smaller table files cost: `python src/table_accuracy.py --dataset_path=dataset/test`.
+
+Evaluates a checkpoint with its tables rounded as `export.py --table_type=fp16` and `int8` store them, beside fp32.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from src import checkpoint
+from src.dataset import batches_of
+from src.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
+from src.errors import run
+from src.evaluation import score
+from src.manifest import DataFolder, find
+from src.metrics import Metrics, binary_metrics
+from src.model_utils.config import resolve
+from src.model_utils.device_target import set_device
+from src.placement import Piece
+from src.table_file import CHUNK_ROWS, TYPES, decode_rows, encode_rows, row_bytes
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What a type of table file gives on the rows of a part.
+
+    Attributes:
+        table_type: of `table_file.TYPES`.
+        share: its bytes a row, beside fp32's.
+        metrics: over the rows.
+        largest_difference: of a score, from that of fp32.
+    """
+
+    table_type: str
+    share: float
+    metrics: Metrics
+    largest_difference: float
+
+
+def rounded(fill: Fill, table_type: str) -> Fill:
+    """What fills pieces with values as a table file of this type gives them back."""
+
+    def fill_rounded(piece: Piece, values: np.ndarray) -> None:
+        fill(piece, values)
+        for low in range(0, len(values), CHUNK_ROWS):
+            chunk = values[low : low + CHUNK_ROWS]
+            chunk[:] = decode_rows(encode_rows(chunk, table_type), table_type)
+
+    return fill_rounded
+
+
+def compare(path: Path, data: DataFolder, part: str, batch_size: int, emb_dim: int, **network: Any) -> list[Rounded]:
+    """Evaluate a checkpoint with each type of table file.
+
+    Args:
+        path: the checkpoint.
+        data, part: the rows.
+        batch_size: rows at once.
+        emb_dim, network: as for `checkpoint.load`.
+    """
+    table_rows = data.manifest.table_rows
+    found: list[Rounded] = []
+    exact = np.zeros(0)
+    for table_type in TYPES:
+        parts = checkpoint.Parts(path, data.manifest.categorical, table_rows)
+        fill = rounded(parts.fill(checkpoint.TABLE), table_type)
+        tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
+        model = checkpoint.network_of(parts, tables, dense_dim=len(data.manifest.dense), **network)
+        labels, logits = score(model, batches_of(data, part, batch_size), batch_size)
+        scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        exact = exact if len(exact) else scores
+        share = row_bytes(table_type, emb_dim) / row_bytes("fp32", emb_dim)
+        difference = float(np.abs(scores - exact).max())
+        found.append(Rounded(table_type, share, binary_metrics(labels, logits), difference))
+    return found
+
+
+def table_of(found: Sequence[Rounded]) -> list[dict[str, str]]:
+    """The results as rows of named, shown values."""
+    first = found[0].metrics
+    return [
+        {
+            "table_type": one.table_type,
+            "size": f"{one.share:.4f}",
+            "AUC": f"{one.metrics.auc:.6f}",
+            "AUC - fp32's": f"{one.metrics.auc - first.auc:+.1e}",
+            "logloss": f"{one.metrics.logloss:.6f}",
+            "logloss - fp32's": f"{one.metrics.logloss - first.logloss:+.1e}",
+            "largest difference of a score": f"{one.largest_difference:.1e}",
+        }
+        for one in found
+    ]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print a line for each type."""
+    config = resolve("table_accuracy", argv)
+    data = find(config.dataset_path)
+    part = data.part_to_score()
+    path = checkpoint.file_of(config.checkpoint_path)
+    checkpoint.check_encoder(path, data)
+    set_device(config.device_target, config.device_id)
+    found = compare(
+        path,
+        data,
+        part,
+        config.eval_batch_size,
+        config.emb_dim,
+        bottom_mlp=config.bottom_mlp,
+        top_mlp=config.top_mlp,
+        interaction=config.interaction,
+        self_interaction=config.self_interaction,
+    )
+    table = table_of(found)
+    print(f"{part}: {data.manifest.parts[part].rows} rows")
+    for row in [{name: name for name in table[0]}, *table]:
+        print("  ".join(f"{value:>{max(12, len(name))}}" for name, value in row.items()))
+
+
+if __name__ == "__main__":
+    run(main)
