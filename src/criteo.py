@@ -300,10 +300,11 @@ def _hashes(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndar
 def keys_of(texts: Sequence[str]) -> np.ndarray:
     """The keys of categorical values, uint64 [B]."""
     cells = [text.encode() for text in texts]
-    ends = np.cumsum([len(cell) for cell in cells], dtype=np.int64)
+    sizes = np.array([len(cell) for cell in cells], np.int64)
+    ends = np.cumsum(sizes)
     buffer = np.frombuffer(b"".join(cells) + bytes(_PAD), np.uint8)
     words: np.ndarray = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))
-    return _keys(words, ends - [len(cell) for cell in cells], ends)
+    return _keys(words, ends - sizes, ends)
 
 
 def key_of(text: str) -> int:

@@ -18,7 +18,7 @@ def block_of_lines(lines: Sequence[str], columns: Columns) -> Block:
     Raises:
         InputError: a line can't be used; the message has its number, from 1.
     """
-    texts = [line.rstrip("\n") for line in lines]
+    texts = [line.removesuffix("\n") for line in lines]
     if wrong := next((number for number, text in enumerate(texts, 1) if "\n" in text), 0):
         raise InputError(f"line {wrong} holds a line end within: give lines one by one")
     first = 1

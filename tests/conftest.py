@@ -1,6 +1,8 @@
 """What several test files share: raw text of our own, and a small data folder that a model can learn from."""
 
+import fcntl
 import random
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,3 +111,29 @@ def exports(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         export.main([CPU, f"--checkpoint_path={run_folder}/checkpoint", f"--export_path={found[name]}",
                      f"--table_placement={placement}", "--export_batch_size=8", *more])  # fmt: skip
     return found
+
+
+def _build(*options: str) -> Path:
+    """The C++ program, really built with MindSpore Lite's libraries; skips only where these can't be fetched."""
+    folder = ROOT / "build"
+    folder.mkdir(exist_ok=True)
+    with (folder / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes want it, and one builds it
+        command = ["bash", str(ROOT / "ascend310_infer/build.sh"), "--cpu", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "can't be fetched from PyPI" in done.stderr:
+        pytest.skip(f"MindSpore Lite is not to be had: {done.stderr.splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1].removeprefix("built "))
+
+
+@pytest.fixture(scope="session")
+def program() -> Path:
+    """The C++ program as users get it."""
+    return _build()
+
+
+@pytest.fixture(scope="session")
+def sanitized_program() -> Path:
+    """The C++ program with the address and undefined behaviour sanitizers."""
+    return _build("--sanitize")

@@ -1,0 +1,362 @@
+"""preprocess.py, postprocess.py and the Python scorer: the same rows and scores, whichever way they come."""
+
+import csv
+import gzip
+import json
+import math
+import shutil
+
+import mindspore as ms
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CPU, preprocess_lines, raw_lines, write_raw
+from sklearn.metrics import log_loss, roc_auc_score
+from test_callback import METRIC_LINE
+
+import postprocess as postprocess_program
+import preprocess as preprocess_program
+from src.dataset import batches_of
+from src.errors import InputError
+from src.scored_files import RowFiles, logits_of
+from src.scorer import Scorer
+from src.sealed import write_facts
+from src.vocabulary import load_vocabulary
+
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.set_device("CPU")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def preprocessed(exports, here):
+    """Call preprocess.py on a data set with more arguments, and return its rows."""
+
+    def call(dataset, *argv):
+        preprocess_program.main([f"--dataset_path={dataset}", f"--export_path={exports['fp32']}", *argv])
+        return RowFiles.load(here / "preprocess_Result")
+
+    return call
+
+
+def columns_of(rows):
+    """Dense, ids and labels of all rows, read as plain numbers."""
+    parts = [
+        [np.frombuffer((rows.path / column / name).read_bytes(), kind).reshape(count, -1) for name, count in rows.files]
+        for column, kind in (("dense", "<f4"), ("ids", "<i4"), ("labels", "u1"))
+    ]
+    return [np.concatenate(part) for part in parts]
+
+
+def write_scores(rows, scores, seconds=1.5):
+    """Result files as the C++ program writes them."""
+    import zlib
+
+    folder, start, lines = rows.path.with_name("result_Files"), 0, []
+    folder.mkdir()
+    for name, count in rows.files:
+        data = np.asarray(scores[start : start + count], "<f4").tobytes()
+        (folder / name).write_bytes(data)
+        lines.append(("file", name, count, f"{zlib.crc32(data):08x}"))
+        start += count
+    index = (rows.path / "index").read_text().split()[-1]
+    write_facts(folder / "index", "scores", [("rows", index), ("seconds", seconds), *lines])
+    return folder
+
+
+def scores_csv():
+    with open("scores.csv", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_rows_of_a_part_are_those_that_eval_reads(preprocessed, tiny_data):
+    rows = preprocessed(tiny_data.path / "valid")
+    assert (rows.rows, rows.has_labels, rows.skipped) == (143, True, ())
+    expected = [np.concatenate(column) for column in zip(*batches_of(tiny_data, "valid", 50))]
+    for found, values in zip(columns_of(rows), expected):
+        assert np.array_equal(found, values)
+    assert preprocessed(tiny_data.path, "--overwrite=True").rows == 142  # test, where none is named
+
+
+def test_raw_rows_are_coded_by_the_saved_encoder(preprocessed, exports, tmp_path):
+    lines = [line + "\n" for line in raw_lines(300, seed=7)]
+    lines[1] = lines[1].replace("\n", "\r\n")
+    lines[2] = "1" + "\t" * 39 + "\n"
+    lines[3] = "\t".join([*lines[3].split("\t")[:39], "a category of the far future"])  # and no line end
+    raw = tmp_path / "rows.txt"
+    raw.write_text("".join(lines[:4]), newline="")
+    rows = preprocessed(raw)
+    dense, ids, labels = columns_of(rows)
+    vocabulary = load_vocabulary(exports["fp32"] / "vocabulary.npz")
+    for row, line in enumerate(lines[:4]):
+        cells = line.rstrip("\r\n").split("\t")
+        numbers = [math.log(max(float(cell or 0), 0) + 1) for cell in cells[1:14]]
+        assert labels[row, 0] == int(cells[0])
+        assert dense[row].tolist() == pytest.approx(numbers, rel=1e-6)
+        for field, cell in enumerate(cells[14:]):
+            keys = vocabulary.keys[field].tolist()
+            key = int.from_bytes(cell.encode()[:8], "little")
+            known = len(cell) <= 8 and key in keys
+            assert ids[row, field] == (keys.index(key) + 1 if known else 0)
+    assert ids[3, 25] == 0
+
+
+def test_large_input_goes_to_several_files(preprocessed, tmp_path, monkeypatch):
+    monkeypatch.setattr("src.scored_files._ROWS", 100)
+    rows = preprocessed(write_raw(tmp_path / "rows.txt", raw_lines(250)))
+    assert rows.files == (("000000.bin", 100), ("000001.bin", 100), ("000002.bin", 50))
+    dense, ids, _ = columns_of(rows)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    whole = preprocessed(tmp_path / "rows.txt", "--overwrite=True")
+    assert whole.files == (("000000.bin", 250),)
+    assert [np.array_equal(a, b) for a, b in zip(columns_of(whole), (dense, ids))] == [True, True]
+
+
+def test_packed_rows_and_several_files(preprocessed, tmp_path):
+    lines = raw_lines(30)
+    write_raw(tmp_path / "a.txt", lines[:20])
+    with gzip.open(tmp_path / "b.txt.gz", "wt") as file:
+        file.write("".join(line + "\n" for line in lines[20:]))
+    rows = preprocessed(f"{tmp_path}/a.txt,{tmp_path}/b.txt.gz")
+    several = columns_of(rows)
+    assert sorted(path.name for path in rows.path.iterdir()) == ["dense", "ids", "index", "labels"]
+    whole = preprocessed(write_raw(tmp_path / "whole.txt", lines), "--overwrite=True")
+    assert all(np.array_equal(a, b) for a, b in zip(several, columns_of(whole)))
+
+
+def test_rows_without_labels_are_scored_without_metrics(preprocessed, tmp_path, capsys):
+    lines = raw_lines(20)
+    labelled = columns_of(preprocessed(write_raw(tmp_path / "rows.txt", lines)))
+    write_raw(tmp_path / "new.txt", [line.split("\t", 1)[1] for line in lines])
+    rows = preprocessed(tmp_path / "new.txt", "--has_labels=False", "--overwrite=True")
+    assert not rows.has_labels
+    assert not (rows.path / "labels").exists()
+    (rows.path / "labels").mkdir()
+    for name, _ in rows.files:
+        (rows.path / "labels" / name).write_bytes(b"")
+    for name, index in (("dense", 0), ("ids", 1)):
+        data = (rows.path / name / "000000.bin").read_bytes()
+        assert data == labelled[index].tobytes()
+    write_scores(rows, np.linspace(0, 1, 20))
+    postprocess_program.main([])
+    assert "the labels of these rows are not known, so there are no metrics" in capsys.readouterr().out
+    assert not (tmp_path / "acc.log").exists()
+    assert scores_csv()[:2] == [["row", "score"], ["1", "0"]]
+
+
+def test_row_with_39_columns_is_refused_by_line_number(preprocessed, tmp_path):
+    lines = raw_lines(50)
+    lines[41] = lines[41].split("\t", 1)[1]
+    raw = write_raw(tmp_path / "rows.txt", lines)
+    with pytest.raises(InputError, match=r"rows.txt line 42: 39 columns instead of 40 \(rows without a label need"):
+        preprocessed(raw)
+    assert not (tmp_path / "preprocess_Result").exists()
+    rows = preprocessed(raw, "--max_bad_rows=1")
+    assert (rows.rows, rows.skipped) == (49, (42,))
+    assert (rows.path / "rejected_rows.txt").read_text().startswith("42\t39 columns instead of 40\t")
+    write_scores(rows, np.full(49, 0.5))
+    postprocess_program.main([])
+    assert [row[0] for row in scores_csv()[1:]] == [str(number) for number in range(1, 51) if number != 42]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda lines: [*lines[:3], "1\tx" + lines[3][3:], *lines[4:]], "line 4: I1 is 'x"),
+    (lambda lines: [*lines[:3], "2" + lines[3][1:]], "line 4: label is '2', which is not 0 or 1"),
+    (lambda lines: [lines[0] + "\tmore"], "line 1: 41 columns instead of 40"),
+    (lambda lines: [], "there is no row to score"),
+])  # fmt: skip
+def test_bad_rows_are_refused(preprocessed, tmp_path, change, message):
+    lines = raw_lines(10)
+    lines[3] = "1\t5" + lines[3][lines[3].index("\t", 2) :]
+    with pytest.raises(InputError, match=message):
+        preprocessed(write_raw(tmp_path / "rows.txt", change(lines)))
+    assert not (tmp_path / "preprocess_Result").exists()
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (["--has_labels=False"], "has_labels has no effect on the data folder"),
+    (["--max_bad_rows=3"], "max_bad_rows has no effect on the data folder"),
+])  # fmt: skip
+def test_options_of_raw_rows_have_no_effect_on_a_data_folder(preprocessed, tiny_data, argv, message):
+    with pytest.raises(InputError, match=message):
+        preprocessed(tiny_data.path, *argv)
+
+
+def test_a_data_folder_of_another_vocabulary_is_refused(preprocessed, tmp_path):
+    other = preprocess_lines(write_raw(tmp_path / "o.txt", raw_lines(300, seed=9)), tmp_path / "other")
+    with pytest.raises(InputError, match="was coded with another vocabulary than that of"):
+        preprocessed(other.path)
+    with pytest.raises(InputError, match=r"dataset_path .*/nothing: there is no file"):
+        preprocessed(tmp_path / "nothing")
+
+
+def test_earlier_rows_stay_unless_they_may_be_replaced(preprocessed, tiny_data, tmp_path):
+    preprocessed(tiny_data.path)
+    with pytest.raises(InputError, match="preprocess_path preprocess_Result already holds an earlier result"):
+        preprocessed(tiny_data.path)
+    shutil.rmtree("preprocess_Result")
+    write_raw(tmp_path / "preprocess_Result/mine.txt", ["x"])
+    with pytest.raises(InputError, match="holds something else"):
+        preprocessed(tiny_data.path, "--overwrite=True")
+
+
+def test_own_columns_need_no_schema_again(tmp_path, monkeypatch, capsys):
+    """Other names, order and separator: what the export folder says of them is enough."""
+    import export
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "schema.yaml").write_text(
+        "label: click\ndense: [price]\ncategorical: [site, device]\nheader: true\nseparator: ','\n"
+    )
+    rows = [f"{i % 7},s{i % 3},{int(i % 3 == 0)},d{i % 5},extra" for i in range(210)]
+    raw = write_raw(tmp_path / "raw.csv", ["price,site,click,device,note", *rows])
+    from src.schema import load_schema
+
+    data = preprocess_lines(raw, tmp_path / "dataset", load_schema(tmp_path / "schema.yaml"))
+    sizes = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]", "--batch_size=30"]
+    train.main([CPU, f"--dataset_path={data.path}", *sizes, "--do_eval=False"])
+    export.main([CPU, "--table_placement=host"])
+    write_raw(tmp_path / "new.csv", ["device,price,site,note", "d1,3,s1,x", "d2,,new,x"])
+    preprocess_program.main(["--dataset_path=new.csv", "--has_labels=False"])
+    found = RowFiles.load(tmp_path / "preprocess_Result")
+    dense = np.fromfile(found.path / "dense/000000.bin", "<f4")
+    assert dense.tolist() == pytest.approx([math.log(4), 0], rel=1e-6)
+    scorer = Scorer("export")
+    frame = pd.DataFrame({"site": ["s1", "new"], "device": ["d1", "d2"], "price": [3, None], "other": [1, 2]})
+    scores = scorer.score(frame)
+    ids = np.fromfile(found.path / "ids/000000.bin", "<i4").reshape(2, 2)
+    assert np.array_equal(scorer.score_ids(dense[:, None], ids), scores)
+    assert np.array_equal(scorer.score_lines(["site,price,device", "s1,3,d1\n", "new,,d2\r\n"]), scores)
+    with pytest.raises(InputError, match="line 1 is no header with column 'price'"):
+        scorer.score_lines(["s1,3,d1"])
+    write_raw(tmp_path / "bad.csv", ["device,site,note", "d1,s1,x"])
+    with pytest.raises(InputError, match="header has column 'price' 0 times"):
+        preprocess_program.main(["--dataset_path=bad.csv", "--has_labels=False", "--overwrite=True"])
+
+
+def test_metrics_are_those_of_scikit_learn(preprocessed, tiny_data, here, capsys):
+    rows = preprocessed(tiny_data.path)
+    labels = rows.labels()
+    scores = np.random.default_rng(3).random(142).astype(np.float32) * 0.8 + labels * 0.1
+    write_scores(rows, scores)
+    postprocess_program.main([])
+    line = METRIC_LINE.fullmatch((here / "acc.log").read_text().splitlines()[0])
+    found = {name: float(value) for name, value in line.groupdict().items()}
+    scores = scores.astype(np.float32).astype(np.float64)
+    assert found["auc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert found["logloss"] == pytest.approx(log_loss(labels, scores), abs=1e-7)
+    assert found["acc"] == np.mean((scores > 0.5) == labels)
+    table = scores_csv()
+    assert table[0] == ["row", "score", "label"]
+    assert [float(row[1]) for row in table[1:]] == pytest.approx(scores.tolist(), rel=1e-8)
+    assert [int(row[2]) for row in table[1:]] == labels.tolist()
+    (row,) = [json.loads(line) for line in (here / "metrics.jsonl").read_text().splitlines()]
+    assert (row["kind"], row["rows"], row["auc"], row["eval_s"]) == ("infer", 142, found["auc"], 1.5)
+    assert "scores.csv: 142 scores, mean 0." in capsys.readouterr().out
+
+
+def test_logits_of_scores():
+    logits = np.linspace(-30, 12, 200)
+    scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    assert logits_of(scores) == pytest.approx(logits, abs=0.01)
+    assert np.all(np.isfinite(logits_of(np.array([0, 1], np.float32))))
+    assert logits_of(np.array([1.0]))[0] == pytest.approx(17.3, abs=0.1)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda folder: (folder / "000000.bin").write_bytes(b"abcd"), "is missing or does not hold 142 rows"),
+    (lambda folder: (folder / "000000.bin").write_bytes(bytes(568)), "is damaged"),
+    (lambda folder: (folder / "index").unlink(), "result_path result_Files holds no index"),
+    (lambda folder: (folder / "index").write_bytes((folder / "index").read_bytes()[1:]), "is damaged"),
+])  # fmt: skip
+def test_damaged_scores_are_refused(preprocessed, tiny_data, here, change, message):
+    change(write_scores(preprocessed(tiny_data.path), np.full(142, 0.25)))
+    with pytest.raises(InputError, match=message):
+        postprocess_program.main([])
+    assert not (here / "scores.csv").exists()
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, math.nan])
+def test_what_is_no_probability_is_refused(preprocessed, tiny_data, value):
+    write_scores(preprocessed(tiny_data.path), [0.5, value, *[0.5] * 140])
+    with pytest.raises(InputError, match="the score of row 2 is .*, no probability"):
+        postprocess_program.main([])
+
+
+def test_scores_of_other_rows_are_refused(preprocessed, tiny_data):
+    write_scores(preprocessed(tiny_data.path), np.full(142, 0.5))
+    preprocessed(tiny_data.path / "valid", "--overwrite=True")
+    with pytest.raises(InputError, match="holds the scores of other rows than preprocess_Result"):
+        postprocess_program.main([])
+
+
+@pytest.fixture(scope="module")
+def scorer(exports):
+    return Scorer(exports["fp32"])
+
+
+def frame_of(lines, scorer):
+    cells = [line.split("\t") for line in lines]
+    frame = pd.DataFrame(cells, columns=list(scorer.columns.names)).replace("", None)
+    return frame.astype({name: float for name in scorer.columns.dense})
+
+
+def test_frames_and_lines_score_alike(scorer):
+    lines = raw_lines(200, seed=5)
+    lines[7] = "0" + "\t" * 39
+    scores = scorer.score_lines(lines, has_labels=True)
+    assert scores.shape == (200,)
+    assert np.array_equal(scores, scorer.score_lines([line.split("\t", 1)[1] + "\r\n" for line in lines]))
+    assert np.array_equal(scores, scorer.score(frame_of(lines, scorer)))
+    one_by_one = [scorer.score_lines([line], has_labels=True)[0] for line in lines[:20]]
+    assert one_by_one == pytest.approx(scores[:20].tolist(), abs=1e-6)
+    assert np.all((scores > 0) & (scores < 1))
+
+
+def test_kinds_of_columns_in_a_frame(scorer):
+    frame = frame_of(raw_lines(3), scorer)
+    whole = frame.assign(C7=[12, 34, 56])
+    assert np.array_equal(scorer.score(whole), scorer.score(frame.assign(C7=["12", "34", "56"])))
+    missing = frame.assign(C7=pd.array([12, None, 56], "Int64"), C8=[None, float("nan"), pd.NA])
+    assert np.array_equal(scorer.score(missing), scorer.score(frame.assign(C7=["12", "", "56"], C8="")))
+    categories = frame.assign(C7=pd.Categorical(["12", None, "56"]))
+    assert np.array_equal(scorer.score(categories), scorer.score(frame.assign(C7=["12", "", "56"])))
+    numbers = frame.assign(I1=pd.array([5, None, -3], "Int64"))
+    assert np.array_equal(scorer.score(numbers), scorer.score(frame.assign(I1=[5.0, 0.0, 0.0])))
+    assert scorer.score(frame[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda frame: frame.drop(columns=["C3"]), "has no column 'C3'"),
+    (lambda frame: frame.assign(C3=[1.5, 2.5, 3.5]), "column 'C3', row 0 is 1.5: give categories as text"),
+    (lambda frame: frame.assign(C3=[True, False, True]), "column 'C3', row 0 is True"),
+    (lambda frame: frame.assign(I2=["a", "b", "c"]), "column 'I2' of the DataFrame holds what is not a number"),
+    (lambda frame: frame.assign(I2=[1.0, math.inf, 2.0]), "column 'I2', row 1 is inf"),
+])  # fmt: skip
+def test_frames_that_can_not_be_scored(scorer, change, message):
+    with pytest.raises(InputError, match=message):
+        scorer.score(change(frame_of(raw_lines(3), scorer)))
+
+
+@pytest.mark.parametrize(("lines", "message"), [
+    (["1\t2\t3"], "line 1: 3 columns instead of 39"),
+    ([raw_lines(1)[0].split("\t", 1)[1], raw_lines(1)[0]], "line 2: 40 columns instead of 39"),
+    ([raw_lines(1)[0].split("\t", 1)[1] + "\n\n"], "line 1"),
+    (["a\nb"], "line 1 holds a line end within"),
+])  # fmt: skip
+def test_lines_that_can_not_be_scored(scorer, lines, message):
+    with pytest.raises(InputError, match=message):
+        scorer.score_lines(lines)
+
+
+def test_scorer_wants_a_device_that_is_there(exports):
+    with pytest.raises(InputError, match="device_target Ascend with device_id 0"):
+        Scorer(exports["fp32"], device_target="Ascend")
