@@ -5,6 +5,7 @@ run, and answers with one: milliseconds a step, and its own peak memory. While o
 since the threads of both frameworks go on spinning for a while after their work.
 """
 
+import functools
 import json
 import os
 import resource
@@ -31,7 +32,8 @@ SMALL_ROWS = 1_000_000
 # the gradient of the first layer's input; the products of pairs of vectors once and twice in the same way.
 _LAYERS = ((13, 512), (512, 256), (256, 64), (64, 16), (367, 512), (512, 256), (256, 1))
 FLOP_A_SAMPLE = 2 * (3 * sum(a * b for a, b in _LAYERS) - 13 * 512) + 3 * 2 * 16 * 351
-KINDS = ("ours", "ours_stock", "pytorch_joint", "pytorch_bags", "sgemm")
+FORWARD_FLOP_A_SAMPLE = 2 * sum(a * b for a, b in _LAYERS) + 2 * 16 * 351
+KINDS = ("ours", "ours_stock", "pytorch_joint", "pytorch_bags", "sgemm", "eager", "script", "compiled")
 
 
 def table_rows(total: int) -> tuple[int, ...]:
@@ -124,6 +126,41 @@ class PyTorch:
         return time.perf_counter() - begin
 
 
+class PyTorchScores:
+    """PyTorch's network that gives probabilities, as it stands, as frozen TorchScript, or by torch.compile."""
+
+    def __init__(self, form: str):
+        self.form = form
+
+    def lay_out(self, rows: Sequence[int], threads: int) -> None:
+        """Tables of so many rows, and how many threads work."""
+        import torch
+
+        from benchmarks.pytorch_dlrm import DLRM
+
+        torch.set_num_threads(threads)
+        torch.manual_seed(1)
+        self.model = DLRM(rows, True).eval()
+        self.compiled = torch.compile(self.model, dynamic=False) if self.form == "compiled" else None
+        self.scripts: dict[int, Any] = {}
+
+    def batch(self, dense: np.ndarray, ids: np.ndarray, _: np.ndarray) -> tuple:
+        """Tensors of a batch."""
+        import torch
+
+        return torch.from_numpy(dense), torch.from_numpy(ids.astype(np.int64))
+
+    def run(self, *batch: Any) -> Any:
+        """The scores of a batch; gives one of them."""
+        import torch
+
+        with torch.inference_mode():
+            if self.form == "script" and len(batch[0]) not in self.scripts:
+                self.scripts[len(batch[0])] = torch.jit.freeze(torch.jit.trace(self.model, batch))
+            function = self.compiled or self.scripts.get(len(batch[0]), self.model)
+            return torch.sigmoid(function(*batch))[0, 0]
+
+
 class Sgemm:
     """A product of two square matrices in float32, large enough to run at the machine's peak."""
 
@@ -150,6 +187,7 @@ def _serve(kind: str) -> None:
     makers: dict[str, Any] = {
         "ours": lambda: Ours(True), "ours_stock": lambda: Ours(False), "pytorch_joint": lambda: PyTorch(True),
         "pytorch_bags": lambda: PyTorch(False), "sgemm": Sgemm,
+        **{form: functools.partial(PyTorchScores, form) for form in ("eager", "script", "compiled")},
     }  # fmt: skip
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever the frameworks print is no answer
@@ -173,11 +211,13 @@ def _serve(kind: str) -> None:
                 worker.run(*made[key][0])  # compiles
             batches = made[key]
             worker.run(*batches[-1])  # wakes the threads
-            begin = time.perf_counter()
+            times, begin = [], time.perf_counter()
             for index in range(command["steps"]):
                 result = worker.run(*batches[index % len(batches)])
+                times.append(time.perf_counter())
             float(result)  # MindSpore may still be at work until then
             answer["ms"] = (time.perf_counter() - begin) / command["steps"] * 1e3
+            answer["p50_ms"] = float(np.median(np.diff(times, prepend=begin))) * 1e3
         answer["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(answer), file=answers, flush=True)
 

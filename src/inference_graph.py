@@ -3,6 +3,9 @@
 Legend: B rows of a batch, N numeric columns, F fields, D width of a vector.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore as ms
@@ -73,7 +76,8 @@ def export_graph(
     if file_format == "MINDIR" and mindir_version == mindir.VERSION:
         options["custom_func"] = mindir.to_version_1
     try:
-        ms.export(network, dense, second, file_name=str(folder / name), file_format=file_format, **options)
+        with _working_in(folder):  # for MindSpore refuses paths with blanks or accents
+            ms.export(network, dense, second, file_name=name, file_format=file_format, **options)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"MindSpore can't export the network as {file_format}: {reason}") from None
@@ -82,3 +86,13 @@ def export_graph(
     for path in files:
         path.chmod(0o644)  # MindSpore leaves them to their owner alone, and without the right to replace them
     return files
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

@@ -395,3 +395,14 @@ def test_export_for_another_batch(program, run_folder, exports, rows, here):
     found = scored(program, "export", rows / "rows")
     assert times()["batch_size"] == 1500
     assert np.abs(found - scored(program, exports["fp32"], rows / "rows")).max() < 1e-6
+
+
+def test_names_with_blanks_and_accents(program, run_folder, rows, here):
+    folder = here / "mes modèles, 2"
+    export_program.main([CPU, f"--checkpoint_path={run_folder}/checkpoint", f"--export_path={folder}"])
+    shutil.copytree(rows / "rows", here / "mes lignes")
+    found = scored(program, folder / "dlrm.mindir", here / "mes lignes")
+    expected = Scorer(folder).score_lines((rows / "raw.txt").read_text().split("\n"), has_labels=True)
+    assert np.abs(found - expected).max() < 1e-6
+    done = chain(folder / "dlrm.mindir", rows / "raw.txt", "y")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,188 @@
+"""The C++ program on the CPU beside PyTorch, and what it costs to load, in one run.
+
+    pip install -r benchmarks/requirements.txt
+    python benchmarks/inference.py           33,762,577 table rows, all of Criteo's
+    python benchmarks/inference.py --quick   1,000,000; within 60 s on 2 cores, and writes no result files
+
+Requests of random rows, ids by Zipf's law, which come again, so that their pages of the tables are in memory. Times are
+medians of requests, lookups included. PyTorch gets its tensors ready made; it is the fastest of eager, frozen
+TorchScript and, but for --quick, torch.compile. Loading is that of a process that scores one row and ends, its files
+in the system's cache. The last line is `p50_ms_batch_1=.. rows_per_s_16384=.. ratio_to_torch_16384=.. load_s=..`, all
+with tables on the host and one thread.
+"""
+
+import argparse
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+
+from benchmarks import results
+from benchmarks.workers import FORWARD_FLOP_A_SAMPLE, FULL_ROWS, SMALL_ROWS, Sgemm, Worker, make_batches, table_rows
+from src.export_folder import DESCRIPTION
+from src.scored_files import RowFiles, RowSource
+from src.sealed import read_facts
+
+# Rows of a request, requests that the C++ program answers, and those that PyTorch answers, in a turn.
+REQUESTS = {1: (2000, 1000), 64: (150, 100), 1024: (24, 12), 16384: (4, 2)}
+KINDS = {"host, fp32": ("host", "fp32"), "host, fp16": ("host", "fp16"), "host, int8": ("host", "int8"),
+         "graph": ("graph", "fp32")}  # fmt: skip
+PROGRAM = ROOT / "ascend310_infer/out/main"
+
+
+def make_exports(folder: Path, total: int, kinds: list[str]) -> None:
+    """A network with tables of `total` rows at their initial values, exported in each way; for a process of its own."""
+    import export
+    from src import checkpoint
+    from src.dlrm import DLRM
+    from src.embedding import EmbeddingTables, initial_rows
+    from src.manifest import VOCABULARY, File, Manifest
+    from src.model_utils.device_target import set_device
+    from src.npz import save_arrays
+
+    set_device("CPU")
+    rows = table_rows(total)
+    fields = tuple(f"C{field + 1}" for field in range(len(rows)))
+    place = folder / "checkpoint"
+    place.mkdir()
+    save_arrays(place / VOCABULARY, {name: np.empty(0, np.uint64) for name in fields})
+    dense = tuple(f"I{column + 1}" for column in range(13))
+    Manifest(dense, fields, rows, {}, (File.of(place, place / VOCABULARY),), 0, {}, {}).save(place)
+    checkpoint.save(DLRM(13, EmbeddingTables(rows, initial_rows(rows, 16, 1))), fields, place / "dlrm.ckpt")
+    for kind in kinds:
+        placement, table_type = KINDS[kind]
+        export.main(["--device_target=CPU", f"--checkpoint_path={place}", f"--export_path={folder / kind}",
+                     f"--table_placement={placement}", f"--table_type={table_type}"])  # fmt: skip
+    (place / "dlrm.ckpt").unlink()
+
+
+def in_own_process(function: Any, *arguments: Any) -> None:
+    """Run a function in a process that is gone afterwards, with the memory it took."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        pool.apply(function, arguments)
+
+
+def make_rows(folder: Path, export: Path, total: int, batch: int, requests: int) -> Path:
+    """Random rows for so many requests, of which a few come again and again."""
+    vocabulary = read_facts(export / f"dlrm{DESCRIPTION}", "model")["vocabulary"][0][0]
+    rows = table_rows(total)
+    batches = make_batches(rows, batch, "skewed", min(requests, max(1, 8192 // batch)))
+    chosen = [batches[index % len(batches)] for index in range(requests)]
+    path = folder / f"rows-{batch}-{requests}"
+    path.mkdir()
+    blocks = ((dense, ids, labels[:, 0].astype(np.uint8)) for dense, ids, labels in chosen)
+    RowFiles.write(path, RowSource(blocks), rows, vocabulary, True)
+    return path
+
+
+def score(export: Path, rows: Path, batch: int, threads: int) -> dict[str, float]:
+    """Score rows with the C++ program: what it reports, and its own seconds, `process_s`."""
+    with tempfile.TemporaryDirectory() as output:
+        begin = time.perf_counter()
+        subprocess.run([str(PROGRAM), f"--model={export}", f"--input={rows}", f"--output={output}", "--device_type=CPU",
+                        f"--batch_size={batch}", f"--threads={threads}"],
+                       check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+        seconds = time.perf_counter() - begin
+        lines = (Path(output) / "time_Result/test_perform_static.txt").read_text(encoding="ascii").splitlines()
+    return {name: float(value) for name, value in (line.split(": ") for line in lines)} | {"process_s": seconds}
+
+
+def size_mb(export: Path) -> float:
+    """Bytes of a graph and its tables."""
+    kept = [path for path in export.rglob("*") if path.is_file() and path.suffix not in (".npz", ".json")]
+    return sum(path.stat().st_size for path in kept) / 1e6
+
+
+def loading(folder: Path, total: int, kinds: list[str], turns: int) -> list[dict[str, Any]]:
+    """A row of the table for each way to hold the tables."""
+    one = make_rows(folder, folder / kinds[0], total, 1, 1)
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for turn in range(turns + 1):  # the first one fills the system's cache
+        for kind in kinds:
+            found[kind].append(score(folder / kind, one, 1, 1))
+            print(f"loading {kind}, turn {turn}: {found[kind][-1]['process_s']:.2f} s", flush=True)
+    table = []
+    for kind, runs in found.items():
+        median = {name: float(np.median([run[name] for run in runs[1:]])) for name in runs[0]}
+        above = median["peak_memory_mb"] - median["table_memory_mb"]
+        table.append({"tables": kind, "table rows": f"{total:,}", "MB on disk": f"{size_mb(folder / kind):,.0f}",
+                      "whole process, s": f"{median['process_s']:.2f}",
+                      "until the first score, s": f"{median['first_score_s']:.2f}",
+                      "peak memory above the table's pages, MB": f"{above:,.0f}"})  # fmt: skip
+    return table
+
+
+def speed(folder: Path, total: int, kinds: list[str], threads: int, forms: list[str], turns: int) -> list[dict]:
+    """A row of the table for each batch: the program with tables in each place, and each form of PyTorch, in turns."""
+    workers = {form: Worker(form) for form in forms}
+    if threads == 2:
+        workers["sgemm"] = Worker("sgemm")
+    table = []
+    try:
+        for name, worker in workers.items():
+            worker.ask(lay_out=table_rows(total), **({} if name == "sgemm" else {"threads": threads}))
+        for batch, (requests, steps) in REQUESTS.items():
+            rows = make_rows(folder, folder / kinds[0], total, batch, requests)
+            times: dict[str, list[float]] = {name: [] for name in (*kinds, *forms)}
+            for turn in range(turns):
+                for kind in kinds:
+                    times[kind].append(score(folder / kind, rows, batch, threads)["p50_ms"])
+                for form in forms:
+                    times[form].append(workers[form].ask(batch=batch, ids="skewed", steps=steps)["p50_ms"])
+                shown = ", ".join(f"{name} {values[-1]:.3f} ms" for name, values in times.items())
+                print(f"{threads} threads, batch {batch}, turn {turn}: {shown}", flush=True)
+            ms = {name: np.array(values) for name, values in times.items()}
+            best = np.min([ms[form] for form in forms], axis=0)
+            row = {"batch": batch, "threads": threads, "table rows": f"{total:,}"}
+            row |= {f"C++, {kind}, p50 ms": f"{np.median(ms[kind]):.3f}" for kind in kinds}
+            row |= {f"PyTorch {form}, p50 ms": f"{np.median(ms[form]):.3f}" for form in forms}
+            row["rows/s, C++, host"] = f"{batch / np.median(ms[kinds[0]]) * 1e3:,.0f}"
+            row["ratio to the fastest of PyTorch"] = f"{np.median(best / ms[kinds[0]]):.2f}"
+            if "sgemm" in workers:
+                peak = 2 * Sgemm.SIZE**3 / workers["sgemm"].ask(batch=1, ids="uniform", steps=4)["ms"] / 1e6
+                row["share of sgemm peak"] = (
+                    f"{FORWARD_FLOP_A_SAMPLE * batch / np.median(ms[kinds[0]]) / 1e6 / peak:.0%}"
+                )
+            table.append(row)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return table
+
+
+def main() -> None:
+    """Measure, write the result files, and print the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    total, turns = (SMALL_ROWS, 2) if quick else (FULL_ROWS, 5)
+    subprocess.run(["bash", str(ROOT / "ascend310_infer/build.sh"), "--cpu"], check=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        kinds = ["host, fp32", "graph"] if quick else list(KINDS)
+        in_own_process(make_exports, folder, total, kinds)
+        loads = loading(folder, total, kinds, 2 if quick else 3)
+        forms = ["eager", "script"] if quick else ["eager", "script", "compiled"]
+        measured = kinds if quick else [kind for kind in kinds if kind != "graph"]
+        speeds = speed(folder, total, measured, 1, forms, turns)
+        if not quick:
+            results.save("inference_loading", loads)
+            speeds += speed(folder, total, measured, 2, forms, turns)
+            results.save("inference", speeds)
+    by_batch = {row["batch"]: row for row in speeds if row["threads"] == 1}
+    print(f"p50_ms_batch_1={by_batch[1]['C++, host, fp32, p50 ms']}",
+          f"rows_per_s_16384={by_batch[16384]['rows/s, C++, host'].replace(',', '')}",
+          f"ratio_to_torch_16384={by_batch[16384]['ratio to the fastest of PyTorch']}",
+          f"load_s={loads[0]['whole process, s']}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
