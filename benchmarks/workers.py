@@ -157,7 +157,7 @@ class PyTorchScores:
         with torch.inference_mode():
             if self.form == "script" and len(batch[0]) not in self.scripts:
                 self.scripts[len(batch[0])] = torch.jit.freeze(torch.jit.trace(self.model, batch))
-            function = self.compiled or self.scripts.get(len(batch[0]), self.model)
+            function = self.scripts.get(len(batch[0]), self.model) if self.compiled is None else self.compiled
             return torch.sigmoid(function(*batch))[0, 0]
 
 

@@ -86,8 +86,8 @@ def table_of(found: Sequence[Rounded]) -> list[dict[str, str]]:
     first = found[0].metrics
     return [
         {
-            "table_type": one.table_type,
-            "size": f"{one.share:.4f}",
+            "table type": one.table_type,
+            "size": f"{one.share:.2f}",
             "AUC": f"{one.metrics.auc:.6f}",
             "AUC - fp32's": f"{one.metrics.auc - first.auc:+.1e}",
             "logloss": f"{one.metrics.logloss:.6f}",
@@ -98,8 +98,8 @@ def table_of(found: Sequence[Rounded]) -> list[dict[str, str]]:
     ]
 
 
-def main(argv: Sequence[str]) -> None:
-    """Print a line for each type."""
+def measured(argv: Sequence[str]) -> tuple[DataFolder, str, list[dict[str, str]]]:
+    """The data folder, its part, and the results, of this program's options."""
     config = resolve("table_accuracy", argv)
     data = find(config.dataset_path)
     part = data.part_to_score()
@@ -117,7 +117,12 @@ def main(argv: Sequence[str]) -> None:
         interaction=config.interaction,
         self_interaction=config.self_interaction,
     )
-    table = table_of(found)
+    return data, part, table_of(found)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print a line for each type."""
+    data, part, table = measured(argv)
     print(f"{part}: {data.manifest.parts[part].rows} rows")
     for row in [{name: name for name in table[0]}, *table]:
         print("  ".join(f"{value:>{max(12, len(name))}}" for name, value in row.items()))

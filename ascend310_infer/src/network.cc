@@ -55,6 +55,7 @@ std::shared_ptr<ms::Context> MakeContext(const Options &options) {
   } else {
     auto ascend = std::make_shared<ms::AscendDeviceInfo>();
     ascend->SetDeviceID(static_cast<uint32_t>(options.device_id));
+    ascend->SetPrecisionMode("preferred_fp32");  // else all is computed in float16; where a card can't do float32, it still is
     context->MutableDeviceInfo().push_back(ascend);
   }
   return context;
