@@ -1,7 +1,7 @@
-"""Result files of the benchmarks, and README's tables made from them: `python benchmarks/results.py` rewrites these.
+"""Result files of the benchmarks, and tables made from them: `python benchmarks/results.py` rewrites these.
 
-A result file holds the command, the machine, and rows of a table. README.md names a file between two comments,
-`<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here.
+A result file holds the command, the machine, and rows of a table. README.md, here and above, names a file between two
+comments, `<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(__file__).resolve().parent / "results"
+READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")
 _PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -56,10 +57,10 @@ def table_of(name: str) -> str:
 
 
 def with_tables(text: str) -> str:
-    """README's text with every table made anew."""
+    """A README's text with every table made anew."""
     return _PLACE.sub(lambda place: place.group(1) + table_of(place.group(2)) + place.group(3), text)
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for readme in READMES:
+        readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")

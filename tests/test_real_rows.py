@@ -2,15 +2,23 @@
 
 import hashlib
 import lzma
+import os
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, preprocess_lines
+from conftest import CPU, ROOT, preprocess_lines, write_raw
+from test_callback import METRIC_LINE
 
+import eval as eval_program
+import export
+import train
+from src import preprocess_data, table_accuracy
 from src.criteo import Columns, text_of
 from src.manifest import find
 from src.raw_files import LineIndex, read_span
+from src.scorer import Scorer
 from src.vocabulary import count
 
 SAMPLE = ROOT.parent / "shared" / "criteo" / "uniform_137139.tsv.xz"
@@ -111,3 +119,43 @@ def test_vocabulary_of_all_rows_holds_every_category(raw, cells, tmp_path):
     with_missing = sum((cells[name] == "").any() for name in COLUMNS.categorical)
     assert sum(data.manifest.table_rows) == 316_179 + with_missing + 26
     assert not any(share for part in data.manifest.parts.values() for share in part.unseen_share)
+
+
+@pytest.fixture(scope="module")
+def trained(raw, tmp_path_factory):
+    """A folder with the sample's data folder, one epoch's checkpoint, eval.py's log, and an export."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        preprocess_data.main([f"--data_path={raw}", "--output_path=dataset"])
+        train.main([CPU, "--dataset_path=dataset", "--do_eval=False"])
+        eval_program.main(
+            [CPU, "--dataset_path=dataset/test", "--checkpoint_path=checkpoint", "--eval_file_name=eval.log"]
+        )
+        export.main([CPU, "--checkpoint_path=checkpoint", "--table_placement=host"])
+    return folder
+
+
+def test_chain_on_raw_rows_gives_the_metrics_of_eval(program, raw, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    lines = raw.read_text().splitlines()[-9795:]
+    write_raw(trained / "new.txt", lines)
+    command = ["bash", str(ROOT / "scripts/run_infer_310.sh"), "export/dlrm.mindir", "new.txt", "y"]
+    subprocess.run(command, check=True, env=os.environ | {"DEVICE_TYPE": "CPU"}, stdout=subprocess.DEVNULL)
+    found, expected = (
+        METRIC_LINE.fullmatch((trained / name).read_text().splitlines()[-1]) for name in ("acc.log", "eval.log")
+    )
+    for metric, value in expected.groupdict().items():
+        assert float(found[metric]) == pytest.approx(float(value), abs=1e-6)
+    scores = np.loadtxt("scores.csv", delimiter=",", skiprows=1)[:, 1]
+    assert np.abs(scores - Scorer("export").score_lines(lines, has_labels=True)).max() < 1e-5
+
+
+def test_smaller_table_files_keep_the_auc(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    arguments = [CPU, "--dataset_path=dataset/test", "--checkpoint_path=checkpoint"]
+    _, part, table = table_accuracy.measured(arguments)
+    assert part == "test"
+    fp32, fp16, int8 = (float(row["AUC"]) for row in table)
+    assert abs(fp16 - fp32) < 1e-5
+    assert abs(int8 - fp32) < 5e-4

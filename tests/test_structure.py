@@ -93,7 +93,8 @@ def test_importing_a_program_reads_no_options(monkeypatch):
         __import__(name)
 
 
-def test_readme_tables_are_those_of_the_result_files():
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("readme", results.READMES, ids=lambda path: path.parent.name)
+def test_readme_tables_are_those_of_the_result_files(readme):
+    text = readme.read_text()
     assert "<!-- results:" in text
     assert results.with_tables(text) == text, "run python benchmarks/results.py"

@@ -1,0 +1,149 @@
+"""Search for a recipe on rolling folds of the training rows: random options, successive halving, any time again.
+
+    python benchmarks/search.py --data train.txt --output runs                    the whole search
+    python benchmarks/search.py --data train.txt --output runs --trials 40 --keep 0.4 --space my_space.yaml
+
+The rows that a later `preprocess_data.py` makes validation and test of, the last seventh, are never read. What is left
+is T rows; fold k trains on the first six sevenths of the first 5/7 T, 6/7 T or T of them, and validates on the seventh
+behind, as time goes on. Every trial runs on the first fold; the best share by AUC goes on to the next, and so on.
+
+The space (`search_space.yaml`) maps an option of preprocess_data.py or train.py to a list of values, one of which a
+trial draws; `base` below it holds what all trials share. A row a run goes to OUTPUT/runs.jsonl; the same command goes
+on from there. At the end the trials that passed all folds are printed, best first.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import yaml
+
+from src.model_utils.config import options_of
+from src.preprocess_steps import split
+from src.raw_files import LineIndex
+
+FOLDS = (5, 6, 7)  # sevenths of the training rows that a fold takes
+Options = dict[str, Any]
+
+
+def key_of(options: Options) -> str:
+    """A short name of a set of options."""
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def flags_of(options: Options, program: str) -> list[str]:
+    """The options that a program reads, as flags."""
+    return [f"--{name}={str(value).replace(' ', '')}" for name, value in options.items() if name in options_of(program)]
+
+
+def call(program: str, *flags: str) -> str:
+    """Run a program of the repository; its output, which is shown where it fails."""
+    done = subprocess.run([sys.executable, str(ROOT / program), *flags], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{program} {' '.join(flags)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    return done.stdout
+
+
+def data_folder(raw: Path, folder: Path, rows: int, valid_fraction: float, options: Options) -> Path:
+    """The data folder of the first rows with the options of preprocessing; made once."""
+    chosen = flags_of(options, "preprocess_data")
+    path = folder / f"data-{key_of({'rows': rows, 'valid': valid_fraction, 'flags': chosen})}"
+    if not (path / "manifest.json").is_file():
+        call("src/preprocess_data.py", f"--data_path={raw}", f"--output_path={path}", f"--train_line_count={rows}",
+             f"--valid_fraction={valid_fraction}", *chosen)  # fmt: skip
+    return path
+
+
+def train(data: Path, folder: Path, seed: int, options: Options) -> dict[str, float]:
+    """One training run: the metrics of the last network, or of the best by validation rows, and its seconds."""
+    place = folder / f"run-{key_of(options)}-{data.name}-{seed}"
+    logs = [f"--{log}_file_name={place}.{log}" for log in ("loss", "eval", "metrics")]
+    begin = time.perf_counter()
+    Path(f"{place}.metrics").unlink(missing_ok=True)
+    call("train.py", "--device_target=CPU", f"--dataset_path={data}", f"--ckpt_path={place}", f"--seed={seed}",
+         "--overwrite=True", *logs, *flags_of(options, "train"))  # fmt: skip
+    seconds = time.perf_counter() - begin
+    lines = [json.loads(line) for line in Path(f"{place}.metrics").read_text(encoding="utf-8").splitlines()]
+    evaluations = [line for line in lines if line["kind"] == "eval"]
+    best = max(evaluations, key=lambda line: line["auc"])
+    return {name: best[name] for name in ("auc", "logloss", "acc", "step")} | {"seconds": round(seconds, 1)}
+
+
+class Search:
+    """The runs done so far, and the next ones; each is kept as soon as it ends."""
+
+    def __init__(self, raw: Path, folder: Path):
+        self.raw, self.folder, self.path = raw, folder, folder / "runs.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        self.done = {(run["trial"], run["fold"], run["seed"]): run for run in map(json.loads, lines)}
+        train_rows = split(LineIndex(raw).rows, 0.5)["train"][1]
+        self.rows = {fold: train_rows * fold // 7 for fold in FOLDS}
+
+    def run(self, options: Options, fold: int, seed: int) -> dict[str, Any]:
+        """The row of a run, which is done unless it was before."""
+        key = (key_of(options), fold, seed)
+        if key not in self.done:
+            data = data_folder(self.raw, self.folder, self.rows[fold], 1.0, options)
+            try:
+                found: dict[str, Any] = train(data, self.folder, seed, options)
+            except RuntimeError as error:  # options that do not go together, or a training that diverged
+                found = {"auc": 0.0, "error": str(error)}
+            row = {"trial": key[0], "fold": fold, "seed": seed, **found, "options": options}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            self.done[key] = row
+            print(json.dumps(row), flush=True)
+        return self.done[key]
+
+    def score(self, options: Options, seeds: Sequence[int], folds: Sequence[int]) -> float:
+        """Mean AUC over folds and seeds."""
+        return float(np.mean([self.run(options, fold, seed)["auc"] for fold in folds for seed in seeds]))
+
+
+def main() -> None:
+    """Search, and print the trials that passed all folds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--space", type=Path, default=ROOT / "benchmarks/search_space.yaml")
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--keep", type=float, default=0.5, help="share of the trials that goes on to the next fold")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the drawing")
+    arguments = parser.parse_args()
+    content = yaml.safe_load(arguments.space.read_text(encoding="utf-8"))
+    base = content.pop("base", {})
+    rng = np.random.default_rng(arguments.seed)
+    trials: list[Options] = [base]
+    while len(trials) < arguments.trials:
+        drawn = base | {name: values[rng.integers(len(values))] for name, values in content.items()}
+        if drawn not in trials:
+            trials.append(drawn)
+    search, seeds = Search(arguments.data, arguments.output), range(1, arguments.seeds + 1)
+    for number in range(len(FOLDS)):
+        trials.sort(key=lambda options: -search.score(options, seeds, FOLDS[: number + 1]))
+        if number + 1 < len(FOLDS):
+            trials = trials[: max(1, round(len(trials) * arguments.keep))]
+    for options in trials:
+        runs = [search.run(options, fold, seed) for fold in FOLDS for seed in seeds]
+        shown = {
+            name: round(float(np.mean([run[name] for run in runs])), 4)
+            for name in ("auc", "logloss")
+            if name in runs[0]
+        }
+        print(json.dumps(shown | {name: value for name, value in options.items() if base.get(name) != value}))
+
+
+if __name__ == "__main__":
+    main()
