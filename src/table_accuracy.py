@@ -98,8 +98,8 @@ def table_of(found: Sequence[Rounded]) -> list[dict[str, str]]:
     ]
 
 
-def measured(argv: Sequence[str]) -> tuple[DataFolder, str, list[dict[str, str]]]:
-    """The data folder, its part, and the results, of this program's options."""
+def main(argv: Sequence[str]) -> None:
+    """Print a line for each type."""
     config = resolve("table_accuracy", argv)
     data = find(config.dataset_path)
     part = data.part_to_score()
@@ -117,12 +117,7 @@ def measured(argv: Sequence[str]) -> tuple[DataFolder, str, list[dict[str, str]]
         interaction=config.interaction,
         self_interaction=config.self_interaction,
     )
-    return data, part, table_of(found)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Print a line for each type."""
-    data, part, table = measured(argv)
+    table = table_of(found)
     print(f"{part}: {data.manifest.parts[part].rows} rows")
     for row in [{name: name for name in table[0]}, *table]:
         print("  ".join(f"{value:>{max(12, len(name))}}" for name, value in row.items()))

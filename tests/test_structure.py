@@ -16,6 +16,7 @@ PROGRAMS = {
     "preprocess.py",
     "postprocess.py",
     "src/preprocess_data.py",
+    "src/table_accuracy.py",
     "src/synthetic.py",
     "src/run_report.py",
     "src/launch.py",
