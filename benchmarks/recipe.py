@@ -1,0 +1,100 @@
+"""What each ingredient of the best-known recipe adds: the recipe without it, each with several seeds.
+
+    python benchmarks/recipe.py --data train.txt --output runs           on validation rows
+    python benchmarks/recipe.py --data train.txt --output runs --test    the recipe alone on test rows, when all is chosen
+
+Rows of Criteo's format; the first six sevenths train. Runs that OUTPUT holds already are not done again.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import yaml
+
+from benchmarks import results
+from benchmarks.search import Options, call, data_folder, key_of, train
+from src.raw_files import LineIndex
+
+RECIPE = ROOT / "best_config.yaml"
+ORIGINAL: Options = {"lr": 0.1}
+# What a row of the table leaves away, and what it puts in the place.
+INGREDIENTS: dict[str, Options] = {}
+
+
+def without(recipe: Options, changes: Options) -> Options:
+    """The recipe with other values; None takes an option away."""
+    return {name: value for name, value in (recipe | changes).items() if value is not None}
+
+
+def table_row(name: str, runs: list[dict[str, float]], reference: list[dict[str, float]]) -> dict[str, str]:
+    """Means over the seeds, the AUC's deviation, and the differences from the recipe with the same seeds."""
+    row = {"recipe": name}
+    for metric in ("auc", "logloss"):
+        values = np.array([run[metric] for run in runs])
+        row[metric] = f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+        difference = values - [run[metric] for run in reference]
+        row[f"{metric} - recipe's"] = "" if runs is reference else f"{difference.mean():+.4f} ± {difference.std(ddof=1):.4f}"
+    row["seconds a run"] = f"{np.mean([run['seconds'] for run in runs]):.0f}"
+    return row
+
+
+def main() -> None:
+    """Run what is missing, and write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--test", action="store_true")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    recipe: Options = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    rows, seeds = LineIndex(arguments.data).rows, range(1, arguments.seeds + 1)
+
+    def runs_of(options: Options) -> list[dict[str, float]]:
+        data = data_folder(arguments.data, arguments.output, rows, 0.5, options)
+        found = []
+        for seed in seeds:
+            kept = arguments.output / f"ablation-{key_of(options)}-{seed}.json"
+            if not kept.is_file():
+                kept.write_text(json.dumps(train(data, arguments.output, seed, options)), encoding="utf-8")
+            found.append(json.loads(kept.read_text(encoding="utf-8")))
+            print(options, seed, found[-1], flush=True)
+        return found
+
+    reference = runs_of(recipe)
+    if arguments.test:
+        results.save("recipe_test", [test_row(arguments.data, arguments.output, rows, recipe, list(seeds))])
+        return
+    table = [table_row("the whole recipe", reference, reference)]
+    table += [table_row(name, runs_of(without(recipe, changes)), reference) for name, changes in INGREDIENTS.items()]
+    table.append(table_row("the original's: SGD, one epoch", runs_of(ORIGINAL), reference))
+    results.save("recipe", table)
+    print("\n".join(map(str, table)))
+
+
+def test_row(raw: Path, output: Path, rows: int, recipe: Options, seeds: list[int]) -> dict[str, str]:
+    """The recipe's metrics on the test part, means over the seeds."""
+    data = data_folder(raw, output, rows, 0.5, recipe)
+    found = []
+    for seed in seeds:
+        metrics = output / f"test-{key_of(recipe)}-{seed}.jsonl"
+        metrics.unlink(missing_ok=True)
+        run = output / f"run-{key_of(recipe)}-{data.name}-{seed}"
+        call("eval.py", "--device_target=CPU", f"--dataset_path={data / 'test'}", f"--checkpoint_path={run}",
+             f"--metrics_file_name={metrics}", f"--eval_file_name={output / 'test.log'}")  # fmt: skip
+        found.append(json.loads(metrics.read_text(encoding="utf-8").splitlines()[-1]))
+    row = {"recipe": "the whole recipe", "seeds": str(len(seeds))}
+    for metric in ("auc", "logloss"):
+        values = [line[metric] for line in found]
+        row[f"test {metric}"] = f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+    return row
+
+
+if __name__ == "__main__":
+    main()
