@@ -27,11 +27,11 @@ def main(argv: Sequence[str]) -> None:
     checkpoint.check_encoder(path, data)
     model = checkpoint.load(
         path,
-        data.manifest.categorical,
+        data.manifest.fields,
         data.manifest.table_rows,
         config.emb_dim,
         cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
-        dense_dim=len(data.manifest.dense),
+        dense_dim=len(data.manifest.inputs),
         bottom_mlp=config.bottom_mlp,
         top_mlp=config.top_mlp,
         interaction=config.interaction,

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         folder,
         options,
         config.emb_dim,
-        dense_dim=len(manifest.dense),
+        dense_dim=len(manifest.inputs),
         bottom_mlp=config.bottom_mlp,
         top_mlp=config.top_mlp,
         interaction=config.interaction,

@@ -137,7 +137,7 @@ def difference(folder: Path, other: Path, data: DataFolder) -> float:
     from src.embedding import joint_rows, whole_fields
 
     manifest = data.manifest
-    one, two = (Parts(path / "checkpoint/dlrm.ckpt", manifest.categorical, manifest.table_rows)
+    one, two = (Parts(path / "checkpoint/dlrm.ckpt", manifest.fields, manifest.table_rows)
                 for path in (folder, other))  # fmt: skip
     apart = largest = 0.0
     for whole in whole_fields(manifest.table_rows):

@@ -3,7 +3,7 @@
     checkpoint/dlrm.ckpt         the best network by validation AUC, or the last one without validation rows
     checkpoint/dlrm.yaml         the options of the run
     checkpoint/manifest.json     facts of the training data
-    checkpoint/vocabulary.npz    category -> id
+    checkpoint/vocabulary.npz    the encoder: category -> id, and what else is learned of the columns
     checkpoint/unfinished/       the same of a run that has not ended, or was stopped, and the state it goes on from
 
 A field's table is an entry of its own, embedding.C1 and so on. Where tables are split over ranks, dlrm.ckpt is the part

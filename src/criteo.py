@@ -97,13 +97,13 @@ class Block:
 
     Attributes:
         labels: [B] uint8, 0 or 1.
-        dense: [B, N] float32, log(x + 1) of each number, 0 for empty and negative ones.
+        numbers: [B, N] float32, nan for an empty cell; never -0, so that equal numbers have equal bits.
         keys: [F, B] uint64, 0 for an empty cell.
         bad: the lines left out, in file order.
     """
 
     labels: np.ndarray
-    dense: np.ndarray
+    numbers: np.ndarray
     keys: np.ndarray
     bad: list[BadRow] = field(default_factory=list)
 
@@ -141,19 +141,17 @@ def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_l
         text, ctypes.c_int64(len(text)), ord(columns.separator), ctypes.c_void_p(roles.ctypes.data), len(roles),
         dense_dim, ctypes.c_int64(rows), *places,
     )  # fmt: skip
-    with np.errstate(invalid="ignore", divide="ignore"):  # an odd line's numbers may be anything so far
-        dense = np.log(numbers + np.float32(1), out=numbers)
     if not count:
-        return Block(labels, dense, keys)
+        return Block(labels, numbers, keys)
     lines = odd_lines[:count]
     others = _parse(b"".join(text[begin:end] for begin, end in odd[:count].tolist()), columns, 0)
     bad = {row.line for row in others.bad}
     good = lines[[number not in bad for number in range(count)]]
-    labels[good], dense[good], keys[:, good] = others.labels, others.dense, others.keys
+    labels[good], numbers[good], keys[:, good] = others.labels, others.numbers, others.keys
     kept = np.ones(rows, bool)
     kept[lines[sorted(bad)]] = False
     rejected = [BadRow(first_line + int(lines[row.line]), row.reason, row.text) for row in others.bad]
-    return Block(labels[kept], dense[kept], keys[:, kept], rejected)
+    return Block(labels[kept], numbers[kept], keys[:, kept], rejected)
 
 
 def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
@@ -169,21 +167,20 @@ def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
         reason = f"{columns.label} is {{}}, which is not 0 or 1"
         _explain(bad, lines[~good], reason, buffer, starts[0], ends[0], ~good)
         first = 1
-    dense = np.empty((len(lines), len(columns.dense)), np.float32)
+    numbers = np.empty((len(lines), len(columns.dense)), np.float32)
     for index, name in enumerate(columns.dense):
         begins, stops = starts[first + index], ends[first + index]
-        numbers, wrong = _numbers(buffer, words, begins, stops)
-        dense[:, index] = np.log(numbers + np.float32(1))
+        numbers[:, index], wrong = _numbers(buffer, words, begins, stops)
         wrong &= good
         _explain(bad, lines[wrong], f"{name} is {{}}, which is not a number", buffer, begins, stops, wrong)
         good &= ~wrong
     first += len(columns.dense)
     keys = _keys(words, starts[first:], ends[first:])
     if not good.all():
-        labels, dense, keys = labels[good], dense[good], keys[:, good]
+        labels, numbers, keys = labels[good], numbers[good], keys[:, good]
     all_lines = text.split(b"\n") if bad else []
     rows = [BadRow(first_line + line, reason, all_lines[line]) for line, reason in sorted(bad.items())]
-    return Block(labels, dense, keys, rows)
+    return Block(labels, numbers, keys, rows)
 
 
 def _cells(
@@ -247,7 +244,7 @@ def _explain(
 def _numbers(
     buffer: np.ndarray, words: np.ndarray, starts: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The cells' numbers as float32, 0 for empty and negative ones, and which cells hold no number."""
+    """The cells' numbers as float32, nan for empty ones, and which cells hold what is no number."""
     sizes = ends - starts
     negative = (buffer[starts] == _MINUS) & (sizes > 1)
     digits = sizes - negative
@@ -261,13 +258,15 @@ def _numbers(
     word = word * np.uint64(10) + (word >> np.uint64(8)) & np.uint64(0x00FF00FF00FF00FF)
     word = word * np.uint64(100) + (word >> np.uint64(16)) & np.uint64(0x0000FFFF0000FFFF)
     word = word * np.uint64(10000) + (word >> np.uint64(32)) & np.uint64(0x00000000FFFFFFFF)
-    numbers = np.where(negative | (sizes == 0), np.uint64(0), word).astype(np.float32)
+    values = word.astype(np.float32)
+    numbers = np.where(negative, 0 - values, values)  # 0 - 0 is 0, where -0 would have other bits
+    numbers[sizes == 0] = np.nan
     wrong = np.zeros(len(starts), bool)
     for index in np.flatnonzero(odd).tolist():  # fractions, exponents, more than 8 digits, and what is no number
         text = buffer[starts[index] : ends[index]].tobytes()
         value = float(text) if _NUMBER.fullmatch(text) else math.nan
         wrong[index] = not abs(value) <= _LARGEST
-        numbers[index] = 0.0 if wrong[index] else max(value, 0.0)
+        numbers[index] = 0.0 if wrong[index] else np.float32(value) + np.float32(0)
     return numbers, wrong
 
 

@@ -116,7 +116,7 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     """The rows of a part of a data folder in batches; options as for RowBatches."""
     shards, shard_rows = data.shards(part)
     return RowBatches(
-        shards, sum(shard_rows), len(data.manifest.dense), len(data.manifest.categorical), batch_size, **options
+        shards, sum(shard_rows), len(data.manifest.inputs), len(data.manifest.fields), batch_size, **options
     )
 
 

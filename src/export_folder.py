@@ -4,7 +4,7 @@ export/dlrm.mindir       the graph, from rows to probabilities; .onnx or .air in
 export/dlrm.tables       the tables, where the host looks them up
 export/dlrm.model        what goes in, and the files with their checksums
 export/manifest.json     the columns of raw rows
-export/vocabulary.npz    category -> id
+export/vocabulary.npz    the encoder: category -> id, and what else is learned of the columns
 """
 
 import shutil
@@ -102,7 +102,7 @@ def _write(
     checkpoint_path: Path, manifest: Manifest, folder: Path, options: ExportOptions, emb_dim: int, network: Any
 ) -> None:
     table_rows, name = manifest.table_rows, options.file_name
-    parts = Parts(checkpoint_path, manifest.categorical, table_rows)
+    parts = Parts(checkpoint_path, manifest.fields, table_rows)
     fill = parts.fill(TABLE)
     if options.placement == "graph":
         tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
@@ -129,7 +129,7 @@ def _write(
         ("dense", network["dense_dim"]),
         ("width", emb_dim),
         ("vocabulary", manifest.sha256(VOCABULARY)),
-        *(("field", field, rows) for field, rows in zip(manifest.categorical, table_rows)),
+        *(("field", field, rows) for field, rows in zip(manifest.fields, table_rows)),
         *tables_of,
         *(("file", path.relative_to(folder).as_posix(), path.stat().st_size, checksum(path)) for path in files),
     ]

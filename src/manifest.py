@@ -1,7 +1,7 @@
 """The manifest of a data folder: every fact of the data that training and evaluation need, and proof that it is whole.
 
 dataset/manifest.json      written last, by rename: without it the folder is not valid
-dataset/vocabulary.npz     keys of the categories, in the order of their ids
+dataset/vocabulary.npz     the encoder: keys of the categories, in the order of their ids, and what else is learned
 dataset/train/ valid/ test/    MindRecord files
 """
 
@@ -62,13 +62,15 @@ class Manifest:
     """A data folder's facts.
 
     Attributes:
-        dense, categorical: names of the columns.
+        dense, categorical: names of the raw files' columns.
         table_rows: rows of each field's table, id 0 included.
         parts: by name; one without rows is absent.
         files: all files but the manifest.
         bad_rows: lines left out.
         source: names of the raw files, the lines read of them, and their columns.
         options: of preprocessing.
+        inputs, fields: names of the network's numeric inputs and fields, as `src/encoder.py` makes them of the columns;
+            unless given, these are the columns.
     """
 
     dense: tuple[str, ...]
@@ -79,6 +81,12 @@ class Manifest:
     bad_rows: int
     source: dict[str, Any]
     options: dict[str, Any]
+    inputs: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", self.inputs or self.dense)
+        object.__setattr__(self, "fields", self.fields or self.categorical)
 
     def columns(self) -> Columns:
         """The columns of the raw files."""

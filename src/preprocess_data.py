@@ -42,8 +42,10 @@ def report(data: DataFolder) -> str:
     manifest = data.manifest
     lines = [
         f"fields: {len(manifest.table_rows)}, table rows {sum(manifest.table_rows)}, by field "
-        + " ".join(f"{name}:{rows}" for name, rows in zip(manifest.categorical, manifest.table_rows))
+        + " ".join(f"{name}:{rows}" for name, rows in zip(manifest.fields, manifest.table_rows))
     ]
+    if manifest.inputs != manifest.dense:
+        lines.append(f"numeric inputs: {len(manifest.inputs)}, {', '.join(manifest.inputs)}")
     for name, part in manifest.parts.items():
         lines.append(
             f"{name}: {part.rows} rows, label mean {part.label_mean:.5f}, "

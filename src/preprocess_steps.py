@@ -1,8 +1,9 @@
 """The steps from raw text to MindRecord, each a pure function over a part of the work.
 
-    count_span      a span of lines             ->  each field's categories and how often they occur, bad lines
+    count_span      a span of lines             ->  each column's values and how often they occur, bad lines
     merge_field     counts of all spans         ->  one field's keys in the order of their ids
-    encode_span     a span, the vocabulary      ->  a MindRecord file
+    merge_column    counts of all spans         ->  one numeric column's values
+    encode_span     a span, the encoder         ->  a MindRecord file
 
 What a step gives depends on its arguments alone, so any number of processes or machines can share the work, and what
 was finished before a crash need not be done again.
@@ -12,7 +13,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,28 +21,31 @@ from typing import Any
 import numpy as np
 from mindspore.mindrecord import FileWriter
 
-from src import records
+from src import numeric, records
 from src.criteo import BadRow, Columns
+from src.encoder import Encoder
 from src.manifest import File
 from src.npz import Arrays
 from src.raw_files import Span, read_span
-from src.vocabulary import UNSEEN, Counts, Encoder, count, merge, ordered_keys
+from src.vocabulary import UNSEEN, Counts, count, merge, ordered
 
 _PAGE_BYTES = 4 << 20
 _HEADER_BYTES = 1 << 20
 _MERGED_AT_ONCE = 32
 
 
-def count_span(span: Span, columns: Columns, keep_bad: int, name_file: bool = False) -> Arrays:
-    """Count the categories of a span of lines.
+def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = False, name_file: bool = False) -> Arrays:
+    """Count the categories of a span of lines, and the numbers if asked for.
 
     Returns:
         rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur.
+        values_0, values_counts_0, ...: each numeric column's summary.
         bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON, with the file's name if asked for.
     """
-    keys, bad = [], []
+    keys, bad, of_numbers = [], [], []
     for block in read_span(span, columns):
         keys.append(block.keys)
+        of_numbers += [block.numbers] if numbers else []
         bad += block.bad
     joined = np.concatenate(keys, axis=1)
     file = span.path.name if name_file else ""
@@ -49,6 +53,9 @@ def count_span(span: Span, columns: Columns, keep_bad: int, name_file: bool = Fa
     arrays = {"rows": np.array(joined.shape[1]), "bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
     for field, (distinct, counts) in enumerate(count(joined)):
         arrays |= {f"keys_{field}": distinct, f"counts_{field}": counts}
+    for column, values in enumerate(np.concatenate(of_numbers).T if numbers else ()):
+        distinct, counts = numeric.summarise(values)
+        arrays |= {f"values_{column}": distinct, f"values_counts_{column}": counts}
     return arrays
 
 
@@ -58,18 +65,32 @@ def bad_rows_of(arrays: Arrays) -> list[BadRow]:
 
 
 def merge_field(field: int, min_count: int, counted: Sequence[Path], max_rows: int = 0) -> Arrays:
-    """One field's vocabulary from the files of `count_span`'s arrays: its keys in the order of their ids.
+    """One field's vocabulary from the files of `count_span`'s arrays: its keys in the order of their ids, and counts.
 
     With max_rows, its table gets at most so many rows, the one for unseen values among them.
     """
+    keys, counts = ordered(*_merged(f"keys_{field}", f"counts_{field}", merge, counted), min_count)
+    kept = slice(max_rows - 1 if max_rows else None)
+    return {"keys": keys[kept], "counts": counts[kept]}
+
+
+def merge_column(column: int, counted: Sequence[Path]) -> Arrays:
+    """One numeric column's summary from the files of `count_span`'s arrays."""
+    values, counts = _merged(f"values_{column}", f"values_counts_{column}", numeric.merge, counted)
+    return {"values": values, "counts": counts}
+
+
+def _merged(
+    values: str, counts: str, merge_parts: Callable[[Sequence[Counts]], Counts], counted: Sequence[Path]
+) -> Counts:
+    """What the files hold under two names, merged."""
     pending: list[Counts] = []
     for path in counted:
         with np.load(path) as arrays:
-            pending.append((arrays[f"keys_{field}"], arrays[f"counts_{field}"]))
-        if len(pending) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the vocabulary
-            pending = [merge(pending)]
-    keys = ordered_keys(*merge(pending), min_count)
-    return {"keys": keys[: max_rows - 1] if max_rows else keys}
+            pending.append((arrays[values], arrays[counts]))
+        if len(pending) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
+            pending = [merge_parts(pending)]
+    return merge_parts(pending)
 
 
 @dataclass(frozen=True)
@@ -89,9 +110,7 @@ class Shard:
         return cls(files, content["rows"], content["clicks"], tuple(content["unseen"]))
 
 
-def encode_span(
-    span: Span, path: Path, columns: Columns, vocabulary: Encoder, folder: Path, record_rows: int
-) -> Arrays:
+def encode_span(span: Span, path: Path, columns: Columns, encoder: Encoder, folder: Path, record_rows: int) -> Arrays:
     """Encode a span of lines to one MindRecord file at `path`, below `folder`; rows keep their order.
 
     Returns:
@@ -100,13 +119,13 @@ def encode_span(
     packed: list[bytes] = []
     rest: tuple[np.ndarray, ...] = ()
     rows, clicks = 0, 0
-    unseen = np.zeros(len(columns.categorical), np.int64)
+    unseen = np.zeros(len(encoder.fields), np.int64)
     for block in read_span(span, columns):
-        ids = vocabulary.encode(block.keys)
+        dense, ids = encoder.encode(block)
         rows += len(ids)
         clicks += int(block.labels.sum())
         unseen += (ids == UNSEEN).sum(axis=0)
-        arrays: tuple[np.ndarray, ...] = (block.dense, ids, block.labels)
+        arrays: tuple[np.ndarray, ...] = (dense, ids, block.labels)
         if rest:
             arrays = tuple(np.concatenate(pair) for pair in zip(rest, arrays))
         whole = len(arrays[0]) // record_rows * record_rows
@@ -117,7 +136,7 @@ def encode_span(
 
 
 def scatter_span(
-    span: Span, number: int, scattered: Path, columns: Columns, vocabulary: Encoder, buckets: int, seed: int
+    span: Span, number: int, scattered: Path, columns: Columns, encoder: Encoder, buckets: int, seed: int
 ) -> Arrays:
     """The first half of shuffling in fixed memory: deal a span's coded rows at random to buckets.
 
@@ -128,8 +147,8 @@ def scatter_span(
     """
     rows = []
     for block in read_span(span, columns):
-        ids = vocabulary.encode(block.keys)
-        rows.append(np.concatenate([block.dense.view(np.uint8), ids.view(np.uint8), block.labels[:, None]], axis=1))
+        dense, ids = encoder.encode(block)
+        rows.append(np.concatenate([dense.view(np.uint8), ids.view(np.uint8), block.labels[:, None]], axis=1))
     joined = np.concatenate(rows)
     bucket = np.random.default_rng([seed, number]).integers(0, buckets, len(joined))
     np.save(scattered, joined[np.argsort(bucket, kind="stable")])
@@ -137,7 +156,7 @@ def scatter_span(
 
 
 def gather_bucket(
-    bucket: int, path: Path, scattered: Sequence[Path], seed: int, columns: Columns, folder: Path, record_rows: int
+    bucket: int, path: Path, scattered: Sequence[Path], seed: int, encoder: Encoder, folder: Path, record_rows: int
 ) -> Arrays:
     """The second half: a bucket's rows of all spans, in random order, as a shard; returns what `encode_span` does."""
     rows = []
@@ -147,7 +166,7 @@ def gather_bucket(
         rows.append(np.load(file, mmap_mode="r")[low:high])
     joined = np.concatenate(rows)
     joined = joined[np.random.default_rng([seed, len(scattered), bucket]).permutation(len(joined))]
-    ids_start = 4 * len(columns.dense)
+    ids_start = 4 * len(encoder.inputs)
     dense = np.ascontiguousarray(joined[:, :ids_start]).view("<f4")
     ids = np.ascontiguousarray(joined[:, ids_start:-1]).view("<i4")
     packed = _pack((dense, ids, joined[:, -1]), record_rows)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from src.criteo import BadRow, Columns
+from src.encoder import Encoder, learn, load_encoder
 from src.errors import InputError
 from src.journal import Journal, record
 from src.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
@@ -19,6 +20,7 @@ from src.preprocess_steps import (
     count_span,
     encode_span,
     gather_bucket,
+    merge_column,
     merge_field,
     scatter_span,
     split,
@@ -34,7 +36,7 @@ from src.raw_files import (
     with_header,
     write_rejects,
 )
-from src.vocabulary import Encoder, HashedVocabulary, Vocabulary, load_vocabulary
+from src.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 
 _SHOWN_BAD_ROWS = 3
 _FIRST_ROWS = 1000
@@ -52,11 +54,20 @@ class Options:
     hash_rows: int = 0
     vocab_scope: str = "train"
     vocab_path: str = ""
+    numeric_transform: str = "log"
+    missing_indicators: bool = False
+    numeric_buckets: int = 0
+    category_counts: bool = False
     shuffle_rows: bool = False
     seed: int = 1
     max_bad_rows: int = 0
     record_rows: int = 512
     shard_rows: int = 262_144
+
+    @property
+    def learns_from_numbers(self) -> bool:
+        """Whether the values of numeric columns are counted too."""
+        return self.numeric_transform != "log" or self.missing_indicators or self.numeric_buckets > 0
 
 
 def preprocess(
@@ -93,7 +104,7 @@ class _Run:
             if raw.stat().st_size == 0:
                 raise InputError(f"{raw} is empty: it must hold lines of raw text")
         self.given = self._given()
-        self.known = self._known_vocabulary(columns)
+        self.known = self._known_encoder(columns)
         plan = {"raw": self.given, **asdict(columns), **asdict(options)}
         if any(is_packed(raw) for raw in raws):
             self.journal = Journal(folder, plan)
@@ -108,8 +119,8 @@ class _Run:
         """Name, size and time of change of each raw file."""
         return [[str(raw.resolve()), raw.stat().st_size, raw.stat().st_mtime_ns] for raw in self.raws]
 
-    def _known_vocabulary(self, columns: Columns) -> Encoder | None:
-        """The vocabulary at vocab_path, if one is given."""
+    def _known_encoder(self, columns: Columns) -> Encoder | None:
+        """The encoder at vocab_path, if one is given."""
         if not self.options.vocab_path:
             return None
         place = Path(self.options.vocab_path)
@@ -125,7 +136,7 @@ class _Run:
                 f"vocab_path {place} is for columns {manifest.dense + manifest.categorical}, the raw files are said to "
                 f"hold {columns.dense + columns.categorical}: give its --schema"
             )
-        return load_vocabulary(place / VOCABULARY)
+        return load_encoder(place / VOCABULARY, manifest.dense)
 
     def _find_rows(self, texts: Sequence[Path], columns: Columns) -> None:
         """Where the rows are in the unpacked files, and which part they belong to."""
@@ -168,11 +179,11 @@ class _Run:
         """Do what is not done yet."""
         bad, bad_rows = self._count()
         self._make_room()  # only now, so that a refused input leaves an earlier data folder whole
-        vocabulary = self.known or self._vocabulary()
-        vocabulary.save(self.folder / VOCABULARY)
+        encoder = self.known or self._encoder()
+        encoder.save(self.folder / VOCABULARY)
         if bad:
             write_rejects(self.folder / REJECTS, bad)
-        shards = self._encode(vocabulary)
+        shards = self._encode(encoder)
         if self._given() != self.given:
             raise InputError(f"{self.names} changed while it was read: start again when it is whole")
         names = [name for name in (VOCABULARY, REJECTS) if (self.folder / name).is_file()]
@@ -180,13 +191,15 @@ class _Run:
         manifest = Manifest(
             self.columns.dense,
             self.columns.categorical,
-            vocabulary.table_rows,
+            encoder.table_rows,
             {name: part for name, part in parts.items() if part},
             (*(File.of(self.folder, self.folder / name) for name in names),
              *(file for part in shards.values() for shard in part for file in shard.files)),
             bad_rows,
             {"names": [raw.name for raw in self.raws], "lines": self.rows, "columns": raw_format(self.given_columns)},
             asdict(self.options) | {"vocab_path": Path(self.options.vocab_path).name},
+            encoder.inputs,
+            encoder.fields,
         )  # fmt: skip
         manifest.save(self.folder)
         self.journal.close()
@@ -220,8 +233,10 @@ class _Run:
         """Count all spans; the bad lines, of which no more than max_bad_rows may be."""
         allowed = self.options.max_bad_rows
         spans = [span for _, _, span in self.spans]
-        self._pieces("count", count_span, [(span,) for span in spans], [span.rows for span in spans], "rows",
-                     self.columns, allowed + _SHOWN_BAD_ROWS, len(self.raws) > 1)  # fmt: skip
+        self._pieces(
+            "count", count_span, [(span,) for span in spans], [span.rows for span in spans], "rows",
+            self.columns, allowed + _SHOWN_BAD_ROWS, self.options.learns_from_numbers, len(self.raws) > 1,
+        )  # fmt: skip
         bad: list[BadRow] = []
         bad_rows, rows = 0, dict.fromkeys(PARTS, 0)
         for number, (part, _, _) in enumerate(self.spans):
@@ -244,37 +259,50 @@ class _Run:
             raise InputError(f"{self.names} has no good row to train on: mend the bad ones")
         return bad, bad_rows
 
-    def _vocabulary(self) -> Encoder:
-        """The vocabulary of the training rows, or of all, or none but a hash."""
+    def _encoder(self) -> Encoder:
+        """What is learned from the training rows, or from all."""
+        options, scope = self.options, self.options.vocab_scope
+        spans = [number for number, (part, _, _) in enumerate(self.spans) if part == "train" or scope == "all"]
+        counted = [self.journal.path("count", number) for number in spans]
+        vocabulary, counts = self._vocabulary(counted)
+        columns = range(len(self.columns.dense) if options.learns_from_numbers else 0)
+        work = [(column,) for column in columns]
+        self._pieces("merge_numbers", merge_column, work, [1 for _ in columns], "columns", counted)
+        found = [self.journal.load("merge_numbers", column) for column in columns]
+        learned = learn(
+            options.numeric_transform, options.missing_indicators, options.numeric_buckets,
+            [(arrays["values"], arrays["counts"]) for arrays in found], counts if options.category_counts else (),
+            sum(int(self.journal.load("count", number)["rows"]) for number in spans),
+        )  # fmt: skip
+        return Encoder(self.columns.dense, vocabulary, learned)
+
+    def _vocabulary(self, counted: Sequence[Path]) -> tuple[AnyVocabulary, list[np.ndarray]]:
+        """The vocabulary of the counted rows and how often each id's category occurs there, or none but a hash."""
         names, options = self.columns.categorical, self.options
         if options.hash_rows:
-            return HashedVocabulary(names, options.hash_rows)
+            return HashedVocabulary(names, options.hash_rows), []
         pairs = [pair.rpartition(":") for pair in options.field_min_count.split(",") if pair]
         by_field = {name: int(least) for name, _, least in pairs}
         if unknown := set(by_field) - set(names):
             raise InputError(
                 f"field_min_count: there is no field {sorted(unknown)[0]!r}: the fields are {', '.join(names)}"
             )
-        counted = [
-            self.journal.path("count", number)
-            for number, (part, _, _) in enumerate(self.spans)
-            if part == "train" or options.vocab_scope == "all"
-        ]
         work = [(field, by_field.get(name, options.min_count)) for field, name in enumerate(names)]
         self._pieces("merge", merge_field, work, [1 for _ in work], "fields", counted, options.max_rows_per_field)
-        return Vocabulary(names, [self.journal.load("merge", field)["keys"] for field in range(len(names))])
+        merged = [self.journal.load("merge", field) for field in range(len(names))]
+        return Vocabulary(names, [arrays["keys"] for arrays in merged]), [arrays["counts"] for arrays in merged]
 
-    def _encode(self, vocabulary: Encoder) -> dict[str, list[Shard]]:
+    def _encode(self, encoder: Encoder) -> dict[str, list[Shard]]:
         """Each part's shards."""
         for part in self.bounds:
             (self.folder / part).mkdir(exist_ok=True)
         if self.journal.missing("encode", len(self.spans)):
-            vocabulary.prepare()
+            encoder.prepare()
         shuffled = "train" if self.options.shuffle_rows else None
         mixed = [span for part, _, span in self.spans if part == shuffled]
         scattered = [self.journal.folder / f"scattered-{number:05d}.npy" for number in range(len(mixed))]
         scatter = list(zip(mixed, range(len(mixed)), scattered))
-        common, seed = (self.columns, vocabulary), self.options.seed
+        common, seed = (self.columns, encoder), self.options.seed
         self._pieces("scatter", scatter_span, scatter, [span.rows for span in mixed], "rows", *common, len(mixed), seed)
         work = [
             (part == shuffled, number, span, self.folder / part / f"part-{number:05d}.mindrecord")
@@ -289,11 +317,11 @@ class _Run:
 
 
 def _encode_or_gather(gather: bool, number: int, span: Span, path: Path, scattered: Sequence[Path], seed: int,
-                      columns: Columns, vocabulary: Any, folder: Path, record_rows: int) -> Any:  # fmt: skip
+                      columns: Columns, encoder: Encoder, folder: Path, record_rows: int) -> Any:  # fmt: skip
     """A shard: of a span of lines, or of a bucket of shuffled rows."""
     if gather:
-        return gather_bucket(number, path, scattered, seed, columns, folder, record_rows)
-    return encode_span(span, path, columns, vocabulary, folder, record_rows)
+        return gather_bucket(number, path, scattered, seed, encoder, folder, record_rows)
+    return encode_span(span, path, columns, encoder, folder, record_rows)
 
 
 def _part(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:

@@ -44,17 +44,17 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns) -> Block:
     """
     if missing := [name for name in (*columns.dense, *columns.categorical) if name not in frame.columns]:
         raise InputError(f"the DataFrame has no column {missing[0]!r}: it needs {len(missing)} more of the model's")
-    dense = np.empty((len(frame), len(columns.dense)), np.float32)
+    numbers = np.empty((len(frame), len(columns.dense)), np.float32)
     for index, name in enumerate(columns.dense):
         try:
-            numbers = frame[name].to_numpy(np.float64, na_value=np.nan)
+            values = frame[name].to_numpy(np.float64, na_value=np.nan)
         except (TypeError, ValueError):
             raise InputError(f"column {name!r} of the DataFrame holds what is not a number: convert it") from None
-        if wrong := np.flatnonzero(np.abs(numbers) > _LARGEST).tolist():
-            raise InputError(f"column {name!r}, row {frame.index[wrong[0]]!r} is {numbers[wrong[0]]}: give a number")
-        dense[:, index] = np.log(np.fmax(numbers, 0.0).astype(np.float32) + np.float32(1))
+        if wrong := np.flatnonzero(np.abs(values) > _LARGEST).tolist():
+            raise InputError(f"column {name!r}, row {frame.index[wrong[0]]!r} is {values[wrong[0]]}: give a number")
+        numbers[:, index] = values.astype(np.float32) + np.float32(0)  # which makes 0 of -0, as the parser does
     keys = np.stack([keys_of(_texts(frame[name])) for name in columns.categorical])
-    return Block(np.zeros(len(frame), np.uint8), dense, keys)
+    return Block(np.zeros(len(frame), np.uint8), numbers, keys)
 
 
 def _texts(column: pd.Series) -> list[str]:

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
@@ -34,10 +35,10 @@ uint64_t Key(const uint8_t *cell, int64_t size, int64_t left) {
   return (hash & ~uint64_t{0xC0}) | 0x80;
 }
 
-// A cell of at most eight digits, perhaps with a minus before them; empty and negative ones are 0. `before` bytes that
+// A cell of at most eight digits, perhaps with a minus before them; an empty one is not a number. `before` bytes that
 // stand before the cell may be read.
 bool Number(const uint8_t *cell, int64_t size, int64_t before, float *number) {
-  *number = 0;
+  *number = std::numeric_limits<float>::quiet_NaN();
   if (size == 0) return true;
   const bool negative = size > 1 && cell[0] == '-';
   const int64_t digits = size - negative;
@@ -57,7 +58,8 @@ bool Number(const uint8_t *cell, int64_t size, int64_t before, float *number) {
   word = (word * 10 + (word >> 8)) & 0x00FF00FF00FF00FF;
   word = (word * 100 + (word >> 16)) & 0x0000FFFF0000FFFF;
   word = (word * 10000 + (word >> 32)) & 0x00000000FFFFFFFF;
-  *number = negative ? 0 : static_cast<float>(word);
+  const float value = static_cast<float>(word);
+  *number = negative ? 0 - value : value;  // 0 - 0 is 0, where -0 would have other bits
   return true;
 }
 

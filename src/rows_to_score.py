@@ -1,4 +1,4 @@
-"""Rows for the C++ program: of a data folder, or of raw files, coded by the vocabulary of an exported model."""
+"""Rows for the C++ program: of a data folder, or of raw files, coded by the encoder of an exported model."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from src.criteo import BadRow, Columns
 from src.dataset import batches_of
+from src.encoder import Encoder, load_encoder
 from src.errors import InputError
 from src.export_folder import ExportFolder
 from src.manifest import VOCABULARY, DataFolder
@@ -21,7 +22,6 @@ from src.raw_files import (
     write_rejects,
 )
 from src.scored_files import Rows, RowSource
-from src.vocabulary import Encoder, load_vocabulary
 
 _BATCH = 1 << 16
 
@@ -51,7 +51,7 @@ def of_raw_files(
         dataset_path: a raw file, a folder of one, or several files with commas between.
         columns: what the lines hold.
         max_bad_rows: lines that may be left out.
-        model: whose vocabulary codes them.
+        model: whose encoder codes them.
         folder: takes what is unpacked, until the rows are through, and the lines left out.
 
     Raises:
@@ -65,12 +65,12 @@ def of_raw_files(
         )
     raws = find_raws(dataset_path, "dataset_path")
     skipped: dict[int, BadRow] = {}
-    vocabulary = load_vocabulary(model.path / VOCABULARY)
-    return RowSource(_coded(raws, columns, max_bad_rows, vocabulary, folder, skipped), skipped)
+    encoder = load_encoder(model.path / VOCABULARY, model.manifest.dense)
+    return RowSource(_coded(raws, columns, max_bad_rows, encoder, folder, skipped), skipped)
 
 
 def _coded(
-    raws: Sequence[Path], columns: Columns, max_bad_rows: int, vocabulary: Encoder, folder: Path,
+    raws: Sequence[Path], columns: Columns, max_bad_rows: int, encoder: Encoder, folder: Path,
     skipped: dict[int, BadRow],
 ) -> Iterator[Rows]:  # fmt: skip
     texts = [unpacked(raw, folder) for raw in raws]
@@ -82,7 +82,7 @@ def _coded(
             skipped |= {span.first_row + row.line - span.first_line + 1: row for row in block.bad}
             if len(skipped) > max_bad_rows:
                 raise _refusal(next(iter(skipped.values())), names[span.path], columns, max_bad_rows)
-            yield block.dense, vocabulary.encode(block.keys), block.labels
+            yield *encoder.encode(block), block.labels
     if skipped:
         write_rejects(folder / REJECTS, list(skipped.values()))
     for text in set(texts) - set(raws):

@@ -6,7 +6,7 @@
     scorer.score_lines(open("new_rows.txt"))       # lines of numbers and categories with tabs between, no label
     scorer.score_lines(lines, has_labels=True)     # the same behind a label, as in the training file
 
-Legend: B rows, N numeric columns, F fields.
+Legend: B rows, N numeric inputs, F fields.
 """
 
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ import pandas as pd
 from mindspore import Tensor, nn
 
 from src.criteo import Block
+from src.encoder import load_encoder
 from src.errors import InputError
 from src.export_folder import ExportFolder
 from src.manifest import VOCABULARY
 from src.model_utils.device_target import set_device
 from src.raw_rows import block_of_frame, block_of_lines
-from src.vocabulary import load_vocabulary
 
 _HOST_SIZES = (1, 64, 1024)
 
@@ -48,7 +48,7 @@ class Scorer:
             raise InputError(f"{self.model.graph} is no MindIR: export the model with --file_format=MINDIR")
         set_device(device_target, device_id)
         self.columns = self.model.manifest.columns()
-        self._vocabulary = load_vocabulary(self.model.path / VOCABULARY)
+        self._encoder = load_encoder(self.model.path / VOCABULARY, self.model.manifest.dense)
         self._graphs: dict[int, nn.GraphCell] = {}
         # Tables in the graph are there anew with each size.
         self._sizes = _HOST_SIZES if self.model.table else (self.model.batch_size,)
@@ -81,7 +81,7 @@ class Scorer:
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
     def _score(self, block: Block) -> np.ndarray:
-        return self.score_ids(block.dense, self._vocabulary.encode(block.keys))
+        return self.score_ids(*self._encoder.encode(block))
 
     def _score_batch(self, dense: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
         rows = len(ids)

@@ -68,10 +68,10 @@ def compare(path: Path, data: DataFolder, part: str, batch_size: int, emb_dim: i
     found: list[Rounded] = []
     exact = np.zeros(0)
     for table_type in TYPES:
-        parts = checkpoint.Parts(path, data.manifest.categorical, table_rows)
+        parts = checkpoint.Parts(path, data.manifest.fields, table_rows)
         fill = rounded(parts.fill(checkpoint.TABLE), table_type)
         tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
-        model = checkpoint.network_of(parts, tables, dense_dim=len(data.manifest.dense), **network)
+        model = checkpoint.network_of(parts, tables, dense_dim=len(data.manifest.inputs), **network)
         labels, logits = score(model, batches_of(data, part, batch_size), batch_size)
         scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
         exact = exact if len(exact) else scores

@@ -77,7 +77,7 @@ def print_plan(
     """
     rows, width = data.manifest.table_rows, network["bottom_mlp"][-1]
     placement = place(rows, parallel_mode, ranks)
-    values = mlp_values(len(data.manifest.dense), len(rows), **network)
+    values = mlp_values(len(data.manifest.inputs), len(rows), **network)
     planned = plan(placement, batch_size, width, values, state_values(optimizer, width), device)
     print("\n".join(plan_lines(placement, planned, optimizer, batch_size)))
     if memory_mb and max(planned.memory_mb) > memory_mb:
@@ -177,14 +177,14 @@ def train(
     if ranks.rank:
         loss_file_name = eval_file_name = metrics_file_name = os.devnull
     open_logs(loss_file_name, metrics_file_name, *([eval_file_name] if do_eval else []))
-    fields, rows = data.manifest.categorical, data.manifest.table_rows
+    fields, rows = data.manifest.fields, data.manifest.table_rows
     placement = place(rows, parallel_mode, ranks.size)
     with checkpoint.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run:
         state = _stopped(run, fields, rows, ranks, batch_size)
         begin = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}", batch_size)
         fill = state.tables() if state else initial_values(rows, seed)
         tables, exchange = make_tables(placement, ranks.rank, emb_dim, fill, kernels, all_to_all)
-        model = DLRM(len(data.manifest.dense), tables, seed=seed, **network)
+        model = DLRM(len(data.manifest.inputs), tables, seed=seed, **network)
         steps = epochs * len(batches)
         factors = rate_factors(steps=steps, **schedule)
         step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors, exchange=exchange)

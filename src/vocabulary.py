@@ -1,4 +1,4 @@
-"""Categories to ids: count, order, encode, save and load.
+"""Categories to ids: count, order, encode and load.
 
 Each field has ids of its own. Id 0 is for values that the vocabulary does not hold; the others follow falling
 frequency, so that hot rows of a table lie side by side. An empty cell is a value like any other.
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.npz import save_arrays
+from src.npz import Arrays
 
 UNSEEN = 0
+BESIDE = "/inputs/"  # begins the names of what an encoder keeps in the same file; no column is named so
 _HASHED = "/hash_rows"  # no column of a raw file is named so
 Counts = tuple[np.ndarray, np.ndarray]  # a field's distinct keys, uint64, and how often each occurs, int64
 
@@ -34,10 +35,11 @@ def merge(parts: Sequence[Counts]) -> Counts:
     return distinct, totals
 
 
-def ordered_keys(keys: np.ndarray, totals: np.ndarray, min_count: int = 1) -> np.ndarray:
+def ordered(keys: np.ndarray, totals: np.ndarray, min_count: int = 1) -> Counts:
     """A field's keys that occur at least min_count times, in the order of their ids; ties in frequency go by key."""
     keys, totals = keys[totals >= min_count], totals[totals >= min_count]
-    return keys[np.lexsort((keys, -totals))]
+    order = np.lexsort((keys, -totals))
+    return keys[order], totals[order]
 
 
 class Vocabulary:
@@ -69,9 +71,9 @@ class Vocabulary:
             ids[:, field] = index.get_indexer(keys[field]) + 1  # -1 for a key that is not there, so 0
         return ids
 
-    def save(self, path: Path) -> None:
-        """Write an uncompressed .npz with an array of keys a field, whole or not at all."""
-        save_arrays(path, dict(zip(self.names, self.keys)))
+    def arrays(self) -> Arrays:
+        """What is kept: an array of keys a field."""
+        return dict(zip(self.names, self.keys))
 
 
 class HashedVocabulary:
@@ -99,17 +101,18 @@ class HashedVocabulary:
         mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
         return ((mixed >> np.uint64(32)) % np.uint64(self.rows - 1) + np.uint64(1)).astype(np.int32).T.copy()
 
-    def save(self, path: Path) -> None:
-        """Write an .npz that says how to hash."""
-        save_arrays(path, {_HASHED: np.array(self.rows), "names": np.array(self.names)})
+    def arrays(self) -> Arrays:
+        """What is kept: how to hash."""
+        return {_HASHED: np.array(self.rows), "names": np.array(self.names)}
 
 
-Encoder = Vocabulary | HashedVocabulary
+AnyVocabulary = Vocabulary | HashedVocabulary
 
 
-def load_vocabulary(path: Path) -> Encoder:
-    """Read what `save` of either vocabulary wrote."""
+def load_vocabulary(path: Path) -> AnyVocabulary:
+    """The vocabulary whose `arrays` an .npz file holds, among others that begin with BESIDE."""
     with np.load(path) as arrays:
         if _HASHED in arrays.files:
             return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]))
-        return Vocabulary(arrays.files, [arrays[name] for name in arrays.files])
+        names = [name for name in arrays.files if not name.startswith(BESIDE)]
+        return Vocabulary(names, [arrays[name] for name in names])

@@ -97,6 +97,24 @@ def test_wrong_flag_is_refused(argv, message):
         resolve("train", argv)
 
 
+WRONG_INPUTS = [
+    (["--numeric_transform=rank"], "must be one of log, standard_log, quantile"),
+    (["--numeric_buckets=1"], "must be 0, or lie between 2 and 10000"),
+    (["--numeric_buckets=10001"], "must be 0, or lie between 2 and 10000"),
+    (["--category_counts", "--hash_rows=10"], "category_counts needs a vocabulary, which hash_rows does without"),
+    (["--vocab_path=x", "--numeric_transform=quantile"], "numeric_transform has no effect with vocab_path"),
+    (["--vocab_path=x", "--missing_indicators"], "missing_indicators has no effect with vocab_path"),
+    (["--vocab_path=x", "--numeric_buckets=3"], "numeric_buckets has no effect with vocab_path"),
+    (["--vocab_path=x", "--category_counts"], "category_counts has no effect with vocab_path"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), WRONG_INPUTS)
+def test_wrong_choice_of_inputs_is_refused(argv, message):
+    with pytest.raises(InputError, match=message):
+        resolve("preprocess_data", argv)
+
+
 WRONG_YAML = [
     ("lr: 0.1\nlr: 0.2\n", "line 2: option 'lr' is given twice"),
     ("learning_rate: 0.1\n", "unknown option 'learning_rate'"),

@@ -5,8 +5,8 @@ from conftest import preprocess_lines, raw_lines, write_raw
 from src import dataset, records
 from src.criteo import Columns, parse
 from src.dataset import RowBatches, TrainingDataset
+from src.encoder import load_encoder
 from src.preprocess_steps import write_records
-from src.vocabulary import load_vocabulary
 
 ROWS, RECORD_ROWS = 1000, 16
 SHARD_ROWS = [320, 320, 320, 40]  # 63 records, the last one of 8 rows
@@ -134,13 +134,13 @@ def test_training_dataset_gives_the_same_batches(shards):
 def test_text_to_mindrecord_to_batch_gives_the_rows_of_the_text(tiny_data):
     text = (tiny_data.path.parent / "train.txt").read_bytes()
     block = parse(text, Columns.numbered())
-    ids = load_vocabulary(tiny_data.path / "vocabulary.npz").encode(block.keys)
+    dense, ids = load_encoder(tiny_data.path / "vocabulary.npz", tiny_data.manifest.dense).encode(block)
     for part, (first, last) in {"train": (0, 1715), "valid": (1715, 1858), "test": (1858, 2000)}.items():
         paths, shard_rows = tiny_data.shards(part)
         assert shard_rows == ([512, 512, 512, 179] if part == "train" else [last - first])
         batches = list(RowBatches(paths, sum(shard_rows), 13, 26, 100))
         columns = [np.concatenate(column) for column in zip(*batches)]
-        np.testing.assert_array_equal(columns[0], block.dense[first:last])
+        np.testing.assert_array_equal(columns[0], dense[first:last])
         np.testing.assert_array_equal(columns[1], ids[first:last])
         np.testing.assert_array_equal(columns[2], block.labels[first:last, None])
 

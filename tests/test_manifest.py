@@ -52,6 +52,19 @@ def test_load_gives_what_was_saved(folder):
     assert [path.name for path in again.iterdir()] == [MANIFEST]
 
 
+def test_inputs_and_fields_are_the_columns_unless_given(folder):
+    """As in a manifest that knows nothing of them."""
+    manifest = Manifest.load(folder / MANIFEST)
+    assert (manifest.inputs, manifest.fields) == (("I1", "I2"), ("C1",))
+    content = json.loads((folder / MANIFEST).read_text())
+    del content["inputs"], content["fields"]
+    (folder / MANIFEST).write_text(json.dumps(content))
+    assert Manifest.load(folder / MANIFEST) == manifest
+    more = dataclasses.replace(manifest, inputs=("I1", "I2", "I2 missing"), fields=("C1", "I1 bucket"))
+    more.save(folder)
+    assert Manifest.load(folder / MANIFEST) == more
+
+
 def test_save_replaces_an_earlier_manifest(folder):
     changed = dataclasses.replace(Manifest.load(folder / MANIFEST), bad_rows=5)
     changed.save(folder)

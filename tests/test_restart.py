@@ -12,7 +12,8 @@ from conftest import ROOT, raw_lines, write_raw
 from src.manifest import MANIFEST, find
 
 ROWS = 6_000
-OPTIONS = ["--shard_rows=512", "--record_rows=64", "--max_bad_rows=5"]  # 12 spans, 26 fields
+INPUTS = ["--numeric_transform=quantile", "--missing_indicators=True", "--numeric_buckets=5", "--category_counts=True"]
+OPTIONS = ["--shard_rows=512", "--record_rows=64", "--max_bad_rows=5", *INPUTS]  # 12 spans, 26 fields, 13 columns
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ def kill_when(raw, output, condition):
 
 
 def test_killed_again_and_again_it_ends_as_if_undisturbed(raw, undisturbed, tmp_path):
-    """Points of all three steps: 14 spans are counted, 26 fields merged, 14 spans encoded."""
+    """Points of all steps: 14 spans are counted, 26 fields and 13 columns merged, 14 spans encoded."""
     output = tmp_path / "dataset"
-    points = [0, 1, 4, 9, 13, 15, 25, 39, 40, 43, 48, 52]
+    points = [0, 1, 4, 13, 15, 25, 39, 40, 46, 53, 59, 65]
     for point in points:
         kill_when(raw, output, lambda point=point: (output / ".work").is_dir() and finished(output) >= point)
     kept = finished(output)
@@ -86,7 +87,7 @@ def test_killed_while_a_file_is_written_it_is_written_again(raw, undisturbed, tm
 def test_other_options_or_input_start_afresh(raw, undisturbed, tmp_path, change):
     output, mine = tmp_path / "dataset", tmp_path / "train.txt"
     mine.write_bytes(raw.read_bytes())
-    kill_when(mine, output, lambda: (output / ".work").is_dir() and finished(output) >= 45)
+    kill_when(mine, output, lambda: (output / ".work").is_dir() and finished(output) >= 58)
     if change == "input":
         mine.write_bytes(raw.read_bytes().replace(b"not a row", b"still no row"))
     code, text = run(mine, output, *(["--min_count=2"] if change == "options" else []))

@@ -30,6 +30,7 @@ FREE_OPTIONS = frozenset((
     "eval_file_name", "metrics_file_name", "parallel_mode", "plan_only", "ranks", "device_memory_mb",
 ))  # fmt: skip
 _MODEL, _NETWORK_READERS, _RAW = ("train", "eval"), ("train", "eval", "export", "table_accuracy"), ("preprocess_data",)
+_LEARNED_INPUTS = ("numeric_transform", "missing_indicators", "numeric_buckets", "category_counts")
 Rule = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: Rule = (lambda value: math.isfinite(value) and value > 0, "must be a finite number above 0")
@@ -41,6 +42,7 @@ _SIZES: Rule = (
 )
 _RECORD_ROWS: Rule = (lambda value: 0 < value <= 16384, "must lie between 1 and 16384, so that a page holds a record")
 _NOT_ONE: Rule = (lambda value: value == 0 or value > 1, "must be 0, or at least 2: one row is for unseen values")
+_BUCKETS: Rule = (lambda value: value == 0 or 2 <= value <= 10_000, "must be 0, or lie between 2 and 10000")
 _COUNTS: Rule = (
     lambda value: bool(re.fullmatch(r"([^:,]+:[1-9]\d*(,[^:,]+:[1-9]\d*)*)?", value)),
     "must be of the form FIELD:COUNT,FIELD:COUNT",
@@ -200,10 +202,23 @@ class Config:
     vocab_path: str = _option(
         "", _RAW, "data or checkpoint folder whose vocabulary codes the rows, all for the test part"
     )
+    numeric_transform: str = _option(
+        "log", _RAW, "what becomes of a number x: log(x + 1), the same standardised, or its rank among training rows",
+        _one_of("log", "standard_log", "quantile"),
+    )  # fmt: skip
+    missing_indicators: bool = _option(
+        False, _RAW, "whether each numeric column with empty cells has an input more, which is 1 for them"
+    )
+    numeric_buckets: int = _option(
+        0, _RAW, "buckets of about as many rows that make a field more of each numeric column, 0 for no", _BUCKETS
+    )
+    category_counts: bool = _option(
+        False, _RAW, "whether each field has a numeric input more: how frequent the category was in training"
+    )
     shuffle_rows: bool = _option(False, _RAW, "whether training rows are written in random order")
     schema: str = _option("", (*_RAW, "preprocess"), "YAML file of the raw files' columns; see src/schema.py")
     vocab_scope: str = _option(
-        "train", _RAW, "rows that give the vocabulary (all: leaky, as the original)", _one_of("train", "all")
+        "train", _RAW, "rows that give vocabulary and statistics (all: leaky, as the original)", _one_of("train", "all")
     )
     max_bad_rows: int = _option(0, (*_RAW, "preprocess"), "bad rows to skip into a reject file", _NOT_NEGATIVE)
     record_rows: int = _option(512, _RAW, "rows packed in a MindRecord record", _RECORD_ROWS)
@@ -248,6 +263,11 @@ class Config:
             raise InputError("hash_rows has no vocabulary to shorten: drop min_count and the like")
         if self.vocab_path and (self.hash_rows or self.shuffle_rows):
             raise InputError("vocab_path codes rows for the test part as they are: drop hash_rows and shuffle_rows")
+        if self.hash_rows and self.category_counts:
+            raise InputError("category_counts needs a vocabulary, which hash_rows does without: drop one of them")
+        for name in _LEARNED_INPUTS:
+            if self.vocab_path and getattr(self, name) != OPTIONS[name].default:
+                raise InputError(f"{name} has no effect with vocab_path, whose encoder is taken: drop it")
         if self.schema and (self.dense_dim, self.slot_dim) != (13, 26):
             raise InputError("dense_dim and slot_dim have no effect with schema, which names the columns: drop them")
         if self.shard_rows % self.record_rows:

@@ -1,0 +1,168 @@
+"""The encoder: raw rows to what the network takes, the same in training, evaluation, export and scoring.
+
+    numeric inputs   the numeric columns, transformed: I1 ...
+                     1 where such a column is empty, else 0: "I1 missing" ...
+                     how frequent the row's category was in training: "C1 count" ...
+    fields           the categorical columns: C1 ...
+                     the numeric columns as buckets: "I1 bucket" ...
+
+All of it is learned from the training rows and kept in one file. By default there is nothing but a vocabulary, and
+numbers become log(x + 1).
+
+Legend: B rows, N numeric inputs, F fields.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from src.criteo import Block
+from src.errors import InputError
+from src.npz import Arrays, save_arrays
+from src.numeric import Summary, bucket_edges, count_scores, log_of, log_scale, quantile_curve
+from src.vocabulary import BESIDE, AnyVocabulary, load_vocabulary
+
+_EMPTY, _FIRST_BUCKET = 1, 2  # ids of a bucket field; 0, the id for unseen values, no row gets
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is learned beside the vocabulary; what no option asks for is empty.
+
+    Attributes:
+        log_scales: of each numeric column, mean and deviation of its logs, [2].
+        quantiles: of each numeric column, its `quantile_curve`.
+        missing: numbers of the columns that have an empty cell in training, each an array without dimensions.
+        edges: of each numeric column, its `bucket_edges`.
+        counts: of each categorical column, the `count_scores` of its ids.
+    """
+
+    log_scales: tuple[np.ndarray, ...] = ()
+    quantiles: tuple[np.ndarray, ...] = ()
+    missing: tuple[np.ndarray, ...] = ()
+    edges: tuple[np.ndarray, ...] = ()
+    counts: tuple[np.ndarray, ...] = ()
+
+    def arrays(self) -> Arrays:
+        """What is kept."""
+        return {
+            f"{BESIDE}{name}/{number}": array
+            for name, kept in vars(self).items()
+            for number, array in enumerate(kept)
+        }  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> "Learned":
+        """What an .npz file with the `arrays` holds."""
+        with np.load(path) as arrays:
+            names = {one.name: f"{BESIDE}{one.name}/" for one in fields(cls)}
+            return cls(**{
+                name: tuple(arrays[file] for file in arrays.files if file.startswith(begin))
+                for name, begin in names.items()
+            })  # fmt: skip
+
+
+def learn(
+    transform: str, missing: bool, buckets: int, summaries: Sequence[Summary], counts: Sequence[np.ndarray], rows: int
+) -> Learned:
+    """What the options ask for.
+
+    Args:
+        transform, missing, buckets: the options numeric_transform, missing_indicators, numeric_buckets.
+        summaries: of each numeric column; needed for any of these options.
+        counts: of the ids of each categorical column, from 1 on; none without the option category_counts.
+        rows: that all this is about.
+    """
+    with_empty = [number for number, (_, counts_of_values) in enumerate(summaries) if counts_of_values.sum() < rows]
+    return Learned(
+        log_scales=tuple(log_scale(summary) for summary in summaries if transform == "standard_log"),
+        quantiles=tuple(quantile_curve(summary) for summary in summaries if transform == "quantile"),
+        missing=tuple(np.array(number) for number in with_empty if missing),
+        edges=tuple(bucket_edges(summary, buckets) for summary in summaries if buckets),
+        counts=tuple(count_scores(of_field, rows) for of_field in counts),
+    )
+
+
+class Encoder:
+    """Raw rows to numeric inputs and ids.
+
+    Args:
+        dense: names of the numeric columns.
+        vocabulary: of the categorical columns.
+        learned: what else the inputs need.
+
+    Attributes:
+        inputs, fields: names of the numeric inputs [N] and of the fields [F].
+        table_rows: rows of each field's table.
+
+    Raises:
+        InputError: two inputs or fields would have one name.
+    """
+
+    def __init__(self, dense: Sequence[str], vocabulary: AnyVocabulary, learned: Learned | None = None):
+        self.vocabulary, self.learned = vocabulary, learned or Learned()
+        self._with_indicator = [int(number) for number in self.learned.missing]
+        buckets = len(dense) if self.learned.edges else 0
+        counted = vocabulary.names if self.learned.counts else ()
+        self.inputs = (
+            *dense,
+            *(f"{dense[number]} missing" for number in self._with_indicator),
+            *(f"{name} count" for name in counted),
+        )
+        self.fields = (*vocabulary.names, *(f"{name} bucket" for name in dense[:buckets]))
+        self.table_rows = (
+            *vocabulary.table_rows,
+            *(_FIRST_BUCKET + len(edges) + 1 for edges in self.learned.edges),
+        )
+        for names in (self.inputs, self.fields):
+            if repeated := [name for name in names if names.count(name) > 1]:
+                raise InputError(f"column {repeated[0]!r} has the name of an input made of another: rename it")
+
+    def prepare(self) -> None:
+        """Build the hash tables now that the first `encode` would build, so that forked processes share them."""
+        self.vocabulary.prepare()
+
+    def encode(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """Numeric inputs [B, N] float32 and ids [B, F] int32 of rows."""
+        ids = self.vocabulary.encode(block.keys)
+        inputs, all_ids = [self._transformed(block.numbers)], [ids]
+        if self._with_indicator:
+            inputs.append(np.isnan(block.numbers[:, self._with_indicator]).astype(np.float32))
+        if self.learned.counts:
+            inputs.append(np.stack([scores[own] for scores, own in zip(self.learned.counts, ids.T)], axis=1))
+        if self.learned.edges:
+            all_ids.append(self._bucket_ids(block.numbers))
+        return _joined(inputs), _joined(all_ids)
+
+    def _transformed(self, numbers: np.ndarray) -> np.ndarray:
+        if self.learned.quantiles:
+            curves = zip(numbers.T, self.learned.quantiles)
+            dense = np.stack([np.interp(column, *curve) for column, curve in curves], axis=1).astype(np.float32)
+        elif self.learned.log_scales:
+            means, deviations = np.stack(self.learned.log_scales, axis=1)
+            dense = (log_of(numbers) - means) / deviations
+        else:
+            return log_of(numbers)
+        dense[np.isnan(numbers)] = 0  # the mean
+        return dense
+
+    def _bucket_ids(self, numbers: np.ndarray) -> np.ndarray:
+        """Ids [B, columns] int32: 1 for an empty cell, then the buckets; the end ones have no outer bound."""
+        buckets = [np.searchsorted(edges, column) for edges, column in zip(self.learned.edges, numbers.T)]
+        ids: np.ndarray = np.where(np.isnan(numbers), _EMPTY, np.stack(buckets, axis=1) + _FIRST_BUCKET)
+        return ids.astype(np.int32)
+
+    def save(self, path: Path) -> None:
+        """Write an uncompressed .npz, whole or not at all."""
+        save_arrays(path, self.vocabulary.arrays() | self.learned.arrays())
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def load_encoder(path: Path, dense: Sequence[str]) -> Encoder:
+    """What `save` wrote; the names of the numeric columns stand in the manifest beside it."""
+    return Encoder(dense, load_vocabulary(path), Learned.load(path))
