@@ -530,21 +530,26 @@ int UpdateTable(const Arguments &arguments) {
 
 constexpr int64_t kPieceValues = 1 << 14;  // of a parameter that one thread updates at a time
 
-// Inputs: rate, constants, all values, all gradients, first states of all, second states of all. Output: [1].
+// Inputs: rate, rate of the decay, constants, all values, all gradients, first states of all, second states of all.
+// Output: [1]. Matrices lose a share of their values, apart from their gradients.
 template <typename Rule>
 int UpdateDense(const Arguments &arguments, int count) {
-  const Rule rule(*arguments.At(0), arguments.At(1));
-  const int parameters = (count - 3) / (2 + Rule::kStates);
+  const Rule rule(*arguments.At(0), arguments.At(2));
+  const float lost = *arguments.At(1) * arguments.At(2)[1];
+  const int parameters = (count - 4) / (2 + Rule::kStates);
   std::vector<std::pair<int, int64_t>> pieces;  // parameter and first value
-  for (int p = 2; p < 2 + parameters; ++p)
+  for (int p = 3; p < 3 + parameters; ++p)
     for (int64_t first = 0; first < arguments.Size(p); first += kPieceValues) pieces.emplace_back(p, first);
   Pool::Get().For(pieces.size(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto [p, first] = pieces[i];
       float *states[Rule::kStates + 1];
       for (int s = 0; s < Rule::kStates; ++s) states[s] = arguments.At(p + (2 + s) * parameters) + first;
-      rule(arguments.At(p) + first, arguments.At(p + parameters) + first,
-           std::min(kPieceValues, arguments.Size(p) - first), states);
+      float *__restrict w = arguments.At(p) + first;
+      const int64_t values = std::min(kPieceValues, arguments.Size(p) - first);
+      if (lost != 0 && arguments.dims[p] == 2)
+        for (int64_t k = 0; k < values; ++k) w[k] -= lost * w[k];
+      rule(w, arguments.At(p + parameters) + first, values, states);
     }
   });
   *arguments.At(count - 1) = 0;
@@ -650,11 +655,15 @@ OPERATOR(CrossEntropyGrad) {
   return 0;
 }
 
-// steps done [1] int32, one more with each call, factors of the steps [S] -> this step's factor [1], or the last one.
-OPERATOR(NextFactor) {
+// steps done [1] int32, one more with each call, and series of factors [S] -> the number before [1] int32, and this
+// step's factor of each series [1], or the last one.
+OPERATOR(NextStep) {
   ARGUMENTS;
-  const int64_t step = (*arguments.At<int32_t>(0))++;
-  *arguments.At(2) = arguments.At(1)[std::min(step, shapes[1][0] - 1)];
+  const int series = count / 2 - 1;
+  const int32_t step = (*arguments.At<int32_t>(0))++;
+  *arguments.At<int32_t>(1 + series) = step;
+  for (int s = 1; s <= series; ++s)
+    *arguments.At(1 + series + s) = arguments.At(s)[std::min<int64_t>(step, shapes[s][0] - 1)];
   return 0;
 }
 

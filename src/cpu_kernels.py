@@ -126,9 +126,16 @@ class Kernels:
             self._operator(f"{name}Grad", gradient_shapes, *[ms.float32] * (2 + relu + input_gradient)),
         )
 
-    def next_factor(self) -> ops.Custom:
-        """(steps done [1] int32, factors [S]) to the factor of this step [1], or the last one; counts in place."""
-        return self._operator("NextFactor", lambda *_: [1], whole=[0])
+    def next_step(self, series: int) -> ops.Custom:
+        """(steps done [1] int32, series of factors [S], ...) to that number, and this step's factors; counts in place.
+
+        The last factor of a series serves all later steps.
+
+        Args:
+            series: how many there are, at least one.
+        """
+        shapes = ([1],) * (1 + series)
+        return self._operator("NextStep", lambda *_: shapes, ms.int32, *[ms.float32] * series, whole=[0])
 
     def table_update(self, rule: str) -> ops.Custom:
         """(table, rows [B, F], gradients [B, F, D], rate, constants [6], states...) to [1]; updates in place.
@@ -139,7 +146,9 @@ class Kernels:
         return self._operator(f"Table{rule}", lambda *_: [1], whole=[1])
 
     def dense_update(self, rule: str) -> ops.Custom:
-        """(rate, constants [6], values..., gradients..., first states..., second states...) to [1]; in place.
+        """(rate, rate of the decay, constants [6], values..., gradients..., first states..., second states...) to [1].
+
+        In place. The weight decay among the constants is for matrices.
 
         Args:
             rule: SGD, Adagrad or Adam.

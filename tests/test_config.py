@@ -87,6 +87,9 @@ WRONG_FLAGS = [
     (["--interaction=cat", "--self_interaction"], "no effect with interaction cat"),
     (["--device_target=CPU", "--compute_dtype=float16"], "compute_dtype float16 is for Ascend and GPU"),
     (["--device_target=CPU", "--device_id=1"], "device_id 1 has no effect"),
+    (["--mlp_optimizer=rowwise_adagrad"], "mlp_optimizer is 'rowwise_adagrad': it must be one of"),
+    (["--decay_share=0.3"], "decay_share and lr_end_factor have no effect with lr_schedule constant"),
+    (["--lr_schedule=cosine", "--decay_share=0.3", "--decay_steps=9"], "both say how long the decay takes"),
     (["--device_target=CPU", "--loss_scale=8"], "loss_scale 8.0 has no effect"),
 ]
 

@@ -58,7 +58,9 @@ RULES = [
     {"optimization": {"learning_rate": 0.1, "optimizer": "adagrad"}},
     {"optimization": {"learning_rate": 0.1, "optimizer": "rowwise_adagrad", "table_weight_decay": 0.01}},
     {"optimization": {"learning_rate": 0.01, "optimizer": "adam"}},
-]
+    {"optimization": {"learning_rate": 0.01, "optimizer": "adagrad", "mlp_optimizer": "adam", "mlp_weight_decay": 0.1},
+     "schedule": {"schedule": "polynomial", "decay_share": 0.6}},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
