@@ -62,6 +62,7 @@ def main(argv: Sequence[str]) -> None:
             "mlp_optimizer": config.mlp_optimizer,
             "table_weight_decay": config.table_weight_decay,
             "mlp_weight_decay": config.mlp_weight_decay,
+            "dropout": config.dropout,
             "loss_scale": config.loss_scale if config.compute_dtype == "float16" else 1.0,
         },
         schedule={
@@ -80,6 +81,7 @@ def main(argv: Sequence[str]) -> None:
         overwrite=config.overwrite,
         resume_stopped=config.resume,
         save_steps=config.save_steps,
+        reset_tables_each_epoch=config.reset_tables_each_epoch,
     )
     print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:

@@ -417,10 +417,32 @@ Rows<const float> Spread(const float *values, int64_t rows, int64_t width) {
   return {to, width + kPadding};
 }
 
-// x [B, I], weight [O, I], bias [O] -> out [B, O] = x W^T + b, negative results as 0 if kRelu. Returns 0 or a status.
+// src/dropout.py's hash of a number.
+inline uint32_t Mix(uint32_t x) {
+  x = (x ^ x >> 16) * 0x7feb352du;
+  x = (x ^ x >> 15) * 0x846ca68bu;
+  return x ^ x >> 16;
+}
+
+// Which values of a batch are dropped, as src/dropout.py says it: those whose place has a hash below the limit.
+struct Dropping {
+  uint32_t key, limit, first;
+  float scale;  // of the others
+
+  void operator()(float *__restrict row, int64_t number, int64_t outputs) const {
+    const uint32_t begin = first + static_cast<uint32_t>(number * outputs);
+    for (int64_t k = 0; k < outputs; ++k) {
+      const uint32_t hash = Mix((begin + static_cast<uint32_t>(k)) ^ key) & 0xffffff;
+      row[k] = hash < limit ? 0 : row[k] * scale;
+    }
+  }
+};
+
+// x [B, I], weight [O, I], bias [O] -> out [B, O] = x W^T + b, negative results as 0 if kRelu, and what is dropped,
+// unless that is null. Returns 0 or a status.
 template <bool kRelu>
 int Layer(Rows<const float> x, const float *weight, const float *bias, Rows<float> out, int64_t batch, int64_t inputs,
-          int64_t outputs) {
+          int64_t outputs, const Dropping *dropping) {
   std::atomic<int> status{0};
   Pool::Get().For(batch, PartRows(batch), [&](int64_t begin, int64_t end) {
     if (const int failed = Multiply('N', 'T', end - begin, outputs, inputs, x[begin], x.stride, weight, inputs,
@@ -432,17 +454,19 @@ int Layer(Rows<const float> x, const float *weight, const float *bias, Rows<floa
         const float sum = row[k] + bias[k];
         row[k] = kRelu && sum <= 0 ? 0 : sum;  // nan stays, and shows in the loss
       }
+      if (dropping) (*dropping)(row, b, outputs);
     }
   });
   return status;
 }
 
 // Gradients of the above from that of its result, [B, O]: of weight, bias, and x where to_x is not null. With kRelu the
-// gradient of the product itself is laid out in to_product; without, to_product is the gradient. 0 or a status.
+// gradient of the product itself is laid out in to_product; without, to_product is the gradient. With kRelu the result
+// was multiplied with `scale` where it is not 0. Returns 0 or a status.
 template <bool kRelu>
 int LayerGrad(Rows<const float> x, const float *weight, Rows<const float> result, Rows<const float> gradient,
               float *to_weight, float *to_bias, Rows<float> to_x, Rows<float> to_product, int64_t batch,
-              int64_t inputs, int64_t outputs) {
+              int64_t inputs, int64_t outputs, float scale) {
   std::atomic<int> status{0};
   const Rows<const float> spread = to_x.data ? Spread(weight, outputs, inputs) : Rows<const float>{weight, inputs};
   const int64_t grain = PartRows(batch);
@@ -455,7 +479,7 @@ int LayerGrad(Rows<const float> x, const float *weight, Rows<const float> result
         const float *__restrict shown = result[b];
         float *__restrict product = to_product[b];
         for (int64_t k = 0; k < outputs; ++k) {
-          product[k] = shown[k] <= 0 ? 0 : g[k];
+          product[k] = shown[k] <= 0 ? 0 : g[k] * scale;
           sum[k] += product[k];
         }
       } else {
@@ -561,21 +585,31 @@ template <bool kRelu>
 int RunLayer(const Arguments &arguments) {
   int64_t **shapes = arguments.shapes;
   return Layer<kRelu>(arguments.Matrix<const float>(0), arguments.At(1), arguments.At(2), arguments.Matrix(3),
-                      shapes[0][0], shapes[1][1], shapes[1][0]);
+                      shapes[0][0], shapes[1][1], shapes[1][0], nullptr);
 }
 
-// Inputs: x, weight, result if kRelu, and the result's gradient [B, O']. Outputs: the gradients of weight and bias, of
-// the product [B, O'] if kRelu, and of x [B, I'] unless it is left out.
-template <bool kRelu>
+// The same with dropout behind a ReLU; further inputs: step [1] int32, settings (key, limit, rank) int32, scale [1].
+int RunLayerDrop(const Arguments &arguments) {
+  int64_t **shapes = arguments.shapes;
+  const auto *step = arguments.At<uint32_t>(3), *settings = arguments.At<uint32_t>(4);
+  const uint32_t first = settings[2] * static_cast<uint32_t>(shapes[0][0] * shapes[1][0]);
+  const Dropping dropping{Mix(*step ^ settings[0]), settings[1], first, *arguments.At(5)};
+  return Layer<true>(arguments.Matrix<const float>(0), arguments.At(1), arguments.At(2), arguments.Matrix(6),
+                     shapes[0][0], shapes[1][1], shapes[1][0], &dropping);
+}
+
+// Inputs: x, weight, result if kRelu, the result's gradient [B, O'], and if kDrop the scale. Outputs: the gradients of
+// weight and bias, of the product [B, O'] if kRelu, and of x [B, I'] unless it is left out.
+template <bool kRelu, bool kDrop = false>
 int RunLayerGrad(const Arguments &arguments, int count) {
-  const int gradient = kRelu ? 3 : 2, to_weight = gradient + 1, to_x = to_weight + (kRelu ? 3 : 2);
+  const int gradient = kRelu ? 3 : 2, to_weight = gradient + 1 + kDrop, to_x = to_weight + (kRelu ? 3 : 2);
   int64_t **shapes = arguments.shapes;
   const Rows<float> nothing{nullptr, 0};
   return LayerGrad<kRelu>(
       arguments.Matrix<const float>(0), arguments.At(1), arguments.Matrix<const float>(2),
       arguments.Matrix<const float>(gradient), arguments.At(to_weight), arguments.At(to_weight + 1),
       to_x < count ? arguments.Matrix(to_x) : nothing, arguments.Matrix(kRelu ? to_weight + 2 : gradient),
-      shapes[0][0], shapes[1][1], shapes[1][0]);
+      shapes[0][0], shapes[1][1], shapes[1][0], kDrop ? *arguments.At(4) : 1.f);
 }
 
 }  // namespace
@@ -636,6 +670,9 @@ OPERATOR(Linear) { ARGUMENTS; return RunLayer<false>(arguments); }
 OPERATOR(LinearRelu) { ARGUMENTS; return RunLayer<true>(arguments); }
 OPERATOR(LinearGrad) { ARGUMENTS; return RunLayerGrad<false>(arguments, count); }
 OPERATOR(LinearReluGrad) { ARGUMENTS; return RunLayerGrad<true>(arguments, count); }
+OPERATOR(LinearReluDrop) { ARGUMENTS; return RunLayerDrop(arguments); }
+OPERATOR(LinearReluDropGrad) { ARGUMENTS; return RunLayerGrad<true, true>(arguments, count); }
+
 // logits [B, 1], labels [B, 1] -> mean sigmoid cross entropy, a scalar.
 OPERATOR(CrossEntropy) {
   ARGUMENTS;

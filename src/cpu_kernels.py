@@ -111,19 +111,23 @@ class Kernels:
             input_gradient: see above.
         """
 
-        def result_shape(x, weight, _):
-            if x[1] not in (weight[1], weight[1] + (_PADDING if weight[1] % _PADDED == 0 else 0)):
-                raise ValueError(f"rows of {x[1]} values; the layer takes {weight[1]}")
-            return [x[0], weight[0] + (_PADDING if pad and weight[0] % _PADDED == 0 else 0)]
-
-        def gradient_shapes(x, weight, *more):
-            product = (more[-1],) if relu else ()
-            return weight, [weight[0]], *product, *((x,) if input_gradient else ())
-
+        result_shape, gradient_shapes = _linear_shapes(relu, pad, input_gradient)
         name = "LinearRelu" if relu else "Linear"
         return (
             self._operator(name, result_shape),
             self._operator(f"{name}Grad", gradient_shapes, *[ms.float32] * (2 + relu + input_gradient)),
+        )
+
+    def dropped_linear(self, pad: bool, input_gradient: bool) -> tuple[ops.Custom, ops.Custom]:
+        """A layer with ReLU and dropout behind it, and its gradient.
+
+        (x, weight, bias, step [1] int32, settings [3] int32, scale [1]) to [B, O], and (x, weight, result, gradient,
+        scale) as for `linear`. The settings are a dropout.Dropout's key, limit and rank.
+        """
+        result_shape, gradient_shapes = _linear_shapes(True, pad, input_gradient)
+        return (
+            self._operator("LinearReluDrop", result_shape, whole=(3, 4)),
+            self._operator("LinearReluDropGrad", gradient_shapes, *[ms.float32] * (3 + input_gradient)),
         )
 
     def next_step(self, series: int) -> ops.Custom:
@@ -154,6 +158,21 @@ class Kernels:
             rule: SGD, Adagrad or Adam.
         """
         return self._operator(f"Dense{rule}", lambda *_: [1])
+
+
+def _linear_shapes(relu: bool, pad: bool, input_gradient: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Of a layer's result and of its gradients, by the shapes of what the two operators take."""
+
+    def result_shape(x, weight, *_):
+        if x[1] not in (weight[1], weight[1] + (_PADDING if weight[1] % _PADDED == 0 else 0)):
+            raise ValueError(f"rows of {x[1]} values; the layer takes {weight[1]}")
+        return [x[0], weight[0] + (_PADDING if pad and weight[0] % _PADDED == 0 else 0)]
+
+    def gradient_shapes(x, weight, *more):
+        product = (more[0],) if relu else ()  # of the result
+        return weight, [weight[0]], *product, *((x,) if input_gradient else ())
+
+    return result_shape, gradient_shapes
 
 
 def load() -> Kernels | None:

@@ -10,8 +10,8 @@ batch gets one update by the sum g of its gradients, as if the gradient were den
     adam             m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;      Kingma and Ba 2015, with the corrections
                      w -= r' m / (sqrt(v) + e)                            in r', as at the end of its section 2
 
-Adam is lazy on the tables: m and v of a row change only in steps that look the row up. Weight decay adds to the gradient
-of a row, but takes a share r d of the MLPs' weights, apart from their gradients (Loshchilov and Hutter 2019).
+Adam is lazy on the tables: m and v of a row change only in steps that look the row up. Weight decay adds to the
+gradient of a row, but takes a share r d of the MLPs' weights, apart from their gradients (Loshchilov and Hutter 2019).
 
 Legend: B batch, F fields, D width of a vector, R rows of all tables.
 """

@@ -30,7 +30,7 @@ class StepCounter(nn.Cell):
         if self.kernel is not None:
             return self.kernel(self.steps_done, *self.series)
         step = ops.assign_add(self.steps_done, 1) - 1
-        found = (step,)
+        found: tuple = (step,)
         for index in range(len(self.series)):
             found = (*found, ops.gather(self.series[index], ops.minimum(step, self.lasts[index]), 0))
         return found

@@ -10,8 +10,10 @@ from mindspore.graph.api import _cell_graph_executor
 
 from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
+from src.embedding import Fill
 from src.exchange import Exchange
 from src.optimizers import DenseOptimizer, TableOptimizer, adam_corrections
+from src.placement import Piece
 from src.step_counter import StepCounter
 
 
@@ -59,6 +61,8 @@ class TrainStep(nn.Cell):
         table_weight_decay: of the rows that a batch looks up.
         mlp_weight_decay: of the MLPs' weights, apart from their gradients; biases have none.
         factors: what both rates are multiplied with in each step, [steps]; the last one serves all later steps.
+        dropout: share of the values behind the MLPs' hidden layers that are dropped.
+        seed: of the dropout.
         loss_scale: factor on the loss while gradients are taken, undone before the update; for float16 products.
         exchange: with the other ranks, if there are any: the batch is then this rank's part of the samples, and the
             loss and the gradients are means over those of all ranks.
@@ -77,6 +81,8 @@ class TrainStep(nn.Cell):
         table_weight_decay: float = 0.0,
         mlp_weight_decay: float = 0.0,
         factors: np.ndarray | None = None,
+        dropout: float = 0.0,
+        seed: int = 1,
         loss_scale: float = 1.0,
         exchange: Exchange | None = None,
     ):
@@ -94,7 +100,10 @@ class TrainStep(nn.Cell):
         wanted.append(factors if mlp_weight_decay else None)
         series: list[np.ndarray] = []
         self.factor_places = tuple(_place(one, series) for one in wanted)
-        self.counter = StepCounter(series, model.kernels) if series else None
+        self.dropout = dropout
+        if dropout:
+            model.set_dropout(dropout, seed, exchange.rank if exchange else 0)
+        self.counter = StepCounter(series or [np.ones(1)], model.kernels) if series or dropout else None
         self.mlp_weight_decay = mlp_weight_decay
         self.loss_scale, self.exchange = loss_scale, exchange
         self.cross_entropy = SigmoidCrossEntropy(model.kernels)
@@ -119,6 +128,11 @@ class TrainStep(nn.Cell):
         self._last_call = call if call[0] == ms.GRAPH_MODE else None
         return loss
 
+    def reset_tables(self, fill: Fill) -> None:
+        """Fill the tables anew, and let their optimizer forget; the MLPs and theirs stay."""
+        for parameter in self.row_values().values():
+            self.tables.refill(parameter, fill if parameter is self.tables.table else _zeros)
+
     def row_values(self) -> dict[str, Parameter]:
         """What has a row for each row of the tables, [R, ...], by name: the tables, and their optimizer's states."""
         return {"embedding": self.tables.table, **{state.name: state for state in self.table_optimizer.states}}
@@ -129,21 +143,22 @@ class TrainStep(nn.Cell):
         counter = [self.counter.steps_done] if self.counter is not None else []
         return {value.name: value for value in (*dense.values, *dense.first, *dense.second, *counter)}
 
-    def scaled_loss(self, dense, vectors, labels):
-        """The mean loss of the batch, times the loss scale."""
-        loss = self.cross_entropy(self.model.score(dense, vectors), labels)
+    def scaled_loss(self, dense, vectors, labels, step=None):
+        """The mean loss of the batch, times the loss scale; the step, if there is dropout."""
+        loss = self.cross_entropy(self.model.score(dense, vectors, step), labels)
         return loss if self.loss_scale == 1 else loss * self.loss_scale
 
     def construct(self, dense, ids, labels):
-        factors: tuple = ()
+        counted: tuple = ()
         if self.counter is not None:
-            factors = self.counter()[1:]
+            counted = self.counter()
+        step = counted[:1] if self.dropout else ()
         rows, vectors = self.tables.lookup(ids)
-        loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels)
+        loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *step)
         if self.exchange is not None:
             loss, gradients = self.mean_over_ranks(loss, gradients, self.exchange)
         rows, vector_gradients = self.tables.owned(rows, vector_gradients)
-        return self.update(loss, rows, vector_gradients, gradients, factors)
+        return self.update(loss, rows, vector_gradients, gradients, counted[1:])
 
     def mean_over_ranks(self, loss, gradients, exchange):
         """The loss and the MLPs' gradients, all in one message."""
@@ -177,6 +192,10 @@ class TrainStep(nn.Cell):
         """A rate times the step's factor for a purpose: 0 tables, 1 MLPs, 2 weight decay."""
         place = self.factor_places[purpose]
         return constant if place < 0 else constant * factors[place]
+
+
+def _zeros(_: Piece, values: np.ndarray) -> None:
+    values[:] = 0
 
 
 def _place(factors: np.ndarray | None, series: list[np.ndarray]) -> int:

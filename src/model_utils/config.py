@@ -34,6 +34,7 @@ Rule = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: Rule = (lambda value: math.isfinite(value) and value > 0, "must be a finite number above 0")
 _NOT_NEGATIVE: Rule = (lambda value: math.isfinite(value) and value >= 0, "must be 0 or more")
+_BELOW_ONE: Rule = (lambda value: 0 <= value < 1, "must be 0 or more, and below 1")
 _FRACTION: Rule = (lambda value: 0 <= value <= 1, "must lie between 0 and 1")
 _SIZES: Rule = (
     lambda value: len(value) > 0 and min(value) > 0,
@@ -110,6 +111,12 @@ class Config:
     )
 
     epochs: int = _option(1, ("train",), "passes over the training rows", _POSITIVE)
+    reset_tables_each_epoch: bool = _option(
+        False, ("train",), "whether tables and their optimizer begin each epoch with new initial values, MLPs go on"
+    )
+    dropout: float = _option(
+        0.0, ("train",), "share of the values behind the MLPs' hidden layers that a training step drops", _BELOW_ONE
+    )
     batch_size: int = _option(128, ("train",), "samples a training step, over all ranks", _POSITIVE)
     optimizer: str = _option(
         "sgd", ("train",), "update rule of tables and MLPs", _one_of("sgd", "adagrad", "rowwise_adagrad", "adam")
@@ -258,6 +265,10 @@ class Config:
             raise InputError(
                 "decay_steps, decay_share and lr_end_factor have no effect with lr_schedule constant: drop them"
             )
+        if self.reset_tables_each_epoch and self.epochs == 1:
+            raise InputError("reset_tables_each_epoch has no effect with epochs 1: give more epochs or drop it")
+        if self.dropout and len(self.bottom_mlp) == len(self.top_mlp) == 1:
+            raise InputError(f"dropout {self.dropout} has no effect without hidden layers in the MLPs: drop it")
         if self.decay_steps and self.decay_share:
             raise InputError(
                 f"decay_steps {self.decay_steps} and decay_share {self.decay_share} both say how long the decay takes: "
