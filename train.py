@@ -59,13 +59,17 @@ def main(argv: Sequence[str]) -> None:
             "learning_rate": config.lr,
             "table_learning_rate": config.table_lr or config.lr,
             "optimizer": config.optimizer,
+            "mlp_optimizer": config.mlp_optimizer,
             "table_weight_decay": config.table_weight_decay,
+            "mlp_weight_decay": config.mlp_weight_decay,
+            "dropout": config.dropout,
             "loss_scale": config.loss_scale if config.compute_dtype == "float16" else 1.0,
         },
         schedule={
             "schedule": config.lr_schedule,
             "warmup_steps": config.warmup_steps,
             "decay_steps": config.decay_steps,
+            "decay_share": config.decay_share,
             "end_factor": config.lr_end_factor,
             "power": config.lr_power,
         },
@@ -77,6 +81,7 @@ def main(argv: Sequence[str]) -> None:
         overwrite=config.overwrite,
         resume_stopped=config.resume,
         save_steps=config.save_steps,
+        reset_tables_each_epoch=config.reset_tables_each_epoch,
     )
     print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:

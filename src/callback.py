@@ -199,3 +199,20 @@ class ResumeCallBack(Callback):
         if done > self.first_step and done % self.save_steps == 0:
             with self.clock.pause():
                 self.save(done)
+
+
+class EpochCallBack(Callback):
+    """Calls a function with the number of each epoch, from 0, when its first step begins; not for the first epoch.
+
+    It comes behind `ResumeCallBack`, which saves what the last epoch left: who goes on from there does the call again.
+    """
+
+    def __init__(self, start: Callable[[int], None]):
+        super().__init__()
+        self.start = start
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        args = run_context.original_args()
+        epoch, step = divmod(args.cur_step_num - 1, args.batch_num)
+        if epoch and not step:
+            self.start(epoch)

@@ -417,10 +417,32 @@ Rows<const float> Spread(const float *values, int64_t rows, int64_t width) {
   return {to, width + kPadding};
 }
 
-// x [B, I], weight [O, I], bias [O] -> out [B, O] = x W^T + b, negative results as 0 if kRelu. Returns 0 or a status.
+// src/dropout.py's hash of a number.
+inline uint32_t Mix(uint32_t x) {
+  x = (x ^ x >> 16) * 0x7feb352du;
+  x = (x ^ x >> 15) * 0x846ca68bu;
+  return x ^ x >> 16;
+}
+
+// Which values of a batch are dropped, as src/dropout.py says it: those whose place has a hash below the limit.
+struct Dropping {
+  uint32_t key, limit, first;
+  float scale;  // of the others
+
+  void operator()(float *__restrict row, int64_t number, int64_t outputs) const {
+    const uint32_t begin = first + static_cast<uint32_t>(number * outputs);
+    for (int64_t k = 0; k < outputs; ++k) {
+      const uint32_t hash = Mix((begin + static_cast<uint32_t>(k)) ^ key) & 0xffffff;
+      row[k] = hash < limit ? 0 : row[k] * scale;
+    }
+  }
+};
+
+// x [B, I], weight [O, I], bias [O] -> out [B, O] = x W^T + b, negative results as 0 if kRelu, and what is dropped,
+// unless that is null. Returns 0 or a status.
 template <bool kRelu>
 int Layer(Rows<const float> x, const float *weight, const float *bias, Rows<float> out, int64_t batch, int64_t inputs,
-          int64_t outputs) {
+          int64_t outputs, const Dropping *dropping) {
   std::atomic<int> status{0};
   Pool::Get().For(batch, PartRows(batch), [&](int64_t begin, int64_t end) {
     if (const int failed = Multiply('N', 'T', end - begin, outputs, inputs, x[begin], x.stride, weight, inputs,
@@ -432,17 +454,19 @@ int Layer(Rows<const float> x, const float *weight, const float *bias, Rows<floa
         const float sum = row[k] + bias[k];
         row[k] = kRelu && sum <= 0 ? 0 : sum;  // nan stays, and shows in the loss
       }
+      if (dropping) (*dropping)(row, b, outputs);
     }
   });
   return status;
 }
 
 // Gradients of the above from that of its result, [B, O]: of weight, bias, and x where to_x is not null. With kRelu the
-// gradient of the product itself is laid out in to_product; without, to_product is the gradient. 0 or a status.
+// gradient of the product itself is laid out in to_product; without, to_product is the gradient. With kRelu the result
+// was multiplied with `scale` where it is not 0. Returns 0 or a status.
 template <bool kRelu>
 int LayerGrad(Rows<const float> x, const float *weight, Rows<const float> result, Rows<const float> gradient,
               float *to_weight, float *to_bias, Rows<float> to_x, Rows<float> to_product, int64_t batch,
-              int64_t inputs, int64_t outputs) {
+              int64_t inputs, int64_t outputs, float scale) {
   std::atomic<int> status{0};
   const Rows<const float> spread = to_x.data ? Spread(weight, outputs, inputs) : Rows<const float>{weight, inputs};
   const int64_t grain = PartRows(batch);
@@ -455,7 +479,7 @@ int LayerGrad(Rows<const float> x, const float *weight, Rows<const float> result
         const float *__restrict shown = result[b];
         float *__restrict product = to_product[b];
         for (int64_t k = 0; k < outputs; ++k) {
-          product[k] = shown[k] <= 0 ? 0 : g[k];
+          product[k] = shown[k] <= 0 ? 0 : g[k] * scale;
           sum[k] += product[k];
         }
       } else {
@@ -530,21 +554,26 @@ int UpdateTable(const Arguments &arguments) {
 
 constexpr int64_t kPieceValues = 1 << 14;  // of a parameter that one thread updates at a time
 
-// Inputs: rate, constants, all values, all gradients, first states of all, second states of all. Output: [1].
+// Inputs: rate, rate of the decay, constants, all values, all gradients, first states of all, second states of all.
+// Output: [1]. Matrices lose a share of their values, apart from their gradients.
 template <typename Rule>
 int UpdateDense(const Arguments &arguments, int count) {
-  const Rule rule(*arguments.At(0), arguments.At(1));
-  const int parameters = (count - 3) / (2 + Rule::kStates);
+  const Rule rule(*arguments.At(0), arguments.At(2));
+  const float lost = *arguments.At(1) * arguments.At(2)[1];
+  const int parameters = (count - 4) / (2 + Rule::kStates);
   std::vector<std::pair<int, int64_t>> pieces;  // parameter and first value
-  for (int p = 2; p < 2 + parameters; ++p)
+  for (int p = 3; p < 3 + parameters; ++p)
     for (int64_t first = 0; first < arguments.Size(p); first += kPieceValues) pieces.emplace_back(p, first);
   Pool::Get().For(pieces.size(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto [p, first] = pieces[i];
       float *states[Rule::kStates + 1];
       for (int s = 0; s < Rule::kStates; ++s) states[s] = arguments.At(p + (2 + s) * parameters) + first;
-      rule(arguments.At(p) + first, arguments.At(p + parameters) + first,
-           std::min(kPieceValues, arguments.Size(p) - first), states);
+      float *__restrict w = arguments.At(p) + first;
+      const int64_t values = std::min(kPieceValues, arguments.Size(p) - first);
+      if (lost != 0 && arguments.dims[p] == 2)
+        for (int64_t k = 0; k < values; ++k) w[k] -= lost * w[k];
+      rule(w, arguments.At(p + parameters) + first, values, states);
     }
   });
   *arguments.At(count - 1) = 0;
@@ -556,21 +585,31 @@ template <bool kRelu>
 int RunLayer(const Arguments &arguments) {
   int64_t **shapes = arguments.shapes;
   return Layer<kRelu>(arguments.Matrix<const float>(0), arguments.At(1), arguments.At(2), arguments.Matrix(3),
-                      shapes[0][0], shapes[1][1], shapes[1][0]);
+                      shapes[0][0], shapes[1][1], shapes[1][0], nullptr);
 }
 
-// Inputs: x, weight, result if kRelu, and the result's gradient [B, O']. Outputs: the gradients of weight and bias, of
-// the product [B, O'] if kRelu, and of x [B, I'] unless it is left out.
-template <bool kRelu>
+// The same with dropout behind a ReLU; further inputs: step [1] int32, settings (key, limit, rank) int32, scale [1].
+int RunLayerDrop(const Arguments &arguments) {
+  int64_t **shapes = arguments.shapes;
+  const auto *step = arguments.At<uint32_t>(3), *settings = arguments.At<uint32_t>(4);
+  const uint32_t first = settings[2] * static_cast<uint32_t>(shapes[0][0] * shapes[1][0]);
+  const Dropping dropping{Mix(*step ^ settings[0]), settings[1], first, *arguments.At(5)};
+  return Layer<true>(arguments.Matrix<const float>(0), arguments.At(1), arguments.At(2), arguments.Matrix(6),
+                     shapes[0][0], shapes[1][1], shapes[1][0], &dropping);
+}
+
+// Inputs: x, weight, result if kRelu, the result's gradient [B, O'], and if kDrop the scale. Outputs: the gradients of
+// weight and bias, of the product [B, O'] if kRelu, and of x [B, I'] unless it is left out.
+template <bool kRelu, bool kDrop = false>
 int RunLayerGrad(const Arguments &arguments, int count) {
-  const int gradient = kRelu ? 3 : 2, to_weight = gradient + 1, to_x = to_weight + (kRelu ? 3 : 2);
+  const int gradient = kRelu ? 3 : 2, to_weight = gradient + 1 + kDrop, to_x = to_weight + (kRelu ? 3 : 2);
   int64_t **shapes = arguments.shapes;
   const Rows<float> nothing{nullptr, 0};
   return LayerGrad<kRelu>(
       arguments.Matrix<const float>(0), arguments.At(1), arguments.Matrix<const float>(2),
       arguments.Matrix<const float>(gradient), arguments.At(to_weight), arguments.At(to_weight + 1),
       to_x < count ? arguments.Matrix(to_x) : nothing, arguments.Matrix(kRelu ? to_weight + 2 : gradient),
-      shapes[0][0], shapes[1][1], shapes[1][0]);
+      shapes[0][0], shapes[1][1], shapes[1][0], kDrop ? *arguments.At(4) : 1.f);
 }
 
 }  // namespace
@@ -631,6 +670,9 @@ OPERATOR(Linear) { ARGUMENTS; return RunLayer<false>(arguments); }
 OPERATOR(LinearRelu) { ARGUMENTS; return RunLayer<true>(arguments); }
 OPERATOR(LinearGrad) { ARGUMENTS; return RunLayerGrad<false>(arguments, count); }
 OPERATOR(LinearReluGrad) { ARGUMENTS; return RunLayerGrad<true>(arguments, count); }
+OPERATOR(LinearReluDrop) { ARGUMENTS; return RunLayerDrop(arguments); }
+OPERATOR(LinearReluDropGrad) { ARGUMENTS; return RunLayerGrad<true, true>(arguments, count); }
+
 // logits [B, 1], labels [B, 1] -> mean sigmoid cross entropy, a scalar.
 OPERATOR(CrossEntropy) {
   ARGUMENTS;
@@ -650,11 +692,15 @@ OPERATOR(CrossEntropyGrad) {
   return 0;
 }
 
-// steps done [1] int32, one more with each call, factors of the steps [S] -> this step's factor [1], or the last one.
-OPERATOR(NextFactor) {
+// steps done [1] int32, one more with each call, and series of factors [S] -> the number before [1] int32, and this
+// step's factor of each series [1], or the last one.
+OPERATOR(NextStep) {
   ARGUMENTS;
-  const int64_t step = (*arguments.At<int32_t>(0))++;
-  *arguments.At(2) = arguments.At(1)[std::min(step, shapes[1][0] - 1)];
+  const int series = count / 2 - 1;
+  const int32_t step = (*arguments.At<int32_t>(0))++;
+  *arguments.At<int32_t>(1 + series) = step;
+  for (int s = 1; s <= series; ++s)
+    *arguments.At(1 + series + s) = arguments.At(s)[std::min<int64_t>(step, shapes[s][0] - 1)];
   return 0;
 }
 

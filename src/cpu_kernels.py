@@ -111,24 +111,35 @@ class Kernels:
             input_gradient: see above.
         """
 
-        def result_shape(x, weight, _):
-            if x[1] not in (weight[1], weight[1] + (_PADDING if weight[1] % _PADDED == 0 else 0)):
-                raise ValueError(f"rows of {x[1]} values; the layer takes {weight[1]}")
-            return [x[0], weight[0] + (_PADDING if pad and weight[0] % _PADDED == 0 else 0)]
-
-        def gradient_shapes(x, weight, *more):
-            product = (more[-1],) if relu else ()
-            return weight, [weight[0]], *product, *((x,) if input_gradient else ())
-
+        result_shape, gradient_shapes = _linear_shapes(relu, pad, input_gradient)
         name = "LinearRelu" if relu else "Linear"
         return (
             self._operator(name, result_shape),
             self._operator(f"{name}Grad", gradient_shapes, *[ms.float32] * (2 + relu + input_gradient)),
         )
 
-    def next_factor(self) -> ops.Custom:
-        """(steps done [1] int32, factors [S]) to the factor of this step [1], or the last one; counts in place."""
-        return self._operator("NextFactor", lambda *_: [1], whole=[0])
+    def dropped_linear(self, pad: bool, input_gradient: bool) -> tuple[ops.Custom, ops.Custom]:
+        """A layer with ReLU and dropout behind it, and its gradient.
+
+        (x, weight, bias, step [1] int32, settings [3] int32, scale [1]) to [B, O], and (x, weight, result, gradient,
+        scale) as for `linear`. The settings are a dropout.Dropout's key, limit and rank.
+        """
+        result_shape, gradient_shapes = _linear_shapes(True, pad, input_gradient)
+        return (
+            self._operator("LinearReluDrop", result_shape, whole=(3, 4)),
+            self._operator("LinearReluDropGrad", gradient_shapes, *[ms.float32] * (3 + input_gradient)),
+        )
+
+    def next_step(self, series: int) -> ops.Custom:
+        """(steps done [1] int32, series of factors [S], ...) to that number, and this step's factors; counts in place.
+
+        The last factor of a series serves all later steps.
+
+        Args:
+            series: how many there are, at least one.
+        """
+        shapes = ([1],) * (1 + series)
+        return self._operator("NextStep", lambda *_: shapes, ms.int32, *[ms.float32] * series, whole=[0])
 
     def table_update(self, rule: str) -> ops.Custom:
         """(table, rows [B, F], gradients [B, F, D], rate, constants [6], states...) to [1]; updates in place.
@@ -139,12 +150,29 @@ class Kernels:
         return self._operator(f"Table{rule}", lambda *_: [1], whole=[1])
 
     def dense_update(self, rule: str) -> ops.Custom:
-        """(rate, constants [6], values..., gradients..., first states..., second states...) to [1]; in place.
+        """(rate, rate of the decay, constants [6], values..., gradients..., first states..., second states...) to [1].
+
+        In place. The weight decay among the constants is for matrices.
 
         Args:
             rule: SGD, Adagrad or Adam.
         """
         return self._operator(f"Dense{rule}", lambda *_: [1])
+
+
+def _linear_shapes(relu: bool, pad: bool, input_gradient: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Of a layer's result and of its gradients, by the shapes of what the two operators take."""
+
+    def result_shape(x, weight, *_):
+        if x[1] not in (weight[1], weight[1] + (_PADDING if weight[1] % _PADDED == 0 else 0)):
+            raise ValueError(f"rows of {x[1]} values; the layer takes {weight[1]}")
+        return [x[0], weight[0] + (_PADDING if pad and weight[0] % _PADDED == 0 else 0)]
+
+    def gradient_shapes(x, weight, *more):
+        product = (more[0],) if relu else ()  # of the result
+        return weight, [weight[0]], *product, *((x,) if input_gradient else ())
+
+    return result_shape, gradient_shapes
 
 
 def load() -> Kernels | None:

@@ -18,127 +18,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.cpu_kernels import Kernels
 from src.embedding import EmbeddingTables
-
-
-class CompiledLinear(nn.Cell):
-    """A fully connected layer by the compiled operator, and its gradient.
-
-    Args:
-        kernels: the compiled operators.
-        relu: whether negative outputs become 0.
-        pad: whether rows of the outputs may be longer than `out`, for another CompiledLinear to take.
-        input_gradient: whether anybody asks for the gradient of x; without, it is given as 0.
-
-    Inputs: x [B, in], weight [out, in], bias [out]. Outputs: [B, out].
-    """
-
-    def __init__(self, kernels: Kernels, relu: bool, pad: bool, input_gradient: bool):
-        super().__init__()
-        self.forward, self.backward = kernels.linear(relu, pad, input_gradient)
-        self.relu, self.input_gradient = relu, input_gradient
-
-    def construct(self, x, weight, bias):
-        return self.forward(x, weight, bias)
-
-    def bprop(self, x, weight, bias, out, dout):
-        gradients = self.backward(x, weight, out, dout) if self.relu else self.backward(x, weight, dout)
-        x_gradient = gradients[-1] if self.input_gradient else ops.zeros_like(x)
-        return x_gradient, gradients[0], gradients[1]
-
-
-class Linear(nn.Cell):
-    """A fully connected layer, x W^T + b or max(x W^T + b, 0), with the initialisation of the paper's public code.
-
-    Weights are normal with variance 2 / (in + out), biases normal with variance 1 / out.
-
-    Args:
-        inputs: features in.
-        outputs: features out.
-        relu: whether negative outputs become 0.
-        rng: source of the initial values.
-        compute_dtype: type of the matrix product; the weights stay float32.
-        kernels: the compiled operators, if they are to be used; they compute in float32 alone.
-        pad, input_gradient: as for `CompiledLinear`, if it is used.
-
-    Inputs: [B, in]. Outputs: [B, out], float32.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        relu: bool,
-        rng: np.random.Generator,
-        compute_dtype=ms.float32,
-        kernels: Kernels | None = None,
-        pad: bool = False,
-        input_gradient: bool = True,
-    ):
-        super().__init__()
-        weight = rng.normal(0.0, np.sqrt(2.0 / (inputs + outputs)), (outputs, inputs)).astype(np.float32)
-        bias = rng.normal(0.0, np.sqrt(1.0 / outputs), outputs).astype(np.float32)
-        self.weight = Parameter(Tensor(weight))
-        self.bias = Parameter(Tensor(bias))
-        self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add, self.relu = ops.BiasAdd(), ops.ReLU() if relu else None
-        self.compute_dtype = compute_dtype
-        self.half = compute_dtype != ms.float32
-        self.fused = CompiledLinear(kernels, relu, pad, input_gradient) if kernels and not self.half else None
-
-    def construct(self, x):
-        if self.fused is not None:
-            return self.fused(x, self.weight, self.bias)
-        if self.half:
-            product = self.matmul(x.astype(self.compute_dtype), self.weight.astype(self.compute_dtype))
-            product = product.astype(ms.float32)
-        else:
-            product = self.matmul(x, self.weight)
-        total = self.bias_add(product, self.bias)
-        return total if self.relu is None else self.relu(total)
-
-
-class MLP(nn.Cell):
-    """A chain of `Linear` layers with ReLU between them, and behind the last one if `last_relu`.
-
-    Args:
-        inputs: features in.
-        sizes: features out of each layer.
-        last_relu: whether the last layer has a ReLU too.
-        rng, compute_dtype, kernels, input_gradient: as for `Linear`.
-
-    Inputs: [B, inputs]. Outputs: [B, sizes[-1]].
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        sizes: Sequence[int],
-        last_relu: bool,
-        rng: np.random.Generator,
-        compute_dtype=ms.float32,
-        kernels: Kernels | None = None,
-        input_gradient: bool = True,
-    ):
-        super().__init__()
-        last = len(sizes) - 1
-        self.layers = nn.SequentialCell(
-            [
-                Linear(
-                    before,
-                    after,
-                    layer < last or last_relu,
-                    rng,
-                    compute_dtype,
-                    kernels,
-                    pad=layer < last,
-                    input_gradient=layer > 0 or input_gradient,
-                )
-                for layer, (before, after) in enumerate(zip([inputs, *sizes[:-1]], sizes))
-            ]
-        )
-
-    def construct(self, x):
-        return self.layers(x)
+from src.layers import MLP
 
 
 class PairDots(nn.Cell):
@@ -299,12 +179,20 @@ class DLRM(nn.Cell):
         """All parameters but the tables, which get row-sparse updates of their own."""
         return [*self.bottom.get_parameters(), *self.top.get_parameters()]
 
-    def score(self, dense, vectors):
-        """Logits [B, 1] from dense [B, N] and the looked-up embedding vectors [B, F, D]."""
-        bottom = self.bottom(dense)  # [B, D]
+    def set_dropout(self, rate: float, seed: int, rank: int = 0) -> None:
+        """Let `score` drop values behind the MLPs' hidden layers when it is given a step; arguments as for Dropout."""
+        self.bottom.set_dropout(rate, (seed, 0), rank)
+        self.top.set_dropout(rate, (seed, 1), rank)
+
+    def score(self, dense, vectors, step=None):
+        """Logits [B, 1] from dense [B, N] and the looked-up embedding vectors [B, F, D].
+
+        With a step [1] int32, its dropout takes place.
+        """
+        bottom = self.bottom(dense, step)  # [B, D]
         if self.interaction is not None:
-            return self.top(self.interaction(bottom, vectors))
-        return self.top(ops.concat((bottom, vectors.reshape(vectors.shape[0], -1)), 1))  # [B, V D]
+            return self.top(self.interaction(bottom, vectors), step)
+        return self.top(ops.concat((bottom, vectors.reshape(vectors.shape[0], -1)), 1), step)  # [B, V D]
 
     def construct(self, dense, ids):
         return self.score(dense, self.tables(ids))

@@ -30,20 +30,21 @@ def joint_rows(pieces: Sequence[Piece], width: int, fill: Fill, spare: int = 0) 
     return values
 
 
-def initial_values(table_rows: Sequence[int], seed: int) -> Fill:
+def initial_values(table_rows: Sequence[int], seed: int, epoch: int = 0) -> Fill:
     """What fills pieces with the tables' initial values: uniform within +-sqrt(1/n) for a field of n rows.
 
     So does the paper's code. Every field has its own random stream, so that its values do not depend on how the
-    fields are spread over devices.
+    fields are spread over devices; and another one in each epoch, from 0, for tables that begin afresh.
     """
 
     def fill(piece: Piece, values: np.ndarray) -> None:
-        rng = np.random.default_rng([seed, 1 + piece.field])
+        rng = np.random.default_rng([seed, 1 + piece.field, *([epoch] if epoch else [])])
         bound = np.float32(np.sqrt(1.0 / table_rows[piece.field]))
-        # In chunks, so that nothing of the table's size exists beside the table itself. Rows before the piece are
-        # drawn and forgotten.
-        for low in range(0, piece.low, _CHUNK_ROWS):
-            rng.random((min(_CHUNK_ROWS, piece.low - low), values.shape[1]), dtype=np.float32)
+        # The values of rows before the piece: a step of the stream gives two, and an odd one is drawn and forgotten.
+        before = piece.low * values.shape[1]
+        rng.bit_generator.advance(before // 2)  # type: ignore[attr-defined]
+        rng.random(before % 2, dtype=np.float32)
+        # In chunks, so that nothing of the table's size exists beside the table itself.
         for low in range(0, piece.rows, _CHUNK_ROWS):
             chunk = values[low : low + _CHUNK_ROWS]
             rng.random(out=chunk, dtype=np.float32)
@@ -116,6 +117,19 @@ class EmbeddingTables(nn.Cell):
         """The pieces on this device, and each one's part of an array that has a row for each row of the table."""
         ends = np.cumsum([piece.rows + self.spare for piece in self.pieces])
         return [(piece, part[: piece.rows]) for piece, part in zip(self.pieces, np.split(joint, ends[:-1]))]
+
+    def refill(self, joint: Parameter, fill: Fill) -> None:
+        """Write the pieces' values anew to what has a row for each row of the table, in place and in chunks."""
+        write, start = ops.ScatterUpdate(), 0
+        for piece in self.pieces:
+            for low in range(piece.low, piece.high, _CHUNK_ROWS):
+                part = Piece(piece.field, low, min(low + _CHUNK_ROWS, piece.high))
+                values = np.empty((part.rows, joint.shape[1]), np.float32)
+                fill(part, values)
+                first = start + low - piece.low
+                rows = np.arange(first, first + part.rows, dtype=np.int32)
+                write(joint, Tensor.from_numpy(rows), Tensor.from_numpy(values))
+            start += piece.rows + self.spare
 
 
 class ReplicatedTables(EmbeddingTables):

@@ -10,7 +10,8 @@ batch gets one update by the sum g of its gradients, as if the gradient were den
     adam             m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;      Kingma and Ba 2015, with the corrections
                      w -= r' m / (sqrt(v) + e)                            in r', as at the end of its section 2
 
-Adam is lazy on the tables: m and v of a row change only in steps that look the row up.
+Adam is lazy on the tables: m and v of a row change only in steps that look the row up. Weight decay adds to the
+gradient of a row, but takes a share r d of the MLPs' weights, apart from their gradients (Loshchilov and Hutter 2019).
 
 Legend: B batch, F fields, D width of a vector, R rows of all tables.
 """
@@ -126,16 +127,22 @@ class DenseOptimizer(nn.Cell):
         parameters: what is updated.
         rule: one of RULES; rowwise_adagrad is adagrad here.
         kernels: the compiled operators, if they are to be used.
+        weight_decay: d, of matrices; vectors, which are biases, have none.
 
-    Inputs: gradients, one for each parameter; rate, scalar.
+    Inputs: gradients, one for each parameter; rate, scalar; decay_rate, the same without Adam's correction, if there is
+        weight decay.
 
     Raises:
         ValueError: an unknown rule.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], rule: str = "sgd", kernels: Kernels | None = None):
+    def __init__(
+        self, parameters: Sequence[Parameter], rule: str = "sgd", kernels: Kernels | None = None,
+        weight_decay: float = 0.0,
+    ):  # fmt: skip
         super().__init__()
         _check(rule)
+        self.decays = tuple(weight_decay if len(value.shape) == 2 else 0.0 for value in parameters)
         self.rule = "adagrad" if rule == "rowwise_adagrad" else rule
         self.values = tuple(parameters)
         states = [
@@ -146,15 +153,16 @@ class DenseOptimizer(nn.Cell):
             for name in _STATES[self.rule]
         ]
         self.first, self.second = (tuple(states[i]) if i < len(states) else () for i in range(2))
-        self.constants = _constants(rule)
+        self.constants = _constants(rule, weight_decay)
         self.epsilon, self.keep1, self.keep2 = _EPSILON[rule], _BETA1, _BETA2
         self.add1, self.add2 = 1 - _BETA1, 1 - _BETA2  # in the graph they would be differences in float32
         self.kernel = kernels.dense_update(_KERNELS[self.rule]) if kernels else None
         self.assign, self.assign_add, self.assign_sub = ops.Assign(), ops.AssignAdd(), ops.AssignSub()
 
-    def construct(self, gradients, rate):
+    def construct(self, gradients, rate, decay_rate=None):
         if self.kernel is not None:
-            return self.kernel(rate, self.constants, *self.values, *gradients, *self.first, *self.second)
+            decay_rate = rate if decay_rate is None else decay_rate
+            return self.kernel(rate, decay_rate, self.constants, *self.values, *gradients, *self.first, *self.second)
         done: tuple = ()
         for index in range(len(self.values)):
             gradient = gradients[index]
@@ -168,5 +176,8 @@ class DenseOptimizer(nn.Cell):
                 mean = self.assign(self.first[index], mean)
                 square = self.assign(self.second[index], square)
                 change = mean / (ops.sqrt(square) + self.epsilon)
-            done = (*done, self.assign_sub(self.values[index], rate * change))
+            change = rate * change
+            if self.decays[index] != 0:
+                change = change + decay_rate * self.decays[index] * self.values[index]
+            done = (*done, self.assign_sub(self.values[index], change))
         return done

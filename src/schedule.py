@@ -6,17 +6,19 @@ SCHEDULES = ("constant", "polynomial", "cosine")
 
 
 def rate_factors(
-    schedule: str, steps: int, warmup_steps: int = 0, decay_steps: int = 0, end_factor: float = 0.0, power: float = 2.0
-) -> np.ndarray:
+    schedule: str, steps: int, warmup_steps: int = 0, decay_steps: int = 0, end_factor: float = 0.0, power: float = 2.0,
+    decay_share: float = 0.0,
+) -> np.ndarray:  # fmt: skip
     """What the learning rate is multiplied with in each step, [steps] float64.
 
     The first warmup_steps rise evenly to 1. The decay begins behind them, takes decay_steps (0: all that are left),
-    and what follows it stays at end_factor.
+    and what follows it stays at end_factor. With a decay_share it takes this share of all steps at their end instead,
+    or what the warm-up leaves.
 
     Args:
         schedule: "constant" (no decay), "polynomial" (as (1 - progress)^power) or "cosine" (half a wave).
         steps: of the whole training.
-        warmup_steps, decay_steps, end_factor, power: see above.
+        warmup_steps, decay_steps, end_factor, power, decay_share: see above.
 
     Raises:
         ValueError: an unknown schedule.
@@ -24,7 +26,8 @@ def rate_factors(
     if schedule not in SCHEDULES:
         raise ValueError(f"lr_schedule is {schedule!r}; it is one of {', '.join(SCHEDULES)}")
     step = np.arange(steps)
-    progress = np.clip((step - warmup_steps) / max(1, decay_steps or steps - warmup_steps), 0, 1)
+    begin = max(warmup_steps, steps - round(decay_share * steps)) if decay_share else warmup_steps
+    progress = np.clip((step - begin) / max(1, decay_steps or steps - begin), 0, 1)
     left = {
         "constant": np.ones(steps),
         "polynomial": (1 - progress) ** power,

@@ -10,8 +10,11 @@ from mindspore.graph.api import _cell_graph_executor
 
 from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
+from src.embedding import Fill
 from src.exchange import Exchange
 from src.optimizers import DenseOptimizer, TableOptimizer, adam_corrections
+from src.placement import Piece
+from src.step_counter import StepCounter
 
 
 class SigmoidCrossEntropy(nn.Cell):
@@ -54,8 +57,12 @@ class TrainStep(nn.Cell):
         learning_rate: of the MLPs, and of the tables unless they have their own.
         table_learning_rate: of the tables.
         optimizer: one of optimizers.RULES, for tables and MLPs.
+        mlp_optimizer: the same for the MLPs alone; "" for `optimizer`.
         table_weight_decay: of the rows that a batch looks up.
+        mlp_weight_decay: of the MLPs' weights, apart from their gradients; biases have none.
         factors: what both rates are multiplied with in each step, [steps]; the last one serves all later steps.
+        dropout: share of the values behind the MLPs' hidden layers that are dropped.
+        seed: of the dropout.
         loss_scale: factor on the loss while gradients are taken, undone before the update; for float16 products.
         exchange: with the other ranks, if there are any: the batch is then this rank's part of the samples, and the
             loss and the gradients are means over those of all ranks.
@@ -70,8 +77,12 @@ class TrainStep(nn.Cell):
         learning_rate: float,
         table_learning_rate: float | None = None,
         optimizer: str = "sgd",
+        mlp_optimizer: str = "",
         table_weight_decay: float = 0.0,
+        mlp_weight_decay: float = 0.0,
         factors: np.ndarray | None = None,
+        dropout: float = 0.0,
+        seed: int = 1,
         loss_scale: float = 1.0,
         exchange: Exchange | None = None,
     ):
@@ -82,21 +93,25 @@ class TrainStep(nn.Cell):
         self.table_learning_rate = _number(
             learning_rate if table_learning_rate is None else table_learning_rate, "table_learning_rate"
         )
-        if optimizer == "adam":
-            factors = _product(np.ones(1) if factors is None else factors, adam_corrections())
-        self.varying = factors is not None
-        if factors is not None:
-            self.factors = Tensor(np.asarray(factors, np.float32))
-            self.last_step = len(factors) - 1
-            self.steps_done = Parameter(Tensor([0], ms.int32), name="steps_done", requires_grad=False)
-            self.next_factor = model.kernels.next_factor() if model.kernels else None
+        mlp_optimizer = mlp_optimizer or optimizer
+        # What the rates of tables, MLPs and weight decay are multiplied with; the last is without Adam's correction.
+        corrected = _product(np.ones(1) if factors is None else factors, adam_corrections())
+        wanted = [corrected if rule == "adam" else factors for rule in (optimizer, mlp_optimizer)]
+        wanted.append(factors if mlp_weight_decay else None)
+        series: list[np.ndarray] = []
+        self.factor_places = tuple(_place(one, series) for one in wanted)
+        self.dropout = dropout
+        if dropout:
+            model.set_dropout(dropout, seed, exchange.rank if exchange else 0)
+        self.counter = StepCounter(series or [np.ones(1)], model.kernels) if series or dropout else None
+        self.mlp_weight_decay = mlp_weight_decay
         self.loss_scale, self.exchange = loss_scale, exchange
         self.cross_entropy = SigmoidCrossEntropy(model.kernels)
         parameters = model.mlp_parameters()
         self.shapes = tuple(parameter.shape for parameter in parameters)
         self.ends = tuple(int(end) for end in np.cumsum([parameter.size for parameter in parameters]))
         self.table_optimizer = TableOptimizer(model.tables.table, optimizer, table_weight_decay, model.kernels)
-        self.dense_optimizer = DenseOptimizer(parameters, optimizer, model.kernels)
+        self.dense_optimizer = DenseOptimizer(parameters, mlp_optimizer, model.kernels, mlp_weight_decay)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
         self._last_call: tuple | None = None
 
@@ -113,6 +128,11 @@ class TrainStep(nn.Cell):
         self._last_call = call if call[0] == ms.GRAPH_MODE else None
         return loss
 
+    def reset_tables(self, fill: Fill) -> None:
+        """Fill the tables anew, and let their optimizer forget; the MLPs and theirs stay."""
+        for parameter in self.row_values().values():
+            self.tables.refill(parameter, fill if parameter is self.tables.table else _zeros)
+
     def row_values(self) -> dict[str, Parameter]:
         """What has a row for each row of the tables, [R, ...], by name: the tables, and their optimizer's states."""
         return {"embedding": self.tables.table, **{state.name: state for state in self.table_optimizer.states}}
@@ -120,21 +140,25 @@ class TrainStep(nn.Cell):
     def other_values(self) -> dict[str, Parameter]:
         """All other values that change from step to step, by name."""
         dense = self.dense_optimizer
-        counter = [self.steps_done] if self.varying else []
+        counter = [self.counter.steps_done] if self.counter is not None else []
         return {value.name: value for value in (*dense.values, *dense.first, *dense.second, *counter)}
 
-    def scaled_loss(self, dense, vectors, labels):
-        """The mean loss of the batch, times the loss scale."""
-        loss = self.cross_entropy(self.model.score(dense, vectors), labels)
+    def scaled_loss(self, dense, vectors, labels, step=None):
+        """The mean loss of the batch, times the loss scale; the step, if there is dropout."""
+        loss = self.cross_entropy(self.model.score(dense, vectors, step), labels)
         return loss if self.loss_scale == 1 else loss * self.loss_scale
 
     def construct(self, dense, ids, labels):
+        counted: tuple = ()
+        if self.counter is not None:
+            counted = self.counter()
+        step = counted[:1] if self.dropout else ()
         rows, vectors = self.tables.lookup(ids)
-        loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels)
+        loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *step)
         if self.exchange is not None:
             loss, gradients = self.mean_over_ranks(loss, gradients, self.exchange)
         rows, vector_gradients = self.tables.owned(rows, vector_gradients)
-        return self.update(loss, rows, vector_gradients, gradients)
+        return self.update(loss, rows, vector_gradients, gradients, counted[1:])
 
     def mean_over_ranks(self, loss, gradients, exchange):
         """The loss and the MLPs' gradients, all in one message."""
@@ -149,27 +173,40 @@ class TrainStep(nn.Cell):
             begin = self.ends[index]
         return mean[begin], means
 
-    def update(self, loss, rows, vector_gradients, gradients):
-        """Update all parameters; gives the loss without its scale."""
+    def update(self, loss, rows, vector_gradients, gradients, factors):
+        """Update all parameters, at the rates that the step's factors make; gives the loss without its scale."""
         if self.loss_scale != 1:
             loss = loss / self.loss_scale
             vector_gradients = vector_gradients / self.loss_scale
             scaled, gradients = gradients, ()
             for gradient in scaled:
                 gradients = (*gradients, gradient / self.loss_scale)
-        table_rate, rate = self.table_learning_rate, self.learning_rate
-        if self.varying:
-            factor = self.factor()
-            table_rate, rate = table_rate * factor, rate * factor
+        table_rate = self.rate(self.table_learning_rate, factors, 0)
         loss = ops.depend(loss, self.table_optimizer(rows, vector_gradients, table_rate))
-        return ops.depend(loss, self.dense_optimizer(gradients, rate))
+        rate, decay_rate = self.rate(self.learning_rate, factors, 1), None
+        if self.mlp_weight_decay != 0:
+            decay_rate = self.rate(self.learning_rate, factors, 2)
+        return ops.depend(loss, self.dense_optimizer(gradients, rate, decay_rate))
 
-    def factor(self):
-        """This step's factor on both rates, [1]; counts the step."""
-        if self.next_factor is not None:
-            return self.next_factor(self.steps_done, self.factors)
-        step = ops.assign_add(self.steps_done, 1) - 1
-        return ops.gather(self.factors, ops.minimum(step, self.last_step), 0)
+    def rate(self, constant, factors, purpose):
+        """A rate times the step's factor for a purpose: 0 tables, 1 MLPs, 2 weight decay."""
+        place = self.factor_places[purpose]
+        return constant if place < 0 else constant * factors[place]
+
+
+def _zeros(_: Piece, values: np.ndarray) -> None:
+    values[:] = 0
+
+
+def _place(factors: np.ndarray | None, series: list[np.ndarray]) -> int:
+    """Where factors stand among the series, which get them if they lack them; -1 for None."""
+    if factors is None:
+        return -1
+    for place, other in enumerate(series):
+        if other is factors:
+            return place
+    series.append(factors)
+    return len(series) - 1
 
 
 def _product(first: np.ndarray, second: np.ndarray) -> np.ndarray:

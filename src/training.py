@@ -13,7 +13,7 @@ import numpy as np
 from mindspore.train import Callback, Model
 
 from src import checkpoint, resume
-from src.callback import EvalCallBack, LossCallBack, ResumeCallBack, TrainingClock
+from src.callback import EpochCallBack, EvalCallBack, LossCallBack, ResumeCallBack, TrainingClock
 from src.cpu_kernels import Kernels
 from src.dataset import TrainingDataset, batches_of
 from src.dlrm import DLRM, mlp_values
@@ -141,6 +141,7 @@ def train(
     overwrite: bool = False,
     resume_stopped: bool = True,
     save_steps: int = 0,
+    reset_tables_each_epoch: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a network on a data folder: a fresh one, or that of a run that was stopped, which then goes on.
@@ -187,7 +188,8 @@ def train(
         model = DLRM(len(data.manifest.inputs), tables, seed=seed, **network)
         steps = epochs * len(batches)
         factors = rate_factors(steps=steps, **schedule)
-        step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors, exchange=exchange)
+        step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors, exchange=exchange,
+                         seed=seed)  # fmt: skip
         metrics_file, clock = MetricsFile(metrics_file_name, begin.run), TrainingClock()
         if state:
             state.restore(step)
@@ -210,20 +212,18 @@ def train(
             metrics_file, eval_steps or steps_of_part, clock, begin.best, begin.best_step,
         )  # fmt: skip
         going_on = ResumeCallBack(begin.step, epochs, save_state, save_steps or steps_of_part, clock)
+        resets = EpochCallBack(lambda epoch: step.reset_tables(initial_values(rows, seed, epoch)))
+        used = [going_on, *([resets] if reset_tables_each_epoch else []), losses, *([evaluations] if do_eval else [])]
         batches.go_to(begin.step)
-        Model(step).train(
-            epochs, TrainingDataset(batches), [going_on, losses, *([evaluations] if do_eval else []), *callbacks],
-            dataset_sink_mode=False, initial_epoch=begin.step // len(batches),
-        )  # fmt: skip
+        Model(step).train(epochs, TrainingDataset(batches), [*used, *callbacks], dataset_sink_mode=False,
+                          initial_epoch=begin.step // len(batches))  # fmt: skip
         kept_step = evaluations.best_step
         if not do_eval:
             kept_step = losses.steps
             save_network(kept_step)
         path = run.finish(kept_step)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    result = TrainingResult(
-        evaluations.best, evaluations.best_step, losses.steps, losses.mean_samples_per_s, peak_mb, path
-    )
-    metrics_file.write("end", steps=result.steps, samples_per_s=result.samples_per_s, peak_memory_mb=peak_mb,
-                       best_step=result.best_step)  # fmt: skip
+    result = TrainingResult(evaluations.best, evaluations.best_step, losses.steps, losses.mean_samples_per_s,
+                            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, path)  # fmt: skip
+    metrics_file.write("end", steps=result.steps, samples_per_s=result.samples_per_s,
+                       peak_memory_mb=result.peak_memory_mb, best_step=result.best_step)  # fmt: skip
     return result

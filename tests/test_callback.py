@@ -15,6 +15,7 @@ from mindspore.train import Callback
 from src import callback, checkpoint, training
 from src.callback import EvalCallBack, LossCallBack, TrainingClock
 from src.checkpoint import RunOptions
+from src.embedding import initial_values, joint_rows, whole_fields
 from src.errors import InputError
 from src.logs import MetricsFile, append_line, evaluation_line
 from src.metrics import Metrics
@@ -236,6 +237,42 @@ class Recorder(Callback):
 
     def on_train_end(self, run_context):
         self.calls.append("end")
+
+
+class Watch(Callback):
+    """Copies all values that change after some steps."""
+
+    def __init__(self, *steps):
+        super().__init__()
+        self.steps, self.seen = steps, {}
+
+    def on_train_step_end(self, run_context):
+        args = run_context.original_args()
+        if args.cur_step_num in self.steps:
+            step = args.train_network
+            values = {name: value.asnumpy().copy() for name, value in (step.row_values() | step.other_values()).items()}
+            ids = args.train_dataset_element[1].asnumpy() + step.tables.starts.asnumpy()
+            self.seen[args.cur_step_num] = values, np.unique(ids)
+
+
+def test_tables_begin_each_epoch_anew_and_mlps_go_on(tiny_data, tmp_path, operators):
+    """After an epoch's first step only what it looked up differs from new initial values, and Adam's states from 0."""
+    watch, rows = Watch(26, 27, 53), tiny_data.manifest.table_rows
+    train_small(tiny_data, tmp_path, epochs=3, reset_tables_each_epoch=True, kernels=operators, callbacks=[watch],
+                optimization={"learning_rate": 0.001, "optimizer": "adam", "dropout": 0.3})  # fmt: skip
+    for step, epoch in ((27, 1), (53, 2)):
+        values, touched = watch.seen[step]
+        expected = joint_rows(whole_fields(rows), 4, initial_values(rows, 1, epoch))
+        differs = np.flatnonzero((values["embedding"] != expected).any(1))
+        assert set(differs) <= set(touched)
+        assert len(differs) > 0.9 * len(touched)
+        assert np.abs(values["embedding"] - expected).max() < 0.02
+        for state in ("tables.mean", "tables.square"):
+            assert set(np.flatnonzero(values[state].any(1))) <= set(touched)
+    before, after = watch.seen[26][0], watch.seen[27][0]
+    assert int(after["steps_done"][0]) == 27
+    for name in before.keys() - {"embedding", "tables.mean", "tables.square", "steps_done"}:
+        assert 0 < np.abs(after[name] - before[name]).max() < 0.1, name
 
 
 def test_callback_of_the_user_is_called(tiny_data, tmp_path):

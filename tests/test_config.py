@@ -87,6 +87,12 @@ WRONG_FLAGS = [
     (["--interaction=cat", "--self_interaction"], "no effect with interaction cat"),
     (["--device_target=CPU", "--compute_dtype=float16"], "compute_dtype float16 is for Ascend and GPU"),
     (["--device_target=CPU", "--device_id=1"], "device_id 1 has no effect"),
+    (["--mlp_optimizer=rowwise_adagrad"], "mlp_optimizer is 'rowwise_adagrad': it must be one of"),
+    (["--reset_tables_each_epoch=True"], "reset_tables_each_epoch has no effect with epochs 1"),
+    (["--dropout=1"], "dropout is 1.0: it must be 0 or more, and below 1"),
+    (["--dropout=0.1", "--bottom_mlp=[16]", "--top_mlp=[1]"], "dropout 0.1 has no effect without hidden layers"),
+    (["--decay_share=0.3"], "decay_share and lr_end_factor have no effect with lr_schedule constant"),
+    (["--lr_schedule=cosine", "--decay_share=0.3", "--decay_steps=9"], "both say how long the decay takes"),
     (["--device_target=CPU", "--loss_scale=8"], "loss_scale 8.0 has no effect"),
 ]
 

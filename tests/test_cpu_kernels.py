@@ -13,7 +13,7 @@ from mindspore import Tensor, nn, ops
 from test_dlrm import make_batch, make_model
 
 from src import cpu_kernels, native
-from src.dlrm import MLP
+from src.layers import MLP
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

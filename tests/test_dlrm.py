@@ -11,8 +11,10 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from src import embedding
-from src.dlrm import DLRM, MLP, Linear, PairDots, mlp_values
-from src.embedding import EmbeddingTables, initial_rows
+from src.dlrm import DLRM, PairDots, mlp_values
+from src.embedding import EmbeddingTables, initial_rows, initial_values
+from src.layers import MLP, Linear
+from src.placement import Piece
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -262,6 +264,38 @@ def test_initial_values_of_a_field_follow_from_seed_index_and_rows_alone():
     assert np.isin(first[70:], second[57:]).mean() < 0.1  # the same rows, but another index
     assert np.abs(first[:30] * np.sqrt(30) - first[30:60] * np.sqrt(40)).mean() > 0.1
     assert not np.array_equal(first, initial_rows([30, 40, 50], 4, 8))
+
+
+def test_each_epoch_has_initial_values_of_its_own():
+    """Of the same distribution; epoch 0 has those of a training without epochs."""
+    table_rows, values = [500], np.empty((3, 500, 4), np.float32)
+    for epoch, one in enumerate(values):
+        initial_values(table_rows, 7, epoch)(Piece(0, 0, 500), one)
+        assert np.abs(one).max() == pytest.approx(1 / np.sqrt(500), rel=0.01)
+    assert values[0].tobytes() == initial_rows(table_rows, 4, 7).tobytes()
+    assert all(abs(np.corrcoef(values[i].ravel(), values[j].ravel())[0, 1]) < 0.1 for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+@pytest.mark.parametrize("low", [0, 1, 5, 64, 128])
+def test_pieces_get_the_values_of_the_whole(monkeypatch, low):
+    """Of odd width, so that a piece may begin in the middle of what the generator draws at a time."""
+    whole, piece = initial_rows([9, 129], 3, 5)[9:], np.empty((129 - low, 3), np.float32)
+    initial_values([9, 129], 5)(Piece(1, low, 129), piece)
+    assert piece.tobytes() == whole[low:].tobytes()
+
+
+@pytest.mark.parametrize("chunk_rows", [3, 1 << 16])
+def test_tables_are_filled_anew_in_place(monkeypatch, chunk_rows, operators):
+    """Pieces with a spare row behind each, which keeps its zeros; what the compiled lookup then sees."""
+    monkeypatch.setattr(embedding, "_CHUNK_ROWS", chunk_rows)
+    rows, pieces = [7, 20], (Piece(0, 0, 7), Piece(1, 5, 13))
+    tables = EmbeddingTables(rows, embedding.joint_rows(pieces, 3, initial_values(rows, 1), 1), operators, pieces, 1)
+    ids = np.stack([np.arange(8), np.arange(8)], 1).astype(np.int32)
+    tables(Tensor(ids))
+    tables.refill(tables.table, initial_values(rows, 1, 4))
+    expected = embedding.joint_rows(pieces, 3, initial_values(rows, 1, 4), 1)
+    np.testing.assert_array_equal(tables.table.asnumpy(), expected)
+    np.testing.assert_array_equal(tables(Tensor(ids)).asnumpy()[:, 1], expected[8:16])
 
 
 def test_mlps_start_the_same_whatever_the_tables_rows():

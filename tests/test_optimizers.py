@@ -98,6 +98,27 @@ def test_dense_parameters_change_as_by_the_definition(rule, operators):
         np.testing.assert_allclose(parameter.asnumpy(), value, rtol=0, atol=3e-6)
 
 
+@pytest.mark.parametrize("rule", ["sgd", "adagrad", "adam"])
+def test_weight_decay_takes_a_share_of_matrices_apart_from_their_gradients(rule, operators):
+    """At a rate of its own; Loshchilov and Hutter 2019, algorithm 2. Within 3e-6."""
+    rng = np.random.default_rng(1)
+    start = [rng.normal(size=shape).astype(np.float32) for shape in ((5, 3), (300, 200), (7,))]
+    parameters = [Parameter(Tensor(value), name=f"p{index}") for index, value in enumerate(start)]
+    optimizer = DenseOptimizer(parameters, rule, operators, 0.5)
+    values = [value.astype(np.float64) for value in start]
+    states = [[np.zeros_like(value) for _ in range(2)] for value in values]
+    for step in range(STEPS):
+        gradients = [rng.normal(size=value.shape).astype(np.float32) for value in values]
+        decay_rate = np.float32(0.01 * step)
+        for value, gradient, state in zip(values, gradients, states):
+            lost = decay_rate * 0.5 * value if value.ndim == 2 else 0.0
+            plain_update(rule, value, gradient.astype(float), state)
+            value -= lost
+        optimizer(tuple(map(Tensor, gradients)), Tensor(RATE), Tensor(decay_rate))
+    for parameter, value in zip(parameters, values):
+        np.testing.assert_allclose(parameter.asnumpy(), value, rtol=0, atol=3e-6)
+
+
 def test_adam_corrections_are_those_of_the_paper():
     """Kingma and Ba 2015, section 2: of 1 / (1 - b1^t) for m and 1 / (1 - b2^t) for v, v's under the root."""
     got = adam_corrections()
@@ -128,6 +149,13 @@ def test_cosine_schedule_ends_with_the_training():
     got = rate_factors("cosine", 11, warmup_steps=1)
     np.testing.assert_allclose(got[1:], [(1 + np.cos(np.pi * done / 10)) / 2 for done in range(10)])
     assert got[0] == 1
+
+
+def test_decay_takes_a_share_of_the_steps_at_their_end():
+    got = rate_factors("polynomial", 10, warmup_steps=2, power=1, decay_share=0.3, end_factor=0.1)
+    np.testing.assert_allclose(got, [0.5, 1, 1, 1, 1, 1, 1, 1, 0.7, 0.4])
+    np.testing.assert_allclose(rate_factors("cosine", 11, 1, decay_share=1.0), rate_factors("cosine", 11, 1))
+    np.testing.assert_allclose(rate_factors("polynomial", 4, 3, decay_share=0.5), [1 / 3, 2 / 3, 1, 1])
 
 
 def test_warm_up_as_long_as_the_training():

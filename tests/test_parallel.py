@@ -35,6 +35,9 @@ SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
 # 53 steps of 32; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch, not full.
 TRAINING = [*SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10", "--log_steps=1"]
 RATE = ["--batch_size=32", "--lr=0.05"]
+MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
+        "--epochs=2", "--reset_tables_each_epoch=True", "--dropout=0.3", "--lr_schedule=cosine",
+        "--decay_share=0.5"]  # fmt: skip
 ENVIRONMENT = os.environ | {"PYTHON": sys.executable}
 
 
@@ -124,6 +127,20 @@ def test_two_ranks_train_as_one_process(tiny_data, tmp_path, alone, mode, optimi
     assert {key: scored[key] for key in ("acc", "auc", "logloss")} == {
         key: best[key] for key in ("acc", "auc", "logloss")
     }
+
+
+@pytest.fixture(scope="module")
+def alone_with_more(tiny_data, tmp_path_factory):
+    """The folder of one process's run with what depends on ranks, samples, epochs or steps in other ways."""
+    folder = tmp_path_factory.mktemp("more")
+    single(folder, tiny_data, *MORE, rate=["--batch_size=32"])
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["data", "hybrid"])
+def test_two_ranks_train_as_one_process_with_more_options(tiny_data, tmp_path, alone_with_more, mode):
+    several(tmp_path, tiny_data, 2, f"--parallel_mode={mode}", *MORE, rate=["--batch_size=32"])
+    check_as_one_process(tmp_path, tiny_data, alone_with_more)
 
 
 def test_batch_that_does_not_divide_is_rounded_up(tiny_data, tmp_path, alone):

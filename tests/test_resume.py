@@ -58,12 +58,17 @@ RULES = [
     {"optimization": {"learning_rate": 0.1, "optimizer": "adagrad"}},
     {"optimization": {"learning_rate": 0.1, "optimizer": "rowwise_adagrad", "table_weight_decay": 0.01}},
     {"optimization": {"learning_rate": 0.01, "optimizer": "adam"}},
-]
+    {"optimization": {"learning_rate": 0.01, "optimizer": "adagrad", "mlp_optimizer": "adam", "mlp_weight_decay": 0.1},
+     "schedule": {"schedule": "polynomial", "decay_share": 0.6}},
+    {"optimization": {"learning_rate": 0.01, "optimizer": "adagrad", "dropout": 0.4}, "reset_tables_each_epoch": True},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("rule", "stop", "with_kernels"),
-    [(rule, 47, True) for rule in RULES] + [(rule, 17, False) for rule in RULES] + [(RULES[1], 26, True)],
+    [(rule, 47, True) for rule in RULES]
+    + [(rule, 17, False) for rule in RULES]
+    + [(RULES[1], 26, True), (RULES[6] | {"save_steps": 13}, 28, True)],  # the latter goes on at an epoch's begin
 )
 def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(
     tiny_data, tmp_path, compiled, rule, stop, with_kernels, capsys
@@ -79,7 +84,10 @@ def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(
     assert not (parts / "dlrm.ckpt").exists()
     capsys.readouterr()
     result = train_small(tiny_data, parts, **options)
-    assert f"going on from step {(stop - 1) // 5 * 5} of 52" in capsys.readouterr().out
+    assert (
+        f"going on from step {(stop - 1) // options['save_steps'] * options['save_steps']} of 52"
+        in capsys.readouterr().out
+    )
     assert bits(parts / "dlrm.ckpt") == bits(whole / "dlrm.ckpt")
     assert losses_of(parts) == losses_of(whole)
     assert (result.best, result.best_step, result.steps) == (

@@ -332,5 +332,40 @@ def test_factors_of_the_steps_multiply_both_rates(operators, optimizer):
             np.testing.assert_allclose(value, values_by_name(by_hand)[name], rtol=0, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("rules", [("adagrad", "adam"), ("adam", "sgd")])
+def test_mlps_have_a_rule_of_their_own(operators, rules):
+    """After two steps: each as where both have its rule, in a step of the same values before."""
+    factors, values, batches = np.array([0.5, 1.0]), {}, []
+    for kind, pair in {"tables": (rules[0], ""), "mlps": (rules[1], ""), "mixed": rules}.items():
+        model = make_model(seed=2, kernels=operators)
+        batches = [make_batch(model, 5, 16, seed=number) for number in range(2)]
+        step = TrainStep(model, 0.01, 0.02, *pair, factors=factors)
+        step(*map(Tensor, batches[0]))
+        values[kind] = values_by_name(model)
+        if kind == "mixed":
+            step(*map(Tensor, batches[1]))
+            assert set(step.other_values()) >= {"steps_done"}
+            after = values_by_name(model)
+    for name, value in values["mixed"].items():
+        expected = values["tables" if name == "tables" else "mlps"][name]
+        np.testing.assert_array_equal(value, expected, err_msg=name)
+        assert not np.array_equal(after[name], value)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_mlp_weight_decay_is_at_the_rate_of_the_step(operators, optimizer):
+    """Without Adam's correction, which is 0.3 in the first step; biases and tables have none."""
+    found = []
+    for decay in (0.0, 2.0):
+        model = make_model(seed=2, kernels=operators)
+        before = values_by_name(model)
+        step = TrainStep(model, 0.1, optimizer=optimizer, mlp_weight_decay=decay, factors=np.array([0.5]))
+        step(*map(Tensor, make_batch(model, 5, 16)))
+        found.append(values_by_name(model))
+    for name, value in found[0].items():
+        lost = 0.1 * 0.5 * 2.0 * before[name] if "weight" in name else 0.0
+        np.testing.assert_allclose(found[1][name], value - lost, rtol=0, atol=1e-6, err_msg=name)
+
+
 if __name__ == "__main__":
     print([round(loss, 7) for loss in golden_losses()])

@@ -35,6 +35,7 @@ Rule = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: Rule = (lambda value: math.isfinite(value) and value > 0, "must be a finite number above 0")
 _NOT_NEGATIVE: Rule = (lambda value: math.isfinite(value) and value >= 0, "must be 0 or more")
+_BELOW_ONE: Rule = (lambda value: 0 <= value < 1, "must be 0 or more, and below 1")
 _FRACTION: Rule = (lambda value: 0 <= value <= 1, "must lie between 0 and 1")
 _SIZES: Rule = (
     lambda value: len(value) > 0 and min(value) > 0,
@@ -112,21 +113,43 @@ class Config:
     )
 
     epochs: int = _option(1, ("train",), "passes over the training rows", _POSITIVE)
+    reset_tables_each_epoch: bool = _option(
+        False, ("train",), "whether tables and their optimizer begin each epoch with new initial values, MLPs go on"
+    )
+    dropout: float = _option(
+        0.0, ("train",), "share of the values behind the MLPs' hidden layers that a training step drops", _BELOW_ONE
+    )
     batch_size: int = _option(128, ("train",), "samples a training step, over all ranks", _POSITIVE)
     optimizer: str = _option(
         "sgd", ("train",), "update rule of tables and MLPs", _one_of("sgd", "adagrad", "rowwise_adagrad", "adam")
+    )
+    mlp_optimizer: str = _option(
+        "",
+        ("train",),
+        "update rule of the MLPs, empty for the same as optimizer",
+        _one_of("", "sgd", "adagrad", "adam"),
     )
     lr: float = _option(0.15, ("train",), "learning rate", _POSITIVE)
     table_lr: float = _option(0.0, ("train",), "learning rate of the tables, 0 for the same as lr", _NOT_NEGATIVE)
     table_weight_decay: float = _option(
         0.0, ("train",), "share of a table's row that is added to its gradient when it is looked up", _NOT_NEGATIVE
     )
+    mlp_weight_decay: float = _option(
+        0.0, ("train",), "share of the MLPs' weights, not biases, that goes with each step, times the rate",
+        _NOT_NEGATIVE,
+    )  # fmt: skip
     warmup_steps: int = _option(0, ("train",), "steps in which the learning rates rise to their values", _NOT_NEGATIVE)
     lr_schedule: str = _option(
         "constant", ("train",), "decay of the learning rates", _one_of("constant", "polynomial", "cosine")
     )
     decay_steps: int = _option(
         0, ("train",), "steps that the decay takes behind the warm-up, 0 for all that are left", _NOT_NEGATIVE
+    )
+    decay_share: float = _option(
+        0.0,
+        ("train",),
+        "share of all steps, at their end, that the decay takes; 0 for what decay_steps says",
+        _FRACTION,
     )
     lr_end_factor: float = _option(0.0, ("train",), "share of the learning rates that the decay leaves", _FRACTION)
     lr_power: float = _option(2.0, ("train",), "exponent of the polynomial decay", _POSITIVE)
@@ -253,8 +276,19 @@ class Config:
     def _check_training(self) -> None:
         if self.device_target == "CPU" and self.loss_scale != OPTIONS["loss_scale"].default:
             raise InputError(f"loss_scale {self.loss_scale} has no effect with device_target CPU: drop it")
-        if self.lr_schedule == "constant" and (self.decay_steps or self.lr_end_factor):
-            raise InputError("decay_steps and lr_end_factor have no effect with lr_schedule constant: drop them")
+        if self.lr_schedule == "constant" and (self.decay_steps or self.decay_share or self.lr_end_factor):
+            raise InputError(
+                "decay_steps, decay_share and lr_end_factor have no effect with lr_schedule constant: drop them"
+            )
+        if self.reset_tables_each_epoch and self.epochs == 1:
+            raise InputError("reset_tables_each_epoch has no effect with epochs 1: give more epochs or drop it")
+        if self.dropout and len(self.bottom_mlp) == len(self.top_mlp) == 1:
+            raise InputError(f"dropout {self.dropout} has no effect without hidden layers in the MLPs: drop it")
+        if self.decay_steps and self.decay_share:
+            raise InputError(
+                f"decay_steps {self.decay_steps} and decay_share {self.decay_share} both say how long the decay takes: "
+                f"drop one of them"
+            )
         if self.lr_schedule != "polynomial" and self.lr_power != OPTIONS["lr_power"].default:
             raise InputError(f"lr_power {self.lr_power} has no effect with lr_schedule {self.lr_schedule}: drop it")
 
