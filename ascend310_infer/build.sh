@@ -17,7 +17,7 @@ for word in "$@"; do
         --cpu) cpu=true ;;
         --sanitize) sanitize=ON name=main_sanitized ;;
         --help | -h)
-            sed -n 's/^# \?//p' "$0"
+            sed -n '2,$s/^# \?//p' "$0"
             exit 0
             ;;
         *) fail "unknown option $word; build.sh takes --cpu and --sanitize" ;;
@@ -34,7 +34,7 @@ fetch_lite() {
     python=$(python_command)
     make_folder "$root/build"
     rm -rf "$lite.writing"
-    "$python" -m pip download --quiet --no-deps --only-binary=:all: --implementation cp --python-version 37 --abi cp37m \
+    "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --implementation cp --python-version 37 --abi cp37m \
         --platform manylinux1_x86_64 --dest "$lite.writing" "mindspore-lite==$lite_version" ||
         fail "mindspore-lite $lite_version can't be fetched from PyPI: check the network, or set LITE_HOME"
     echo "$wheel_sha256  $lite.writing/$wheel" | sha256sum --check --quiet ||
@@ -46,7 +46,10 @@ fetch_lite() {
 
 if $cpu; then
     lite=$root/build/mindspore_lite-$lite_version
-    [ -d "$lite" ] || fetch_lite
+    if [ ! -d "$lite" ]; then
+        echo "fetching MindSpore Lite $lite_version from PyPI, 169 MB, once"
+        fetch_lite
+    fi
     LITE_HOME=$lite/mindspore_lite
 fi
 [ -n "${LITE_HOME:-}" ] || fail "LITE_HOME is not set: name the folder of MindSpore Lite for Ascend, or give --cpu"
@@ -54,6 +57,7 @@ fi
 
 build=$root/build/ascend310_infer/$name
 make_folder "$build"
+[ -f "$build/main" ] || echo "building the C++ program, once"
 cmake -S "$here" -B "$build" -DLITE_HOME="$LITE_HOME" -DSANITIZE="$sanitize" >"$build/cmake.log" 2>&1 ||
     fail "cmake failed: $(grep -A3 'CMake Error' "$build/cmake.log" | tr -s '\n ' ' ' || true) (see $build/cmake.log)"
 cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1 || {

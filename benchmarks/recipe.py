@@ -1,7 +1,7 @@
 """What each ingredient of the best-known recipe adds: the recipe without it, each with several seeds.
 
     python benchmarks/recipe.py --data train.txt --output runs           on validation rows
-    python benchmarks/recipe.py --data train.txt --output runs --test    the recipe alone on test rows, when all is chosen
+    python benchmarks/recipe.py --data train.txt --output runs --test    the recipe alone on test rows, at the very end
 
 Rows of Criteo's format; the first six sevenths train. Runs that OUTPUT holds already are not done again.
 """
@@ -39,7 +39,9 @@ def table_row(name: str, runs: list[dict[str, float]], reference: list[dict[str,
         values = np.array([run[metric] for run in runs])
         row[metric] = f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
         difference = values - [run[metric] for run in reference]
-        row[f"{metric} - recipe's"] = "" if runs is reference else f"{difference.mean():+.4f} ± {difference.std(ddof=1):.4f}"
+        row[f"{metric} - recipe's"] = (
+            "" if runs is reference else f"{difference.mean():+.4f} ± {difference.std(ddof=1):.4f}"
+        )
     row["seconds a run"] = f"{np.mean([run['seconds'] for run in runs]):.0f}"
     return row
 

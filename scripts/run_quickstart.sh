@@ -22,7 +22,7 @@ while [ "$#" -gt 0 ]; do
             ;;
         --overwrite) overwrite=True && shift ;;
         --help | -h)
-            sed -n 's/^# \?//p' "$0"
+            sed -n '2,$s/^# \?//p' "$0"
             exit 0
             ;;
         *) fail "unknown option $1; run_quickstart.sh takes --data FILE, --rows N, --output FOLDER and --overwrite" ;;

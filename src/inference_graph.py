@@ -75,16 +75,18 @@ def export_graph(
     options = {}
     if file_format == "MINDIR" and mindir_version == mindir.VERSION:
         options["custom_func"] = mindir.to_version_1
+    mode = folder.stat().st_mode
     try:
         with _working_in(folder):  # for MindSpore refuses paths with blanks or accents
             ms.export(network, dense, second, file_name=name, file_format=file_format, **options)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"MindSpore can't export the network as {file_format}: {reason}") from None
+    folder.chmod(mode)  # MindSpore leaves what it writes to its owner alone, without the right to replace the files
     files = sorted(path for path in folder.rglob(f"{name}*") if path.is_file() and path.suffix == SUFFIXES[file_format])
     files += sorted((folder / f"{name}_variables").glob("*"))
     for path in files:
-        path.chmod(0o644)  # MindSpore leaves them to their owner alone, and without the right to replace them
+        path.chmod(0o644)
     return files
 
 

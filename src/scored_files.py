@@ -88,7 +88,7 @@ class RowFiles:
             files.append((name, len(rows[0])))
             checksums.append(("file", name, len(rows[0]), *crcs))
         if not files:
-            raise InputError(f"{path}: there is no row to score: give at least one good row")
+            raise InputError("there is no row to score: give at least one good row")
         facts = [
             ("dense", dense_dim),
             *(("field", rows) for rows in table_rows),

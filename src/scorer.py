@@ -67,6 +67,8 @@ class Scorer:
         Raises:
             InputError: a line can't be used; the message has its number, from 1.
         """
+        if isinstance(lines, str | bytes):
+            raise InputError("lines is one text: give a list of lines, such as text.splitlines()")
         columns = self.columns if has_labels else self.columns.without_label()
         return self._score(block_of_lines(list(lines), columns))
 

@@ -1,4 +1,4 @@
-"""What smaller table files cost: `python src/table_accuracy.py --dataset_path=dataset/test`.
+"""What smaller table files cost: `python src/table_accuracy.py --dataset_path=dataset/test --device_target=CPU`.
 
 Evaluates a checkpoint with its tables rounded as `export.py --table_type=fp16` and `int8` store them, beside fp32.
 """

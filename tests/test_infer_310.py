@@ -154,6 +154,9 @@ def test_chain_on_rows_without_labels(program, exports, rows, here):
     (["e/dlrm.mindir", "d", "maybe"], "NEED_PREPROCESS is maybe: it must be y or n"),
     (["e/dlrm.mindir", "d", "n", "--has_labels=False"], "--has_labels=False has no effect with NEED_PREPROCESS n"),
     (["e/dlrm.mindir", "d", "y", "0", "1"], "1 is one argument too many"),
+    (["e/dlrm.mindir", "d", "y", "3"], "DEVICE_ID 3 has no effect with DEVICE_TYPE=CPU: drop it"),
+    (["e/dlrm.model", "d", "y"], "MINDIR_PATH e/dlrm.model is no MindIR, which alone the program reads"),
+    (["e/dlrm.mindir", "d", "y", "--preprocess_path=x"], "--preprocess_path=x: the script gives this option itself"),
     (["e/dlrm.mindir", "d", "y"], "dataset_path d: there is no file"),
     (["e/dlrm.mindir", "d", "n"], "input preprocess_Result holds no index"),
 ])  # fmt: skip
@@ -169,7 +172,10 @@ def test_chain_refuses_what_is_wrong(program, exports, here, arguments, message)
 def test_chain_on_ascend_needs_its_library(exports, rows, here):
     done = chain(exports["fp32"] / "dlrm.mindir", rows / "raw.txt", "y", device="Ascend")
     assert done.returncode == 2
-    assert done.stderr == "error: LITE_HOME is not set: name the folder of MindSpore Lite for Ascend, or give --cpu\n"
+    assert (
+        done.stderr
+        == "error: LITE_HOME is not set: name the folder of MindSpore Lite for Ascend, or set DEVICE_TYPE=CPU\n"
+    )
     assert "it must be Ascend or CPU" in chain(exports["fp32"] / "dlrm.mindir", "d", "y", device="GPU").stderr
 
 

@@ -360,3 +360,12 @@ def test_lines_that_can_not_be_scored(scorer, lines, message):
 def test_scorer_wants_a_device_that_is_there(exports):
     with pytest.raises(InputError, match="device_target Ascend with device_id 0"):
         Scorer(exports["fp32"], device_target="Ascend")
+
+
+def test_scorer_takes_no_lines_and_says_what_a_label_needs(exports, tiny_data):
+    scorer = Scorer(exports["fp32"])
+    assert scorer.score_lines([]).shape == (0,)
+    with pytest.raises(InputError, match="line 1: 40 columns instead of 39: it has a label, so give has_labels=True"):
+        scorer.score_lines(raw_lines(1))
+    with pytest.raises(InputError, match="lines is one text: give a list of lines"):
+        scorer.score_lines("\n".join(raw_lines(2)))

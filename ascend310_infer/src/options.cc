@@ -49,7 +49,7 @@ Options Options::Parse(int argc, char **argv) {
       throw Error("unknown option '" + word + "': --help lists the options, which have the form --name=value");
     }
     if (value.empty() || value == "0") {
-      if (name != "--device_id" || value.empty()) throw Error("option " + name + " is '" + value + "': give a value");
+      if (name != "--device_id" || value.empty()) throw Error("option " + name + " is '" + value + "': give a path, or a whole number above 0");
     }
   }
   if (options.model.empty() || options.input.empty()) {
