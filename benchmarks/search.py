@@ -7,8 +7,8 @@ The rows that a later `preprocess_data.py` makes validation and test of, the las
 is T rows; fold k trains on the first six sevenths of the first 5/7 T, 6/7 T or T of them, and validates on the seventh
 behind, as time goes on. Every trial runs on the first fold; the best share by AUC goes on to the next, and so on.
 
-The space (`search_space.yaml`) maps an option of preprocess_data.py or train.py to a list of values, one of which a
-trial draws; `base` below it holds what all trials share. A row a run goes to OUTPUT/runs.jsonl; the same command goes
+The space (`search_space.yaml`) maps options of preprocess_data.py or train.py to lists of values, of which a trial draws
+one each; a value that is a mapping sets several options together. `base` is what all trials share. A row a run goes to OUTPUT/runs.jsonl; the same command goes
 on from there. At the end the trials that passed all folds are printed, best first.
 """
 
@@ -127,7 +127,10 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
     trials: list[Options] = [base]
     while len(trials) < arguments.trials:
-        drawn = base | {name: values[rng.integers(len(values))] for name, values in content.items()}
+        drawn = dict(base)
+        for name, values in content.items():
+            value = values[rng.integers(len(values))]
+            drawn |= value if isinstance(value, dict) else {name: value}
         if drawn not in trials:
             trials.append(drawn)
     search, seeds = Search(arguments.data, arguments.output), range(1, arguments.seeds + 1)

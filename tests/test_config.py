@@ -189,6 +189,14 @@ def test_every_flag_shown_to_users_exists(path):
                     assert flag in options_of(program), f"{path}: {file} has no --{flag}"
 
 
+def test_preprocessing_reads_a_yaml_that_is_named(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("min_count: 3\nlr: 0.01\nbottom_mlp: [8, 16]\n")
+    assert resolve("preprocess_data", [f"--config_path={path}"]).min_count == 3
+    assert resolve("preprocess_data", []).min_count == 1
+    assert resolve("train", [f"--config_path={path}", "--device_target=CPU"]).lr == 0.01
+
+
 def test_network_options_belong_to_all_programs_that_build_it():
     for name in NETWORK:
         assert OPTIONS[name].metadata["programs"] == ("train", "eval", "export", "table_accuracy")

@@ -72,7 +72,9 @@ class Config:
     """The resolved options of one run."""
 
     config_path: str = _option(
-        "", _NETWORK_READERS, "YAML file of options; without it npu_, gpu_ or cpu_config.yaml by device"
+        "",
+        (*_NETWORK_READERS, *_RAW),
+        "YAML file of options; without it npu_, gpu_ or cpu_config.yaml by device, and none for preprocessing",
     )
     device_target: str = _option("Ascend", _NETWORK_READERS, "device", _one_of("Ascend", "GPU", "CPU"))
     device_id: int = _option(0, _NETWORK_READERS, "number of the Ascend or GPU card", _NOT_NEGATIVE)
@@ -337,9 +339,10 @@ def resolve(program: str, argv: Sequence[str], config_folder: Path | None = None
         for name, option in OPTIONS.items()
         if program in option.metadata["program_defaults"]
     }
-    path = None
-    if program in OPTIONS["config_path"].metadata["programs"]:
-        path = Path(flags["config_path"]) if flags.get("config_path") else _default_yaml(flags, config_folder)
+    path = Path(flags["config_path"]) if flags.get("config_path") else None
+    if not path and {"config_path", "device_target"} <= set(options_of(program)):
+        path = _default_yaml(flags, config_folder)
+    if path:
         from_yaml = _read_yaml(path)
         if "checkpoint_path" in options_of(program):
             values |= _saved_network((values | from_yaml | flags).get("checkpoint_path"))
