@@ -89,6 +89,8 @@ WRONG_FLAGS = [
     (["--device_target=CPU", "--device_id=1"], "device_id 1 has no effect"),
     (["--mlp_optimizer=rowwise_adagrad"], "mlp_optimizer is 'rowwise_adagrad': it must be one of"),
     (["--reset_tables_each_epoch=True"], "reset_tables_each_epoch has no effect with epochs 1"),
+    (["--early_stopping=3", "--do_eval=False"], "early_stopping 3 has no effect with do_eval False"),
+    (["--label_smoothing=1"], "label_smoothing is 1.0: it must be 0 or more, and below 1"),
     (["--dropout=1"], "dropout is 1.0: it must be 0 or more, and below 1"),
     (["--dropout=0.1", "--bottom_mlp=[16]", "--top_mlp=[1]"], "dropout 0.1 has no effect without hidden layers"),
     (["--decay_share=0.3"], "decay_share and lr_end_factor have no effect with lr_schedule constant"),

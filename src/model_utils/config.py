@@ -117,6 +117,17 @@ class Config:
     dropout: float = _option(
         0.0, ("train",), "share of the values behind the MLPs' hidden layers that a training step drops", _BELOW_ONE
     )
+    label_smoothing: float = _option(
+        0.0, ("train",), "e for labels y (1 - e) + e / 2 in training, and so in its loss as logged", _BELOW_ONE
+    )
+    early_stopping: int = _option(
+        0, ("train",), "evaluations without a higher validation AUC behind which the training ends, 0 for any number; "
+        "tables that begin anew need a few", _NOT_NEGATIVE,
+    )  # fmt: skip
+    average_share: float = _option(
+        0.0, ("train",), "share of all steps, at their end, over which the MLPs' weights are averaged, for evaluations "
+        "and the network that is kept; tables stay as they are", _FRACTION,
+    )  # fmt: skip
     batch_size: int = _option(128, ("train",), "samples a training step, over all ranks", _POSITIVE)
     optimizer: str = _option(
         "sgd", ("train",), "update rule of tables and MLPs", _one_of("sgd", "adagrad", "rowwise_adagrad", "adam")
@@ -267,6 +278,8 @@ class Config:
             )
         if self.reset_tables_each_epoch and self.epochs == 1:
             raise InputError("reset_tables_each_epoch has no effect with epochs 1: give more epochs or drop it")
+        if self.early_stopping and not self.do_eval:
+            raise InputError(f"early_stopping {self.early_stopping} has no effect with do_eval False: drop one of them")
         if self.dropout and len(self.bottom_mlp) == len(self.top_mlp) == 1:
             raise InputError(f"dropout {self.dropout} has no effect without hidden layers in the MLPs: drop it")
         if self.decay_steps and self.decay_share:
