@@ -36,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
         "top_mlp": config.top_mlp,
         "interaction": config.interaction,
         "self_interaction": config.self_interaction,
+        "dcn_layers": config.dcn_layers,
+        "dcn_rank": config.dcn_rank,
     }
     if config.plan_only:
         print_plan(data, config.parallel_mode, config.ranks, config.batch_size, config.optimizer, config.device_target,

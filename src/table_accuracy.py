@@ -116,6 +116,8 @@ def measured(argv: Sequence[str]) -> tuple[DataFolder, str, list[dict[str, str]]
         top_mlp=config.top_mlp,
         interaction=config.interaction,
         self_interaction=config.self_interaction,
+        dcn_layers=config.dcn_layers,
+        dcn_rank=config.dcn_rank,
     )
     return data, part, table_of(found)
 

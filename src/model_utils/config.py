@@ -21,7 +21,8 @@ from src.errors import InputError
 PROGRAMS = (
     "train", "eval", "export", "preprocess", "postprocess", "preprocess_data", "synthetic", "table_accuracy",
 )  # fmt: skip
-NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction")
+NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction", "dcn_layers", "dcn_rank")
+ALIASES = {"interaction_op": "interaction"}  # other names of flags
 SAVED_OPTIONS = "dlrm.yaml"
 GRAPH_TABLES_MB = 64  # MindSpore Lite takes 1 s and three times their size to load tables of 64 MB within a graph
 # A stopped training may go on with others of these: no value of the network depends on them, but for rounding.
@@ -101,8 +102,10 @@ class Config:
     emb_dim: int = _option(16, _NETWORK_READERS, "width of an embedding vector", _POSITIVE)
     bottom_mlp: tuple[int, ...] = _option((512, 256, 64, 16), _NETWORK_READERS, "sizes of the bottom MLP", _SIZES)
     top_mlp: tuple[int, ...] = _option((512, 256, 1), _NETWORK_READERS, "sizes of the top MLP", _SIZES)
-    interaction: str = _option("dot", _NETWORK_READERS, "how vectors interact", _one_of("dot", "cat"))
+    interaction: str = _option("dot", _NETWORK_READERS, "how vectors interact", _one_of("dot", "cat", "dcnv2"))
     self_interaction: bool = _option(False, _NETWORK_READERS, "whether dot includes each vector with itself")
+    dcn_layers: int = _option(3, _NETWORK_READERS, "layers of dcnv2 that cross the vectors", _POSITIVE)
+    dcn_rank: int = _option(64, _NETWORK_READERS, "rank of each layer of dcnv2", _POSITIVE)
     compute_dtype: str = _option(
         "float32",
         _MODEL,
@@ -254,8 +257,13 @@ class Config:
             )
         if self.top_mlp[-1] != 1:
             raise InputError(f"top_mlp {_show(self.top_mlp)} must end with 1, the logit")
-        if self.interaction == "cat" and self.self_interaction:
-            raise InputError("self_interaction True has no effect with interaction cat: drop it or use dot")
+        if self.interaction != "dot" and self.self_interaction:
+            raise InputError(
+                f"self_interaction True has no effect with interaction {self.interaction}: drop it or use dot"
+            )
+        crosses = [name for name in ("dcn_layers", "dcn_rank") if getattr(self, name) != OPTIONS[name].default]
+        if self.interaction != "dcnv2" and crosses:
+            raise InputError(f"{crosses[0]} has no effect with interaction {self.interaction}: drop it or use dcnv2")
         if self.device_target == "CPU" and self.compute_dtype == "float16":
             raise InputError("compute_dtype float16 is for Ascend and GPU; CPU computes in float32: drop it")
         if self.parallel_mode != "none" and self.device_id:
@@ -378,6 +386,8 @@ def _parse_flags(program: str, argv: Sequence[str]) -> dict[str, Any]:
         more: dict[str, Any] = {"nargs": "?", "const": "true"} if option.type in (bool, "bool") else {}
         parser.add_argument(
             f"--{name}",
+            *(f"--{other}" for other, meant in ALIASES.items() if meant == name),
+            dest=name,
             action="append",
             metavar=name.upper(),
             **more,
