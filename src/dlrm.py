@@ -175,7 +175,7 @@ class DLRM(nn.Cell):
         self.kernels = kernels = tables.kernels
         rng = np.random.default_rng([seed, 0])
         fields = len(tables.table_rows)
-        self.interaction = None
+        self.interaction, self.vector_values = None, fields * emb_dim
         if interaction == "dot":
             usable = kernels if kernels and kernels.can_interact(emb_dim) else None
             self.interaction = Interaction(fields, emb_dim, self_interaction, usable)
@@ -204,7 +204,7 @@ class DLRM(nn.Cell):
         bottom = self.bottom(dense, step)  # [B, D]
         if self.interaction is not None:
             return self.top(self.interaction(bottom, vectors), step)
-        joint = ops.concat((bottom, vectors.reshape(vectors.shape[0], -1)), 1)  # [B, V D]
+        joint = ops.concat((bottom, vectors.reshape(-1, self.vector_values)), 1)  # [B, V D]; exported for any B
         return self.top(joint if self.cross is None else self.cross(joint), step)
 
     def construct(self, dense, ids):
