@@ -36,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
         top_mlp=config.top_mlp,
         interaction=config.interaction,
         self_interaction=config.self_interaction,
+        dcn_layers=config.dcn_layers,
+        dcn_rank=config.dcn_rank,
         compute_dtype=getattr(ms, config.compute_dtype),
     )
     batches = batches_of(data, part, config.eval_batch_size)

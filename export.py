@@ -42,6 +42,8 @@ def main(argv: Sequence[str]) -> None:
         top_mlp=config.top_mlp,
         interaction=config.interaction,
         self_interaction=config.self_interaction,
+        dcn_layers=config.dcn_layers,
+        dcn_rank=config.dcn_rank,
     )
     tables = f"tables in the graph, {config.table_type}" if placement == "graph" else f"{config.table_type} table file"
     print(f"exported {path} to {folder}: {config.file_format}, batches of {config.export_batch_size} rows, {tables}")

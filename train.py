@@ -7,6 +7,10 @@ from src.errors import InputError, run
 from src.manifest import find
 from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, resolve
 
+_OPTIMIZATION = (
+    "optimizer", "mlp_optimizer", "table_weight_decay", "mlp_weight_decay", "dropout", "label_smoothing",
+)  # fmt: skip
+
 
 def main(argv: Sequence[str]) -> None:
     """Train as the command line says, and print what came of it."""
@@ -32,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
         "top_mlp": config.top_mlp,
         "interaction": config.interaction,
         "self_interaction": config.self_interaction,
+        "dcn_layers": config.dcn_layers,
+        "dcn_rank": config.dcn_rank,
     }
     if config.plan_only:
         print_plan(data, config.parallel_mode, config.ranks, config.batch_size, config.optimizer, config.device_target,
@@ -58,11 +64,7 @@ def main(argv: Sequence[str]) -> None:
         optimization={
             "learning_rate": config.lr,
             "table_learning_rate": config.table_lr or config.lr,
-            "optimizer": config.optimizer,
-            "mlp_optimizer": config.mlp_optimizer,
-            "table_weight_decay": config.table_weight_decay,
-            "mlp_weight_decay": config.mlp_weight_decay,
-            "dropout": config.dropout,
+            **{name: getattr(config, name) for name in _OPTIMIZATION},
             "loss_scale": config.loss_scale if config.compute_dtype == "float16" else 1.0,
         },
         schedule={
@@ -82,6 +84,8 @@ def main(argv: Sequence[str]) -> None:
         resume_stopped=config.resume,
         save_steps=config.save_steps,
         reset_tables_each_epoch=config.reset_tables_each_epoch,
+        early_stopping=config.early_stopping,
+        average_share=config.average_share,
     )
     print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:

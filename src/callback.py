@@ -119,7 +119,14 @@ class EvalCallBack(Callback):
             an epoch ends with one too.
         clock: shared with `LossCallBack`.
         best, best_step: metrics and step of the network that is kept so far; attributes, too.
+        patience: evaluations in a row without a new best behind which the training ends, 0 for any number.
+        waited: how many there were so far; an attribute, too.
+
+    Attributes:
+        ended: whether the training ended for that.
     """
+
+    ended = False
 
     def __init__(
         self,
@@ -132,9 +139,12 @@ class EvalCallBack(Callback):
         clock: TrainingClock,
         best: Metrics | None = None,
         best_step: int = 0,
+        patience: int = 0,
+        waited: int = 0,
     ):
         super().__init__()
         self.evaluate, self.save, self.part = evaluate, save, part
+        self.patience, self.waited = patience, waited
         self.path, self.metrics_file, self.eval_steps, self.clock = path, metrics_file, eval_steps, clock
         self.best, self.best_step = best, best_step
         self.last_step = 0
@@ -144,6 +154,9 @@ class EvalCallBack(Callback):
         ends_epoch = args.cur_step_num % args.batch_num == 0
         if ends_epoch or (self.eval_steps and args.cur_step_num % self.eval_steps == 0):
             self._evaluate(args.cur_epoch_num, args.cur_step_num)
+            if self.patience and self.waited >= self.patience:
+                self.ended = True
+                run_context.request_stop()
 
     def on_train_end(self, run_context: Any) -> None:
         args = run_context.original_args()
@@ -166,8 +179,10 @@ class EvalCallBack(Callback):
                 self.best, self.best_step = metrics, step
             # Rows of one label have no AUC (nan), which is never above nor below: then the last network is kept.
             elif self.best is None or not metrics.auc <= self.best.auc:
-                self.best, self.best_step = metrics, step
+                self.best, self.best_step, self.waited = metrics, step, 0
                 self.save(step)
+            else:
+                self.waited += 1
 
 
 class ResumeCallBack(Callback):

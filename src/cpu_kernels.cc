@@ -554,6 +554,20 @@ int UpdateTable(const Arguments &arguments) {
 
 constexpr int64_t kPieceValues = 1 << 14;  // of a parameter that one thread updates at a time
 
+// Calls part(p, first value, values) for pieces of the parameters begin <= p < end, at the same time.
+template <typename Part>
+void ForPieces(const Arguments &arguments, int begin, int end, const Part &part) {
+  std::vector<std::pair<int, int64_t>> pieces;  // parameter and first value
+  for (int p = begin; p < end; ++p)
+    for (int64_t first = 0; first < arguments.Size(p); first += kPieceValues) pieces.emplace_back(p, first);
+  Pool::Get().For(pieces.size(), 1, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      const auto [p, first] = pieces[i];
+      part(p, first, std::min(kPieceValues, arguments.Size(p) - first));
+    }
+  });
+}
+
 // Inputs: rate, rate of the decay, constants, all values, all gradients, first states of all, second states of all.
 // Output: [1]. Matrices lose a share of their values, apart from their gradients.
 template <typename Rule>
@@ -561,20 +575,13 @@ int UpdateDense(const Arguments &arguments, int count) {
   const Rule rule(*arguments.At(0), arguments.At(2));
   const float lost = *arguments.At(1) * arguments.At(2)[1];
   const int parameters = (count - 4) / (2 + Rule::kStates);
-  std::vector<std::pair<int, int64_t>> pieces;  // parameter and first value
-  for (int p = 3; p < 3 + parameters; ++p)
-    for (int64_t first = 0; first < arguments.Size(p); first += kPieceValues) pieces.emplace_back(p, first);
-  Pool::Get().For(pieces.size(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const auto [p, first] = pieces[i];
-      float *states[Rule::kStates + 1];
-      for (int s = 0; s < Rule::kStates; ++s) states[s] = arguments.At(p + (2 + s) * parameters) + first;
-      float *__restrict w = arguments.At(p) + first;
-      const int64_t values = std::min(kPieceValues, arguments.Size(p) - first);
-      if (lost != 0 && arguments.dims[p] == 2)
-        for (int64_t k = 0; k < values; ++k) w[k] -= lost * w[k];
-      rule(w, arguments.At(p + parameters) + first, values, states);
-    }
+  ForPieces(arguments, 3, 3 + parameters, [&](int p, int64_t first, int64_t values) {
+    float *states[Rule::kStates + 1];
+    for (int s = 0; s < Rule::kStates; ++s) states[s] = arguments.At(p + (2 + s) * parameters) + first;
+    float *__restrict w = arguments.At(p) + first;
+    if (lost != 0 && arguments.dims[p] == 2)
+      for (int64_t k = 0; k < values; ++k) w[k] -= lost * w[k];
+    rule(w, arguments.At(p + parameters) + first, values, states);
   });
   *arguments.At(count - 1) = 0;
   return 0;
@@ -701,6 +708,22 @@ OPERATOR(NextStep) {
   *arguments.At<int32_t>(1 + series) = step;
   for (int s = 1; s <= series; ++s)
     *arguments.At(1 + series + s) = arguments.At(s)[std::min<int64_t>(step, shapes[s][0] - 1)];
+  return 0;
+}
+
+// step [1] int32, first step that counts [1] int32, anything, all values, the means of all -> [1].
+OPERATOR(AverageWeights) {
+  ARGUMENTS;
+  const int parameters = (count - 4) / 2, counted = *arguments.At<int32_t>(0) - *arguments.At<int32_t>(1) + 1;
+  if (counted > 0) {
+    const float share = 1.f / counted;
+    ForPieces(arguments, 3, 3 + parameters, [&](int p, int64_t first, int64_t values) {
+      const float *__restrict w = arguments.At(p) + first;
+      float *__restrict mean = arguments.At(p + parameters) + first;
+      for (int64_t k = 0; k < values; ++k) mean[k] += (w[k] - mean[k]) * share;
+    });
+  }
+  *arguments.At(count - 1) = 0;
   return 0;
 }
 

@@ -141,6 +141,10 @@ class Kernels:
         shapes = ([1],) * (1 + series)
         return self._operator("NextStep", lambda *_: shapes, ms.int32, *[ms.float32] * series, whole=[0])
 
+    def average(self) -> ops.Custom:
+        """(step [1] int32, first step [1] int32, what must be done before, values..., means...) to [1]; in place."""
+        return self._operator("AverageWeights", lambda *_: [1], whole=(0, 1))
+
     def table_update(self, rule: str) -> ops.Custom:
         """(table, rows [B, F], gradients [B, F, D], rate, constants [6], states...) to [1]; updates in place.
 

@@ -17,8 +17,11 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.cpu_kernels import Kernels
+from src.cross import CrossNetwork
 from src.embedding import EmbeddingTables
 from src.layers import MLP
+
+INTERACTIONS = ("dot", "cat", "dcnv2")
 
 
 class PairDots(nn.Cell):
@@ -106,11 +109,12 @@ class CompiledInteraction(nn.Cell):
 
 def mlp_values(
     dense_dim: int, fields: int, bottom_mlp: Sequence[int], top_mlp: Sequence[int], interaction: str,
-    self_interaction: bool,
+    self_interaction: bool, dcn_layers: int = 3, dcn_rank: int = 64,
 ) -> int:  # fmt: skip
-    """Values of the MLPs' parameters of a `DLRM`; arguments as there."""
+    """Values of the parameters of a `DLRM` but the tables'; arguments as there."""
     inputs_of_top = top_inputs(fields, bottom_mlp[-1], interaction, self_interaction)
-    return sum(
+    crosses = dcn_layers * inputs_of_top * (2 * dcn_rank + 1) if interaction == "dcnv2" else 0
+    return crosses + sum(
         (inputs + 1) * outputs
         for sizes in ((dense_dim, *bottom_mlp), (inputs_of_top, *top_mlp))
         for inputs, outputs in itertools.pairwise(sizes)
@@ -120,7 +124,7 @@ def mlp_values(
 def top_inputs(fields: int, width: int, interaction: str, self_interaction: bool) -> int:
     """Values that the top MLP of a `DLRM` takes: D + P, or V D."""
     vectors = fields + 1
-    if interaction == "cat":
+    if interaction != "dot":
         return width * vectors
     return width + vectors * (vectors + 1 if self_interaction else vectors - 1) // 2
 
@@ -133,10 +137,12 @@ class DLRM(nn.Cell):
         tables: the embedding tables; they give F, D and the compiled operators, if these are used.
         bottom_mlp: sizes of the bottom MLP; the last one is D.
         top_mlp: sizes of the top MLP; the last one is 1.
-        interaction: "dot" (pairwise products behind the bottom MLP's output) or "cat" (all vectors side by side).
+        interaction: "dot" (pairwise products behind the bottom MLP's output), "cat" (all vectors side by side) or
+            "dcnv2" (these, crossed by a CrossNetwork).
         self_interaction: for "dot", whether vectors are also multiplied with themselves.
         compute_dtype: type of the MLPs' matrix products.
         seed: of the MLPs' initial values.
+        dcn_layers, dcn_rank: for "dcnv2", how many layers cross, and the rank of each.
 
     Inputs:
         dense: [B, N] float32. ids: [B, F] int32, each field's own ids, 0 <= id < table_rows[f]. Others are
@@ -154,6 +160,8 @@ class DLRM(nn.Cell):
         self_interaction: bool = False,
         compute_dtype=ms.float32,
         seed: int = 1,
+        dcn_layers: int = 3,
+        dcn_rank: int = 64,
     ):
         super().__init__()
         emb_dim = tables.table.shape[1]
@@ -161,23 +169,27 @@ class DLRM(nn.Cell):
             raise ValueError(
                 f"bottom_mlp {list(bottom_mlp)} must end with emb_dim {emb_dim}, top_mlp {list(top_mlp)} with 1"
             )
-        if interaction not in ("dot", "cat"):
-            raise ValueError(f"interaction is {interaction!r}; it is dot or cat")
+        if interaction not in INTERACTIONS:
+            raise ValueError(f"interaction is {interaction!r}; it is one of {', '.join(INTERACTIONS)}")
         self.tables = tables
         self.kernels = kernels = tables.kernels
         rng = np.random.default_rng([seed, 0])
         fields = len(tables.table_rows)
-        self.interaction = None
+        self.interaction, self.vector_values = None, fields * emb_dim
         if interaction == "dot":
             usable = kernels if kernels and kernels.can_interact(emb_dim) else None
             self.interaction = Interaction(fields, emb_dim, self_interaction, usable)
         self.bottom = MLP(dense_dim, bottom_mlp, True, rng, compute_dtype, kernels, input_gradient=False)
         inputs_of_top = top_inputs(fields, emb_dim, interaction, self_interaction)
         self.top = MLP(inputs_of_top, top_mlp, False, rng, compute_dtype, kernels)
+        self.cross = None
+        if interaction == "dcnv2":
+            self.cross = CrossNetwork(inputs_of_top, dcn_layers, dcn_rank, rng, compute_dtype, kernels)
 
     def mlp_parameters(self) -> list[Parameter]:
         """All parameters but the tables, which get row-sparse updates of their own."""
-        return [*self.bottom.get_parameters(), *self.top.get_parameters()]
+        cross = self.cross.get_parameters() if self.cross is not None else ()
+        return [*self.bottom.get_parameters(), *self.top.get_parameters(), *cross]
 
     def set_dropout(self, rate: float, seed: int, rank: int = 0) -> None:
         """Let `score` drop values behind the MLPs' hidden layers when it is given a step; arguments as for Dropout."""
@@ -192,7 +204,8 @@ class DLRM(nn.Cell):
         bottom = self.bottom(dense, step)  # [B, D]
         if self.interaction is not None:
             return self.top(self.interaction(bottom, vectors), step)
-        return self.top(ops.concat((bottom, vectors.reshape(vectors.shape[0], -1)), 1), step)  # [B, V D]
+        joint = ops.concat((bottom, vectors.reshape(-1, self.vector_values)), 1)  # [B, V D]; exported for any B
+        return self.top(joint if self.cross is None else self.cross(joint), step)
 
     def construct(self, dense, ids):
         return self.score(dense, self.tables(ids))

@@ -79,6 +79,7 @@ class Linear(nn.Cell):
         compute_dtype: type of the matrix product; the weights stay float32.
         kernels: the compiled operators, if they are to be used; they compute in float32 alone.
         pad, input_gradient: as for `CompiledLinear`, if it is used.
+        bias: whether there is b.
 
     Inputs: x [B, in]; step [1] int32, with which the dropout takes place, if there is any. Outputs: [B, out], float32.
     """
@@ -93,14 +94,19 @@ class Linear(nn.Cell):
         kernels: Kernels | None = None,
         pad: bool = False,
         input_gradient: bool = True,
+        bias: bool = True,
     ):
         super().__init__()
         weight = rng.normal(0.0, np.sqrt(2.0 / (inputs + outputs)), (outputs, inputs)).astype(np.float32)
-        bias = rng.normal(0.0, np.sqrt(1.0 / outputs), outputs).astype(np.float32)
         self.weight = Parameter(Tensor(weight))
-        self.bias = Parameter(Tensor(bias))
+        if bias:
+            first = rng.normal(0.0, np.sqrt(1.0 / outputs), outputs).astype(np.float32)
+            self.bias = Parameter(Tensor(first))
+        else:  # as the compiled operator takes it
+            self.bias = Tensor(np.zeros(outputs, np.float32))
         self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add, self.relu = ops.BiasAdd(), ops.ReLU() if relu else None
+        self.bias_add = ops.BiasAdd() if bias else None
+        self.relu = ops.ReLU() if relu else None
         self.compute_dtype = compute_dtype
         self.half = compute_dtype != ms.float32
         self.kernels, self.pad, self.input_gradient = kernels, pad, input_gradient
@@ -125,7 +131,7 @@ class Linear(nn.Cell):
             product = product.astype(ms.float32)
         else:
             product = self.matmul(x, self.weight)
-        total = self.bias_add(product, self.bias)
+        total = product if self.bias_add is None else self.bias_add(product, self.bias)
         result = total if self.relu is None else self.relu(total)
         return self.dropout(result, step) if dropped else result
 

@@ -18,7 +18,7 @@ _ATTRIBUTES = {
     "Concat": {1: "axis"},
 }
 # Operators whose nodes are the same in both versions.
-_ALIKE = {"ReLU", "Sigmoid", "Reshape", "Add", "MakeTuple", "Load", "UpdateState", "Depend"}
+_ALIKE = {"ReLU", "Sigmoid", "Reshape", "Add", "Mul", "MakeTuple", "Load", "UpdateState", "Depend"}
 _FORMATS = {0: "NCHW"}
 
 

@@ -33,6 +33,7 @@ class Progress:
         step: steps done.
         batch_size: samples of a step over all ranks.
         best, best_step: metrics and step of the network that is kept so far.
+        waited: evaluations since then.
     """
 
     run: str
@@ -40,6 +41,7 @@ class Progress:
     step: int = 0
     best: Metrics | None = None
     best_step: int = 0
+    waited: int = 0
 
 
 def save(run: checkpoint.Run, step: TrainStep, fields: Sequence[str], progress: Progress, ranks: Ranks) -> None:

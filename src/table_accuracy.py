@@ -116,6 +116,8 @@ def main(argv: Sequence[str]) -> None:
         top_mlp=config.top_mlp,
         interaction=config.interaction,
         self_interaction=config.self_interaction,
+        dcn_layers=config.dcn_layers,
+        dcn_rank=config.dcn_rank,
     )
     table = table_of(found)
     print(f"{part}: {data.manifest.parts[part].rows} rows")

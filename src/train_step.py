@@ -3,11 +3,14 @@
 Legend: B batch, N dense features, F fields, D width of a vector.
 """
 
+from collections.abc import Callable
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.graph.api import _cell_graph_executor
 
+from src.averaging import Result, WeightAverage
 from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
 from src.embedding import Fill
@@ -63,6 +66,8 @@ class TrainStep(nn.Cell):
         factors: what both rates are multiplied with in each step, [steps]; the last one serves all later steps.
         dropout: share of the values behind the MLPs' hidden layers that are dropped.
         seed: of the dropout.
+        label_smoothing: e, for which a label y becomes y (1 - e) + e / 2, also in the loss that is given.
+        average_from: number, from 0, of the first step behind which the MLPs' weights are averaged.
         loss_scale: factor on the loss while gradients are taken, undone before the update; for float16 products.
         exchange: with the other ranks, if there are any: the batch is then this rank's part of the samples, and the
             loss and the gradients are means over those of all ranks.
@@ -83,6 +88,8 @@ class TrainStep(nn.Cell):
         factors: np.ndarray | None = None,
         dropout: float = 0.0,
         seed: int = 1,
+        label_smoothing: float = 0.0,
+        average_from: int | None = None,
         loss_scale: float = 1.0,
         exchange: Exchange | None = None,
     ):
@@ -100,10 +107,11 @@ class TrainStep(nn.Cell):
         wanted.append(factors if mlp_weight_decay else None)
         series: list[np.ndarray] = []
         self.factor_places = tuple(_place(one, series) for one in wanted)
-        self.dropout = dropout
+        self.dropout, self.label_smoothing = dropout, label_smoothing
         if dropout:
             model.set_dropout(dropout, seed, exchange.rank if exchange else 0)
-        self.counter = StepCounter(series or [np.ones(1)], model.kernels) if series or dropout else None
+        counts = bool(series or dropout or average_from is not None)
+        self.counter = StepCounter(series or [np.ones(1)], model.kernels) if counts else None
         self.mlp_weight_decay = mlp_weight_decay
         self.loss_scale, self.exchange = loss_scale, exchange
         self.cross_entropy = SigmoidCrossEntropy(model.kernels)
@@ -112,6 +120,7 @@ class TrainStep(nn.Cell):
         self.ends = tuple(int(end) for end in np.cumsum([parameter.size for parameter in parameters]))
         self.table_optimizer = TableOptimizer(model.tables.table, optimizer, table_weight_decay, model.kernels)
         self.dense_optimizer = DenseOptimizer(parameters, mlp_optimizer, model.kernels, mlp_weight_decay)
+        self.average = None if average_from is None else WeightAverage(parameters, average_from, model.kernels)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
         self._last_call: tuple | None = None
 
@@ -141,10 +150,19 @@ class TrainStep(nn.Cell):
         """All other values that change from step to step, by name."""
         dense = self.dense_optimizer
         counter = [self.counter.steps_done] if self.counter is not None else []
-        return {value.name: value for value in (*dense.values, *dense.first, *dense.second, *counter)}
+        means = self.average.means if self.average is not None else ()
+        return {value.name: value for value in (*dense.values, *dense.first, *dense.second, *means, *counter)}
+
+    def with_average(self, work: Callable[[], Result]) -> Result:
+        """The result of some work that finds the averaged weights in the MLPs, if averaging has begun."""
+        if self.average is None or self.counter is None or self.counter.steps_done.asnumpy()[0] <= self.average.first:
+            return work()
+        return self.average.instead(work)
 
     def scaled_loss(self, dense, vectors, labels, step=None):
         """The mean loss of the batch, times the loss scale; the step, if there is dropout."""
+        if self.label_smoothing != 0:
+            labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         loss = self.cross_entropy(self.model.score(dense, vectors, step), labels)
         return loss if self.loss_scale == 1 else loss * self.loss_scale
 
@@ -158,7 +176,7 @@ class TrainStep(nn.Cell):
         if self.exchange is not None:
             loss, gradients = self.mean_over_ranks(loss, gradients, self.exchange)
         rows, vector_gradients = self.tables.owned(rows, vector_gradients)
-        return self.update(loss, rows, vector_gradients, gradients, counted[1:])
+        return self.update(loss, rows, vector_gradients, gradients, counted)
 
     def mean_over_ranks(self, loss, gradients, exchange):
         """The loss and the MLPs' gradients, all in one message."""
@@ -173,25 +191,28 @@ class TrainStep(nn.Cell):
             begin = self.ends[index]
         return mean[begin], means
 
-    def update(self, loss, rows, vector_gradients, gradients, factors):
-        """Update all parameters, at the rates that the step's factors make; gives the loss without its scale."""
+    def update(self, loss, rows, vector_gradients, gradients, counted):
+        """Update all parameters, at the rates that the counted step makes; gives the loss without its scale."""
         if self.loss_scale != 1:
             loss = loss / self.loss_scale
             vector_gradients = vector_gradients / self.loss_scale
             scaled, gradients = gradients, ()
             for gradient in scaled:
                 gradients = (*gradients, gradient / self.loss_scale)
-        table_rate = self.rate(self.table_learning_rate, factors, 0)
+        table_rate = self.rate(self.table_learning_rate, counted, 0)
         loss = ops.depend(loss, self.table_optimizer(rows, vector_gradients, table_rate))
-        rate, decay_rate = self.rate(self.learning_rate, factors, 1), None
+        rate, decay_rate = self.rate(self.learning_rate, counted, 1), None
         if self.mlp_weight_decay != 0:
-            decay_rate = self.rate(self.learning_rate, factors, 2)
-        return ops.depend(loss, self.dense_optimizer(gradients, rate, decay_rate))
+            decay_rate = self.rate(self.learning_rate, counted, 2)
+        done = self.dense_optimizer(gradients, rate, decay_rate)
+        if self.average is not None:
+            done = self.average(counted[0], done)
+        return ops.depend(loss, done)
 
-    def rate(self, constant, factors, purpose):
-        """A rate times the step's factor for a purpose: 0 tables, 1 MLPs, 2 weight decay."""
+    def rate(self, constant, counted, purpose):
+        """A rate times the counted step's factor for a purpose: 0 tables, 1 MLPs, 2 weight decay."""
         place = self.factor_places[purpose]
-        return constant if place < 0 else constant * factors[place]
+        return constant if place < 0 else constant * counted[1 + place]
 
 
 def _zeros(_: Piece, values: np.ndarray) -> None:

@@ -44,14 +44,19 @@ class TrainingResult:
     checkpoint: Path
 
 
-def evaluation_part(data: DataFolder) -> str:
+def evaluation_part(data: DataFolder, early_stopping: int = 0) -> str:
     """The part that is evaluated while training: validation rows, or test rows where the split has no others.
 
     Raises:
-        InputError: the data folder has neither.
+        InputError: the data folder has neither, or only test rows, which must not end the training.
     """
     for part in ("valid", "test"):
         if part in data.manifest.parts:
+            if part == "test" and early_stopping:
+                raise InputError(
+                    f"early_stopping {early_stopping} needs validation rows, and data folder {data.path} has only test "
+                    f"rows: preprocess with a valid_fraction above 0, or drop it"
+                )
             return part
     raise InputError(
         f"data folder {data.path} has neither validation nor test rows: preprocess at least 7 rows, or give "
@@ -114,6 +119,20 @@ def _stopped(
     return resume.State(run, progress, fields, table_rows, ranks)
 
 
+def _average_from(steps: int, share: float) -> int | None:
+    """The first step of a share of all steps at their end, one at least; None for no share."""
+    return steps - max(1, round(share * steps)) if share else None
+
+
+def _why_ended(evaluations: EvalCallBack) -> dict[str, str]:
+    """Why a training ended before its steps were done, in the log and as the metrics file has it; empty if not."""
+    if not evaluations.ended:
+        return {}
+    why = f"early_stopping: no higher AUC in {evaluations.waited} evaluations"
+    print(why, flush=True)
+    return {"ended_by": why}
+
+
 def train(
     data: DataFolder,
     ckpt_path: Path,
@@ -142,6 +161,8 @@ def train(
     resume_stopped: bool = True,
     save_steps: int = 0,
     reset_tables_each_epoch: bool = False,
+    early_stopping: int = 0,
+    average_share: float = 0.0,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a network on a data folder: a fresh one, or that of a run that was stopped, which then goes on.
@@ -171,7 +192,7 @@ def train(
     )
     if not len(batches):
         raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")
-    part = evaluation_part(data) if do_eval else ""
+    part = evaluation_part(data, early_stopping) if do_eval else ""
     eval_batches = batches_of(data, part, eval_batch_size) if do_eval else ()
     if part == "test":
         print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
@@ -189,7 +210,7 @@ def train(
         steps = epochs * len(batches)
         factors = rate_factors(steps=steps, **schedule)
         step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors, exchange=exchange,
-                         seed=seed)  # fmt: skip
+                         seed=seed, average_from=_average_from(steps, average_share))  # fmt: skip
         metrics_file, clock = MetricsFile(metrics_file_name, begin.run), TrainingClock()
         if state:
             state.restore(step)
@@ -197,19 +218,21 @@ def train(
             metrics_file.write("resume", step=begin.step)
 
         def save_network(at_step: int) -> None:
-            checkpoint.save(model, fields, run.best(at_step), ranks)
+            step.with_average(lambda: checkpoint.save(model, fields, run.best(at_step), ranks))
 
         def save_state(at_step: int) -> None:
             done = replace(begin, step=at_step)
             if part == "valid":
-                done = replace(done, best=evaluations.best, best_step=evaluations.best_step)
+                done = replace(done, best=evaluations.best, best_step=evaluations.best_step,
+                               waited=evaluations.waited)  # fmt: skip
             resume.save(run, step, fields, done, ranks)
 
         steps_of_part = max(1, len(batches) // _PARTS_OF_AN_EPOCH)
         losses = LossCallBack(loss_file_name, metrics_file, log_steps, batch_size, clock)
         evaluations = EvalCallBack(
-            lambda: evaluate(model, eval_batches, eval_batch_size, ranks), save_network, part, eval_file_name,
-            metrics_file, eval_steps or steps_of_part, clock, begin.best, begin.best_step,
+            lambda: step.with_average(lambda: evaluate(model, eval_batches, eval_batch_size, ranks)), save_network,
+            part, eval_file_name, metrics_file, eval_steps or steps_of_part, clock, begin.best, begin.best_step,
+            early_stopping, begin.waited,
         )  # fmt: skip
         going_on = ResumeCallBack(begin.step, epochs, save_state, save_steps or steps_of_part, clock)
         resets = EpochCallBack(lambda epoch: step.reset_tables(initial_values(rows, seed, epoch)))
@@ -225,5 +248,6 @@ def train(
     result = TrainingResult(evaluations.best, evaluations.best_step, losses.steps, losses.mean_samples_per_s,
                             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, path)  # fmt: skip
     metrics_file.write("end", steps=result.steps, samples_per_s=result.samples_per_s,
-                       peak_memory_mb=result.peak_memory_mb, best_step=result.best_step)  # fmt: skip
+                       peak_memory_mb=result.peak_memory_mb, best_step=result.best_step,
+                       **_why_ended(evaluations))  # fmt: skip
     return result

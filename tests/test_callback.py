@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import mindspore as ms
 import numpy as np
 import pytest
+from conftest import preprocess_lines, raw_lines, write_raw
 from mindspore import Tensor
 from mindspore.train import Callback
 
@@ -205,6 +206,48 @@ def test_last_network_is_kept_where_no_evaluation_has_an_auc(logs):
     walk(hooks)
     assert saved_after[-1] == 4
     assert hooks.best_step == 20
+
+
+@pytest.mark.parametrize(("aucs", "end"), [
+    ([0.6, 0.7, 0.7, 0.65], 20), ([0.6, 0.5, 0.61, 0.5], None), ([0.6, 0.5, 0.5, 0.7], 15), ([math.nan] * 4, None),
+])  # fmt: skip
+def test_training_ends_when_the_auc_has_not_risen_for_some_evaluations(logs, aucs, end):
+    """Two, of which the last is at step `end`; an AUC that does not exist has not fallen."""
+    hooks, _ = scripted(logs, aucs, 5)
+    hooks.patience, stops = 2, []
+    for step in range(1, 21):
+        now = context(step)
+        now.request_stop = lambda step=step: stops.append(step)
+        hooks.on_train_step_end(now)
+        if stops:
+            break
+    assert stops == ([end] if end else [])
+    assert hooks.ended == bool(end)
+
+
+def test_early_stopping_by_test_rows_is_refused(tmp_path):
+    data = preprocess_lines(write_raw(tmp_path / "train.txt", raw_lines(300)), tmp_path / "data", valid_fraction=0.0)
+    with pytest.raises(InputError, match="early_stopping 2 needs validation rows, and .* has only test rows"):
+        train_small(data, tmp_path, early_stopping=2)
+
+
+def test_network_that_is_kept_has_the_averaged_weights(tiny_data, tmp_path, operators):
+    """And scores as the evaluation did that chose it; without evaluation too."""
+    for do_eval in (True, False):
+        watch = Watch(26)
+        result = train_small(tiny_data, tmp_path, average_share=0.5, overwrite=True, do_eval=do_eval, kernels=operators,
+                             callbacks=[watch])  # fmt: skip
+        model = checkpoint.load(
+            result.checkpoint, tiny_data.manifest.categorical, tiny_data.manifest.table_rows, 4, operators,
+            dense_dim=13, **SMALL,
+        )  # fmt: skip
+        values, _ = watch.seen[26]
+        for parameter in model.mlp_parameters():
+            np.testing.assert_array_equal(parameter.asnumpy(), values[f"average.{parameter.name}"])
+            assert not np.array_equal(parameter.asnumpy(), values[parameter.name])
+        if do_eval:
+            found = training.evaluate(model, training.batches_of(tiny_data, "valid", 64), 64)
+            assert found == result.best
 
 
 def test_evaluations_do_not_count_as_training_time(monkeypatch):

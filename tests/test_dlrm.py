@@ -331,7 +331,7 @@ def test_wrong_sizes_are_refused():
         DLRM(2, tables, (8,), (1,))
     with pytest.raises(ValueError, match=r"top_mlp \[2\] with 1"):
         DLRM(2, tables, (4,), (2,))
-    with pytest.raises(ValueError, match="interaction is 'sum'; it is dot or cat"):
+    with pytest.raises(ValueError, match="interaction is 'sum'; it is one of dot, cat, dcnv2"):
         DLRM(2, tables, (4,), (1,), interaction="sum")
     with pytest.raises(ValueError, match="values have 3 rows, the tables 4"):
         EmbeddingTables([4], np.zeros((3, 2), np.float32))
@@ -339,7 +339,9 @@ def test_wrong_sizes_are_refused():
         EmbeddingTables([1 << 30, 1 << 30], np.zeros((1, 2), np.float32))
 
 
-@pytest.mark.parametrize(("interaction", "self_interaction"), [("dot", False), ("dot", True), ("cat", False)])
+@pytest.mark.parametrize(
+    ("interaction", "self_interaction"), [("dot", False), ("dot", True), ("cat", False), ("dcnv2", False)]
+)
 def test_planned_values_of_the_mlps_are_those_of_the_network(interaction, self_interaction):
     tables = EmbeddingTables([5, 3, 9], initial_rows([5, 3, 9], 4, 1))
     model = DLRM(6, tables, (7, 4), (9, 1), interaction, self_interaction)

@@ -126,6 +126,22 @@ def test_onnx_scores_equal_in_onnxruntime(run_folder, expected, tmp_path, placem
         Scorer(folder)
 
 
+def test_crosses_are_exported_to_onnx(tiny_data, tmp_path, monkeypatch):
+    import onnxruntime
+
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]", "--interaction=dcnv2", "--dcn_layers=2"]
+    train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=343", "--do_eval=False", *sizes])
+    export_program.main([CPU, "--file_format=ONNX", "--export_batch_size=142", "--export_path=onnx"])
+    export_program.main([CPU, "--export_path=mindir"])
+    dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
+    session = onnxruntime.InferenceSession("onnx/dlrm.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, dict(zip([value.name for value in session.get_inputs()], (dense, ids))))
+    assert np.abs(found[:, 0] - Scorer("mindir").score_ids(dense, ids)).max() < 1e-6
+
+
 def test_air_without_ascend_is_refused(run_folder, tmp_path):
     with pytest.raises(InputError, match="file_format AIR needs device_target Ascend, and it is CPU"):
         export(run_folder, tmp_path / "air", "--file_format=AIR")
@@ -135,7 +151,9 @@ def test_air_without_ascend_is_refused(run_folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("interaction", [["--interaction=cat"], ["--self_interaction=True"]])
+@pytest.mark.parametrize(
+    "interaction", [["--interaction=cat"], ["--self_interaction=True"], ["--interaction_op=dcnv2", "--dcn_rank=5"]]
+)
 def test_other_interactions_are_exported(tiny_data, tmp_path, monkeypatch, interaction):
     import train
 
@@ -147,7 +165,11 @@ def test_other_interactions_are_exported(tiny_data, tmp_path, monkeypatch, inter
     for placement in ("graph", "host"):
         export_program.main([CPU, f"--export_path={placement}", f"--table_placement={placement}"])
         found.append(Scorer(placement).score_ids(dense, ids))
-    options = {"interaction": "cat"} if "cat" in interaction[0] else {"self_interaction": True}
+    options = {
+        "--interaction=cat": {"interaction": "cat"},
+        "--self_interaction=True": {"self_interaction": True},
+        "--interaction_op=dcnv2": {"interaction": "dcnv2", "dcn_rank": 5},
+    }[interaction[0]]
     model = checkpoint.load(Path("checkpoint/dlrm.ckpt"), tiny_data.manifest.categorical, tiny_data.manifest.table_rows,
                             4, dense_dim=13, bottom_mlp=(4,), top_mlp=(8, 1), **options)  # fmt: skip
     _, logits = score(model, batches_of(tiny_data, "test", 64), 64)

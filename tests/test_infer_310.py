@@ -85,6 +85,20 @@ def test_scores_are_those_of_the_python_scorer(program, exports, rows, here, kin
     assert len(np.unique(found)) > 100
 
 
+@pytest.mark.parametrize(("interaction", "placement"), [("dcnv2", "graph"), ("dcnv2", "host"), ("cat", "host")])
+def test_other_interactions_are_scored(program, tiny_data, rows, here, interaction, placement):
+    """Also in batches of other sizes than the one it was exported for, where the tables are on the host."""
+    import train
+
+    sizes = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]", f"--interaction={interaction}"]
+    train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=343", "--do_eval=False", *sizes])
+    export_program.main([CPU, f"--table_placement={placement}", "--export_batch_size=64"])
+    found = scored(program, "export", rows / "rows")
+    expected = Scorer("export").score_lines((rows / "raw.txt").read_text().split("\n"), has_labels=True)
+    assert np.abs(found - expected).max() < 1e-6
+    assert len(np.unique(found)) > 100
+
+
 @pytest.mark.parametrize(("batch_size", "requests"), [(1, 203), (7, 29), (8, 26), (203, 1), (1500, 1)])
 def test_any_batch_gives_the_same_scores(program, exports, rows, here, batch_size, requests):
     expected = scored(program, exports["fp32"], rows / "rows")

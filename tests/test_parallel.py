@@ -37,7 +37,7 @@ TRAINING = [*SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10"
 RATE = ["--batch_size=32", "--lr=0.05"]
 MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
         "--epochs=2", "--reset_tables_each_epoch=True", "--dropout=0.3", "--lr_schedule=cosine",
-        "--decay_share=0.5"]  # fmt: skip
+        "--decay_share=0.5", "--average_share=0.3", "--early_stopping=30", "--label_smoothing=0.05"]  # fmt: skip
 ENVIRONMENT = os.environ | {"PYTHON": sys.executable}
 
 

@@ -60,7 +60,8 @@ RULES = [
     {"optimization": {"learning_rate": 0.01, "optimizer": "adam"}},
     {"optimization": {"learning_rate": 0.01, "optimizer": "adagrad", "mlp_optimizer": "adam", "mlp_weight_decay": 0.1},
      "schedule": {"schedule": "polynomial", "decay_share": 0.6}},
-    {"optimization": {"learning_rate": 0.01, "optimizer": "adagrad", "dropout": 0.4}, "reset_tables_each_epoch": True},
+    {"optimization": {"learning_rate": 0.01, "optimizer": "adagrad", "dropout": 0.4}, "reset_tables_each_epoch": True,
+     "average_share": 0.4},
 ]  # fmt: skip
 
 
@@ -130,6 +131,20 @@ def test_best_network_of_before_the_stop_is_kept(tiny_data, tmp_path, monkeypatc
     result = train_small(tiny_data, tmp_path, **options)
     assert (result.best.as_dict(), result.best_step) == (before["best"], before["best_step"])
     assert bits(tmp_path / "dlrm.ckpt") == best
+
+
+def test_evaluations_that_were_waited_for_before_the_stop_count(tiny_data, tmp_path, monkeypatch):
+    """The AUC never rises above the first; the end comes with the fourth evaluation, though one stop lies between."""
+    metrics = training.evaluate.__globals__["Metrics"]
+    monkeypatch.setattr(training, "evaluate", lambda *_: metrics(0.5, 0.5, 0.5))
+    options = {"eval_steps": 5, "save_steps": 4, "early_stopping": 3, "log_steps": 1}
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, tmp_path, **options, callbacks=[StopAt(14)])
+    result = train_small(tiny_data, tmp_path, **options)
+    assert [row["step"] for row in rows_of(tmp_path / "metrics.jsonl", "eval")] == [5, 10, 15, 20]
+    assert (result.steps, result.best_step) == (20, 5)
+    (end,) = rows_of(tmp_path / "metrics.jsonl", "end")
+    assert end["ended_by"] == "early_stopping: no higher AUC in 3 evaluations"
 
 
 @pytest.mark.parametrize("step", [0, 1, 6, 7, 20, 27])

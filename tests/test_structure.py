@@ -31,16 +31,16 @@ ORDER = [
     "src.vocabulary", "src.numeric", "src.encoder", "src.manifest", "src.planted", "src.synthetic", "src.journal",
     "src.preprocess_steps",
     "src.preprocessing", "src.preprocess_data", "src.dataset", "src.scored_files", "src.cpu_kernels", "src.exchange",
-    "src.embedding", "src.dropout", "src.layers", "src.dlrm", "src.optimizers", "src.schedule", "src.step_counter",
-    "src.train_step", "src.evaluation",
+    "src.embedding", "src.dropout", "src.layers", "src.cross", "src.dlrm", "src.optimizers", "src.schedule",
+    "src.step_counter", "src.averaging", "src.train_step", "src.evaluation",
     "src.checkpoint_file", "src.checkpoint", "src.resume", "src.callback", "src.training", "src.run_report",
     "src.rank_table", "src.launch", "src.mindir", "src.table_file", "src.table_accuracy", "src.inference_graph",
     "src.export_folder",
     "src.rows_to_score", "src.scorer", "train", "eval", "export", "preprocess", "postprocess",
 ]  # fmt: skip
 NETWORK = {
-    "src.cpu_kernels", "src.embedding", "src.dropout", "src.layers", "src.dlrm", "src.optimizers", "src.step_counter",
-    "src.train_step", "src.metrics",
+    "src.cpu_kernels", "src.embedding", "src.dropout", "src.layers", "src.cross", "src.dlrm", "src.optimizers",
+    "src.step_counter", "src.averaging", "src.train_step", "src.metrics",
 }  # fmt: skip
 
 

@@ -367,5 +367,38 @@ def test_mlp_weight_decay_is_at_the_rate_of_the_step(operators, optimizer):
         np.testing.assert_allclose(found[1][name], value - lost, rtol=0, atol=1e-6, err_msg=name)
 
 
+def test_label_smoothing_moves_labels_towards_a_half(operators):
+    """As a step with labels y (1 - e) + e / 2, in loss and update."""
+    found = []
+    for smoothing in (0.2, 0.0):
+        model = make_model(seed=2, kernels=operators)
+        dense, ids, labels = make_batch(model, 5, 16)
+        labels = labels if smoothing else (labels * 0.8 + 0.1).astype(np.float32)
+        found.append((run_step(model, (dense, ids, labels), label_smoothing=smoothing), values_by_name(model)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    for name, value in found[0][1].items():
+        np.testing.assert_allclose(value, found[1][1][name], rtol=0, atol=1e-7, err_msg=name)
+
+
+def test_average_is_the_mean_of_the_weights_after_the_steps_from_one_on(operators):
+    """Steps 2, 3 and 4 of 0 to 4; training goes on from its own weights, to the bit."""
+    model, plain = make_model(seed=2, kernels=operators), make_model(seed=2, kernels=operators)
+    step, other = TrainStep(model, 0.1, average_from=2), TrainStep(plain, 0.1)
+    after = []
+    for number in range(5):
+        batch = make_batch(model, 5, 16, seed=number)
+        step(*map(Tensor, batch))
+        other(*map(Tensor, batch))
+        after.append(values_by_name(plain))
+        rows = tuple(map(Tensor, batch[:2]))
+        shown, logits = step.with_average(lambda rows=rows: (values_by_name(model), model(*rows).asnumpy()))
+        for name, value in shown.items():
+            mean = np.mean([one[name] for one in after[2:]], 0) if number > 1 and name != "tables" else after[-1][name]
+            np.testing.assert_allclose(value, mean, rtol=0, atol=1e-7 if number > 1 else 0, err_msg=name)
+        assert np.array_equal(logits, model(*rows).asnumpy()) == (number < 3)
+        for name, value in values_by_name(model).items():
+            np.testing.assert_array_equal(value, after[-1][name], err_msg=name)
+
+
 if __name__ == "__main__":
     print([round(loss, 7) for loss in golden_losses()])

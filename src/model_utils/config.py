@@ -21,7 +21,8 @@ from src.errors import InputError
 PROGRAMS = (
     "train", "eval", "export", "preprocess", "postprocess", "preprocess_data", "synthetic", "table_accuracy",
 )  # fmt: skip
-NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction")
+NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction", "dcn_layers", "dcn_rank")
+ALIASES = {"interaction_op": "interaction"}  # other names of flags
 SAVED_OPTIONS = "dlrm.yaml"
 GRAPH_TABLES_MB = 64  # MindSpore Lite takes 1 s and three times their size to load tables of 64 MB within a graph
 # A stopped training may go on with others of these: no value of the network depends on them, but for rounding.
@@ -105,8 +106,10 @@ class Config:
     emb_dim: int = _option(16, _NETWORK_READERS, "width of an embedding vector", _POSITIVE)
     bottom_mlp: tuple[int, ...] = _option((512, 256, 64, 16), _NETWORK_READERS, "sizes of the bottom MLP", _SIZES)
     top_mlp: tuple[int, ...] = _option((512, 256, 1), _NETWORK_READERS, "sizes of the top MLP", _SIZES)
-    interaction: str = _option("dot", _NETWORK_READERS, "how vectors interact", _one_of("dot", "cat"))
+    interaction: str = _option("dot", _NETWORK_READERS, "how vectors interact", _one_of("dot", "cat", "dcnv2"))
     self_interaction: bool = _option(False, _NETWORK_READERS, "whether dot includes each vector with itself")
+    dcn_layers: int = _option(3, _NETWORK_READERS, "layers of dcnv2 that cross the vectors", _POSITIVE)
+    dcn_rank: int = _option(64, _NETWORK_READERS, "rank of each layer of dcnv2", _POSITIVE)
     compute_dtype: str = _option(
         "float32",
         _MODEL,
@@ -121,6 +124,17 @@ class Config:
     dropout: float = _option(
         0.0, ("train",), "share of the values behind the MLPs' hidden layers that a training step drops", _BELOW_ONE
     )
+    label_smoothing: float = _option(
+        0.0, ("train",), "e for labels y (1 - e) + e / 2 in training, and so in its loss as logged", _BELOW_ONE
+    )
+    early_stopping: int = _option(
+        0, ("train",), "evaluations without a higher validation AUC behind which the training ends, 0 for any number; "
+        "tables that begin anew need a few", _NOT_NEGATIVE,
+    )  # fmt: skip
+    average_share: float = _option(
+        0.0, ("train",), "share of all steps, at their end, over which the MLPs' weights are averaged, for evaluations "
+        "and the network that is kept; tables stay as they are", _FRACTION,
+    )  # fmt: skip
     batch_size: int = _option(128, ("train",), "samples a training step, over all ranks", _POSITIVE)
     optimizer: str = _option(
         "sgd", ("train",), "update rule of tables and MLPs", _one_of("sgd", "adagrad", "rowwise_adagrad", "adam")
@@ -260,8 +274,13 @@ class Config:
             )
         if self.top_mlp[-1] != 1:
             raise InputError(f"top_mlp {_show(self.top_mlp)} must end with 1, the logit")
-        if self.interaction == "cat" and self.self_interaction:
-            raise InputError("self_interaction True has no effect with interaction cat: drop it or use dot")
+        if self.interaction != "dot" and self.self_interaction:
+            raise InputError(
+                f"self_interaction True has no effect with interaction {self.interaction}: drop it or use dot"
+            )
+        crosses = [name for name in ("dcn_layers", "dcn_rank") if getattr(self, name) != OPTIONS[name].default]
+        if self.interaction != "dcnv2" and crosses:
+            raise InputError(f"{crosses[0]} has no effect with interaction {self.interaction}: drop it or use dcnv2")
         if self.device_target == "CPU" and self.compute_dtype == "float16":
             raise InputError("compute_dtype float16 is for Ascend and GPU; CPU computes in float32: drop it")
         if self.parallel_mode != "none" and self.device_id:
@@ -284,6 +303,8 @@ class Config:
             )
         if self.reset_tables_each_epoch and self.epochs == 1:
             raise InputError("reset_tables_each_epoch has no effect with epochs 1: give more epochs or drop it")
+        if self.early_stopping and not self.do_eval:
+            raise InputError(f"early_stopping {self.early_stopping} has no effect with do_eval False: drop one of them")
         if self.dropout and len(self.bottom_mlp) == len(self.top_mlp) == 1:
             raise InputError(f"dropout {self.dropout} has no effect without hidden layers in the MLPs: drop it")
         if self.decay_steps and self.decay_share:
@@ -388,6 +409,8 @@ def _parse_flags(program: str, argv: Sequence[str]) -> dict[str, Any]:
         more: dict[str, Any] = {"nargs": "?", "const": "true"} if option.type in (bool, "bool") else {}
         parser.add_argument(
             f"--{name}",
+            *(f"--{other}" for other, meant in ALIASES.items() if meant == name),
+            dest=name,
             action="append",
             metavar=name.upper(),
             **more,
