@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
         self_interaction=config.self_interaction,
         dcn_layers=config.dcn_layers,
         dcn_rank=config.dcn_rank,
+        towers=config.towers,
         compute_dtype=getattr(ms, config.compute_dtype),
     )
     batches = batches_of(data, part, config.eval_batch_size)

@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
         self_interaction=config.self_interaction,
         dcn_layers=config.dcn_layers,
         dcn_rank=config.dcn_rank,
+        towers=config.towers,
     )
     tables = f"tables in the graph, {config.table_type}" if placement == "graph" else f"{config.table_type} table file"
     print(f"exported {path} to {folder}: {config.file_format}, batches of {config.export_batch_size} rows, {tables}")

@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
         "self_interaction": config.self_interaction,
         "dcn_layers": config.dcn_layers,
         "dcn_rank": config.dcn_rank,
+        "towers": config.towers,
     }
     if config.plan_only:
         print_plan(data, config.parallel_mode, config.ranks, config.batch_size, config.optimizer, config.device_target,

@@ -1,7 +1,7 @@
 """Search for a recipe on rolling folds of the training rows: random options, successive halving, any time again.
 
     python benchmarks/search.py --data train.txt --output runs                    the whole search
-    python benchmarks/search.py --data train.txt --output runs --trials 40 --keep 0.4 --space my_space.yaml
+    python benchmarks/search.py --data train.txt --output runs --trials 40 --space my_space.yaml
 
 The rows that a later `preprocess_data.py` makes validation and test of, the last seventh, are never read. What is left
 is T rows; fold k trains on the first six sevenths of the first 5/7 T, 6/7 T or T of them, and validates on the seventh

@@ -6,6 +6,7 @@ Legend for the shapes below:
     F  fields, categorical features
     D  width of an embedding vector
     V  vectors that interact, F + 1
+    K  towers
     P  pairs of vectors, V (V - 1) / 2, or V (V + 1) / 2 with self-interaction
 """
 
@@ -109,16 +110,16 @@ class CompiledInteraction(nn.Cell):
 
 def mlp_values(
     dense_dim: int, fields: int, bottom_mlp: Sequence[int], top_mlp: Sequence[int], interaction: str,
-    self_interaction: bool, dcn_layers: int = 3, dcn_rank: int = 64,
+    self_interaction: bool, dcn_layers: int = 3, dcn_rank: int = 64, towers: int = 1,
 ) -> int:  # fmt: skip
     """Values of the parameters of a `DLRM` but the tables'; arguments as there."""
     inputs_of_top = top_inputs(fields, bottom_mlp[-1], interaction, self_interaction)
     crosses = dcn_layers * inputs_of_top * (2 * dcn_rank + 1) if interaction == "dcnv2" else 0
-    return crosses + sum(
+    return towers * (crosses + sum(
         (inputs + 1) * outputs
         for sizes in ((dense_dim, *bottom_mlp), (inputs_of_top, *top_mlp))
         for inputs, outputs in itertools.pairwise(sizes)
-    )
+    ))  # fmt: skip
 
 
 def top_inputs(fields: int, width: int, interaction: str, self_interaction: bool) -> int:
@@ -129,20 +130,82 @@ def top_inputs(fields: int, width: int, interaction: str, self_interaction: bool
     return width + vectors * (vectors + 1 if self_interaction else vectors - 1) // 2
 
 
-class DLRM(nn.Cell):
-    """Bottom MLP, embedding tables, interaction and top MLP.
+class Tower(nn.Cell):
+    """Bottom MLP, interaction and top MLP: all of a DLRM but its tables.
 
     Args:
         dense_dim: N.
-        tables: the embedding tables; they give F, D and the compiled operators, if these are used.
+        fields: F.
         bottom_mlp: sizes of the bottom MLP; the last one is D.
         top_mlp: sizes of the top MLP; the last one is 1.
         interaction: "dot" (pairwise products behind the bottom MLP's output), "cat" (all vectors side by side) or
             "dcnv2" (these, crossed by a CrossNetwork).
         self_interaction: for "dot", whether vectors are also multiplied with themselves.
         compute_dtype: type of the MLPs' matrix products.
-        seed: of the MLPs' initial values.
+        rng: source of the initial values.
         dcn_layers, dcn_rank: for "dcnv2", how many layers cross, and the rank of each.
+        kernels: the compiled operators, if they are to be used.
+    """
+
+    def __init__(
+        self,
+        dense_dim: int,
+        fields: int,
+        bottom_mlp: Sequence[int],
+        top_mlp: Sequence[int],
+        interaction: str,
+        self_interaction: bool,
+        compute_dtype,
+        rng: np.random.Generator,
+        dcn_layers: int,
+        dcn_rank: int,
+        kernels: Kernels | None,
+    ):
+        super().__init__()
+        width = bottom_mlp[-1]
+        self.interaction, self.vector_values = None, fields * width
+        if interaction == "dot":
+            usable = kernels if kernels and kernels.can_interact(width) else None
+            self.interaction = Interaction(fields, width, self_interaction, usable)
+        self.bottom = MLP(dense_dim, bottom_mlp, True, rng, compute_dtype, kernels, input_gradient=False)
+        inputs_of_top = top_inputs(fields, width, interaction, self_interaction)
+        self.top = MLP(inputs_of_top, top_mlp, False, rng, compute_dtype, kernels)
+        self.cross = None
+        if interaction == "dcnv2":
+            self.cross = CrossNetwork(inputs_of_top, dcn_layers, dcn_rank, rng, compute_dtype, kernels)
+
+    def tower_parameters(self) -> list[Parameter]:
+        """The parameters of this tower alone."""
+        cross = self.cross.get_parameters() if self.cross is not None else ()
+        return [*self.bottom.get_parameters(), *self.top.get_parameters(), *cross]
+
+    def tower_logits(self, dense, vectors, step=None):
+        """Logits [B, 1] from dense [B, N] and embedding vectors [B, F, D].
+
+        With a step [1] int32, dropout takes place.
+        """
+        bottom = self.bottom(dense, step)  # [B, D]
+        if self.interaction is not None:
+            return self.top(self.interaction(bottom, vectors), step)
+        joint = ops.concat((bottom, vectors.reshape(-1, self.vector_values)), 1)  # [B, V D]; exported for any B
+        return self.top(joint if self.cross is None else self.cross(joint), step)
+
+    def construct(self, dense, vectors):
+        return self.tower_logits(dense, vectors)
+
+
+class DLRM(Tower):
+    """Bottom MLP, embedding tables, interaction and top MLP.
+
+    With several towers, each takes its own slice of the embedding vectors. They learn by themselves, and the logit is
+    the mean of theirs: one model that does what several with other seeds do together.
+
+    Args:
+        dense_dim: N.
+        tables: the embedding tables; they give F, towers times D, and the compiled operators, if these are used.
+        bottom_mlp, top_mlp, interaction, self_interaction, compute_dtype, dcn_layers, dcn_rank: as for `Tower`.
+        seed: of the initial values.
+        towers: K.
 
     Inputs:
         dense: [B, N] float32. ids: [B, F] int32, each field's own ids, 0 <= id < table_rows[f]. Others are
@@ -162,50 +225,61 @@ class DLRM(nn.Cell):
         seed: int = 1,
         dcn_layers: int = 3,
         dcn_rank: int = 64,
+        towers: int = 1,
     ):
-        super().__init__()
         emb_dim = tables.table.shape[1]
-        if bottom_mlp[-1] != emb_dim or top_mlp[-1] != 1:
+        if towers * bottom_mlp[-1] != emb_dim or top_mlp[-1] != 1:
             raise ValueError(
-                f"bottom_mlp {list(bottom_mlp)} must end with emb_dim {emb_dim}, top_mlp {list(top_mlp)} with 1"
+                f"bottom_mlp {list(bottom_mlp)} must end with emb_dim {emb_dim}{' / towers' if towers > 1 else ''}, "
+                f"top_mlp {list(top_mlp)} with 1"
             )
         if interaction not in INTERACTIONS:
             raise ValueError(f"interaction is {interaction!r}; it is one of {', '.join(INTERACTIONS)}")
+        shape = (dense_dim, len(tables.table_rows), bottom_mlp, top_mlp, interaction, self_interaction, compute_dtype)
+        more = (dcn_layers, dcn_rank, tables.kernels)
+        super().__init__(*shape, np.random.default_rng([seed, 0]), *more)
         self.tables = tables
-        self.kernels = kernels = tables.kernels
-        rng = np.random.default_rng([seed, 0])
-        fields = len(tables.table_rows)
-        self.interaction, self.vector_values = None, fields * emb_dim
-        if interaction == "dot":
-            usable = kernels if kernels and kernels.can_interact(emb_dim) else None
-            self.interaction = Interaction(fields, emb_dim, self_interaction, usable)
-        self.bottom = MLP(dense_dim, bottom_mlp, True, rng, compute_dtype, kernels, input_gradient=False)
-        inputs_of_top = top_inputs(fields, emb_dim, interaction, self_interaction)
-        self.top = MLP(inputs_of_top, top_mlp, False, rng, compute_dtype, kernels)
-        self.cross = None
-        if interaction == "dcnv2":
-            self.cross = CrossNetwork(inputs_of_top, dcn_layers, dcn_rank, rng, compute_dtype, kernels)
+        self.kernels = tables.kernels
+        others = [Tower(*shape, np.random.default_rng([seed, 0, tower]), *more) for tower in range(1, towers)]
+        self.others = nn.CellList(others) if others else None
+        self.towers, self.width = towers, bottom_mlp[-1]
+
+    def all_towers(self) -> list[Tower]:
+        """Itself, which is the first one, and the others."""
+        return [self, *(self.others or ())]
 
     def mlp_parameters(self) -> list[Parameter]:
         """All parameters but the tables, which get row-sparse updates of their own."""
-        cross = self.cross.get_parameters() if self.cross is not None else ()
-        return [*self.bottom.get_parameters(), *self.top.get_parameters(), *cross]
+        return [parameter for tower in self.all_towers() for parameter in tower.tower_parameters()]
 
     def set_dropout(self, rate: float, seed: int, rank: int = 0) -> None:
-        """Let `score` drop values behind the MLPs' hidden layers when it is given a step; arguments as for Dropout."""
-        self.bottom.set_dropout(rate, (seed, 0), rank)
-        self.top.set_dropout(rate, (seed, 1), rank)
+        """Let `each` drop values behind the MLPs' hidden layers when it is given a step; arguments as for Dropout."""
+        for number, tower in enumerate(self.all_towers()):
+            tower.bottom.set_dropout(rate, (seed, 2 * number), rank)
+            tower.top.set_dropout(rate, (seed, 2 * number + 1), rank)
 
-    def score(self, dense, vectors, step=None):
-        """Logits [B, 1] from dense [B, N] and the looked-up embedding vectors [B, F, D].
+    def each(self, dense, vectors, step=None):
+        """The towers' logits, a tuple of [B, 1], from dense [B, N] and the embedding vectors [B, F, K D].
 
-        With a step [1] int32, its dropout takes place.
+        With a step [1] int32, their dropout takes place.
         """
-        bottom = self.bottom(dense, step)  # [B, D]
-        if self.interaction is not None:
-            return self.top(self.interaction(bottom, vectors), step)
-        joint = ops.concat((bottom, vectors.reshape(-1, self.vector_values)), 1)  # [B, V D]; exported for any B
-        return self.top(joint if self.cross is None else self.cross(joint), step)
+        if self.others is None:
+            return (self.tower_logits(dense, vectors, step),)
+        slices = ops.split(vectors, self.width, 2)
+        logits: tuple = (self.tower_logits(dense, slices[0], step),)
+        for number in range(self.towers - 1):
+            logits = (*logits, self.others[number].tower_logits(dense, slices[number + 1], step))
+        return logits
+
+    def score(self, dense, vectors):
+        """Logits [B, 1] from dense [B, N] and the looked-up embedding vectors [B, F, K D]."""
+        logits = self.each(dense, vectors)
+        if self.others is None:
+            return logits[0]
+        total = logits[0]
+        for number in range(1, self.towers):
+            total = total + logits[number]
+        return total * (1.0 / self.towers)
 
     def construct(self, dense, ids):
         return self.score(dense, self.tables(ids))

@@ -118,6 +118,7 @@ def main(argv: Sequence[str]) -> None:
         self_interaction=config.self_interaction,
         dcn_layers=config.dcn_layers,
         dcn_rank=config.dcn_rank,
+        towers=config.towers,
     )
     table = table_of(found)
     print(f"{part}: {data.manifest.parts[part].rows} rows")

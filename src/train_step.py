@@ -163,7 +163,11 @@ class TrainStep(nn.Cell):
         """The mean loss of the batch, times the loss scale; the step, if there is dropout."""
         if self.label_smoothing != 0:
             labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
-        loss = self.cross_entropy(self.model.score(dense, vectors, step), labels)
+        logits = self.model.each(dense, vectors, step)
+        if self.model.towers == 1:
+            loss = self.cross_entropy(logits[0], labels)
+        else:  # the mean of the towers' losses, so that each learns by itself
+            loss = self.cross_entropy(ops.concat(logits, 0), ops.tile(labels, (self.model.towers, 1)))
         return loss if self.loss_scale == 1 else loss * self.loss_scale
 
     def construct(self, dense, ids, labels):

@@ -80,7 +80,7 @@ def print_plan(
     Raises:
         InputError: a rank would need more memory than a device has.
     """
-    rows, width = data.manifest.table_rows, network["bottom_mlp"][-1]
+    rows, width = data.manifest.table_rows, network["bottom_mlp"][-1] * network["towers"]
     placement = place(rows, parallel_mode, ranks)
     values = mlp_values(len(data.manifest.inputs), len(rows), **network)
     planned = plan(placement, batch_size, width, values, state_values(optimizer, width), device)

@@ -21,7 +21,7 @@ from src.errors import InputError
 PROGRAMS = (
     "train", "eval", "export", "preprocess", "postprocess", "preprocess_data", "synthetic", "table_accuracy",
 )  # fmt: skip
-NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction", "dcn_layers", "dcn_rank")
+NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction", "dcn_layers", "dcn_rank", "towers")
 ALIASES = {"interaction_op": "interaction"}  # other names of flags
 SAVED_OPTIONS = "dlrm.yaml"
 GRAPH_TABLES_MB = 64  # MindSpore Lite takes 1 s and three times their size to load tables of 64 MB within a graph
@@ -110,6 +110,12 @@ class Config:
     self_interaction: bool = _option(False, _NETWORK_READERS, "whether dot includes each vector with itself")
     dcn_layers: int = _option(3, _NETWORK_READERS, "layers of dcnv2 that cross the vectors", _POSITIVE)
     dcn_rank: int = _option(64, _NETWORK_READERS, "rank of each layer of dcnv2", _POSITIVE)
+    towers: int = _option(
+        1,
+        _NETWORK_READERS,
+        "networks side by side, each with a slice of the vectors, whose mean logit counts",
+        _POSITIVE,
+    )
     compute_dtype: str = _option(
         "float32",
         _MODEL,
@@ -267,10 +273,11 @@ class Config:
         """The rules that tie options to each other."""
         if not self.plan_only and (self.ranks > 1 or self.device_memory_mb):
             raise InputError("ranks and device_memory_mb have no effect without plan_only: drop them")
-        if self.bottom_mlp[-1] != self.emb_dim:
+        if self.bottom_mlp[-1] * self.towers != self.emb_dim:
+            shares = f" / towers {self.towers}" if self.towers > 1 else ""
             raise InputError(
                 f"bottom_mlp {_show(self.bottom_mlp)} ends with {self.bottom_mlp[-1]}, which must equal "
-                f"emb_dim {self.emb_dim}: change one of them"
+                f"emb_dim {self.emb_dim}{shares}: change one of them"
             )
         if self.top_mlp[-1] != 1:
             raise InputError(f"top_mlp {_show(self.top_mlp)} must end with 1, the logit")
