@@ -25,7 +25,8 @@ FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])
 # Each file may import those that stand above it.
 ORDER = [
     "src.errors", "src.files", "src.native", "src.parallel", "src.locks", "src.ranks", "src.placement",
-    "src.model_utils", "src.model_utils.config", "src.model_utils.device_target", "src.metrics", "src.logs",
+    "src.model_utils", "src.model_utils.config", "src.model_utils.device_target", "src.metrics",
+    "src.score_curves", "src.bootstrap", "src.slices", "src.logs",
     "src.sealed", "src.records", "src.npz", "src.criteo", "src.raw_files", "src.schema", "src.raw_rows",
     "src.vocabulary", "src.manifest", "src.planted", "src.synthetic", "src.journal", "src.preprocess_steps",
     "src.preprocessing", "src.preprocess_data", "src.dataset", "src.scored_files", "src.cpu_kernels", "src.exchange",
