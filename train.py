@@ -77,10 +77,14 @@ def main(argv: Sequence[str]) -> None:
         overwrite=config.overwrite,
         resume_stopped=config.resume,
         save_steps=config.save_steps,
+        report=config.report,
+        importance_rows=config.importance_rows,
     )
     print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:
         print(f"best evaluation, at step {result.best_step}: {result.best.as_dict()}")
+    if config.report:
+        print(f"report: {result.checkpoint.with_name('report.html')}")
     print(f"checkpoint: {result.checkpoint}")
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from src.metrics import row_losses, scores_of, sorted_auc
+from src.vocabulary import UNSEEN
 
-UNSEEN = 0  # the id of values that are not in the vocabulary
 TOP = 8
 _FEW_ROWS = 50
 

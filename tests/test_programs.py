@@ -70,6 +70,9 @@ def test_training_writes_its_files(run_folder, tiny_data):
         "dlrm.ckpt",
         "dlrm.yaml",
         "manifest.json",
+        "report.html",
+        "report.json",
+        "scores.npz",
         "vocabulary.npz",
     ]
     for name in ("manifest.json", "vocabulary.npz"):
