@@ -34,7 +34,7 @@ ORDER = [
     "src.train_step", "src.evaluation", "src.checkpoint_file", "src.checkpoint", "src.resume", "src.callback",
     "src.report_plots", "src.report_style", "src.report_content", "src.report_page", "src.report_files",
     "src.report_compare", "src.report", "src.training", "src.run_report", "src.rank_table", "src.launch",
-    "src.mindir", "src.table_file", "src.table_accuracy", "src.inference_graph", "src.export_folder",
+    "src.mindir", "src.table_file", "src.table_accuracy", "src.inference_graph", "src.calibration", "src.export_folder",
     "src.rows_to_score", "src.scorer", "train", "eval", "export", "preprocess", "postprocess",
 ]  # fmt: skip
 NETWORK = {"src.cpu_kernels", "src.embedding", "src.dlrm", "src.optimizers", "src.train_step", "src.metrics"}

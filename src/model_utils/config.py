@@ -87,7 +87,7 @@ class Config:
     )
 
     dataset_path: str = _option(
-        "./dataset", ("train", "eval", "preprocess", "table_accuracy"),
+        "./dataset", ("train", "eval", "export", "preprocess", "table_accuracy"),
         "data folder, or one of its parts such as dataset/train; preprocess.py takes a raw file as well", _PATH,
     )  # fmt: skip
     checkpoint_path: str = _option(
@@ -136,7 +136,7 @@ class Config:
     seed: int = _option(1, ("train", "synthetic", "preprocess_data"), "seed of everything random", _NOT_NEGATIVE)
     do_eval: bool = _option(True, ("train",), "whether validation rows are evaluated while training")
     eval_steps: int = _option(0, ("train",), "steps between evaluations, 0 for a tenth of an epoch", _NOT_NEGATIVE)
-    eval_batch_size: int = _option(16384, (*_MODEL, "table_accuracy"), "samples an evaluation step", _POSITIVE)
+    eval_batch_size: int = _option(16384, _NETWORK_READERS, "samples an evaluation step", _POSITIVE)
     resume: bool = _option(True, ("train",), "whether to go on with a training that was stopped in ckpt_path")
     save_steps: int = _option(
         0, ("train",), "steps between saves of what going on needs, 0 for a tenth of an epoch", _NOT_NEGATIVE
@@ -174,6 +174,9 @@ class Config:
         1, ("export",), "1, which every MindSpore Lite from 2.0 on reads, or 3, as MindSpore 2.10 writes it",
         (lambda value: value in (1, 3), "must be 1 or 3"),
     )  # fmt: skip
+    calibrate: bool = _option(
+        False, ("export",), "whether scores are calibrated by the validation rows of dataset_path"
+    )
     preprocess_path: str = _option(
         "./preprocess_Result", ("preprocess", "postprocess"), "folder of the .bin files that are scored", _PATH
     )
