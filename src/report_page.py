@@ -72,7 +72,7 @@ def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
 def _training(content: dict[str, Any]) -> str:
     curves = content["curves"]
     evaluations, losses, rates = curves["evaluations"], curves["loss"], curves["rate"]
-    part = evaluations[-1]["part"] if evaluations else "evaluation"
+    part = {"valid": "validation"}.get(evaluations[-1]["part"], "test") if evaluations else "evaluation"
     rate_series = [Series("MLPs", [(step, rate) for step, rate, _ in rates])]
     if any(rate != table_rate for _, rate, table_rate in rates):
         rate_series.append(Series("tables", [(step, table_rate) for step, _, table_rate in rates]))

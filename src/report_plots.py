@@ -1,4 +1,4 @@
-"""Plots as inline SVG, drawn for a width of 360: small pages, sharp on a phone, and colours from the page's style.
+"""Plots as inline SVG, drawn for a width of 300: small pages, sharp on a phone, and colours from the page's style.
 
 A plot is made of series, each named and a list of (x, y); a point whose y is not known (None) is left out. Each svg has
 data-plot, its name, by which a test finds it.
@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Points = Sequence[Sequence[float | None]]
-_WIDTH, _HEIGHT = 360, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 40
+_WIDTH, _HEIGHT = 300, 210
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 24, 40
 _COLOURS = 6
 
 
@@ -49,7 +49,7 @@ def number(value: float | None, digits: int = 4) -> str:
         return "-"
     if value == int(value) and abs(value) >= 1000:
         return f"{int(value):,}".replace(",", "\u202f")
-    return f"{value:.0f}" if value == int(value) and value else f"{value:.{digits}f}"
+    return f"{value:.0f}" if value == int(value) and value else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -173,7 +173,7 @@ def ranked_bars(name: str, title: str, values: Sequence[tuple[str, float]]) -> s
         parts.append(f'<text x="{left - 6}" y="{y + 11}" text-anchor="end">{html.escape(label)}</text>')
         parts.append(f'<rect class="c{0 if value >= 0 else 1}" x="{x:.1f}" y="{y + 2}" width="{end - x:.1f}" '
                      f'height="11"/>')  # fmt: skip
-        parts.append(f'<text x="{end + 4:.1f}" y="{y + 11}">{value:.4f}</text>')
+        parts.append(f'<text x="{end + 4:.1f}" y="{y + 11}">{number(value)}</text>')
     shown = html.escape(title, quote=True)
     return (
         f'<figure><figcaption>{shown}</figcaption><svg data-plot="{name}" role="img" aria-label="{shown}" '
