@@ -14,11 +14,14 @@ def main(argv: Sequence[str]) -> None:
     import mindspore as ms
 
     from src import checkpoint, cpu_kernels
+    from src.bootstrap import intervals
     from src.dataset import batches_of
-    from src.evaluation import evaluate
+    from src.evaluation import finite_score
     from src.logs import MetricsFile, append_line, evaluation_line, open_logs
     from src.manifest import find
+    from src.metrics import binary_metrics
     from src.model_utils.device_target import set_device
+    from src.score_curves import quality
 
     data = find(config.dataset_path)
     part = data.part_to_score()
@@ -44,14 +47,18 @@ def main(argv: Sequence[str]) -> None:
     batches = batches_of(data, part, config.eval_batch_size)
     open_logs(config.eval_file_name, config.metrics_file_name)
     begin = time.perf_counter()
-    metrics = evaluate(model, batches, config.eval_batch_size)
+    labels, logits = finite_score(model, batches, config.eval_batch_size)
+    metrics = binary_metrics(labels, logits)
     seconds = time.perf_counter() - begin
     rows = data.manifest.parts[part].rows
+    auc, more = intervals(labels, logits)["auc"], quality(labels, logits)
     append_line(config.eval_file_name, evaluation_line(metrics, seconds))
     MetricsFile(config.metrics_file_name, str(path)).write(
-        "eval", part=part, rows=rows, **metrics.as_dict(), eval_s=seconds
+        "eval", part=part, rows=rows, **metrics.as_dict(), eval_s=seconds, auc_low=auc.low, auc_high=auc.high, **more
     )
     print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in more.items())
+    print(f"{part}: auc between {auc.low:.4f} and {auc.high:.4f} in 95 of 100 resamples, {shown}")
 
 
 if __name__ == "__main__":

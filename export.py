@@ -14,10 +14,14 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(
             f"file_format AIR needs device_target Ascend, and it is {config.device_target}: export MINDIR or ONNX"
         )
+    unused = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
+    if unused and not config.calibrate:
+        raise InputError(f"{unused[0]} has no effect without calibrate: drop it, or give --calibrate=True")
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
-    from src import checkpoint, export_folder
+    from src import calibration, checkpoint, export_folder
     from src.export_folder import ExportOptions
     from src.files import check_place
+    from src.manifest import find
     from src.model_utils.device_target import set_device
 
     path, folder = checkpoint.file_of(config.checkpoint_path), Path(config.export_path)
@@ -27,25 +31,27 @@ def main(argv: Sequence[str]) -> None:
     placement = export_folder.table_placement(
         config.table_placement, config.table_type, manifest.table_rows, config.emb_dim, GRAPH_TABLES_MB
     )
+    network = {
+        "dense_dim": len(manifest.inputs),
+        "bottom_mlp": config.bottom_mlp,
+        "top_mlp": config.top_mlp,
+        "interaction": config.interaction,
+        "self_interaction": config.self_interaction,
+        "dcn_layers": config.dcn_layers,
+        "dcn_rank": config.dcn_rank,
+        "towers": config.towers,
+    }
+    found = None
+    if config.calibrate:
+        data = find(config.dataset_path)
+        found = calibration.learned(path, data, config.eval_batch_size, config.emb_dim, **network)
+        print(f"calibrated by {found.rows} validation rows: temperature {found.temperature:.4f}, bias {found.bias:.4f}")
+        print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")
     options = ExportOptions(
         config.file_name, config.file_format, config.export_batch_size, placement, config.table_type,
-        config.mindir_version,
+        config.mindir_version, found,
     )  # fmt: skip
-    export_folder.write_export(
-        path,
-        manifest,
-        folder,
-        options,
-        config.emb_dim,
-        dense_dim=len(manifest.inputs),
-        bottom_mlp=config.bottom_mlp,
-        top_mlp=config.top_mlp,
-        interaction=config.interaction,
-        self_interaction=config.self_interaction,
-        dcn_layers=config.dcn_layers,
-        dcn_rank=config.dcn_rank,
-        towers=config.towers,
-    )
+    export_folder.write_export(path, manifest, folder, options, config.emb_dim, **network)
     tables = f"tables in the graph, {config.table_type}" if placement == "graph" else f"{config.table_type} table file"
     print(f"exported {path} to {folder}: {config.file_format}, batches of {config.export_batch_size} rows, {tables}")
 

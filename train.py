@@ -7,6 +7,7 @@ from src.errors import InputError, run
 from src.manifest import find
 from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, resolve
 
+_NETWORK = ("bottom_mlp", "top_mlp", "interaction", "self_interaction", "dcn_layers", "dcn_rank", "towers")
 _OPTIMIZATION = (
     "optimizer", "mlp_optimizer", "table_weight_decay", "mlp_weight_decay", "dropout", "label_smoothing",
 )  # fmt: skip
@@ -31,15 +32,7 @@ def main(argv: Sequence[str]) -> None:
             f"dataset_path {config.dataset_path} is the {data.named_part} part: train.py trains on the train "
             f"part, so give {data.path} or {data.path / 'train'}"
         )
-    network = {
-        "bottom_mlp": config.bottom_mlp,
-        "top_mlp": config.top_mlp,
-        "interaction": config.interaction,
-        "self_interaction": config.self_interaction,
-        "dcn_layers": config.dcn_layers,
-        "dcn_rank": config.dcn_rank,
-        "towers": config.towers,
-    }
+    network = {name: getattr(config, name) for name in _NETWORK}
     if config.plan_only:
         print_plan(data, config.parallel_mode, config.ranks, config.batch_size, config.optimizer, config.device_target,
                    config.device_memory_mb, **network)  # fmt: skip
@@ -87,10 +80,14 @@ def main(argv: Sequence[str]) -> None:
         reset_tables_each_epoch=config.reset_tables_each_epoch,
         early_stopping=config.early_stopping,
         average_share=config.average_share,
+        report=config.report,
+        importance_rows=config.importance_rows,
     )
     print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:
         print(f"best evaluation, at step {result.best_step}: {result.best.as_dict()}")
+    if config.report:
+        print(f"report: {result.checkpoint.with_name('report.html')}")
     print(f"checkpoint: {result.checkpoint}")
 
 

@@ -7,10 +7,10 @@ The rows that a later `preprocess_data.py` makes validation and test of, the las
 is T rows; fold k trains on the first six sevenths of the first 5/7 T, 6/7 T or T of them, and validates on the seventh
 behind, as time goes on. Every trial runs on the first fold; the best share by AUC goes on to the next, and so on.
 
-The space (`search_space.yaml`) maps options of preprocess_data.py or train.py to lists of values, of which a trial draws
-one each; a value that is a mapping sets several options together. `base` is what all trials share. A row a run goes to
-OUTPUT/runs.jsonl; the same command goes on from there. At the end the trials that passed all folds are printed, best
-first.
+The space (`search_space.yaml`) maps options of preprocess_data.py or train.py to lists of values, of which a trial
+draws one each; a value that is a mapping sets several options together. `base` is what all trials share. A row a run
+goes to OUTPUT/runs.jsonl; the same command goes on from there. At the end the trials that passed all folds are printed,
+best first.
 """
 
 import argparse

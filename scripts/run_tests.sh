@@ -5,6 +5,10 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 make_environment requirements.txt tests/requirements.txt
 cd "$root"
+# The browser that looks at reports; where it can't be had, its tests say so and skip.
+command -v chromium chromium-browser google-chrome >/dev/null ||
+    "$root/.venv/bin/python" -m playwright install --with-deps chromium ||
+    echo "no Chromium: the tests that look at reports are skipped"
 bin=$root/.venv/bin
 "$bin/ruff" check .
 "$bin/ruff" format --check .

@@ -4,6 +4,7 @@
     checkpoint/dlrm.yaml         the options of the run
     checkpoint/manifest.json     facts of the training data
     checkpoint/vocabulary.npz    the encoder: category -> id, and what else is learned of the columns
+    checkpoint/report.html       the run for people, report.json the same for machines, scores.npz its scores
     checkpoint/unfinished/       the same of a run that has not ended, or was stopped, and the state it goes on from
 
 A field's table is an entry of its own, embedding.C1 and so on. Where tables are split over ranks, dlrm.ckpt is the part
@@ -38,6 +39,7 @@ from src.placement import Piece
 from src.ranks import ONE_RANK, Ranks
 
 CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
+REPORT, REPORT_PAGE, SCORES = "report.json", "report.html", "scores.npz"
 _LOCK = ".lock"
 TABLE = "embedding."
 PARTS = "parts"
@@ -211,6 +213,10 @@ class Run:
                 path.unlink()
             for name in (self._options.name, MANIFEST, VOCABULARY):
                 _place(self.path / name, self.folder / name)
+            for name in (REPORT, REPORT_PAGE, SCORES):
+                (self.folder / name).unlink(missing_ok=True)
+                if (self.path / name).is_file():
+                    _place(self.path / name, self.folder / name)
             for rank in reversed(range(_parts_of(CheckpointFile(best, check=False)))):
                 _place(part_of(best, rank), part_of(target, rank))
             self._progress.unlink(missing_ok=True)
@@ -450,9 +456,22 @@ def load(
 def network_of(parts: Parts, tables: EmbeddingTables, **network: Any) -> DLRM:
     """The network of a checkpoint around tables that are there already; arguments as for `load`."""
     model = DLRM(tables=tables, **network)
+    _fill_mlps(model, parts)
+    return model
+
+
+def _fill_mlps(model: DLRM, parts: Parts) -> None:
     for parameter in model.mlp_parameters():
         parameter.set_data(Tensor.from_numpy(parts.value(parameter.name, parameter.shape)))
-    return model
+
+
+def restore(model: DLRM, path: Path, fields: Sequence[str]) -> None:
+    """Give a network, on this rank's device, the values of a checkpoint that the same ranks just wrote."""
+    tables = model.tables
+    parts = Parts(path, fields, tables.table_rows, check=())
+    values = joint_rows(tables.pieces, tables.table.shape[1], parts.fill(TABLE), tables.spare)
+    tables.table.set_data(Tensor.from_numpy(values))
+    _fill_mlps(model, parts)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -42,8 +42,10 @@ def score(
     return np.concatenate(all_labels), np.concatenate([batch[:rows] for batch, rows in zip(in_order, sizes)])
 
 
-def evaluate(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Metrics:
-    """Accuracy, AUC and logloss over all rows; arguments as for `score`.
+def finite_score(
+    model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `score`, of a network that did not diverge.
 
     Raises:
         InputError: a logit is not finite, so the network's values are not.
@@ -53,4 +55,9 @@ def evaluate(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Rank
         raise InputError(
             f"{wrong} of {len(logits)} logits are not finite: training diverged; train again with a smaller --lr"
         )
-    return binary_metrics(labels, logits)
+    return labels, logits
+
+
+def evaluate(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Metrics:
+    """Accuracy, AUC and logloss over all rows; arguments and errors as for `finite_score`."""
+    return binary_metrics(*finite_score(model, batches, batch_size, ranks))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from src.calibration import Calibration
 from src.checkpoint import TABLE, Parts, network_of
 from src.embedding import EmbeddingTables, joint_rows, whole_fields
 from src.errors import InputError
@@ -51,6 +52,7 @@ class ExportOptions:
 
     Attributes:
         placement: "graph" or "host", from `table_placement`.
+        calibration: of the scores, None for none.
     """
 
     file_name: str
@@ -59,6 +61,7 @@ class ExportOptions:
     placement: str
     table_type: str
     mindir_version: int
+    calibration: Calibration | None = None
 
 
 def checkpoint_manifest(checkpoint_path: Path) -> Manifest:
@@ -109,6 +112,10 @@ def _write(
     else:  # of which the graph has only the widths
         tables = EmbeddingTables([1] * len(table_rows), np.zeros((len(table_rows), emb_dim), np.float32))
     model = network_of(parts, tables, **network)
+    calibrated: list[tuple[Any, ...]] = []
+    if options.calibration:
+        options.calibration.put_into(model)
+        calibrated = [("calibration", options.calibration.temperature, options.calibration.bias)]
     files = export_graph(
         model, folder, name, options.file_format, options.batch_size, network["dense_dim"],
         placement=options.placement, mindir_version=options.mindir_version,
@@ -130,6 +137,7 @@ def _write(
         ("width", emb_dim),
         ("vocabulary", manifest.sha256(VOCABULARY)),
         *(("field", field, rows) for field, rows in zip(manifest.fields, table_rows)),
+        *calibrated,
         *tables_of,
         *(("file", path.relative_to(folder).as_posix(), path.stat().st_size, checksum(path)) for path in files),
     ]

@@ -1,5 +1,6 @@
 """A training run: one or more epochs, evaluations on the way, and the best checkpoint kept."""
 
+import contextlib
 import os
 import resource
 import zlib
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from mindspore.train import Callback, Model
 
 from src import checkpoint, resume
@@ -26,6 +28,8 @@ from src.metrics import Metrics
 from src.optimizers import state_values
 from src.placement import place, plan, plan_lines
 from src.ranks import ONE_RANK, Ranks
+from src.report_content import data_content, evaluation_content
+from src.report_files import RunReport, forget, machine
 from src.schedule import rate_factors
 from src.train_step import TrainStep
 
@@ -133,7 +137,19 @@ def _why_ended(evaluations: EvalCallBack) -> dict[str, str]:
     return {"ended_by": why}
 
 
-def train(
+def _report(
+    metrics_file: MetricsFile, run: checkpoint.Run, step: TrainStep, factors: np.ndarray, ranks: Ranks,
+    facts: dict[str, Any],
+) -> RunReport:  # fmt: skip
+    """The report of a run, which takes the place of its metrics file."""
+    mlp_rate, table_rate = (float(rate.asnumpy()) for rate in (step.learning_rate, step.table_learning_rate))
+    return RunReport(
+        str(metrics_file.path), metrics_file.run, run.path, facts | {"machine": machine() | {"ranks": ranks.size}},
+        lambda at: (mlp_rate * float(factors[at - 1]), table_rate * float(factors[at - 1])), ranks.rank == 0,
+    )  # fmt: skip
+
+
+def train(  # noqa: PLR0915
     data: DataFolder,
     ckpt_path: Path,
     *,
@@ -163,6 +179,8 @@ def train(
     reset_tables_each_epoch: bool = False,
     early_stopping: int = 0,
     average_share: float = 0.0,
+    report: bool = False,
+    importance_rows: int = 0,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a network on a data folder: a fresh one, or that of a run that was stopped, which then goes on.
@@ -193,7 +211,7 @@ def train(
     if not len(batches):
         raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")
     part = evaluation_part(data, early_stopping) if do_eval else ""
-    eval_batches = batches_of(data, part, eval_batch_size) if do_eval else ()
+    eval_batches: Any = batches_of(data, part, eval_batch_size) if do_eval else ()
     if part == "test":
         print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
     if ranks.rank:
@@ -201,7 +219,10 @@ def train(
     open_logs(loss_file_name, metrics_file_name, *([eval_file_name] if do_eval else []))
     fields, rows = data.manifest.fields, data.manifest.table_rows
     placement = place(rows, parallel_mode, ranks.size)
-    with checkpoint.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run:
+    with (
+        checkpoint.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run,
+        contextlib.ExitStack() as ending,
+    ):
         state = _stopped(run, fields, rows, ranks, batch_size)
         begin = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}", batch_size)
         fill = state.tables() if state else initial_values(rows, seed)
@@ -212,6 +233,15 @@ def train(
         step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors, exchange=exchange,
                          seed=seed, average_from=_average_from(steps, average_share))  # fmt: skip
         metrics_file, clock = MetricsFile(metrics_file_name, begin.run), TrainingClock()
+        run_report = None
+        if report:
+            metrics_file = run_report = ending.enter_context(
+                _report(metrics_file, run, step, factors, ranks, {
+                    "steps": steps, "options": yaml.safe_load(options.text), "data": data_content(data)})
+            )  # fmt: skip
+            run_report.go_on_from(begin.step)
+        else:
+            forget(run.path)
         if state:
             state.restore(step)
             print(f"going on from step {begin.step} of {steps}, which {run.path} holds", flush=True)
@@ -225,6 +255,8 @@ def train(
             if part == "valid":
                 done = replace(done, best=evaluations.best, best_step=evaluations.best_step,
                                waited=evaluations.waited)  # fmt: skip
+            if run_report:
+                run_report.save("unfinished")
             resume.save(run, step, fields, done, ranks)
 
         steps_of_part = max(1, len(batches) // _PARTS_OF_AN_EPOCH)
@@ -244,9 +276,20 @@ def train(
         if not do_eval:
             kept_step = losses.steps
             save_network(kept_step)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if run_report:
+            if do_eval and (kept_step != losses.steps or average_share):  # what is kept, not what is at hand
+                checkpoint.restore(model, run.best(kept_step), fields)
+            scored, content = evaluation_content(
+                model, data, part, eval_batches, eval_batch_size, ranks, importance_rows=importance_rows, seed=seed
+            ) if do_eval else (None, {})  # fmt: skip
+            run_report.finish({
+                "steps": losses.steps, "kept_step": kept_step, "samples_per_s": losses.mean_samples_per_s,
+                "peak_memory_mb": peak_mb, "kept_for": "best AUC" if part == "valid" else "the last one",
+            }, scored, content)  # fmt: skip
         path = run.finish(kept_step)
     result = TrainingResult(evaluations.best, evaluations.best_step, losses.steps, losses.mean_samples_per_s,
-                            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, path)  # fmt: skip
+                            peak_mb, path)  # fmt: skip
     metrics_file.write("end", steps=result.steps, samples_per_s=result.samples_per_s,
                        peak_memory_mb=result.peak_memory_mb, best_step=result.best_step,
                        **_why_ended(evaluations))  # fmt: skip

@@ -167,7 +167,9 @@ def test_eval_takes_the_shape_saved_beside_the_checkpoint(tmp_path):
 
 def test_every_option_has_a_program_help_and_reader():
     readers = {program: f"{program}.py" for program in PROGRAMS}
-    readers |= {program: f"src/{program}.py" for program in ("preprocess_data", "synthetic", "table_accuracy")}
+    readers |= {
+        program: f"src/{program}.py" for program in ("preprocess_data", "synthetic", "table_accuracy", "report")
+    }
     for name, option in OPTIONS.items():
         assert option.metadata["programs"]
         assert set(option.metadata["programs"]) <= set(PROGRAMS)

@@ -70,6 +70,9 @@ def test_training_writes_its_files(run_folder, tiny_data):
         "dlrm.ckpt",
         "dlrm.yaml",
         "manifest.json",
+        "report.html",
+        "report.json",
+        "scores.npz",
         "vocabulary.npz",
     ]
     for name in ("manifest.json", "vocabulary.npz"):
@@ -144,6 +147,19 @@ def test_evaluation_is_that_of_scikit_learn_over_all_rows(run_folder, evaluated,
     assert evaluated(f"--dataset_path={tiny_data.path}")["auc"] == pytest.approx(
         roc_auc_score(labels, logits), abs=1e-6
     )
+
+
+def test_evaluation_logs_what_scikit_learn_has_beside_the_three_metrics(evaluated, tiny_data, capsys):
+    from src.score_curves import quality
+
+    metrics = evaluated(f"--dataset_path={tiny_data.path}")
+    row = rows_of("metrics.jsonl", "eval")[0]
+    assert row["auc_low"] < metrics["auc"] < row["auc_high"]
+    assert set(quality(np.array([0, 1.0]), np.zeros(2))) <= set(row)
+    label_mean = tiny_data.manifest.parts["test"].label_mean
+    entropy = -label_mean * np.log(label_mean) - (1 - label_mean) * np.log(1 - label_mean)
+    assert row["normalised_entropy"] == pytest.approx(metrics["logloss"] / entropy, rel=1e-6)
+    assert f"normalised_entropy {row['normalised_entropy']:.4f}" in capsys.readouterr().out
 
 
 def test_one_seed_gives_one_checkpoint_and_another_does_not(tiny_data, here):

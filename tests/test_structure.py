@@ -18,6 +18,7 @@ PROGRAMS = {
     "src/preprocess_data.py",
     "src/table_accuracy.py",
     "src/synthetic.py",
+    "src/report.py",
     "src/run_report.py",
     "src/launch.py",
 }
@@ -26,16 +27,16 @@ FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])
 # Each file may import those that stand above it.
 ORDER = [
     "src.errors", "src.files", "src.native", "src.parallel", "src.locks", "src.ranks", "src.placement",
-    "src.model_utils", "src.model_utils.config", "src.model_utils.device_target", "src.metrics", "src.logs",
-    "src.sealed", "src.records", "src.npz", "src.criteo", "src.raw_files", "src.schema", "src.raw_rows",
-    "src.vocabulary", "src.numeric", "src.encoder", "src.manifest", "src.planted", "src.synthetic", "src.journal",
-    "src.preprocess_steps",
-    "src.preprocessing", "src.preprocess_data", "src.dataset", "src.scored_files", "src.cpu_kernels", "src.exchange",
-    "src.embedding", "src.dropout", "src.layers", "src.cross", "src.dlrm", "src.optimizers", "src.schedule",
-    "src.step_counter", "src.averaging", "src.train_step", "src.evaluation",
-    "src.checkpoint_file", "src.checkpoint", "src.resume", "src.callback", "src.training", "src.run_report",
-    "src.rank_table", "src.launch", "src.mindir", "src.table_file", "src.table_accuracy", "src.inference_graph",
-    "src.export_folder",
+    "src.model_utils", "src.model_utils.config", "src.model_utils.device_target", "src.metrics", "src.score_curves",
+    "src.bootstrap", "src.logs", "src.sealed", "src.records", "src.npz", "src.criteo", "src.raw_files", "src.schema",
+    "src.raw_rows", "src.vocabulary", "src.numeric", "src.encoder", "src.slices", "src.manifest", "src.planted",
+    "src.synthetic", "src.journal", "src.preprocess_steps", "src.preprocessing", "src.preprocess_data", "src.dataset",
+    "src.scored_files", "src.cpu_kernels", "src.exchange", "src.embedding", "src.dropout", "src.layers", "src.cross",
+    "src.dlrm", "src.optimizers", "src.schedule", "src.step_counter", "src.averaging", "src.train_step",
+    "src.evaluation", "src.checkpoint_file", "src.checkpoint", "src.resume", "src.callback",
+    "src.report_plots", "src.report_style", "src.report_content", "src.report_page", "src.report_files",
+    "src.report_compare", "src.report", "src.training", "src.run_report", "src.rank_table", "src.launch",
+    "src.mindir", "src.table_file", "src.table_accuracy", "src.inference_graph", "src.calibration", "src.export_folder",
     "src.rows_to_score", "src.scorer", "train", "eval", "export", "preprocess", "postprocess",
 ]  # fmt: skip
 NETWORK = {

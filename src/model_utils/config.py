@@ -20,6 +20,7 @@ from src.errors import InputError
 
 PROGRAMS = (
     "train", "eval", "export", "preprocess", "postprocess", "preprocess_data", "synthetic", "table_accuracy",
+    "report",
 )  # fmt: skip
 NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction", "dcn_layers", "dcn_rank", "towers")
 ALIASES = {"interaction_op": "interaction"}  # other names of flags
@@ -28,7 +29,8 @@ GRAPH_TABLES_MB = 64  # MindSpore Lite takes 1 s and three times their size to l
 # A stopped training may go on with others of these: no value of the network depends on them, but for rounding.
 FREE_OPTIONS = frozenset((
     "device_id", "dataset_path", "ckpt_path", "overwrite", "resume", "save_steps", "log_steps", "loss_file_name",
-    "eval_file_name", "metrics_file_name", "parallel_mode", "plan_only", "ranks", "device_memory_mb",
+    "eval_file_name", "metrics_file_name", "parallel_mode", "plan_only", "ranks", "device_memory_mb", "report",
+    "importance_rows",
 ))  # fmt: skip
 _MODEL, _NETWORK_READERS, _RAW = ("train", "eval"), ("train", "eval", "export", "table_accuracy"), ("preprocess_data",)
 _LEARNED_INPUTS = ("numeric_transform", "missing_indicators", "numeric_buckets", "category_counts")
@@ -91,7 +93,7 @@ class Config:
     )
 
     dataset_path: str = _option(
-        "./dataset", ("train", "eval", "preprocess", "table_accuracy"),
+        "./dataset", ("train", "eval", "export", "preprocess", "table_accuracy"),
         "data folder, or one of its parts such as dataset/train; preprocess.py takes a raw file as well", _PATH,
     )  # fmt: skip
     checkpoint_path: str = _option(
@@ -181,11 +183,23 @@ class Config:
     seed: int = _option(1, ("train", "synthetic", "preprocess_data"), "seed of everything random", _NOT_NEGATIVE)
     do_eval: bool = _option(True, ("train",), "whether validation rows are evaluated while training")
     eval_steps: int = _option(0, ("train",), "steps between evaluations, 0 for a tenth of an epoch", _NOT_NEGATIVE)
-    eval_batch_size: int = _option(16384, (*_MODEL, "table_accuracy"), "samples an evaluation step", _POSITIVE)
+    eval_batch_size: int = _option(16384, _NETWORK_READERS, "samples an evaluation step", _POSITIVE)
     resume: bool = _option(True, ("train",), "whether to go on with a training that was stopped in ckpt_path")
     save_steps: int = _option(
         0, ("train",), "steps between saves of what going on needs, 0 for a tenth of an epoch", _NOT_NEGATIVE
     )
+    report: bool = _option(True, ("train",), "whether report.html, report.json and scores.npz go beside the checkpoint")
+    importance_rows: int = _option(
+        10_000,
+        ("train",),
+        "evaluation rows at most on which the report shuffles columns, 0 for none",
+        _NOT_NEGATIVE,
+    )
+    fail_below: float = _option(
+        -1.0, ("report",), "how far a later run's AUC may lie below the first's before the exit code is 1; -1 for any",
+        (lambda value: value == -1 or 0 <= value <= 1, "must lie between 0 and 1, or be -1"),
+    )  # fmt: skip
+    output: str = _option("", ("report",), "HTML file to write the comparison to")
     log_steps: int = _option(100, ("train",), "steps between lines of the loss", _POSITIVE)
 
     export_path: str = _option("./export", ("export", "preprocess"), "folder of an exported model", _PATH)
@@ -207,6 +221,9 @@ class Config:
         1, ("export",), "1, which every MindSpore Lite from 2.0 on reads, or 3, as MindSpore 2.10 writes it",
         (lambda value: value in (1, 3), "must be 1 or 3"),
     )  # fmt: skip
+    calibrate: bool = _option(
+        False, ("export",), "whether scores are calibrated by the validation rows of dataset_path"
+    )
     preprocess_path: str = _option(
         "./preprocess_Result", ("preprocess", "postprocess"), "folder of the .bin files that are scored", _PATH
     )
@@ -298,8 +315,16 @@ class Config:
             raise InputError(f"table_type {self.table_type} has no effect with table_placement graph: drop one of them")
         if self.file_format != "MINDIR" and self.mindir_version != OPTIONS["mindir_version"].default:
             raise InputError(f"mindir_version has no effect with file_format {self.file_format}: drop it")
+        self._check_report()
         self._check_training()
         self._check_preprocessing()
+
+    def _check_report(self) -> None:
+        if self.importance_rows != OPTIONS["importance_rows"].default and not (self.report and self.do_eval):
+            missing = "report" if not self.report else "do_eval"
+            raise InputError(
+                f"importance_rows {self.importance_rows} has no effect without {missing}: drop one of them"
+            )
 
     def _check_training(self) -> None:
         if self.device_target == "CPU" and self.loss_scale != OPTIONS["loss_scale"].default:

@@ -1,0 +1,45 @@
+"""Runs side by side: `python -m src.report RUN_A RUN_B ... [--output=comparison.html] [--fail_below=0.001]`.
+
+Each RUN is a checkpoint folder of train.py. With --fail_below=X the exit code is 1 if the AUC of any later run, less
+that of the first, is below -X.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.errors import InputError, run
+from src.files import whole_file
+from src.model_utils.config import resolve
+from src.report_compare import ComparedRun, compared, comparison_page, failures
+
+
+def main(argv: Sequence[str]) -> int:
+    """Compare; 0, or 1 if a run is worse than allowed."""
+    folders = [word for word in argv if not word.startswith("--")]
+    config = resolve("report", [word for word in argv if word.startswith("--")])
+    if len(folders) < 2:
+        raise InputError(
+            f"{len(folders)} runs instead of 2 or more: python -m src.report RUN_A RUN_B ... --OPTION=VALUE"
+        )
+    runs = [ComparedRun.load(folder) for folder in folders]
+    heads, rows = compared(runs)
+    widths = [max(len(line[place]) for line in (heads, *rows)) for place in range(len(heads))]
+    for line in (heads, *rows):
+        print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths)))
+    if config.output:
+        path = Path(config.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            file.write(comparison_page(runs).encode())
+        print(f"comparison: {path}")
+    wrong = failures(runs, config.fail_below) if config.fail_below >= 0 else []
+    for reason in wrong:
+        print(f"worse: {reason}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    run(main)

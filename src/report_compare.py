@@ -1,0 +1,119 @@
+"""Runs side by side, from the reports and scores that they left."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.bootstrap import Interval, differences
+from src.checkpoint import SCORES
+from src.errors import InputError
+from src.report_files import load_report
+from src.report_plots import Axes, Series, number, plot
+from src.report_style import page, section, table
+
+METRICS = ("auc", "logloss", "acc", "normalised_entropy", "calibration", "ece", "average_precision", "brier")
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A run that ended: its folder as the user named it, report, labels, logits, and which rows these are of."""
+
+    name: str
+    report: dict[str, Any]
+    labels: np.ndarray
+    logits: np.ndarray
+    rows_identity: str
+
+    @classmethod
+    def load(cls, name: str) -> "ComparedRun":
+        """Read a run's folder.
+
+        Raises:
+            InputError: there is no report, or none of an evaluation, or the scores are missing or damaged.
+        """
+        folder = Path(name)
+        report = load_report(folder)
+        if not report.get("evaluation"):
+            raise InputError(
+                f"{folder} holds a run that is {report['state']} and was not evaluated at its end: let it end, with "
+                f"--do_eval=True"
+            )
+        try:
+            with np.load(folder / SCORES) as arrays:
+                labels, logits, identity = (arrays[key] for key in ("labels", "logits", "rows_identity"))
+        except (OSError, ValueError, KeyError):
+            raise InputError(f"{folder / SCORES} is missing or damaged: train the run again") from None
+        if str(identity) != report["evaluation"]["rows_identity"]:
+            raise InputError(f"{folder / SCORES} is of another run than its report: train the run again")
+        return cls(name, report, labels.astype(np.float32), logits, str(identity))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the kept network."""
+        found: dict[str, float] = self.report["evaluation"]["metrics"]
+        return found
+
+    def above(self, first: "ComparedRun") -> dict[str, Interval] | None:
+        """Differences of AUC and logloss to the first run with paired intervals; None if the rows are others."""
+        if self.rows_identity != first.rows_identity:
+            return None
+        return differences(self.labels, first.logits, self.logits)
+
+
+def compared(runs: list[ComparedRun]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of the table: a row a run; differences are those to the first."""
+    heads = ["run", "rows", *METRICS, "AUC - first's", "95 %", "logloss - first's", "95 %"]
+    rows = []
+    for run in runs:
+        cells = [run.name, number(len(run.labels)), *(number(run.metrics[name], 5) for name in METRICS)]
+        found = run.above(runs[0]) if run is not runs[0] else None
+        if found:
+            for name in ("auc", "logloss"):
+                one = found[name]
+                cells += [f"{one.value:+.5f}", f"{one.low:+.5f} to {one.high:+.5f}"]
+        else:
+            cells += ["", "", "", ""] if run is runs[0] else ["other rows"] * 4
+        rows.append(cells)
+    return heads, rows
+
+
+def failures(runs: list[ComparedRun], fail_below: float) -> list[str]:
+    """What is wrong with each later run whose AUC lies more than fail_below under the first's.
+
+    The AUCs as they are, not their intervals. A run that has none fails.
+    """
+    first, found = runs[0].metrics["auc"], []
+    for run in runs[1:]:
+        area = run.metrics["auc"]
+        if area is None or first is None or area - first < -fail_below:
+            found.append(f"{run.name}: AUC {number(area, 6)}, more than {fail_below:g} below {number(first, 6)} of "
+                         f"{runs[0].name}")  # fmt: skip
+    return found
+
+
+def comparison_page(runs: list[ComparedRun]) -> str:
+    """The comparison as an HTML page."""
+    curves = []
+    for name, shown in (("auc", "AUC"), ("logloss", "Logloss")):
+        series = [
+            Series(run.name, [(one["step"], one[name]) for one in run.report["curves"]["evaluations"]], "dots")
+            for run in runs
+        ]
+        curves.append(plot(f"{name}-steps", f"{shown} while training", series, Axes("step", shown)))
+    losses = [Series(run.name, [point[:2] for point in run.report["curves"]["loss"]]) for run in runs]
+    curves.append(plot("loss", "Training loss", losses, Axes("step", "loss")))
+    text = (
+        "Metrics of each run's kept network. Differences are those to the first run; their intervals hold 95 of 100 "
+        "resamples of the rows, the same rows for both runs, and are given where both scored the same rows."
+    )
+    options = [run.report["options"] for run in runs]
+    names = [name for name in options[0] if len({str(one.get(name)) for one in options}) > 1]
+    differing = [[name, *(str(one.get(name)) for one in options)] for name in names]
+    body = "<h1>Runs compared</h1>" + section("Metrics", text, table(*compared(runs)))
+    body += section("Curves", "Steps of runs with other batch sizes are of other lengths.",
+                    f'<div class="plots">{"".join(curves)}</div>')  # fmt: skip
+    body += section("Options that differ", "All others are the same.",
+                    table(["option", *(run.name for run in runs)], differing))  # fmt: skip
+    return page("Runs compared", body)

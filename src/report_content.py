@@ -1,0 +1,185 @@
+"""What a report says of the network that a run keeps: metrics, curves, fields, and which columns it needs.
+
+Legend: B rows, N numeric columns, F fields.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from src.bootstrap import intervals
+from src.dataset import Batch, RowBatches
+from src.dlrm import DLRM
+from src.evaluation import finite_score
+from src.manifest import VOCABULARY, DataFolder
+from src.metrics import auc, binary_metrics, scores_of
+from src.ranks import Ranks
+from src.score_curves import curves, histogram, quality, reliability
+from src.slices import field_slices
+
+_SLICED_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows that the network has scored: labels [B] and logits [B]."""
+
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+class _Kept:
+    """Lets batches through and keeps every so manieth row of their dense values and ids, for a second look."""
+
+    def __init__(self, batches: RowBatches):
+        self.batches, self.every = batches, -(-batches.rows // _SLICED_ROWS)
+        self.dense: list[np.ndarray] = []
+        self.ids: list[np.ndarray] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        done = 0
+        for batch in self.batches:
+            first = -done % self.every
+            self.dense.append(batch[0][first :: self.every].copy())
+            self.ids.append(batch[1][first :: self.every].copy())
+            done += len(batch[0])
+            yield batch
+
+
+def evaluation_content(
+    model: DLRM, data: DataFolder, part: str, batches: RowBatches, batch_size: int, ranks: Ranks, *,
+    importance_rows: int, seed: int,
+) -> tuple[Scored, dict[str, Any]]:  # fmt: skip
+    """Scores of a part's rows, and what the report says of them; all ranks call this together.
+
+    Args:
+        model: with the values that are kept.
+        data: the data folder.
+        part, batches, batch_size: the rows, in their order.
+        ranks: of the run; the content is rank 0's, others get an empty one.
+        importance_rows: on how many rows at most columns are shuffled, 0 for none.
+        seed: of the shuffling and of resampling.
+    """
+    kept = _Kept(batches)
+    labels, logits = finite_score(model, kept, batch_size, ranks)
+    dense, ids = np.concatenate(kept.dense), np.concatenate(kept.ids)
+    some, manifest = slice(None, None, kept.every), data.manifest
+    content: dict[str, Any] = {}
+    if importance_rows:
+        found = importance(model, dense, ids, labels[some], batch_size, ranks, importance_rows, seed)
+        names = (*manifest.inputs, *manifest.fields)
+        content["importance"] = {"rows": min(importance_rows, len(ids)), "auc_drop": dict(zip(names, found))}
+    if ranks.rank:
+        return Scored(labels, logits), {}
+    content |= {"part": part, "rows_identity": rows_identity(data, part, labels)} | score_content(labels, logits, seed)
+    content["sliced_every"] = kept.every
+    content["fields"] = field_slices(labels[some], logits[some], ids, manifest.fields)
+    for field, rows in zip(content["fields"], manifest.table_rows):
+        field["table_rows"] = rows
+    return Scored(labels, logits), content
+
+
+def score_content(labels: np.ndarray, logits: np.ndarray, seed: int) -> dict[str, Any]:
+    """What labels [B] and logits [B] alone say."""
+    scores = scores_of(logits)
+    return {
+        "rows": len(labels),
+        "label_mean": float(np.mean(labels, dtype=np.float64)),
+        "score_mean": float(np.mean(scores)),
+        "metrics": binary_metrics(labels, logits).as_dict() | quality(labels, logits),
+        "intervals": {name: asdict(one) for name, one in intervals(labels, logits, seed=seed).items()},
+        **curves(labels, logits),
+        "reliability": {name: values.tolist() for name, values in vars(reliability(labels, scores)).items()},
+        "histogram": histogram(labels, scores),
+    }
+
+
+def importance(
+    model: DLRM, dense: np.ndarray, ids: np.ndarray, labels: np.ndarray, batch_size: int, ranks: Ranks, rows: int,
+    seed: int,
+) -> list[float]:  # fmt: skip
+    """How much AUC the network loses when a column's values are shuffled among the rows, for N + F columns.
+
+    All copies of the rows are one stream of full batches, so that nothing is compiled anew nor scored in vain, and
+    ranks share it. N + F times the rows are scored.
+
+    Args:
+        model: the network.
+        dense, ids, labels: [B, N], [B, F], [B].
+        batch_size: rows that the graph is compiled for.
+        ranks: of the run.
+        rows: how many of B are taken, by chance.
+        seed: of the choice, and of the shuffling of each column.
+    """
+    if len(labels) > rows:
+        chosen = np.sort(np.random.default_rng([seed, 0]).choice(len(labels), rows, replace=False))
+        dense, ids, labels = dense[chosen], ids[chosen], labels[chosen]
+    columns = dense.shape[1] + ids.shape[1]
+
+    def copies() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield dense, ids
+        for column in range(columns):
+            order = np.random.default_rng([seed, 1 + column]).permutation(len(labels))
+            values, place = (dense, column) if column < dense.shape[1] else (ids, column - dense.shape[1])
+            values = values.copy()
+            values[:, place] = values[order, place]
+            yield (values, ids) if column < dense.shape[1] else (dense, values)
+
+    _, logits = finite_score(model, _rebatched(copies(), batch_size), batch_size, ranks)
+    areas = [auc(labels, part) for part in np.split(logits, columns + 1)]
+    return [areas[0] - area for area in areas[1:]]
+
+
+def _rebatched(parts: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> Iterator[Batch]:
+    """Parts of any number of rows as batches of one size, the last one of what is left; labels are all 0."""
+    dense: list[np.ndarray] = []
+    ids: list[np.ndarray] = []
+    for values, codes in itertools.chain(parts, [(None, None)]):
+        if values is not None and codes is not None:
+            dense.append(values)
+            ids.append(codes)
+        all_dense, all_ids = np.concatenate(dense), np.concatenate(ids)
+        whole = len(all_ids) if values is None else len(all_ids) // size * size
+        for start in range(0, whole, size):
+            batch = all_dense[start : start + size], all_ids[start : start + size]
+            yield *batch, np.zeros((len(batch[1]), 1), np.float32)
+        dense, ids = [all_dense[whole:]], [all_ids[whole:]]
+
+
+def rows_identity(data: DataFolder, part: str, labels: np.ndarray) -> str:
+    """A checksum of which raw rows these are, however they were coded: their lines and labels."""
+    rows = data.manifest.parts[part]
+    facts = f"{rows.first_line} {rows.last_line} {rows.rows} ".encode()
+    return hashlib.sha256(facts + np.packbits(labels > 0.5).tobytes()).hexdigest()
+
+
+def data_content(data: DataFolder) -> dict[str, Any]:
+    """Which data a run used."""
+    manifest = data.manifest
+    parts = {
+        name: {"rows": part.rows, "first_line": part.first_line, "last_line": part.last_line,
+               "label_mean": part.label_mean}
+        for name, part in manifest.parts.items()
+    }  # fmt: skip
+    return {
+        "folder": str(data.path),
+        "source": {key: value for key, value in manifest.source.items() if key != "columns"},
+        "parts": parts,
+        "bad_rows": manifest.bad_rows,
+        "vocabulary_sha256": manifest.sha256(VOCABULARY),
+        "preprocessing": manifest.options,
+        "dense": list(manifest.inputs),
+        "table_rows": dict(zip(manifest.fields, manifest.table_rows)),
+    }
+
+
+def thinned(points: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of the points, the last one included: every second, fourth or eighth and so on."""
+    every = 1
+    while len(points) > most * every:
+        every *= 2
+    return list(points[::-every])[::-1]

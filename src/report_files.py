@@ -1,0 +1,186 @@
+"""A run's report while the run goes on, when it ends, and when it fails: report.json, and report.html made of it.
+
+    unfinished/report.json, report.html              what is known so far, at each evaluation and each save
+    checkpoint/report.json, report.html, scores.npz  of a run that ended well
+
+The curves of a run that was stopped come back from its report.json.
+"""
+
+import contextlib
+import json
+import math
+import platform
+import re
+from collections.abc import Callable
+from datetime import datetime
+from importlib.metadata import version
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.checkpoint import REPORT, REPORT_PAGE, SCORES
+from src.errors import InputError
+from src.files import whole_file
+from src.logs import MetricsFile
+from src.npz import save_arrays
+from src.report_content import Scored, thinned
+from src.report_page import run_page
+
+VERSION = 1
+_CURVE_POINTS = 1000
+_RATE_POINTS = 200
+_KEPT_POINTS = 4 * _CURVE_POINTS
+
+
+def machine() -> dict[str, Any]:
+    """Versions, processor and cores."""
+    found = None
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("mindspore", "numpy", "pandas")},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": found[1] if found else platform.processor(),
+        "cores": cpu_count(),
+    }
+
+
+class RunReport(MetricsFile):
+    """The metrics file of a run, which also keeps what goes through it and writes the report of the run so far.
+
+    A context: an error within, or Ctrl-C, leaves a report that says so.
+
+    Args:
+        path, run: as for `MetricsFile`.
+        folder: of the unfinished run.
+        facts: of the run, in JSON's types: "options", "data", "machine" and "steps".
+        rates: gives the learning rates of the MLPs and of the tables in a step, from 1.
+        writes: whether this process writes files; one of several ranks does.
+    """
+
+    def __init__(
+        self, path: str, run: str, folder: Path, facts: dict[str, Any],
+        rates: Callable[[int], tuple[float, float]], writes: bool = True,
+    ):  # fmt: skip
+        super().__init__(path, run)
+        self.folder, self.facts, self.rates, self.writes = folder, facts, rates, writes
+        self.losses: list[list[Any]] = []  # step, loss, samples a second
+        self.evaluations: list[dict[str, Any]] = []
+        self.step, self.missing_until = 0, 0
+
+    def __enter__(self) -> "RunReport":
+        return self
+
+    def __exit__(self, _: Any, error: BaseException | None, *__: Any) -> None:
+        if error is not None:
+            with contextlib.suppress(OSError):  # such as of a full disk, which may be the error itself
+                self.save("stopped" if isinstance(error, KeyboardInterrupt) else "failed", error=_line_of(error))
+
+    def go_on_from(self, step: int) -> None:
+        """Take over the curves of a run that was stopped, up to the step that it goes on from."""
+        self.step = step
+        try:
+            old = load_report(self.folder)["curves"]
+        except InputError:
+            self.missing_until = step
+            return
+        self.losses = [point for point in old["loss"] if point[0] <= step]
+        self.evaluations = [point for point in old["evaluations"] if point["step"] <= step]
+        self.missing_until = old["missing_until"]
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Append a line to the metrics file, and keep what belongs to the curves."""
+        super().write(kind, **values)
+        self.step = max(self.step, values.get("step", 0))
+        if kind == "loss":
+            self.losses.append([values["step"], values["loss"], values["samples_per_s"]])
+            if len(self.losses) > _KEPT_POINTS:
+                self.losses = thinned(self.losses, _KEPT_POINTS // 2)
+        elif kind == "eval":
+            self.evaluations.append(values)
+            self.save("unfinished")
+
+    def save(self, state: str, **more: Any) -> None:
+        """Write the report as it stands, of a run in this state.
+
+        Args:
+            state: "finished", "unfinished", "stopped" or "failed".
+            more: what else goes into it.
+        """
+        if not self.writes:
+            return
+        last = max(self.step, 1)
+        steps = np.unique(np.linspace(1, last, _RATE_POINTS).astype(int)).tolist()
+        curves = {
+            "loss": thinned(self.losses, _CURVE_POINTS) if state == "finished" else self.losses,
+            "evaluations": self.evaluations,
+            "rate": [[step, *self.rates(step)] for step in steps],
+            "missing_until": self.missing_until,
+        }
+        written = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+        content = {"version": VERSION, "run": self.run, "state": state, "step": self.step, "written": written,
+                   **self.facts, "curves": curves, **more}  # fmt: skip
+        content = without_nan(content)
+        for name, text in ((REPORT, json.dumps(content)), (REPORT_PAGE, run_page(content))):
+            with whole_file(self.folder / name) as file:
+                file.write(text.encode())
+
+    def finish(self, training: dict[str, Any], scored: Scored | None, evaluation: dict[str, Any]) -> None:
+        """Write the report of a run that ended well.
+
+        Args:
+            training: steps done, step of the kept network, throughput and memory.
+            scored: the kept network's scores of the evaluation rows, None without any.
+            evaluation: from `report_content.evaluation_content`.
+        """
+        if not self.writes:
+            return
+        if scored:
+            save_arrays(self.folder / SCORES, {
+                "labels": scored.labels.astype(np.uint8), "logits": scored.logits,
+                "rows_identity": np.array(evaluation["rows_identity"]),
+            })  # fmt: skip
+        self.save("finished", training=training, evaluation=evaluation)
+
+
+def forget(folder: Path) -> None:
+    """Remove the report of the run so far."""
+    for name in (REPORT, REPORT_PAGE, SCORES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def load_report(folder: Path) -> dict[str, Any]:
+    """The content of a folder's report.json.
+
+    Raises:
+        InputError: there is none, or it is not of this version.
+    """
+    path = folder / REPORT
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no {REPORT}: name a folder that train.py --report=True wrote") from None
+    except ValueError as error:
+        raise InputError(f"{path} is no report of a run ({error}): train the run again") from None
+    if content.get("version") != VERSION:
+        raise InputError(f"{path} is of another version of this program: train the run again")
+    return content
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for numbers that are not finite, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _line_of(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by the keyboard or a signal"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,230 @@
+"""The report of a run: what it says, of runs that end, stop or fail, in a real browser, and runs side by side."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import CPU, ROOT, SMALL
+from sklearn.metrics import roc_auc_score
+from test_callback import rows_of, train_small
+from test_resume import StopAt
+
+import train as train_program
+from src import checkpoint, report, report_content
+from src.checkpoint import RunOptions
+from src.dataset import batches_of
+from src.errors import InputError
+from src.evaluation import score
+from src.ranks import ONE_RANK
+from src.report_files import load_report, without_nan
+from src.report_plots import Axes, Series, number, plot, ticks
+
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.set_device("CPU")
+
+
+@pytest.fixture(scope="module")
+def kept(run_folder, tiny_data):
+    """The checkpoint's network, and its labels and logits of the validation rows."""
+    model = checkpoint.load(
+        run_folder / "checkpoint/dlrm.ckpt", tiny_data.manifest.categorical, tiny_data.manifest.table_rows, 8,
+        dense_dim=13, bottom_mlp=(16, 8), top_mlp=(32, 1),
+    )  # fmt: skip
+    return model, *score(model, batches_of(tiny_data, "valid", 64), 64)
+
+
+def test_report_is_of_the_kept_network_on_validation_rows(run_folder, kept, tiny_data):
+    _, labels, logits = kept
+    content = load_report(run_folder / "checkpoint")
+    best = max(rows_of(run_folder / "metrics.jsonl", "eval"), key=lambda row: row["auc"])
+    evaluation = content["evaluation"]
+    assert (content["state"], content["training"]["kept_step"]) == ("finished", best["step"])
+    assert best["step"] < content["training"]["steps"] == 212  # so that values were really put back
+    assert (evaluation["part"], evaluation["rows"]) == ("valid", 143)
+    for name in ("acc", "auc", "logloss"):
+        assert evaluation["metrics"][name] == pytest.approx(best[name], abs=1e-6)
+    with np.load(run_folder / "checkpoint/scores.npz") as arrays:
+        np.testing.assert_array_equal(arrays["labels"], labels)
+        np.testing.assert_allclose(arrays["logits"], logits, atol=1e-6)
+    assert content["data"]["parts"]["train"]["rows"] == 1715
+    assert content["data"]["vocabulary_sha256"] == tiny_data.manifest.sha256("vocabulary.npz")
+    assert content["options"]["lr"] == 0.3
+    assert content["machine"]["cores"] == os.cpu_count()
+    steps = [row["step"] for row in rows_of(run_folder / "metrics.jsonl", "loss")]
+    assert [point[0] for point in content["curves"]["loss"]] == steps
+    assert (run_folder / "checkpoint/report.html").stat().st_size < 1_000_000
+
+
+def test_importance_is_the_drop_in_auc_of_a_shuffled_column(kept, tiny_data, run_folder):
+    model, labels, logits = kept
+    dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "valid", 64)))
+    found = report_content.importance(model, dense, ids, labels, 64, ONE_RANK, 10_000, 1)
+    assert len(found) == 39
+    for column in (0, 12, 13, 14, 38):
+        order = np.random.default_rng([1, 1 + column]).permutation(143)
+        changed = [dense.copy(), ids.copy()]
+        place = column if column < 13 else column - 13
+        changed[column >= 13][:, place] = changed[column >= 13][order, place]
+        _, shuffled = score(model, [(*(values[low : low + 64] for values in changed), labels[low : low + 64, None])
+                                    for low in (0, 64, 128)], 64)  # fmt: skip
+        expected = roc_auc_score(labels, logits) - roc_auc_score(labels, shuffled)
+        assert found[column] == pytest.approx(expected, abs=1e-6)
+    assert max(found[13:15]) > 0.02  # the signal stands in C1 and C2
+    drops = load_report(run_folder / "checkpoint")["evaluation"]["importance"]["auc_drop"]
+    assert list(drops.values()) == pytest.approx(found, abs=1e-6)
+    few = report_content.importance(model, dense, ids, labels, 64, ONE_RANK, 50, 1)
+    assert few != found
+
+
+REPORTED = {"report": True, "options": RunOptions("dlrm.yaml", "lr: 0.1\n"), "log_steps": 1, "eval_steps": 5}
+
+
+def test_resumed_run_shows_the_whole_curves(tiny_data, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    train_small(tiny_data, whole, **REPORTED, save_steps=5)
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, parts, **REPORTED, save_steps=5, callbacks=[StopAt(18)])
+    stopped = load_report(parts / "unfinished")
+    assert (stopped["state"], stopped["error"]) == ("stopped", "stopped by the keyboard or a signal")
+    assert (stopped["step"], stopped["steps"]) == (18, 26)
+    train_small(tiny_data, parts, **REPORTED, save_steps=5)
+    first, second = load_report(whole), load_report(parts)
+    for name in ("loss", "evaluations"):
+        assert len(first["curves"][name]) == len(second["curves"][name])
+    assert [one[:2] for one in first["curves"]["loss"]] == [one[:2] for one in second["curves"]["loss"]]
+    assert first["evaluation"] == second["evaluation"]
+    assert not (parts / "unfinished").exists()
+
+
+def test_failed_run_leaves_a_report_with_its_error(tiny_data, tmp_path):
+    with pytest.raises(InputError, match="training diverged"):
+        train_small(tiny_data, tmp_path, **REPORTED | {"optimization": {"learning_rate": 3e38}, "log_steps": 2})
+    content = load_report(tmp_path / "unfinished")
+    assert content["state"] == "failed"
+    assert "training diverged; try a smaller --lr" in content["error"]
+    assert "training diverged; try a smaller --lr" in (tmp_path / "unfinished/report.html").read_text()
+
+
+def test_without_evaluation_or_report(tiny_data, tmp_path):
+    train_small(tiny_data, tmp_path, **REPORTED, do_eval=False)
+    content = load_report(tmp_path)
+    assert (content["state"], content["evaluation"]) == ("finished", {})
+    assert not (tmp_path / "scores.npz").exists()
+    with pytest.raises(InputError, match="finished and was not evaluated at its end"):
+        report.main([str(tmp_path), str(tmp_path)])
+    train_small(tiny_data, tmp_path, overwrite=True)
+    assert not list(tmp_path.glob("report.*")), "an older run's report is no report of this one"
+
+
+@pytest.mark.parametrize(("argv", "missing"), [(["--report=False"], "report"), (["--do_eval=False"], "do_eval")])
+def test_importance_rows_without_effect_are_refused(argv, missing):
+    with pytest.raises(InputError, match=f"importance_rows 5 has no effect without {missing}"):
+        train_program.main([CPU, "--importance_rows=5", *argv])
+
+
+@pytest.fixture(scope="module")
+def worse(tiny_data, tmp_path_factory):
+    """The checkpoint folder of a run that learned little."""
+    folder = tmp_path_factory.mktemp("worse")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train_program.main([f"--dataset_path={tiny_data.path}", CPU, *SMALL, "--lr=1e-6", "--importance_rows=0"])
+    return folder / "checkpoint"
+
+
+def test_runs_are_compared(run_folder, worse, tmp_path, capsys):
+    good = str(run_folder / "checkpoint")
+    page = tmp_path / "new/comparison.html"
+    assert report.main([good, str(worse), f"--output={page}"]) == 0
+    out = capsys.readouterr().out
+    areas = [load_report(folder)["evaluation"]["metrics"]["auc"] for folder in (run_folder / "checkpoint", worse)]
+    apart = areas[1] - areas[0]
+    assert f"{apart:+.5f}" in out
+    assert f"{apart:+.5f}" in page.read_text()
+    assert report.main([good, str(worse), "--fail_below=0.01"]) == 1
+    assert f"worse: {worse}: AUC" in capsys.readouterr().out
+    assert report.main([good, str(worse), f"--fail_below={-apart + 1e-3}"]) == 0
+    assert report.main([str(worse), good, "--fail_below=0"]) == 0
+    done = subprocess.run([sys.executable, "-m", "src.report", good, str(worse), "--fail_below=0.01"], cwd=ROOT,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 1, done.stderr
+
+
+def test_other_rows_have_no_paired_interval(run_folder, worse, tmp_path, capsys):
+    shutil.copytree(worse, tmp_path / "other")
+    content = json.loads((tmp_path / "other/report.json").read_text())
+    content["evaluation"]["rows_identity"] = "other"
+    (tmp_path / "other/report.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"scores\.npz is of another run than its report"):
+        report.main([str(run_folder / "checkpoint"), str(tmp_path / "other")])
+    with np.load(worse / "scores.npz") as arrays:
+        np.savez(tmp_path / "other/scores.npz", **{**arrays, "rows_identity": np.array("other")})
+    assert report.main([str(run_folder / "checkpoint"), str(tmp_path / "other")]) == 0
+    assert "other rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (["one"], "1 runs instead of 2 or more"),
+    (["none", "none"], "none holds no report.json: name a folder that train.py"),
+    (["a", "b", "--fail_below=2"], "fail_below is 2.0: it must lie between 0 and 1, or be -1"),
+])  # fmt: skip
+def test_comparisons_that_cannot_be_are_refused(argv, message):
+    with pytest.raises(InputError, match=message):
+        report.main(argv)
+
+
+def test_plots_and_numbers():
+    assert "no values" in plot("x", "X", [Series("x", [(1, None)])], Axes("x", "y"))
+    assert "<circle" in plot("x", "X", [Series("x", [(1, 2.0)])], Axes("x", "y"))
+    assert "&lt;b&gt;" in plot("x", "<b>", [Series("x", [(1, 2.0)])], Axes("x", "y"))
+    assert ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1]
+    assert [number(value) for value in (None, float("nan"), 1234567, 0.77349, 0)] == [
+        "-", "-", "1\u202f234\u202f567", "0.7735", "0.0000"]  # fmt: skip
+    assert without_nan({"a": [np.nan, 1.5, (float("inf"),)]}) == {"a": [None, 1.5, [None]]}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium: the system's, or playwright's."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_api.sync_playwright() as playwright:
+        try:
+            running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
+        yield running
+        running.close()
+
+
+PLOTS = ["loss", "auc-steps", "logloss-steps", "rate", "throughput", "roc", "precision-recall", "reliability",
+         "histogram", "importance-fields", "importance-numeric"]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_report_in_chromium(browser, run_folder, width, scheme):
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    page, messages = context.new_page(), []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: request.url.startswith("file:") or messages.append(request.url[:40]))
+    page.goto((run_folder / "checkpoint/report.html").as_uri())
+    drawn = dict(page.evaluate(
+        "[...document.querySelectorAll('svg[data-plot]')].map(s => [s.dataset.plot, [...s.querySelectorAll("
+        "'path,circle,rect')].filter(e => e.getBBox().width + e.getBBox().height > 1).length])"
+    ))  # fmt: skip
+    assert sorted(drawn) == sorted(PLOTS)
+    assert all(drawn.values()), drawn
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, back[4:-1].split(","))) < 200) == (scheme == "dark")
+    assert [text for text in messages if not text.startswith("data:")] == []
+    context.close()
