@@ -113,8 +113,16 @@ def test_two_ranks_train_as_one_process(tiny_data, tmp_path, alone, mode, optimi
     assert "best evaluation" in out
     assert all("rank" in (tmp_path / f"log{rank}/output.log").read_text() for rank in range(2))
     parts = ["dlrm.rank_1.ckpt"] if mode == "hybrid" else []
-    assert sorted(os.listdir(tmp_path / "checkpoint")) == ["dlrm.ckpt", *parts, "dlrm.yaml", "manifest.json",
-                                                           "vocabulary.npz"]  # fmt: skip
+    assert sorted(os.listdir(tmp_path / "checkpoint")) == [
+        "dlrm.ckpt", *parts, "dlrm.yaml", "manifest.json", "report.html", "report.json", "scores.npz", "vocabulary.npz",
+    ]  # fmt: skip
+    own, single = (
+        json.loads((folder / "checkpoint/report.json").read_text()) for folder in (tmp_path, alone(optimizer))
+    )
+    for name in ("metrics", "importance"):  # measured by all ranks together, of tables that are split too
+        found, expected = (content["evaluation"][name] for content in (own, single))
+        found, expected = (one.get("auc_drop", one) for one in (found, expected))
+        assert found == pytest.approx(expected, abs=1e-3)
     assert len(rows_of(tmp_path / "metrics.jsonl", "end")) == 1
 
     # One process scores the parts as the ranks together did, to the last digit.
