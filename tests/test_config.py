@@ -32,7 +32,7 @@ def test_device_chooses_the_yaml():
     assert [options.batch_size for options in chosen.values()] == [128, 1280, 128]
 
 
-@pytest.mark.parametrize("name", ["npu_config.yaml", "gpu_config.yaml", "cpu_config.yaml"])
+@pytest.mark.parametrize("name", ["npu_config.yaml", "gpu_config.yaml", "cpu_config.yaml", "best_config.yaml"])
 def test_shipped_yaml_holds_only_what_differs(name):
     resolve("train", [f"--config_path={ROOT / name}"])
     for key, value in yaml.safe_load((ROOT / name).read_text()).items():
