@@ -22,7 +22,7 @@ from src.errors import InputError
 from src.files import whole_folder
 from src.inference_graph import export_graph
 from src.manifest import MANIFEST, VOCABULARY, Manifest
-from src.sealed import Facts, read_facts, write_facts
+from src.sealed import Facts, begins_as, read_facts, write_facts
 from src.table_file import TableFile, write_tables
 
 DESCRIPTION = ".model"
@@ -38,6 +38,11 @@ def checksum(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             crc = zlib.crc32(chunk, crc)
     return f"{crc:08x}"
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an exported model, damaged or not."""
+    return any(begins_as(path, "model") for path in folder.glob(f"*{DESCRIPTION}"))
 
 
 def table_placement(wanted: str, table_type: str, table_rows: Sequence[int], width: int, graph_mb: int) -> str:
@@ -189,8 +194,8 @@ class ExportFolder:
     def _of_facts(cls, folder: Path, facts: Facts) -> "ExportFolder":
         single = {key: values[0][0] for key, values in facts.items()}
         files = {name: (int(size), crc) for name, size, crc in facts["file"]}
-        for name, (size, crc) in files.items():
-            file = _sized(folder, name, size)
+        for name, (file_bytes, crc) in files.items():
+            file = _sized(folder, name, file_bytes)
             if checksum(file) != crc:
                 raise InputError(f"{file} is damaged (its checksum differs): {_REMEDY}")
         if single["graph"] not in files:
