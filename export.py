@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     from src.model_utils.device_target import set_device
 
     path, folder = checkpoint.file_of(config.checkpoint_path), Path(config.export_path)
-    check_place(folder, f"*{export_folder.DESCRIPTION}", "export_path", config.overwrite)
+    check_place(folder, export_folder.is_export, "export_path", config.overwrite)
     manifest = export_folder.checkpoint_manifest(path)
     set_device(config.device_target, config.device_id)
     placement = export_folder.table_placement(

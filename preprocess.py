@@ -21,14 +21,14 @@ def main(argv: Sequence[str]) -> None:
     from src.files import check_place, whole_folder
     from src.manifest import find, is_data_folder
     from src.schema import load_schema
-    from src.scored_files import INDEX, RowFiles
+    from src.scored_files import RowFiles
 
     folder, dataset = Path(config.preprocess_path), Path(config.dataset_path)
     from_parts = is_data_folder(dataset)
     for name in _OF_RAW_ROWS:
         if from_parts and getattr(config, name) != OPTIONS[name].default:
             raise InputError(f"{name} has no effect on the data folder {dataset}, only on raw text: drop it")
-    check_place(folder, INDEX, "preprocess_path", config.overwrite)
+    check_place(folder, RowFiles.are_in, "preprocess_path", config.overwrite)
     model = ExportFolder.load(Path(config.export_path))
     columns = load_schema(Path(config.schema)) if config.schema else model.manifest.columns()
     with whole_folder(folder) as beside:

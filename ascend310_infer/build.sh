@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the C++ program to ascend310_infer/out/main: bash ascend310_infer/build.sh [--cpu] [--sanitize]
+# Builds the C++ program to ascend310_infer/out/main: bash ascend310_infer/build.sh [--cpu] [--sanitize] [--portable]
 #   --cpu        fetch MindSpore Lite 2.0.0, which runs on a CPU, from PyPI (169 MB, once) and build with it
 #   --sanitize   build with the address and undefined behaviour sanitizers, to ascend310_infer/out/main_sanitized
-# Without --cpu, LITE_HOME must name the folder of a MindSpore Lite package for Ascend, unpacked.
+#   --portable   build for any processor of this kind, not with all that this machine's can do
+# Without --cpu, LITE_HOME must name the folder of a MindSpore Lite package for Ascend, unpacked. Runs wait for each other.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../scripts/common.sh"
@@ -11,20 +12,21 @@ lite_version=2.0.0
 wheel=mindspore_lite-$lite_version-cp37-cp37m-manylinux1_x86_64.whl
 wheel_sha256=199cd0605cc985b88eddb273db9dfe9000a585ba10ca2292b6b36ebfff07b3ec
 
-cpu=false sanitize=OFF name=main
+cpu=false sanitize=OFF native=ON name=main
 for word in "$@"; do
     case $word in
         --cpu) cpu=true ;;
         --sanitize) sanitize=ON name=main_sanitized ;;
+        --portable) native=OFF ;;
         --help | -h)
             sed -n '2,$s/^# \?//p' "$0"
             exit 0
             ;;
-        *) fail "unknown option $word; build.sh takes --cpu and --sanitize" ;;
+        *) fail "unknown option $word; build.sh takes --cpu, --sanitize and --portable" ;;
     esac
 done
-for tool in cmake "${CXX:-g++}"; do
-    command -v "$tool" >/dev/null || fail "$tool is missing: install it, as with apt-get install cmake g++ zlib1g-dev"
+for tool in cmake flock "${CXX:-g++}"; do
+    command -v "$tool" >/dev/null || fail "$tool is missing: install it, as with apt-get install cmake g++ zlib1g-dev util-linux"
 done
 
 # Any Python can fetch the wheel, which is of Python 3.7, and unpack it: only its C++ headers and libraries are used.
@@ -32,7 +34,8 @@ fetch_lite() {
     local python
     [ "$(uname -m)" = x86_64 ] || fail "the wheel of MindSpore Lite $lite_version is for x86_64, this is $(uname -m): set LITE_HOME"
     python=$(python_command)
-    make_folder "$root/build"
+    "$python" -m pip --version >/dev/null 2>&1 ||
+        fail "$python has no pip, which fetches mindspore-lite $lite_version: set PYTHON to one that has it, or set LITE_HOME"
     rm -rf "$lite.writing"
     "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --implementation cp --python-version 37 --abi cp37m \
         --platform manylinux1_x86_64 --dest "$lite.writing" "mindspore-lite==$lite_version" ||
@@ -43,6 +46,10 @@ fetch_lite() {
     rm "$lite.writing/$wheel"
     mv "$lite.writing" "$lite"
 }
+
+make_folder "$root/build"
+exec 9>"$root/build/ascend310_infer.lock"
+flock 9
 
 if $cpu; then
     lite=$root/build/mindspore_lite-$lite_version
@@ -58,7 +65,7 @@ fi
 build=$root/build/ascend310_infer/$name
 make_folder "$build"
 [ -f "$build/main" ] || echo "building the C++ program, once"
-cmake -S "$here" -B "$build" -DLITE_HOME="$LITE_HOME" -DSANITIZE="$sanitize" >"$build/cmake.log" 2>&1 ||
+cmake -S "$here" -B "$build" -DLITE_HOME="$LITE_HOME" -DSANITIZE="$sanitize" -DNATIVE="$native" >"$build/cmake.log" 2>&1 ||
     fail "cmake failed: $(grep -A3 'CMake Error' "$build/cmake.log" | tr -s '\n ' ' ' || true) (see $build/cmake.log)"
 cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1 || {
     grep -E 'error|warning' "$build/build.log" >&2 || tail -5 "$build/build.log" >&2

@@ -4,11 +4,11 @@
     python benchmarks/inference.py           33,762,577 table rows, all of Criteo's
     python benchmarks/inference.py --quick   1,000,000; within 60 s on 2 cores, and writes no result files
 
-Requests of random rows, ids by Zipf's law, which come again, so that their pages of the tables are in memory. Times are
-medians of requests, lookups included. PyTorch gets its tensors ready made; it is the fastest of eager, frozen
-TorchScript and, but for --quick, torch.compile. Loading is that of a process that scores one row and ends, its files
-in the system's cache. The last line is `p50_ms_batch_1=.. rows_per_s_16384=.. ratio_to_torch_16384=.. load_s=..`, all
-with tables on the host and one thread.
+Requests of random rows, ids by Zipf's law, which come again, so that their pages of the tables are in memory. Both
+sides answer as many, and times are their medians, lookups included. PyTorch gets its tensors ready made; it is the
+fastest of eager, frozen TorchScript and, but for --quick, torch.compile. Loading is that of a process that scores one
+row and ends, its files in the system's cache. The last line is `p50_ms_batch_1=.. rows_per_s_16384=..
+ratio_to_torch_16384=.. load_s=..`, all with tables on the host and one thread.
 """
 
 import argparse
@@ -26,13 +26,12 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from benchmarks import results
-from benchmarks.workers import FORWARD_FLOP_A_SAMPLE, FULL_ROWS, SMALL_ROWS, Sgemm, Worker, make_batches, table_rows
+from benchmarks.workers import FULL_ROWS, SMALL_ROWS, Worker, make_batches, table_rows
 from src.export_folder import DESCRIPTION
 from src.scored_files import RowFiles, RowSource
 from src.sealed import read_facts
 
-# Rows of a request, requests that the C++ program answers, and those that PyTorch answers, in a turn.
-REQUESTS = {1: (2000, 1000), 64: (150, 100), 1024: (24, 12), 16384: (4, 2)}
+REQUESTS = {1: 2000, 64: 150, 1024: 24, 16384: 4}  # rows of a request, and requests of a turn
 KINDS = {"host, fp32": ("host", "fp32"), "host, fp16": ("host", "fp16"), "host, int8": ("host", "int8"),
          "graph": ("graph", "fp32")}  # fmt: skip
 PROGRAM = ROOT / "ascend310_infer/out/main"
@@ -125,20 +124,18 @@ def loading(folder: Path, total: int, kinds: list[str], turns: int) -> list[dict
 def speed(folder: Path, total: int, kinds: list[str], threads: int, forms: list[str], turns: int) -> list[dict]:
     """A row of the table for each batch: the program with tables in each place, and each form of PyTorch, in turns."""
     workers = {form: Worker(form) for form in forms}
-    if threads == 2:
-        workers["sgemm"] = Worker("sgemm")
     table = []
     try:
-        for name, worker in workers.items():
-            worker.ask(lay_out=table_rows(total), **({} if name == "sgemm" else {"threads": threads}))
-        for batch, (requests, steps) in REQUESTS.items():
+        for worker in workers.values():
+            worker.ask(lay_out=table_rows(total), threads=threads)
+        for batch, requests in REQUESTS.items():
             rows = make_rows(folder, folder / kinds[0], total, batch, requests)
             times: dict[str, list[float]] = {name: [] for name in (*kinds, *forms)}
             for turn in range(turns):
                 for kind in kinds:
                     times[kind].append(score(folder / kind, rows, batch, threads)["p50_ms"])
                 for form in forms:
-                    times[form].append(workers[form].ask(batch=batch, ids="skewed", steps=steps)["p50_ms"])
+                    times[form].append(workers[form].ask(batch=batch, ids="skewed", steps=requests)["p50_ms"])
                 shown = ", ".join(f"{name} {values[-1]:.3f} ms" for name, values in times.items())
                 print(f"{threads} threads, batch {batch}, turn {turn}: {shown}", flush=True)
             ms = {name: np.array(values) for name, values in times.items()}
@@ -148,11 +145,6 @@ def speed(folder: Path, total: int, kinds: list[str], threads: int, forms: list[
             row |= {f"PyTorch {form}, p50 ms": f"{np.median(ms[form]):.3f}" for form in forms}
             row["rows/s, C++, host"] = f"{batch / np.median(ms[kinds[0]]) * 1e3:,.0f}"
             row["ratio to the fastest of PyTorch"] = f"{np.median(best / ms[kinds[0]]):.2f}"
-            if "sgemm" in workers:
-                peak = 2 * Sgemm.SIZE**3 / workers["sgemm"].ask(batch=1, ids="uniform", steps=4)["ms"] / 1e6
-                row["share of sgemm peak"] = (
-                    f"{FORWARD_FLOP_A_SAMPLE * batch / np.median(ms[kinds[0]]) / 1e6 / peak:.0%}"
-                )
             table.append(row)
     finally:
         for worker in workers.values():

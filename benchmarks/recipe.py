@@ -25,16 +25,13 @@ RECIPE = ROOT / "best_config.yaml"
 ORIGINAL: Options = {"lr": 0.1}
 # What a row of the table leaves away, and what it puts in the place.
 INGREDIENTS: dict[str, Options] = {
-    "all values have rows: min_count 1": {"min_count": 1},
-    "log inputs alone: no scaling, no missing indicators": {"numeric_transform": None, "missing_indicators": None},
-    "one tower of width 32": {"towers": None, "emb_dim": 32, "bottom_mlp": [512, 256, 64, 32]},
-    "SGD with rate 0.1": {"optimizer": "sgd", "lr": 0.1, "table_lr": None, "mlp_optimizer": None},
-    "no averaging of weights": {"average_share": None},
-    "linear decay over the last 30 % instead of averaging": {
-        "average_share": None, "lr_schedule": "polynomial", "lr_power": 1, "decay_share": 0.3},
-    "no dropout": {"dropout": None},
-    "one epoch": {"epochs": 1, "reset_tables_each_epoch": None},
-    "tables not re-initialised": {"reset_tables_each_epoch": None},
+    "one tower, of width 32 and larger MLPs": {
+        "towers": None, "emb_dim": 32, "bottom_mlp": [512, 256, 64, 32], "top_mlp": [512, 256, 1]},
+    "a row for every value: min_count 1": {"min_count": None},
+    "numbers as log(x + 1), no missing indicators": {"numeric_transform": None, "missing_indicators": None},
+    "no numeric buckets": {"numeric_buckets": None},
+    "no decay of the rates": {"lr_schedule": None, "lr_power": None, "decay_share": None},
+    "dropout 0.3, 3 epochs, tables anew in each": {"dropout": 0.3, "epochs": 3, "reset_tables_each_epoch": True},
 }  # fmt: skip
 
 

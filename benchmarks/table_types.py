@@ -4,8 +4,6 @@ python benchmarks/table_types.py --data FILE       a raw text file in Criteo's f
 """
 
 import argparse
-import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import results
 from benchmarks.accuracy import run
+from src import table_accuracy
 
 
 def main() -> None:
@@ -28,11 +27,9 @@ def main() -> None:
         logs = [f"--{log}_file_name={folder / log}" for log in ("loss", "eval", "metrics")]
         run("train.py", "--device_target=CPU", f"--dataset_path={folder / 'dataset'}", f"--ckpt_path={folder / 'run'}",
             *logs)  # fmt: skip
-        command = [sys.executable, str(ROOT / "src/table_accuracy.py"), "--device_target=CPU",
-                   f"--dataset_path={folder / 'dataset/test'}", f"--checkpoint_path={folder / 'run'}"]  # fmt: skip
-        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    names, *rows = (re.split(r"\s{2,}", line.strip()) for line in lines[1:])
-    table = [dict(zip(names, row)) for row in rows]
+        found = table_accuracy.evaluate(["--device_target=CPU", f"--dataset_path={folder / 'dataset/test'}",
+                                         f"--checkpoint_path={folder / 'run'}"])  # fmt: skip
+    table = table_accuracy.table_of(found)
     results.save("table_types", table)
     print("\n".join(str(row) for row in table))
 

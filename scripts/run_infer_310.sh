@@ -58,6 +58,10 @@ if [ "$need" = y ]; then
 else
     echo "scoring the rows that are in preprocess_Result; $dataset is not read"
 fi
-"$root/ascend310_infer/out/main" --model="$model" --input=preprocess_Result "${device[@]}" 2>&1 | tee infer.log
+: >infer.log # takes both streams, which stay apart on the terminal
+{
+    "$root/ascend310_infer/out/main" --model="$model" --input=preprocess_Result "${device[@]}" 2>&1 >&3 3>&- |
+        tee -a infer.log >&2 3>&-
+} 3>&1 | tee -a infer.log
 "$python" "$root/postprocess.py" --preprocess_path=preprocess_Result --result_path=result_Files --scores_path=scores.csv \
     --eval_file_name=acc.log

@@ -2,12 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from src.errors import InputError, naming
+from src.locks import hold_folder
 
 
 @contextmanager
@@ -32,23 +33,29 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
+    except InputError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
-def check_place(folder: Path, marker: str, option: str, overwrite: bool) -> None:
+def check_place(folder: Path, is_ours: Callable[[Path], bool], option: str, overwrite: bool) -> None:
     """Refuse to put a folder where something is that may not be replaced.
 
     Args:
         folder: the place.
-        marker: pattern of a file that a folder of this kind has.
+        is_ours: whether a folder is of the kind that is to be put there.
         option: what names the place.
         overwrite: whether a folder of this kind may be replaced.
 
     Raises:
-        InputError: there is one, and overwrite is not set, or there is something else.
+        InputError: there is one, and overwrite is not set, or there is something else, or work is done in it.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    place = folder.resolve()
+    if place in (Path.cwd(), *Path.cwd().parents):
+        raise InputError(f"{option} {folder} is the working folder, or one around it: name a folder in it, such as out")
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
-    if not folder.is_dir() or not any(folder.glob(marker)):
+    if not place.is_dir() or not is_ours(place):
         raise InputError(f"{option} {folder} holds something else than an earlier result: name another --{option}")
     if not overwrite:
         raise InputError(
@@ -61,17 +68,32 @@ def check_place(folder: Path, marker: str, option: str, overwrite: bool) -> None
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A new folder to write to, which takes the place of `folder`, whatever is there, when the block ends well.
 
+    Of a link what it leads to is replaced. All is done in a folder beside, `FOLDER.writing`, which only one run holds:
+    it has the new one, and for the moment between two renames the earlier one, which the next run puts back if this one
+    is killed there.
+
     Raises:
+        InputError: another run writes this folder.
         OSError: it can't be written; it names the folder, and nothing is left beside it.
     """
-    beside = folder.with_name(folder.name + ".writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    with naming(folder):
+    place = folder.resolve()
+    work = place.with_name(place.name + ".writing")
+    new, old = work / "new", work / "old"
+    with naming(folder), hold_folder(work, str(folder)):
         try:
-            beside.mkdir(parents=True)
-            yield beside
-            if folder.exists():
-                shutil.rmtree(folder)
-            beside.rename(folder)
+            if old.exists() and not place.exists():
+                old.rename(place)
+            for left in (new, old):
+                shutil.rmtree(left, ignore_errors=True)
+            new.mkdir()
+            yield new
+            if place.exists():
+                place.rename(old)
+            new.rename(place)
+        except OSError as error:
+            name = str(error.filename or place)
+            raise OSError(error.errno, error.strerror or str(error), name.replace(str(new), str(folder))) from None
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            if old.exists() and not place.exists():  # the second rename failed
+                old.rename(place)
+            shutil.rmtree(work, ignore_errors=True)

@@ -19,29 +19,27 @@ from src.errors import InputError
 SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
 
 
-class ScoreIds(nn.Cell):
+class _Score(nn.Cell):
+    def __init__(self, model: DLRM):
+        super().__init__(auto_prefix=False)
+        self.model, self.sigmoid = model, ops.Sigmoid()
+
+
+class ScoreIds(_Score):
     """Probabilities of a click, with the tables in the graph.
 
     Inputs: dense [B, N] float32, ids [B, F] int32, each field's own. Outputs: [B, 1] float32.
     """
 
-    def __init__(self, model: DLRM):
-        super().__init__(auto_prefix=False)
-        self.model, self.sigmoid = model, ops.Sigmoid()
-
     def construct(self, dense, ids):
         return self.sigmoid(self.model(dense, ids))
 
 
-class ScoreVectors(nn.Cell):
+class ScoreVectors(_Score):
     """Probabilities of a click, of vectors that were looked up before.
 
     Inputs: dense [B, N] float32, vectors [B, F, D] float32. Outputs: [B, 1] float32.
     """
-
-    def __init__(self, model: DLRM):
-        super().__init__(auto_prefix=False)
-        self.model, self.sigmoid = model, ops.Sigmoid()
 
     def construct(self, dense, vectors):
         return self.sigmoid(self.model.score(dense, vectors))

@@ -1,6 +1,9 @@
 """Locks that keep a second run out of a folder; they go with the process that holds them."""
 
 import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -24,3 +27,33 @@ def hold(path: Path, what: str) -> IO[str]:
         file.close()
         raise InputError(f"{what}: another run is at work there: wait for it, or stop it") from None
     return file
+
+
+@contextmanager
+def hold_folder(path: Path, what: str) -> Iterator[None]:
+    """Make a folder, if need be, and hold it while the block runs, which may remove it.
+
+    Args:
+        path: the folder.
+        what: names in the error what the folder is for.
+
+    Raises:
+        InputError: another process, or another run of this one, holds it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not _taken(folder, path):
+            raise InputError(f"{what}: another run is at work there: wait for it, or stop it")
+        yield
+    finally:
+        os.close(folder)
+
+
+def _taken(folder: int, path: Path) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # Whoever held it may have removed it meanwhile.
+    return path.exists() and os.path.samestat(os.fstat(folder), path.stat())

@@ -19,6 +19,7 @@ from src.files import whole_file
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.npz"
 PARTS = ("train", "valid", "test")
+PREPROCESS = "preprocess the data again"
 _VERSION = 1
 
 
@@ -99,12 +100,12 @@ class Manifest:
             file.write(json.dumps({"version": _VERSION, **asdict(self)}, indent=1).encode())
 
     @classmethod
-    def load(cls, path: Path) -> "Manifest":
-        """Read a manifest file."""
+    def load(cls, path: Path, remedy: str = PREPROCESS) -> "Manifest":
+        """Read a manifest file; an InputError tells what is wrong, and the remedy."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("version") != _VERSION:
-                raise InputError(f"{path} is of another version of this program: preprocess the data again")
+                raise InputError(f"{path} is of another version of this program: {remedy}")
             parts = {
                 name: Part(**{key: _tuples(value) for key, value in part.items()})
                 for name, part in content.pop("parts").items()
@@ -112,23 +113,22 @@ class Manifest:
             files = tuple(File(**file) for file in content.pop("files"))
             return cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{path} is not a manifest of this program ({error!r}): preprocess the data again"
-            ) from None
+            raise InputError(f"{path} is not a manifest of this program ({error!r}): {remedy}") from None
 
-    def verify(self, folder: Path, names: Sequence[str]) -> None:
+    def verify(self, folder: Path, names: Sequence[str], remedy: str = PREPROCESS) -> None:
         """Compare files of the folder with the manifest.
 
         Args:
             folder: the data folder.
             names: the files to look at.
+            remedy: ends the error.
 
         Raises:
             InputError: a file is missing, or its size or checksum differs.
         """
         known = {file.name: file for file in self.files}
         for name in names:
-            path, remedy = folder / name, "preprocess the data again"
+            path = folder / name
             if not path.is_file():
                 raise InputError(f"{path} is missing, though {MANIFEST} lists it: {remedy}")
             if path.stat().st_size != known[name].bytes:

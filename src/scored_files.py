@@ -20,7 +20,7 @@ import numpy as np
 
 from src.criteo import BadRow
 from src.errors import InputError
-from src.sealed import read_facts, write_facts
+from src.sealed import begins_as, read_facts, write_facts
 
 INDEX = "index"
 _ROWS = 1 << 16
@@ -50,12 +50,14 @@ class RowFiles:
         files: name and rows of each file, in order.
         has_labels: whether the labels are known.
         skipped: numbers of input rows that were left out, from 1.
+        label_checksums: of each file's labels; none where they are not known.
     """
 
     path: Path
     files: tuple[tuple[str, int], ...]
     has_labels: bool
     skipped: tuple[int, ...]
+    label_checksums: tuple[str, ...] = ()
 
     @classmethod
     def write(
@@ -76,8 +78,7 @@ class RowFiles:
         columns = tuple(_TYPES)[: 3 if has_labels else 2]
         for name in columns:
             (path / name).mkdir()
-        files: list[tuple[str, int]] = []
-        checksums: list[tuple[Any, ...]] = []
+        files: list[tuple[Any, ...]] = []
         for rows in _in_files(source.blocks):
             dense_dim, name = rows[0].shape[1], f"{len(files):06d}.bin"
             crcs = []
@@ -85,8 +86,7 @@ class RowFiles:
                 data = np.ascontiguousarray(values, _TYPES[column]).tobytes()
                 (path / column / name).write_bytes(data)
                 crcs.append(f"{zlib.crc32(data):08x}")
-            files.append((name, len(rows[0])))
-            checksums.append(("file", name, len(rows[0]), *crcs))
+            files.append(("file", name, len(rows[0]), *crcs))
         if not files:
             raise InputError("there is no row to score: give at least one good row")
         facts = [
@@ -95,10 +95,15 @@ class RowFiles:
             ("labels", "known" if has_labels else "unknown"),
             ("vocabulary", vocabulary),
             *(("skipped", row) for row in source.skipped),
-            *checksums,
+            *files,
         ]
         write_facts(path / INDEX, "rows", facts)
-        return cls(path, tuple(files), has_labels, tuple(source.skipped))
+        return cls.load(path)
+
+    @staticmethod
+    def are_in(folder: Path) -> bool:
+        """Whether a folder holds rows, damaged or not."""
+        return begins_as(folder / INDEX, "rows")
 
     @classmethod
     def load(cls, path: Path) -> "RowFiles":
@@ -110,7 +115,9 @@ class RowFiles:
         facts = read_facts(_index(path, "preprocess_path", "preprocess.py"), "rows")
         files = tuple((name, int(rows)) for name, rows, *_ in facts["file"])
         skipped = tuple(int(row) for (row,) in facts.get("skipped", []))
-        return cls(path, files, facts["labels"] == [("known",)], skipped)
+        has_labels = facts["labels"] == [("known",)]
+        checksums = tuple(crcs[-1] for _, _, *crcs in facts["file"]) if has_labels else ()
+        return cls(path, files, has_labels, skipped, checksums)
 
     @property
     def rows(self) -> int:
@@ -118,8 +125,18 @@ class RowFiles:
         return sum(rows for _, rows in self.files)
 
     def labels(self) -> np.ndarray:
-        """The labels of all rows, uint8 [B]."""
-        return np.concatenate([_read(self.path / "labels" / name, "u1", rows) for name, rows in self.files])
+        """The labels of all rows, uint8 [B], 0 or 1.
+
+        Raises:
+            InputError: a file of them is missing, damaged, or holds other values.
+        """
+        remedy = "run preprocess.py again"
+        found = []
+        for (name, rows), crc in zip(self.files, self.label_checksums, strict=True):
+            found.append(_read(self.path / "labels" / name, "u1", rows, crc, remedy))
+            if (wrong := found[-1].max()) > 1:
+                raise InputError(f"{self.path / 'labels' / name} holds the label {wrong}, not 0 or 1: {remedy}")
+        return np.concatenate(found)
 
     def numbers(self) -> np.ndarray:
         """Which of the input's rows each row is, from 1."""
@@ -152,10 +169,9 @@ class Scores:
             raise InputError(f"{path} holds the scores of other rows than {rows.path}: {remedy}")
         parts = []
         for (name, count), (scored, _, crc) in zip(rows.files, facts["file"], strict=True):
-            values = _read(path / scored, "<f4", count)
-            if scored != name or f"{zlib.crc32(values.tobytes()):08x}" != crc:
-                raise InputError(f"{path / scored} is damaged (its checksum differs): {remedy}")
-            parts.append(values)
+            if scored != name:
+                raise InputError(f"{path} holds scores of {scored} in place of {name}: {remedy}")
+            parts.append(_read(path / name, "<f4", count, crc, remedy))
         values = np.concatenate(parts).astype(np.float64)
         if wrong := np.flatnonzero(~((values >= 0) & (values <= 1))).tolist():
             raise InputError(f"{path}: the score of row {wrong[0] + 1} is {values[wrong[0]]}, no probability: {remedy}")
@@ -207,7 +223,10 @@ def _checksum_of(path: Path) -> str:
     return (path / INDEX).read_bytes()[-9:-1].decode()
 
 
-def _read(path: Path, kind: str, rows: int) -> np.ndarray:
+def _read(path: Path, kind: str, rows: int, crc: str, remedy: str) -> np.ndarray:
     if not path.is_file() or path.stat().st_size != rows * np.dtype(kind).itemsize:
-        raise InputError(f"{path} is missing or does not hold {rows} rows: make it again")
-    return np.fromfile(path, kind)
+        raise InputError(f"{path} is missing or does not hold {rows} rows: {remedy}")
+    values = np.fromfile(path, kind)
+    if f"{zlib.crc32(values.data):08x}" != crc:
+        raise InputError(f"{path} is damaged (its checksum differs): {remedy}")
+    return values

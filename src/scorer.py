@@ -24,6 +24,7 @@ from src.export_folder import ExportFolder
 from src.manifest import VOCABULARY
 from src.model_utils.device_target import set_device
 from src.raw_rows import block_of_frame, block_of_lines
+from src.table_file import check_ids
 
 _HOST_SIZES = (1, 64, 1024)
 
@@ -73,7 +74,16 @@ class Scorer:
         return self._score(block_of_lines(list(lines), columns))
 
     def score_ids(self, dense: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Probabilities of a click [B] of coded rows: dense [B, N] float32, ids [B, F] int32."""
+        """Probabilities of a click [B] of coded rows.
+
+        Args:
+            dense: [B, N], numbers as the encoder gives them.
+            ids: [B, F] of any integer type, each field's own.
+
+        Raises:
+            InputError: other shapes or types, or an id that its table has not.
+        """
+        dense, ids = self._checked(np.asarray(dense), np.asarray(ids))
         scores = []
         done = 0
         while done < len(ids):
@@ -81,6 +91,21 @@ class Scorer:
             scores.append(self._score_batch(dense[done : done + size], ids[done : done + size], size))
             done += size
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+    def _checked(self, dense: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        manifest = self.model.manifest
+        for name, array, columns, kinds in (
+            ("dense", dense, len(manifest.inputs), "fiu"), ("ids", ids, len(manifest.fields), "iu"),
+        ):  # fmt: skip
+            if array.ndim != 2 or array.shape[1] != columns or array.dtype.kind not in kinds:
+                raise InputError(
+                    f"{name} is {array.dtype} of shape {array.shape}: it must be [rows, {columns}] of "
+                    f"{'numbers' if 'f' in kinds else 'whole numbers'}"
+                )
+        if len(dense) != len(ids):
+            raise InputError(f"dense has {len(dense)} rows and ids {len(ids)}: they must be of the same rows")
+        check_ids(ids, manifest.table_rows)
+        return dense.astype(np.float32, copy=False), ids.astype(np.int32, copy=False)
 
     def _score(self, block: Block) -> np.ndarray:
         return self.score_ids(*self._encoder.encode(block))

@@ -34,6 +34,15 @@ def write_facts(path: Path, kind: str, lines: Iterable[tuple[object, ...]]) -> N
         file.write(data + f"crc32\t{zlib.crc32(data):08x}\n".encode())
 
 
+def begins_as(path: Path, kind: str) -> bool:
+    """Whether a file is one of a kind that `write_facts` wrote, in any version, even if it was damaged since."""
+    begin = f"dlrm\t{kind}\t".encode()
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(begin)) == begin
+
+
 def read_facts(path: Path, kind: str) -> Facts:
     """What `write_facts` wrote.
 
@@ -44,7 +53,7 @@ def read_facts(path: Path, kind: str) -> Facts:
     body, seal = data[:-15], data[-15:]
     if seal != f"crc32\t{zlib.crc32(body):08x}\n".encode():
         raise InputError(f"{path} is damaged (its checksum differs): make it again")
-    lines = [tuple(line.split("\t")) for line in body.decode().splitlines()]
+    lines = [tuple(line.split("\t")) for line in body.decode().split("\n")[:-1]]
     if lines[:1] != [("dlrm", kind, _VERSION)]:
         raise InputError(f"{path} is no {kind} of this version of the program: make it again")
     facts: Facts = {}

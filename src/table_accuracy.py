@@ -98,15 +98,16 @@ def table_of(found: Sequence[Rounded]) -> list[dict[str, str]]:
     ]
 
 
-def main(argv: Sequence[str]) -> None:
-    """Print a line for each type."""
+def evaluate(argv: Sequence[str]) -> list[Rounded]:
+    """Compare what the command line names."""
     config = resolve("table_accuracy", argv)
     data = find(config.dataset_path)
     part = data.part_to_score()
     path = checkpoint.file_of(config.checkpoint_path)
     checkpoint.check_encoder(path, data)
     set_device(config.device_target, config.device_id)
-    found = compare(
+    print(f"{part}: {data.manifest.parts[part].rows} rows")
+    return compare(
         path,
         data,
         part,
@@ -120,8 +121,11 @@ def main(argv: Sequence[str]) -> None:
         dcn_rank=config.dcn_rank,
         towers=config.towers,
     )
-    table = table_of(found)
-    print(f"{part}: {data.manifest.parts[part].rows} rows")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print a line for each type."""
+    table = table_of(evaluate(argv))
     for row in [{name: name for name in table[0]}, *table]:
         print("  ".join(f"{value:>{max(12, len(name))}}" for name, value in row.items()))
 

@@ -32,6 +32,7 @@ TYPES = ("fp32", "fp16", "int8")
 _MAGIC, _VERSION, _PAGE = b"DLRMTBL\n", 1, 4096
 _FIXED = struct.Struct("<8s4I2Q2I")
 CHUNK_ROWS = 1 << 16
+MOST_ROWS = 2**31 - 1
 
 
 def row_bytes(table_type: str, width: int) -> int:
@@ -45,11 +46,17 @@ def encode_rows(values: np.ndarray, table_type: str) -> np.ndarray:
     An int8 row's scale is a 127th of its largest magnitude.
 
     Raises:
-        InputError: a value is beyond the largest that fp16 can hold, 65504.
+        InputError: a value is not finite, or beyond the largest that fp16 can hold, 65504.
     """
+    if not np.isfinite(values).all():
+        raise InputError(
+            "the tables hold nan or infinity, with which nothing can be scored: train again, with a lower lr"
+        )
     if table_type == "int8":
         scales = np.abs(values).max(axis=1, keepdims=True).astype("<f4") / np.float32(127)
-        codes = np.rint(values / np.where(scales > 0, scales, 1)).astype(np.int8)
+        codes = (
+            np.rint(values / np.where(scales > 0, scales, 1)).clip(-127, 127).astype(np.int8)
+        )  # a tiny scale is rough
         return np.concatenate((scales.view(np.uint8), codes.view(np.uint8)), axis=1)
     if table_type == "fp16":
         with np.errstate(over="ignore"):
@@ -76,7 +83,15 @@ def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: Fill, 
         width: D.
         fill: writes a piece's values to an array [rows, D].
         table_type: of TYPES.
+
+    Raises:
+        InputError: more rows than an int32 can number, or values that the type can't hold.
     """
+    if sum(table_rows) > MOST_ROWS:
+        raise InputError(
+            f"the tables have {sum(table_rows)} rows, of which a file holds at most {MOST_ROWS}: preprocess the data "
+            f"with a higher --min_count"
+        )
     fixed_bytes = _FIXED.size + 8 * len(table_rows) + 4
     header_bytes = -(-fixed_bytes // _PAGE) * _PAGE
     with whole_file(path) as file:
@@ -111,6 +126,20 @@ def _chunks(table_rows: Sequence[int], width: int, fill: Fill) -> Iterator[np.nd
             values = np.empty((piece.rows, width), np.float32)
             fill(piece, values)
             yield values
+
+
+def check_ids(ids: np.ndarray, table_rows: Sequence[int]) -> None:
+    """Refuse ids [B, F] of which one is not among its table's.
+
+    Raises:
+        InputError: it names the first one.
+    """
+    if wrong := np.argwhere((ids < 0) | (ids >= np.array(table_rows))).tolist():
+        row, field = wrong[0]
+        raise InputError(
+            f"row {row + 1}, field {field + 1}: id {ids[row, field]} is not among the {table_rows[field]} of its "
+            f"table: code the rows with this model's vocabulary"
+        )
 
 
 class TableFile:
@@ -163,12 +192,7 @@ class TableFile:
         Raises:
             InputError: an id that its table has not, or a page that is damaged.
         """
-        if wrong := np.argwhere((ids < 0) | (ids >= np.array(self.table_rows))).tolist():
-            row, field = wrong[0]
-            raise InputError(
-                f"row {row + 1}, field {field + 1}: id {ids[row, field]} is not among the {self.table_rows[field]} of "
-                f"its table: code the rows with this model's vocabulary"
-            )
+        check_ids(ids, self.table_rows)
         rows = (ids + self._starts).reshape(-1)
         self._check_pages(rows)
         return decode_rows(self._rows[rows], self.table_type).reshape(*ids.shape, self.width)

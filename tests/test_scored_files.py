@@ -18,7 +18,7 @@ import postprocess as postprocess_program
 import preprocess as preprocess_program
 from src.dataset import batches_of
 from src.errors import InputError
-from src.scored_files import RowFiles, logits_of
+from src.scored_files import RowFiles, RowSource, logits_of
 from src.scorer import Scorer
 from src.sealed import write_facts
 from src.vocabulary import load_vocabulary
@@ -205,6 +205,18 @@ def test_earlier_rows_stay_unless_they_may_be_replaced(preprocessed, tiny_data, 
     write_raw(tmp_path / "preprocess_Result/mine.txt", ["x"])
     with pytest.raises(InputError, match="holds something else"):
         preprocessed(tiny_data.path, "--overwrite=True")
+    (tmp_path / "preprocess_Result/index").write_text("of my books\n")
+    with pytest.raises(InputError, match="holds something else"):
+        preprocessed(tiny_data.path, "--overwrite=True")
+    assert (tmp_path / "preprocess_Result/mine.txt").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("name", [".", "../", "sub/.."])
+def test_the_working_folder_is_not_replaced(preprocessed, tiny_data, here, name):
+    (here / "sub").mkdir()
+    with pytest.raises(InputError, match="is the working folder, or one around it: name a folder in it"):
+        preprocessed(tiny_data.path, f"--preprocess_path={name}")
+    assert [path.name for path in here.iterdir()] == ["sub"]
 
 
 def test_own_columns_need_no_schema_again(tmp_path, monkeypatch, capsys):
@@ -291,6 +303,28 @@ def test_what_is_no_probability_is_refused(preprocessed, tiny_data, value):
         postprocess_program.main([])
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+     "labels/000000.bin is damaged .*: run preprocess.py again"),
+    (lambda path: path.write_bytes(bytes(141)), "labels/000000.bin is missing or does not hold 142 rows"),
+    (lambda path: path.unlink(), "labels/000000.bin is missing or does not hold 142 rows: run preprocess.py again"),
+])  # fmt: skip
+def test_damaged_labels_are_refused(preprocessed, tiny_data, here, change, message):
+    rows = preprocessed(tiny_data.path)
+    write_scores(rows, np.full(142, 0.5))
+    change(rows.path / "labels/000000.bin")
+    with pytest.raises(InputError, match=message):
+        postprocess_program.main([])
+    assert not (here / "scores.csv").exists()
+
+
+def test_labels_other_than_0_and_1_are_refused(tmp_path):
+    columns = np.zeros((3, 2), np.float32), np.zeros((3, 1), np.int32), np.array([0, 2, 1], np.uint8)
+    rows = RowFiles.write(tmp_path, RowSource(iter([columns])), [1], "v", True)
+    with pytest.raises(InputError, match="labels/000000.bin holds the label 2, not 0 or 1"):
+        rows.labels()
+
+
 def test_scores_of_other_rows_are_refused(preprocessed, tiny_data):
     write_scores(preprocessed(tiny_data.path), np.full(142, 0.5))
     preprocessed(tiny_data.path / "valid", "--overwrite=True")
@@ -355,6 +389,31 @@ def test_frames_that_can_not_be_scored(scorer, change, message):
 def test_lines_that_can_not_be_scored(scorer, lines, message):
     with pytest.raises(InputError, match=message):
         scorer.score_lines(lines)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "graph"])
+@pytest.mark.parametrize(("dense", "ids", "message"), [
+    (np.zeros((3, 12)), np.zeros((3, 26), int), r"dense is float64 of shape \(3, 12\): it must be \[rows, 13\]"),
+    (np.zeros(13), np.zeros((1, 26), int), r"dense is float64 of shape \(13,\)"),
+    (np.zeros((3, 13)), np.zeros((3, 25), int), r"ids is int64 of shape \(3, 25\): it must be \[rows, 26\] of whole"),
+    (np.zeros((3, 13)), np.zeros((3, 26)), r"ids is float64 of shape \(3, 26\)"),
+    (np.zeros((3, 13), str), np.zeros((3, 26), int), r"dense is <U1 of shape"),
+    (np.zeros((2, 13)), np.zeros((3, 26), int), "dense has 2 rows and ids 3"),
+    (np.zeros((1, 13)), np.full((1, 26), 2**32), "row 1, field 1: id 4294967296 is not among the"),
+    (np.zeros((1, 13)), np.full((1, 26), -1, np.int8), "row 1, field 1: id -1 is not among the"),
+])  # fmt: skip
+def test_coded_rows_that_can_not_be_scored(exports, kind, dense, ids, message):
+    with pytest.raises(InputError, match=message):
+        Scorer(exports[kind]).score_ids(dense, ids)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "graph"])
+def test_coded_rows_of_other_types_score_the_same(exports, kind):
+    scorer = Scorer(exports[kind])
+    dense, ids = np.random.default_rng(1).random((5, 13)), np.ones((5, 26), np.int64)
+    expected = scorer.score_ids(dense.astype(np.float32), ids.astype(np.int32))
+    assert np.array_equal(scorer.score_ids(dense, ids), expected)
+    assert np.array_equal(scorer.score_ids(dense.tolist(), ids.astype(np.uint8).tolist()), expected)
 
 
 def test_scorer_wants_a_device_that_is_there(exports):

@@ -3,7 +3,7 @@
 import pytest
 
 from src.errors import InputError
-from src.sealed import read_facts, write_facts
+from src.sealed import begins_as, read_facts, write_facts
 
 
 @pytest.fixture
@@ -15,6 +15,22 @@ def path(tmp_path):
 def test_facts_come_back(path):
     assert read_facts(path, "model") == {"graph": [("a b.mindir",)], "field": [("Ä", "3"), ("C2", "5")]}
     assert path.read_text().startswith("dlrm\tmodel\t1\ngraph\ta b.mindir\n")
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d"])
+def test_a_name_may_hold_what_is_a_line_end_elsewhere(tmp_path, sign):
+    name = f"price{sign}in euro"
+    write_facts(tmp_path / "f", "model", [("field", name, 3), ("field", sign, 4)])
+    assert read_facts(tmp_path / "f", "model") == {"field": [(name, "3"), (sign, "4")]}
+
+
+def test_what_a_file_begins_as(path):
+    assert begins_as(path, "model")
+    assert not begins_as(path, "mode")
+    assert not begins_as(path, "rows")
+    assert not begins_as(path.parent / "nothing", "model")
+    path.write_bytes(path.read_bytes()[:20])
+    assert begins_as(path, "model")
 
 
 def test_every_change_and_cut_is_noticed(path):

@@ -83,6 +83,28 @@ def test_int8_is_within_half_a_step(scale):
     assert np.all(np.abs(back - values) <= step * 0.5001)
 
 
+@pytest.mark.parametrize("table_type", TYPES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused(table_type, value):
+    with pytest.raises(InputError, match="hold nan or infinity, .*: train again, with a lower lr"):
+        encode_rows(np.array([[1, 2], [0, value]], np.float32), table_type)
+
+
+def test_the_least_values_do_not_change_their_sign_in_int8():
+    """The scale of such a row is a multiple of 2**-149, up to half a step off."""
+    least = np.float32(2.0**-149)
+    values = least * np.array([[190, -190], [127 + 63, 5], [-63, 63]], np.float32)
+    codes = encode_rows(values, "int8")[:, 4:].view(np.int8)
+    assert codes.min() >= -127
+    assert np.all(np.sign(codes) * np.sign(values) >= 0)
+
+
+def test_more_rows_than_an_int32_can_number_are_refused(tmp_path):
+    with pytest.raises(InputError, match="the tables have 2147483648 rows, of which a file holds at most 2147483647"):
+        write_tables(tmp_path / "t", (2**31 - 1, 1), WIDTH, lambda *_: None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_fp16_refuses_what_it_cannot_hold():
     with pytest.raises(InputError, match="fp16 can't: give --table_type=fp32"):
         encode_rows(np.array([[70000.0]], np.float32), "fp16")
@@ -126,13 +148,14 @@ def test_any_cut_is_noticed(table, size):
 
 
 def test_only_touched_pages_are_checked(table):
+    """Damage in a page that no row touches is not seen; in the same file a row that touches it is refused."""
     path, values, table_type = table
     data = bytearray(path.read_bytes())
-    data[4096 + 705 * row_bytes(table_type, WIDTH)] ^= 1  # of the last field's row
+    data[4096 + 505 * row_bytes(table_type, WIDTH)] ^= 1  # row 500 of the second field, in neither end's page
     path.write_bytes(data)
     file = TableFile(path)
-    ids = np.array([[0, 0, 0]], np.int32)
-    first = decode_rows(file._rows[:1], table_type)
-    assert first.shape == (1, WIDTH)
+    found = file.lookup(np.array([[1, 2, 0]], np.int32))
+    for field, one in enumerate((1, 2, 0)):
+        assert found[0, field].tolist() == pytest.approx(plain_row(values[field][one], table_type), rel=1e-6)
     with pytest.raises(InputError, match="the checksum of page"):
-        file.lookup(ids)
+        file.lookup(np.array([[1, 500, 0]], np.int32))

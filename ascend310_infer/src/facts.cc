@@ -1,6 +1,7 @@
 #include "facts.h"
 
 #include <algorithm>
+#include <fstream>
 #include <string_view>
 
 #include "error.h"
@@ -24,6 +25,13 @@ Facts::Line Words(std::string_view line) {
 }
 
 }  // namespace
+
+bool BeginsAs(const std::filesystem::path &path, const std::string &kind) {
+  const std::string begin = "dlrm\t" + kind + "\t";
+  std::string found(begin.size(), '\0');
+  std::ifstream file(path, std::ios::binary);
+  return file.read(found.data(), static_cast<std::streamsize>(found.size())) && found == begin;
+}
 
 Facts::Facts(const std::filesystem::path &path, const std::string &kind) : path_(path) {
   const std::string data = ReadFile(path, kLargestFile);

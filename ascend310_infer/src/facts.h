@@ -35,6 +35,9 @@ class Facts {
   std::string checksum_;
 };
 
+// Whether a file is one of a kind, of any version, even if it was damaged since.
+bool BeginsAs(const std::filesystem::path &path, const std::string &kind);
+
 // Writes such a file; each line is a key and its values.
 void WriteFacts(const std::filesystem::path &path, const std::string &kind, const std::vector<Facts::Line> &lines);
 

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <exception>
 #include <new>
+#include <string>
 
 #include "error.h"
 #include "options.h"
@@ -21,12 +23,18 @@ void OnBusError(int) {
   _exit(written < 0 ? kInputError + 1 : kInputError);
 }
 
+// One line on stderr, whatever a file's name is.
+int Report(std::string line) {
+  for (char &sign : line) sign = sign == '\n' || sign == '\r' ? ' ' : sign;
+  std::fprintf(stderr, "error: %s\n", line.c_str());
+  return kInputError;
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
   const auto start = dlrm::Clock::now();
   signal(SIGBUS, OnBusError);
-  int code = 0;
   try {
     const auto options = dlrm::Options::Parse(argc, argv);
     if (options.help) {
@@ -34,12 +42,13 @@ int main(int argc, char **argv) {
     } else {
       dlrm::Score(options, start);
     }
+    return 0;
   } catch (const dlrm::Error &error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    code = kInputError;
+    return Report(error.what());
   } catch (const std::bad_alloc &) {
-    std::fputs("error: there is not enough memory: give a smaller --batch_size\n", stderr);
-    code = kInputError;
+    return Report("there is not enough memory: end other programs, give a smaller --batch_size, or export the model with "
+                  "--table_placement=host");
+  } catch (const std::exception &error) {
+    return Report(std::string("this should not happen: ") + error.what() + "; GLOG_v=1 shows what MindSpore Lite did");
   }
-  return code;
 }

@@ -1,5 +1,7 @@
 #include "model_folder.h"
 
+#include <algorithm>
+#include <set>
 #include <system_error>
 
 #include "error.h"
@@ -27,6 +29,15 @@ fs::path Description(const fs::path &folder, const fs::path &named) {
   return found.front();
 }
 
+// A file that a description names, which must lie in the folder.
+fs::path Inside(const fs::path &folder, const std::string &name) {
+  const fs::path path(name);
+  if (name.empty() || path.is_absolute() || std::find(path.begin(), path.end(), "..") != path.end()) {
+    throw Error((folder / path).string() + " is no file in an exported model's folder" + kRemedy);
+  }
+  return folder / path;
+}
+
 void CheckSize(const fs::path &path, const std::string &size) {
   std::error_code error;
   const auto bytes = fs::file_size(path, error);
@@ -49,19 +60,27 @@ ModelFolder ModelFolder::Load(const fs::path &path) {
                 ", and this program takes MindIR: export it with --file_format=MINDIR");
   }
   ModelFolder model;
-  model.graph = folder / facts.Text("graph");
+  model.graph = Inside(folder, facts.Text("graph"));
   if (!is_folder && model.graph.filename() != path.filename()) {
     throw Error("model " + path.string() + " is not the graph of its folder, which is " + model.graph.string());
   }
+  std::set<fs::path> files;
   for (const auto &line : facts.Lines("file", 3)) {
-    CheckSize(folder / line[0], line[1]);
-    if (FileChecksum(folder / line[0]) != line[2]) {
-      throw Error((folder / line[0]).string() + " is damaged (its checksum differs)" + kRemedy);
-    }
+    const fs::path file = Inside(folder, line[0]);
+    files.insert(file);
+    CheckSize(file, line[1]);
+    if (FileChecksum(file) != line[2]) throw Error(file.string() + " is damaged (its checksum differs)" + kRemedy);
   }
-  if (facts.Text("placement") == "host") {
+  if (files.count(model.graph) == 0) {
+    throw Error(model.graph.string() + " is not among the files of its description" + kRemedy);
+  }
+  const std::string placement = facts.Text("placement");
+  if (placement != "graph" && placement != "host") {
+    throw Error(folder.string() + ": the placement of the tables is '" + placement + "'" + kRemedy);
+  }
+  if (placement == "host") {
     const auto &line = facts.Lines("table", 3).front();
-    model.table = folder / line[0];
+    model.table = Inside(folder, line[0]);
     CheckSize(model.table, line[1]);
     model.table_identity = line[2];
   }

@@ -28,24 +28,33 @@ namespace {
 // for it: what fails is told in one line of ours. (Its log level is read before main.)
 class Quiet {
  public:
-  Quiet() {
-    if (std::getenv("GLOG_v")) return;
-    kept_ = dup(STDERR_FILENO);
-    const int nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    if (nothing >= 0) dup2(nothing, STDERR_FILENO);
-    if (nothing >= 0) close(nothing);
-  }
+  Quiet() { active_ = Streams().nothing >= 0 && dup2(Streams().nothing, STDERR_FILENO) >= 0; }
   Quiet(const Quiet &) = delete;
   Quiet &operator=(const Quiet &) = delete;
   ~Quiet() {
-    if (kept_ < 0) return;
-    dup2(kept_, STDERR_FILENO);
-    close(kept_);
+    if (active_) dup2(Streams().kept, STDERR_FILENO);
   }
 
  private:
-  int kept_ = -1;
+  struct Pair {
+    int kept = -1, nothing = -1;  // both, or none of them
+  };
+
+  // Made once: there is a Quiet for each request.
+  static const Pair &Streams() {
+    static const Pair pair = [] {
+      Pair made;
+      if (!std::getenv("GLOG_v")) made.kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+      if (made.kept >= 0) made.nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
+      return made;
+    }();
+    return pair;
+  }
+
+  bool active_ = false;
 };
+
+constexpr char kMore[] = "; GLOG_v=1 shows what MindSpore Lite says";
 
 std::shared_ptr<ms::Context> MakeContext(const Options &options) {
   auto context = std::make_shared<ms::Context>();
@@ -55,7 +64,10 @@ std::shared_ptr<ms::Context> MakeContext(const Options &options) {
   } else {
     auto ascend = std::make_shared<ms::AscendDeviceInfo>();
     ascend->SetDeviceID(static_cast<uint32_t>(options.device_id));
-    ascend->SetPrecisionMode("preferred_fp32");  // else all is computed in float16; where a card can't do float32, it still is
+    // By default all is float16. This way products are summed, and all else is done, in float32; factors of a matrix
+    // product may still be rounded to float16, for the matrix unit of some cards takes no others. ("preferred_fp32" leaves
+    // whole matrix products to float16: CANN's allow_fp32_to_fp16.)
+    ascend->SetPrecisionMode("enforce_fp32");
     context->MutableDeviceInfo().push_back(ascend);
   }
   return context;
@@ -68,6 +80,23 @@ std::string Words(const ms::Status &status) {
   return words;
 }
 
+std::string Words(const std::vector<int64_t> &shape) {
+  std::string words;
+  for (const int64_t size : shape) words += (words.empty() ? "[" : ", ") + std::to_string(size);
+  return words + "]";
+}
+
+// Refuses an input of another type or shape than the description's.
+void CheckInput(const std::string &graph, ms::MSTensor *input, ms::DataType type, const std::vector<int64_t> &shape) {
+  if (input->DataType() != type || input->Shape() != shape || !input->MutableData() ||
+      input->DataSize() != static_cast<size_t>(input->ElementNum()) * 4) {
+    throw Error(graph + ": input '" + input->Name() + "' takes values of type " +
+                std::to_string(static_cast<int>(input->DataType())) + " and shape " + Words(input->Shape()) +
+                ", its description says type " + std::to_string(static_cast<int>(type)) + " and shape " + Words(shape) +
+                ": export the model again");
+  }
+}
+
 }  // namespace
 
 Network::Network(const ModelFolder &model, const Options &options, uint64_t block) : lite_(new Lite) {
@@ -76,11 +105,12 @@ Network::Network(const ModelFolder &model, const Options &options, uint64_t bloc
   const std::string graph = model.graph.string();
   const auto built = lite_->model.Build(graph, ms::kMindIR, MakeContext(options));
   if (built != ms::kSuccess) {
-    throw Error(options.on_cpu() ? "MindSpore Lite can't load " + graph + " (" + Words(built) +
-                                       "): export it with the --mindir_version that this release reads"
-                                 : "device_type Ascend with device_id " + std::to_string(options.device_id) +
-                                       ": MindSpore Lite can't load " + graph + " (" + Words(built) +
-                                       "): is there a card, with driver and CANN? Else give --device_type=CPU");
+    throw Error((options.on_cpu() ? "MindSpore Lite can't load " + graph + " (" + Words(built) +
+                                        "): export it with the --mindir_version that this release reads"
+                                  : "device_type Ascend with device_id " + std::to_string(options.device_id) +
+                                        ": MindSpore Lite can't load " + graph + " (" + Words(built) +
+                                        "): is there a card, with driver and CANN? Else give --device_type=CPU") +
+                kMore);
   }
   lite_->inputs = lite_->model.GetInputs();
   if (lite_->inputs.size() != 2) throw Error(graph + " does not take two inputs: export the model again");
@@ -88,23 +118,22 @@ Network::Network(const ModelFolder &model, const Options &options, uint64_t bloc
     std::vector<std::vector<int64_t>> shapes;
     for (const auto &input : lite_->inputs) {
       shapes.push_back(input.Shape());
-      shapes.back().at(0) = static_cast<int64_t>(block);
+      if (!shapes.back().empty()) shapes.back()[0] = static_cast<int64_t>(block);
     }
     const auto resized = lite_->model.Resize(lite_->inputs, shapes);
     if (resized != ms::kSuccess) {
       throw Error(graph + " can't take " + std::to_string(block) + " rows at once (" + Words(resized) +
-                  "): leave --batch_size away");
+                  "): leave --batch_size away" + kMore);
     }
     lite_->inputs = lite_->model.GetInputs();
   }
-  const size_t second = block * model.fields() * (model.on_host() ? model.width : 1);
-  const size_t expected[] = {block * model.dense_dim * sizeof(float), second * 4};
-  for (size_t i = 0; i < 2; ++i) {
-    auto &input = lite_->inputs[i];
-    if (input.DataSize() != expected[i] || !input.MutableData()) {
-      throw Error(graph + ": input " + std::to_string(i) + " takes " + std::to_string(input.DataSize()) +
-                  " bytes, its description says " + std::to_string(expected[i]) + ": export the model again");
-    }
+  const auto rows = static_cast<int64_t>(block), fields = static_cast<int64_t>(model.fields());
+  CheckInput(graph, &lite_->inputs[0], ms::DataType::kNumberTypeFloat32, {rows, static_cast<int64_t>(model.dense_dim)});
+  if (model.on_host()) {
+    CheckInput(graph, &lite_->inputs[1], ms::DataType::kNumberTypeFloat32,
+               {rows, fields, static_cast<int64_t>(model.width)});
+  } else {
+    CheckInput(graph, &lite_->inputs[1], ms::DataType::kNumberTypeInt32, {rows, fields});
   }
 }
 
@@ -115,12 +144,18 @@ float *Network::dense() { return static_cast<float *>(lite_->inputs[0].MutableDa
 void *Network::second() { return lite_->inputs[1].MutableData(); }
 
 const float *Network::Run() {
+  const Quiet quiet;
   const auto status = lite_->model.Predict(lite_->inputs, &lite_->outputs);
-  if (status != ms::kSuccess) throw Error("MindSpore Lite can't score (" + Words(status) + ")");
-  if (lite_->outputs.size() != 1 || lite_->outputs[0].DataSize() != lite_->block * sizeof(float)) {
-    throw Error("the graph does not give a score a row: export the model again");
+  if (status != ms::kSuccess) {
+    throw Error("MindSpore Lite can't score (" + Words(status) + "): export the model again" + kMore);
   }
-  return static_cast<const float *>(lite_->outputs[0].MutableData());
+  auto &outputs = lite_->outputs;
+  const void *scores = outputs.size() == 1 ? outputs[0].MutableData() : nullptr;
+  if (!scores || outputs[0].DataType() != ms::DataType::kNumberTypeFloat32 ||
+      outputs[0].DataSize() != lite_->block * sizeof(float)) {
+    throw Error("the graph does not give a float32 score a row: export the model again");
+  }
+  return static_cast<const float *>(scores);
 }
 
 }  // namespace dlrm

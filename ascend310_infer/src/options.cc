@@ -19,6 +19,16 @@ const char kHelp[] = R"(Scores rows with an exported DLRM: main --model=export/d
   --threads=N          threads of the CPU (default: one for each processor)
 )";
 
+namespace {
+
+uint64_t AboveZero(const std::string &text, uint64_t largest, const std::string &name) {
+  const uint64_t number = ParseNumber(text, largest, name);
+  if (number == 0) throw Error(name + " is '" + text + "': it must be a whole number above 0");
+  return number;
+}
+
+}  // namespace
+
 Options Options::Parse(int argc, char **argv) {
   Options options;
   std::set<std::string> given;
@@ -42,15 +52,13 @@ Options Options::Parse(int argc, char **argv) {
     } else if (name == "--device_id") {
       options.device_id = ParseNumber(value, 1023, name);
     } else if (name == "--batch_size") {
-      options.batch_size = ParseNumber(value, kMostAtOnce, name);
+      options.batch_size = AboveZero(value, kMostAtOnce, name);
     } else if (name == "--threads") {
-      options.threads = ParseNumber(value, 1024, name);
+      options.threads = AboveZero(value, 1024, name);
     } else {
       throw Error("unknown option '" + word + "': --help lists the options, which have the form --name=value");
     }
-    if (value.empty() || value == "0") {
-      if (name != "--device_id" || value.empty()) throw Error("option " + name + " is '" + value + "': give a path, or a whole number above 0");
-    }
+    if (value.empty()) throw Error("option " + name + " is '': give a value, as in " + name + "=VALUE");
   }
   if (options.model.empty() || options.input.empty()) {
     throw Error("--model and --input are needed: --help shows how");

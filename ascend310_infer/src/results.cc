@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <fstream>
 #include <numeric>
+#include <system_error>
 
 #include "error.h"
 #include "facts.h"
@@ -14,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kIndex[] = "index";
+constexpr char kIndex[] = "index", kKind[] = "scores";
 
 std::string Line(const char *name, double value) {
   char text[96];
@@ -31,14 +32,15 @@ double Percentile(const std::vector<double> &sorted, double share) {
 double PeakMemoryMb() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
-    if (line.compare(0, 6, "VmHWM:") == 0) return std::stod(line.substr(6)) / 1000;
+    if (line.compare(0, 6, "VmHWM:") == 0) return MbOfKib(line.substr(6));
   }
   return 0;
 }
 
 }  // namespace
 
-ResultFiles::ResultFiles(const fs::path &output) : folder_(output / "result_Files", kIndex) {}
+ResultFiles::ResultFiles(const fs::path &output)
+    : folder_(output / "result_Files", [](const fs::path &folder) { return BeginsAs(folder / kIndex, kKind); }) {}
 
 void ResultFiles::Write(const std::string &name, const std::vector<float> &scores) {
   const size_t size = scores.size() * sizeof(float);
@@ -48,7 +50,7 @@ void ResultFiles::Write(const std::string &name, const std::vector<float> &score
 
 void ResultFiles::Finish(const std::string &rows, double seconds) {
   lines_.insert(lines_.begin(), {{"rows", rows}, {"seconds", std::to_string(seconds)}});
-  WriteFacts(folder_.path() / kIndex, "scores", lines_);
+  WriteFacts(folder_.path() / kIndex, kKind, lines_);
   folder_.Publish();
 }
 
@@ -64,12 +66,25 @@ std::string Times::Report() const {
          Line("peak_memory_mb", PeakMemoryMb()) + Line("table_memory_mb", table_mb);
 }
 
-void WriteTimes(const fs::path &output, const Times &times) {
-  std::error_code error;
-  fs::create_directories(output / "time_Result", error);
-  if (error) throw Error((output / "time_Result").string() + " can't be made: " + error.message());
+TimesFile::TimesFile(const fs::path &output)
+    : folder_(output / "time_Result"), file_(folder_ / "test_perform_static.txt") {
+  std::error_code error, none;
+  fs::create_directories(folder_, error);
+  if (!error && fs::is_directory(file_, none)) error = std::make_error_code(std::errc::is_a_directory);
+  if (error) {
+    throw Error(file_.string() + " can't be made: " + error.message() +
+                "; move away what is there, or name another --output");
+  }
+}
+
+TimesFile::~TimesFile() {
+  std::error_code ignored;
+  fs::remove(folder_, ignored);  // which it is only if nothing is in it
+}
+
+void TimesFile::Write(const Times &times) const {
   const std::string text = times.Report();
-  WriteFile(output / "time_Result" / "test_perform_static.txt", text.data(), text.size());
+  WriteFile(file_, text.data(), text.size());
 }
 
 }  // namespace dlrm

@@ -39,7 +39,19 @@ struct Times {
   std::string Report() const;
 };
 
-void WriteTimes(const std::filesystem::path &output, const Times &times);
+// Where the times go: a place that is there before rows are scored, and goes again unless they are written.
+class TimesFile {
+ public:
+  explicit TimesFile(const std::filesystem::path &output);
+  TimesFile(const TimesFile &) = delete;
+  TimesFile &operator=(const TimesFile &) = delete;
+  ~TimesFile();
+
+  void Write(const Times &times) const;
+
+ private:
+  std::filesystem::path folder_, file_;
+};
 
 }  // namespace dlrm
 

@@ -35,8 +35,8 @@ RowFiles::RowFiles(std::filesystem::path folder, const ModelFolder &model)
   }
   for (const auto &line : facts.Lines("file")) {
     if (line.size() < 4) throw Error(name + "/index names a file without checksums: run preprocess.py again");
-    if (line[0].empty() || line[0].find('/') != std::string::npos || line[0][0] == '.') {
-      throw Error(name + "/index names '" + line[0] + "', which is no file in a folder: run preprocess.py again");
+    if (line[0].empty() || line[0].find('/') != std::string::npos || line[0][0] == '.' || line[0] == kIndex) {
+      throw Error(name + "/index names '" + line[0] + "', which is no file of rows: run preprocess.py again");
     }
     const uint64_t rows = ParseNumber(line[1], kMostAtOnce, name + "/index: rows of " + line[0]);
     files_.push_back({line[0], rows, rows_ + 1, line[2], line[3]});
@@ -47,9 +47,8 @@ RowFiles::RowFiles(std::filesystem::path folder, const ModelFolder &model)
 
 Rows RowFiles::Read(size_t index) const {
   const File &file = files_[index];
-  Rows rows{file.rows, std::vector<float>(file.rows * dense_dim_), std::vector<int32_t>(file.rows * table_rows_.size())};
-  ReadValues(folder_ / "dense" / file.name, file.dense_checksum, &rows.dense);
-  ReadValues(folder_ / "ids" / file.name, file.ids_checksum, &rows.ids);
+  const Rows rows{file.rows, ReadValues<float>(folder_ / "dense" / file.name, file.rows * dense_dim_, file.dense_checksum),
+                  ReadValues<int32_t>(folder_ / "ids" / file.name, file.rows * table_rows_.size(), file.ids_checksum)};
   CheckIds(table_rows_, rows.ids.data(), rows.count, file.first_row);
   return rows;
 }

@@ -87,6 +87,7 @@ void Score(const Options &options, Clock::time_point start) {
   const ModelFolder model = ModelFolder::Load(options.model);
   const RowFiles files(options.input, model);
   ResultFiles results(options.output);
+  const TimesFile times_file(options.output);
   Scorer scorer(options, model);
   Times times;
   times.batch_size = scorer.request_rows();
@@ -106,8 +107,8 @@ void Score(const Options &options, Clock::time_point start) {
   }
   times.total_s = Seconds(begin);
   times.table_mb = scorer.table_mb();
-  WriteTimes(options.output, times);
   results.Finish(files.checksum(), times.total_s);
+  times_file.Write(times);
   std::printf("%s%s: scores of %s\n", times.Report().c_str(), (options.output / "result_Files").c_str(),
               options.input.c_str());
 }

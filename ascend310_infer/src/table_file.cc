@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
@@ -174,12 +175,14 @@ void TableFile::Lookup(const int32_t *ids, size_t rows, float *vectors) {
 
 double TableFile::ResidentMb() const {
   std::ifstream maps("/proc/self/smaps");
-  const std::string name = std::filesystem::absolute(path_).lexically_normal().string();
   std::string line;
   bool ours = false;
-  while (std::getline(maps, line)) {
-    if (line.find('-') < line.find(' ')) ours = line.size() > name.size() && line.find(name) != std::string::npos;
-    if (ours && line.compare(0, 4, "Rss:") == 0) return std::stod(line.substr(4)) / 1000;
+  while (std::getline(maps, line)) {  // a mapping begins with its addresses, FROM-TO in hex digits
+    if (line.find('-') < line.find(' ')) {
+      ours = std::strtoull(line.c_str(), nullptr, 16) == reinterpret_cast<uintptr_t>(data_);
+    } else if (ours && line.compare(0, 4, "Rss:") == 0) {
+      return MbOfKib(line.substr(4));
+    }
   }
   return 0;
 }
