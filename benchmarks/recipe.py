@@ -27,11 +27,6 @@ ORIGINAL: Options = {"lr": 0.1}
 INGREDIENTS: dict[str, Options] = {
     "one tower, of width 32 and larger MLPs": {
         "towers": None, "emb_dim": 32, "bottom_mlp": [512, 256, 64, 32], "top_mlp": [512, 256, 1]},
-    "a row for every value: min_count 1": {"min_count": None},
-    "numbers as log(x + 1), no missing indicators": {"numeric_transform": None, "missing_indicators": None},
-    "no numeric buckets": {"numeric_buckets": None},
-    "no decay of the rates": {"lr_schedule": None, "lr_power": None, "decay_share": None},
-    "dropout 0.3, 3 epochs, tables anew in each": {"dropout": 0.3, "epochs": 3, "reset_tables_each_epoch": True},
 }  # fmt: skip
 
 
