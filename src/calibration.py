@@ -39,10 +39,11 @@ class Calibration:
     after: float
 
     def put_into(self, model: DLRM) -> None:
-        """Change the last layer of a network so that its logits are calibrated."""
-        weight, bias = model.mlp_parameters()[-2:]
-        weight.set_data(Tensor((weight.asnumpy() / self.temperature).astype(np.float32)))
-        bias.set_data(Tensor((bias.asnumpy() / self.temperature + self.bias).astype(np.float32)))
+        """Change the last layer of a network, in each tower, so that its logits are calibrated."""
+        for tower in model.all_towers():
+            weight, bias = list(tower.top.get_parameters())[-2:]
+            weight.set_data(Tensor((weight.asnumpy() / self.temperature).astype(np.float32)))
+            bias.set_data(Tensor((bias.asnumpy() / self.temperature + self.bias).astype(np.float32)))
 
 
 def fit(labels: np.ndarray, logits: np.ndarray) -> Calibration:

@@ -243,6 +243,7 @@ class DLRM(Tower):
         others = [Tower(*shape, np.random.default_rng([seed, 0, tower]), *more) for tower in range(1, towers)]
         self.others = nn.CellList(others) if others else None
         self.towers, self.width = towers, bottom_mlp[-1]
+        self.share = Tensor(np.array([1 / towers], np.float32))
 
     def all_towers(self) -> list[Tower]:
         """Itself, which is the first one, and the others."""
@@ -279,7 +280,7 @@ class DLRM(Tower):
         total = logits[0]
         for number in range(1, self.towers):
             total = total + logits[number]
-        return total * (1.0 / self.towers)
+        return total * self.share
 
     def construct(self, dense, ids):
         return self.score(dense, self.tables(ids))

@@ -16,9 +16,10 @@ _ATTRIBUTES = {
     "BiasAdd": {2: "format"},
     "Gather": {3: "batch_dims"},
     "Concat": {1: "axis"},
+    "Split": {1: "axis", 2: "output_num"},
 }
 # Operators whose nodes are the same in both versions.
-_ALIKE = {"ReLU", "Sigmoid", "Reshape", "Add", "Mul", "MakeTuple", "Load", "UpdateState", "Depend"}
+_ALIKE = {"ReLU", "Sigmoid", "Reshape", "Add", "Mul", "MakeTuple", "TupleGetItem", "Load", "UpdateState", "Depend"}
 _FORMATS = {0: "NCHW"}
 
 

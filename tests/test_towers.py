@@ -1,0 +1,123 @@
+"""Several towers in one network: each is a network of its own, and the logit is the mean of theirs."""
+
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import CPU
+from mindspore import Tensor
+
+import export as export_program
+import train
+from src import checkpoint
+from src.dataset import batches_of
+from src.dlrm import DLRM, mlp_values
+from src.embedding import EmbeddingTables, initial_rows
+from src.errors import InputError
+from src.evaluation import score
+from src.model_utils.config import resolve
+from src.scorer import Scorer
+from src.train_step import TrainStep
+
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.set_device("CPU")
+
+ROWS, BOTTOM, TOP = (5, 9, 7), (6, 4), (8, 1)
+RULES = {"learning_rate": 0.01, "table_learning_rate": 0.05, "optimizer": "adagrad"}
+
+
+def batch(rows=32):
+    rng = np.random.default_rng(3)
+    ids = np.stack([rng.integers(0, size, rows) for size in ROWS], 1).astype(np.int32)
+    return rng.normal(size=(rows, 2)).astype(np.float32), ids, rng.integers(0, 2, (rows, 1)).astype(np.float32)
+
+
+def make(kernels, towers=3, **more):
+    tables = EmbeddingTables(ROWS, initial_rows(ROWS, towers * BOTTOM[-1], 1), kernels)
+    return DLRM(2, tables, BOTTOM, TOP, towers=towers, **more)
+
+
+def alone(model, number, kernels):
+    """A network of one tower with the values of one among several."""
+    width = BOTTOM[-1]
+    values = model.tables.table.asnumpy()[:, number * width : (number + 1) * width].copy()
+    one = DLRM(2, EmbeddingTables(ROWS, values, kernels), BOTTOM, TOP)
+    for own, other in zip(one.tower_parameters(), model.all_towers()[number].tower_parameters()):
+        own.set_data(Tensor(other.asnumpy().copy()))
+    return one
+
+
+def test_logit_is_the_mean_of_the_towers(operators):
+    model = make(operators)
+    dense, ids, _ = (Tensor(column) for column in batch())
+    each = [alone(model, number, operators)(dense, ids).asnumpy() for number in range(3)]
+    assert np.abs(model(dense, ids).asnumpy() - np.mean(each, axis=0)).max() < 1e-6
+    assert min(np.abs(each[0] - each[1]).max(), np.abs(each[1] - each[2]).max()) > 1e-2
+
+
+def test_each_tower_learns_as_it_would_alone(operators):
+    """With rules that the loss's scale does not matter to."""
+    model = make(operators)
+    ones = [alone(model, number, operators) for number in range(3)]
+    columns = [Tensor(column) for column in batch()]
+    step, steps = TrainStep(model, **RULES), [TrainStep(one, **RULES) for one in ones]
+    for _ in range(5):
+        loss = float(step(*columns).asnumpy())
+        losses = [float(one(*columns).asnumpy()) for one in steps]
+        assert loss == pytest.approx(np.mean(losses), abs=1e-5)
+    for number, one in enumerate(ones):
+        again = alone(model, number, operators)
+        for own, other in zip(again.tower_parameters(), one.tower_parameters()):
+            assert np.abs(own.asnumpy() - other.asnumpy()).max() < 1e-4
+        assert np.abs(again.tables.table.asnumpy() - one.tables.table.asnumpy()).max() < 1e-4
+
+
+def test_one_tower_is_the_network_as_it_was():
+    names = [parameter.name for parameter in make(None, 1).get_parameters()]
+    assert len([name for name in names if name.startswith(("bottom.", "top.", "tables."))]) == len(names)
+    first, of_three = make(None, 1), make(None, 3)
+    for own, other in zip(first.tower_parameters(), of_three.tower_parameters()):
+        assert np.array_equal(own.asnumpy(), other.asnumpy())
+
+
+@pytest.mark.parametrize("interaction", ["dot", "cat", "dcnv2"])
+def test_planned_values_count_all_towers(interaction):
+    model = make(None, interaction=interaction, dcn_rank=5)
+    planned = mlp_values(2, len(ROWS), BOTTOM, TOP, interaction, False, 3, 5, 3)
+    assert planned == sum(parameter.size for parameter in model.mlp_parameters())
+
+
+def test_widths_must_agree():
+    with pytest.raises(InputError, match=r"ends with 16, which must equal emb_dim 16 / towers 2"):
+        resolve("train", [CPU, "--towers=2"])
+    with pytest.raises(ValueError, match="must end with emb_dim 16 / towers"):
+        DLRM(2, EmbeddingTables(ROWS, initial_rows(ROWS, 16, 1)), (8, 16), TOP, towers=2)
+
+
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_towers_train_evaluate_and_export(tiny_data, tmp_path, monkeypatch, calibrate):
+    """Dropout and averaging with them; the exported graph scores as the checkpoint does, calibrated or not."""
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--emb_dim=12", "--bottom_mlp=[8,4]", "--top_mlp=[8,1]", "--towers=3"]
+    rules = ["--optimizer=adagrad", "--lr=0.02", "--dropout=0.2", "--average_share=0.5"]
+    train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--importance_rows=50", *sizes, *rules])
+    dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
+    model = checkpoint.load(Path("checkpoint/dlrm.ckpt"), tiny_data.manifest.fields, tiny_data.manifest.table_rows, 12,
+                            dense_dim=13, bottom_mlp=(8, 4), top_mlp=(8, 1), towers=3)  # fmt: skip
+    _, logits = score(model, batches_of(tiny_data, "test", 64), 64)
+    more = ["--calibrate=True", f"--dataset_path={tiny_data.path}"] if calibrate else []
+    for placement in ("graph", "host"):
+        export_program.main([CPU, f"--export_path={placement}", f"--table_placement={placement}", *more])
+        scorer = Scorer(placement)
+        if calibrate:
+            temperature, bias = next(
+                (float(line.split("\t")[1]), float(line.split("\t")[2]))
+                for line in (Path(placement) / "dlrm.model").read_text().splitlines()
+                if line.startswith("calibration\t")
+            )
+            assert temperature != 1
+            expected = 1 / (1 + np.exp(-(logits / temperature + bias)))
+        else:
+            expected = 1 / (1 + np.exp(-logits))
+        assert np.abs(scorer.score_ids(dense, ids) - expected).max() < 1e-6
