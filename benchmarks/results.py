@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from src.machine import processor
+
 FOLDER = Path(__file__).resolve().parent / "results"
 READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")
 _PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -23,10 +27,8 @@ _PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def machine() -> str:
     """Processor, cores that this process may use, and memory."""
-    cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    name = cpu.group(1) if cpu else platform.processor()
-    return f"{name}, {len(os.sched_getaffinity(0))} cores, {memory_gb:.0f} GiB, no accelerator"
+    return f"{processor()}, {len(os.sched_getaffinity(0))} cores, {memory_gb:.0f} GiB, no accelerator"
 
 
 def save(name: str, table: Sequence[dict[str, Any]], **more: Any) -> None:

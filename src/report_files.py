@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import platform
-import re
 from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from src.checkpoint import REPORT, REPORT_PAGE, SCORES
 from src.errors import InputError
 from src.files import whole_file
 from src.logs import MetricsFile
+from src.machine import processor
 from src.npz import save_arrays
 from src.report_content import Scored, thinned
 from src.report_page import run_page
@@ -36,14 +36,11 @@ _KEPT_POINTS = 4 * _CURVE_POINTS
 
 def machine() -> dict[str, Any]:
     """Versions, processor and cores."""
-    found = None
-    with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in ("mindspore", "numpy", "pandas")},
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": found[1] if found else platform.processor(),
+        "processor": processor(),
         "cores": cpu_count(),
     }
 
