@@ -116,7 +116,7 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
         columns: what each line must hold.
         first_line: number of the first line in its file, from 1, for the messages.
     """
-    if not text.endswith(b"\n"):
+    if text and not text.endswith(b"\n"):
         text += b"\n"
     library = _library()
     return _parse_compiled(library, text, columns, first_line) if library else _parse(text, columns, first_line)

@@ -31,11 +31,9 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         beside.rename(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
-    except InputError:
+    finally:
         beside.unlink(missing_ok=True)
-        raise
 
 
 def check_place(folder: Path, is_ours: Callable[[Path], bool], option: str, overwrite: bool) -> None:

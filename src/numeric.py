@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from src import vocabulary
+
 MOST_VALUES = 65_536
 MOST_QUANTILES = 1_000
 Summary = tuple[np.ndarray, np.ndarray]  # distinct values, float32, rising, and how often each occurs, int64
@@ -24,9 +26,9 @@ def summarise(numbers: np.ndarray) -> Summary:
 
 def merge(parts: Sequence[Summary]) -> Summary:
     """One column's summary over several parts of the rows."""
-    values, places = np.unique(np.concatenate([values for values, _ in parts]), return_inverse=True)
-    counts = np.zeros(len(values), np.int64)
-    np.add.at(counts, places, np.concatenate([counts for _, counts in parts]))
+    distinct, totals = vocabulary.merge(parts)
+    order = np.argsort(distinct)
+    values, counts = distinct[order], totals[order]
     if len(values) <= MOST_VALUES:
         return values, counts
     ends = np.cumsum(counts)

@@ -27,8 +27,6 @@ def block_of_lines(lines: Sequence[str], columns: Columns) -> Block:
         if missing := [name for name in columns.names if names.count(name) != 1]:
             raise InputError(f"line 1 is no header with column {missing[0]!r}: begin with the names of the columns")
         columns, texts, first = replace(columns, order=names), texts[1:], 2
-    if not texts:
-        return block_of_frame(pd.DataFrame(columns=[*columns.dense, *columns.categorical]), columns)
     block = parse("".join(text + "\n" for text in texts).encode(), columns, first)
     if block.bad:
         labelled = not columns.label and block.bad[0].reason.startswith(f"{len(columns.file_names) + 1} columns")

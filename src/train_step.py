@@ -102,8 +102,10 @@ class TrainStep(nn.Cell):
         )
         mlp_optimizer = mlp_optimizer or optimizer
         # What the rates of tables, MLPs and weight decay are multiplied with; the last is without Adam's correction.
-        corrected = _product(np.ones(1) if factors is None else factors, adam_corrections())
-        wanted = [corrected if rule == "adam" else factors for rule in (optimizer, mlp_optimizer)]
+        rules, corrected = (optimizer, mlp_optimizer), None
+        if "adam" in rules:
+            corrected = _product(np.ones(1) if factors is None else factors, adam_corrections())
+        wanted = [corrected if rule == "adam" else factors for rule in rules]
         wanted.append(factors if mlp_weight_decay else None)
         series: list[np.ndarray] = []
         self.factor_places = tuple(_place(one, series) for one in wanted)
