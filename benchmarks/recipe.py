@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -18,7 +19,7 @@ import numpy as np
 import yaml
 
 from benchmarks import results
-from benchmarks.search import Options, call, data_folder, key_of, train
+from benchmarks.search import Options, Runs, call, data_folder, key_of, train
 from src.raw_files import LineIndex
 
 RECIPE = ROOT / "best_config.yaml"
@@ -57,20 +58,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--test", action="store_true")
     arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    runs = Runs(arguments.output / "recipe.jsonl")
     recipe: Options = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
     rows, seeds = LineIndex(arguments.data).rows, range(1, arguments.seeds + 1)
 
     def runs_of(options: Options) -> list[dict[str, float]]:
         data = data_folder(arguments.data, arguments.output, rows, 0.5, options)
-        found = []
-        for seed in seeds:
-            kept = arguments.output / f"ablation-{key_of(options)}-{seed}.json"
-            if not kept.is_file():
-                kept.write_text(json.dumps(train(data, arguments.output, seed, options)), encoding="utf-8")
-            found.append(json.loads(kept.read_text(encoding="utf-8")))
-            print(options, seed, found[-1], flush=True)
-        return found
+
+        def row(seed: int) -> dict[str, Any]:
+            return runs.row({"options": options, "seed": seed}, lambda: train(data, arguments.output, seed, options))
+
+        return [row(seed) for seed in seeds]
 
     reference = runs_of(recipe)
     if arguments.test:

@@ -19,7 +19,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def data_folder(raw: Path, folder: Path, rows: int, valid_fraction: float, optio
 
 
 def train(data: Path, folder: Path, seed: int, options: Options) -> dict[str, float]:
-    """One training run: the metrics of the last network, or of the best by validation rows, and its seconds."""
+    """One training run: the metrics of the network that train.py keeps, and its seconds."""
     place = folder / f"run-{key_of(options)}-{data.name}-{seed}"
     logs = [f"--{log}_file_name={place}.{log}" for log in ("loss", "eval", "metrics")]
     begin = time.perf_counter()
@@ -76,36 +76,49 @@ def train(data: Path, folder: Path, seed: int, options: Options) -> dict[str, fl
     seconds = time.perf_counter() - begin
     lines = [json.loads(line) for line in Path(f"{place}.metrics").read_text(encoding="utf-8").splitlines()]
     evaluations = [line for line in lines if line["kind"] == "eval"]
-    best = max(evaluations, key=lambda line: line["auc"])
-    return {name: best[name] for name in ("auc", "logloss", "acc", "step")} | {"seconds": round(seconds, 1)}
+    kept = next(line for line in evaluations if line["step"] == lines[-1]["best_step"])
+    return {name: kept[name] for name in ("auc", "logloss", "acc", "step")} | {"seconds": round(seconds, 1)}
+
+
+class Runs:
+    """A file with a row for each run that was done; each is kept as soon as it ends."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self.done = {key_of(run["of"]): run for run in map(json.loads, lines)}
+
+    def row(self, of: Options, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The row of a run, which is done unless it was before; `of` tells it from all others."""
+        key = key_of(of)
+        if key not in self.done:
+            self.done[key] = {"of": of, **do()}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.done[key]) + "\n")
+            print(json.dumps(self.done[key]), flush=True)
+        return self.done[key]
 
 
 class Search:
-    """The runs done so far, and the next ones; each is kept as soon as it ends."""
+    """Trials on the folds of a raw file."""
 
     def __init__(self, raw: Path, folder: Path):
-        self.raw, self.folder, self.path = raw, folder, folder / "runs.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        self.done = {(run["trial"], run["fold"], run["seed"]): run for run in map(json.loads, lines)}
+        self.raw, self.folder, self.runs = raw, folder, Runs(folder / "runs.jsonl")
         train_rows = split(LineIndex(raw).rows, 0.5)["train"][1]
         self.rows = {fold: train_rows * fold // 7 for fold in FOLDS}
 
     def run(self, options: Options, fold: int, seed: int) -> dict[str, Any]:
-        """The row of a run, which is done unless it was before."""
-        key = (key_of(options), fold, seed)
-        if key not in self.done:
+        """The row of a run."""
+
+        def do() -> dict[str, Any]:
             data = data_folder(self.raw, self.folder, self.rows[fold], 1.0, options)
             try:
-                found: dict[str, Any] = train(data, self.folder, seed, options)
+                return train(data, self.folder, seed, options)
             except RuntimeError as error:  # options that do not go together, or a training that diverged
-                found = {"auc": 0.0, "error": str(error)}
-            row = {"trial": key[0], "fold": fold, "seed": seed, **found, "options": options}
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            self.done[key] = row
-            print(json.dumps(row), flush=True)
-        return self.done[key]
+                return {"auc": 0.0, "error": str(error)}
+
+        return self.runs.row({"options": options, "fold": fold, "seed": seed}, do)
 
     def score(self, options: Options, seeds: Sequence[int], folds: Sequence[int]) -> float:
         """Mean AUC over folds and seeds."""
