@@ -433,7 +433,8 @@ struct Dropping {
     const uint32_t begin = first + static_cast<uint32_t>(number * outputs);
     for (int64_t k = 0; k < outputs; ++k) {
       const uint32_t hash = Mix((begin + static_cast<uint32_t>(k)) ^ key) & 0xffffff;
-      row[k] = hash < limit ? 0 : row[k] * scale;
+      const float scaled = row[k] * scale;  // always: see LayerGrad
+      row[k] = hash < limit ? 0 : scaled;
     }
   }
 };
@@ -479,7 +480,8 @@ int LayerGrad(Rows<const float> x, const float *weight, Rows<const float> result
         const float *__restrict shown = result[b];
         float *__restrict product = to_product[b];
         for (int64_t k = 0; k < outputs; ++k) {
-          product[k] = shown[k] <= 0 ? 0 : g[k] * scale;
+          const float scaled = g[k] * scale;  // always, else the loop is not vectorised: it might trap
+          product[k] = shown[k] <= 0 ? 0 : scaled;
           sum[k] += product[k];
         }
       } else {
