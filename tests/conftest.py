@@ -50,6 +50,12 @@ def write_raw(path: Path, lines: Sequence[str]) -> Path:
     return path
 
 
+def files_of(folder: Path, *parts: str) -> dict[str, bytes]:
+    """Contents of the files in the folder's parts, by part/name."""
+    files = [path for part in parts for path in sorted((folder / part).glob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def preprocess_lines(
     raw: Path,
     folder: Path,
