@@ -1,14 +1,16 @@
 """What each ingredient of the best-known recipe adds: the recipe without it, each with several seeds.
 
-    python benchmarks/recipe.py --data train.txt --output runs           on validation rows
+    python benchmarks/recipe.py --data train.txt --output runs           on validation rows; --jobs 2 for two at a time
     python benchmarks/recipe.py --data train.txt --output runs --test    the recipe alone on test rows, at the very end
 
-Rows of Criteo's format; the first six sevenths train. Runs that OUTPUT holds already are not done again.
+Rows of Criteo's format; the first six sevenths train. Runs that OUTPUT holds already are not done again. Only the whole
+recipe's runs are timed; they have the machine to themselves.
 """
 
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,11 @@ import numpy as np
 import yaml
 
 from benchmarks import results
-from benchmarks.search import Options, Runs, call, data_folder, key_of, train
+from benchmarks.search import Options, Runs, at_once, call, data_folder, key_of, train
 from src.raw_files import LineIndex
 
 RECIPE = ROOT / "best_config.yaml"
-ORIGINAL: Options = {"lr": 0.1}
+ORIGINAL = "the original's: SGD, one epoch"
 # What a row of the table leaves away, and what it puts in the place.
 INGREDIENTS: dict[str, Options] = {
     "one tower, of width 32 and larger MLPs": {
@@ -46,7 +48,7 @@ def table_row(name: str, runs: list[dict[str, float]], reference: list[dict[str,
         row[f"{metric} - recipe's"] = (
             "" if runs is reference else f"{difference.mean():+.4f} ± {difference.std(ddof=1):.4f}"
         )
-    row["seconds a run"] = f"{np.mean([run['seconds'] for run in runs]):.0f}"
+    row["seconds a run"] = f"{np.mean([run['seconds'] for run in runs]):.0f}" if runs is reference else ""
     return row
 
 
@@ -56,27 +58,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="runs without an ingredient at a time")
     parser.add_argument("--test", action="store_true")
     arguments = parser.parse_args()
     runs = Runs(arguments.output / "recipe.jsonl")
     recipe: Options = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
     rows, seeds = LineIndex(arguments.data).rows, range(1, arguments.seeds + 1)
 
-    def runs_of(options: Options) -> list[dict[str, float]]:
+    def row(options: Options, seed: int) -> dict[str, Any]:
         data = data_folder(arguments.data, arguments.output, rows, 0.5, options)
+        return runs.row({"options": options, "seed": seed}, lambda: train(data, arguments.output, seed, options))
 
-        def row(seed: int) -> dict[str, Any]:
-            return runs.row({"options": options, "seed": seed}, lambda: train(data, arguments.output, seed, options))
-
-        return [row(seed) for seed in seeds]
-
-    reference = runs_of(recipe)
+    reference = [row(recipe, seed) for seed in seeds]
     if arguments.test:
         results.save("recipe_test", [test_row(arguments.data, arguments.output, rows, recipe, list(seeds))])
         return
+    others = {name: without(recipe, changes) for name, changes in INGREDIENTS.items()} | {ORIGINAL: {"lr": 0.1}}
+    at_once(arguments.jobs, (partial(row, options, seed) for options in others.values() for seed in seeds))
     table = [table_row("the whole recipe", reference, reference)]
-    table += [table_row(name, runs_of(without(recipe, changes)), reference) for name, changes in INGREDIENTS.items()]
-    table.append(table_row("the original's: SGD, one epoch", runs_of(ORIGINAL), reference))
+    table += [table_row(name, [row(options, seed) for seed in seeds], reference) for name, options in others.items()]
     results.save("recipe", table)
     print("\n".join(map(str, table)))
 

@@ -1,7 +1,7 @@
 """Search for a recipe on rolling folds of the training rows: random options, successive halving, any time again.
 
     python benchmarks/search.py --data train.txt --output runs                    the whole search
-    python benchmarks/search.py --data train.txt --output runs --trials 40 --space my_space.yaml
+    python benchmarks/search.py --data train.txt --output runs --trials 40 --space my_space.yaml --jobs 2
 
 The rows that a later `preprocess_data.py` makes validation and test of, the last seventh, are never read. What is left
 is T rows; fold k trains on the first six sevenths of the first 5/7 T, 6/7 T or T of them, and validates on the seventh
@@ -9,17 +9,21 @@ behind, as time goes on. Every trial runs on the first fold; the best share by A
 
 The space (`search_space.yaml`) maps options of preprocess_data.py or train.py to lists of values, of which a trial
 draws one each; a value that is a mapping sets several options together. `base` is what all trials share. A row a run
-goes to OUTPUT/runs.jsonl; the same command goes on from there. At the end the trials that passed all folds are printed,
-best first.
+goes to OUTPUT/runs.jsonl; the same command goes on from there. At the end all trials become the table of
+`results/search.json`, those that went furthest first. With --jobs runs share out the cores.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +33,14 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 import yaml
 
+from benchmarks import results
 from src.model_utils.config import options_of
 from src.preprocess_steps import split
 from src.raw_files import LineIndex
 
 FOLDS = (5, 6, 7)  # sevenths of the training rows that a fold takes
 Options = dict[str, Any]
+_preprocessing = threading.Lock()
 
 
 def key_of(options: Options) -> str:
@@ -59,10 +65,20 @@ def data_folder(raw: Path, folder: Path, rows: int, valid_fraction: float, optio
     """The data folder of the first rows with the options of preprocessing; made once."""
     chosen = flags_of(options, "preprocess_data")
     path = folder / f"data-{key_of({'rows': rows, 'valid': valid_fraction, 'flags': chosen})}"
-    if not (path / "manifest.json").is_file():
-        call("src/preprocess_data.py", f"--data_path={raw}", f"--output_path={path}", f"--train_line_count={rows}",
-             f"--valid_fraction={valid_fraction}", *chosen)  # fmt: skip
+    with _preprocessing:
+        if not (path / "manifest.json").is_file():
+            call("src/preprocess_data.py", f"--data_path={raw}", f"--output_path={path}", f"--train_line_count={rows}",
+                 f"--valid_fraction={valid_fraction}", *chosen)  # fmt: skip
     return path
+
+
+def at_once(jobs: int, works: Iterable[Callable[[], Any]]) -> list[Any]:
+    """What each of the works returns; `jobs` of them run at a time, each on its share of the cores."""
+    cores = sorted(os.sched_getaffinity(0))
+    shares = [cores[job::jobs] or cores for job in range(jobs)]
+    # Affinity is a thread's own, and what the thread starts inherits it.
+    with ThreadPoolExecutor(jobs, initializer=lambda: os.sched_setaffinity(0, shares.pop())) as pool:
+        return list(pool.map(lambda work: work(), works))
 
 
 def train(data: Path, folder: Path, seed: int, options: Options) -> dict[str, float]:
@@ -84,7 +100,7 @@ class Runs:
     """A file with a row for each run that was done; each is kept as soon as it ends."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.writing = path, threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         self.done = {key_of(run["of"]): run for run in map(json.loads, lines)}
@@ -93,10 +109,11 @@ class Runs:
         """The row of a run, which is done unless it was before; `of` tells it from all others."""
         key = key_of(of)
         if key not in self.done:
-            self.done[key] = {"of": of, **do()}
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(self.done[key]) + "\n")
-            print(json.dumps(self.done[key]), flush=True)
+            row = {"of": of, **do()}
+            with self.writing, self.path.open("a", encoding="utf-8") as file:
+                self.done[key] = row
+                file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
         return self.done[key]
 
 
@@ -120,13 +137,52 @@ class Search:
 
         return self.runs.row({"options": options, "fold": fold, "seed": seed}, do)
 
-    def score(self, options: Options, seeds: Sequence[int], folds: Sequence[int]) -> float:
-        """Mean AUC over folds and seeds."""
-        return float(np.mean([self.run(options, fold, seed)["auc"] for fold in folds for seed in seeds]))
+    def halve(self, trials: list[Options], keep: float, seeds: Sequence[int], jobs: int) -> list[tuple[int, Options]]:
+        """Successive halving over the folds: each trial with the number of folds that it ran on, best first."""
+        out: list[tuple[int, Options]] = []
+        for number, fold in enumerate(FOLDS, 1):
+            at_once(jobs, (partial(self.run, options, fold, seed) for options in trials for seed in seeds))
+            trials.sort(key=lambda options: -np.mean(self.values(options, "auc", FOLDS[:number], seeds)))
+            going_on = round(len(trials) * keep) or 1 if number < len(FOLDS) else 0
+            out = [(number, options) for options in trials[going_on:]] + out
+            trials = trials[:going_on]
+        return out
+
+    def values(self, options: Options, metric: str, folds: Sequence[int], seeds: Sequence[int]) -> list[float]:
+        """A metric of a trial's runs; not a number where a run failed."""
+        return [self.run(options, fold, seed).get(metric, np.nan) for fold in folds for seed in seeds]
+
+    def table_row(self, folds: int, options: Options, base: Options, seeds: Sequence[int]) -> dict[str, str]:
+        """A trial's row of the result table."""
+        changes = {name: value for name, value in options.items() if base.get(name) != value}
+        row = {"what differs from the base": json.dumps(changes)[1:-1].replace('"', "") or "nothing"}
+        for fold in FOLDS:
+            ran = fold in FOLDS[:folds]
+            row[f"AUC, fold {fold}"] = f"{np.mean(self.values(options, 'auc', [fold], seeds)):.4f}" if ran else ""
+        for metric in ("auc", "logloss"):
+            row[f"mean {metric}"] = f"{np.mean(self.values(options, metric, FOLDS[:folds], seeds)):.4f}"
+        row["seconds a run"] = f"{np.mean(self.values(options, 'seconds', FOLDS[:folds], seeds)):.0f}"
+        return row
+
+
+def draw(space: Options, base: Options, number: int, seed: int) -> list[Options]:
+    """The base, and trials that differ from each other, each with a value of every entry of the space."""
+    rng = np.random.default_rng(seed)
+    trials = [base]
+    for _ in range(100 * number):  # a small space has fewer
+        if len(trials) == number:
+            break
+        drawn = dict(base)
+        for name, values in space.items():
+            value = values[rng.integers(len(values))]
+            drawn |= value if isinstance(value, dict) else {name: value}
+        if drawn not in trials:
+            trials.append(drawn)
+    return trials
 
 
 def main() -> None:
-    """Search, and print the trials that passed all folds."""
+    """Search, and write the table of trials."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -135,31 +191,16 @@ def main() -> None:
     parser.add_argument("--keep", type=float, default=0.5, help="share of the trials that goes on to the next fold")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1, help="of the drawing")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     arguments = parser.parse_args()
-    content = yaml.safe_load(arguments.space.read_text(encoding="utf-8"))
-    base = content.pop("base", {})
-    rng = np.random.default_rng(arguments.seed)
-    trials: list[Options] = [base]
-    while len(trials) < arguments.trials:
-        drawn = dict(base)
-        for name, values in content.items():
-            value = values[rng.integers(len(values))]
-            drawn |= value if isinstance(value, dict) else {name: value}
-        if drawn not in trials:
-            trials.append(drawn)
+    space = yaml.safe_load(arguments.space.read_text(encoding="utf-8"))
+    base = space.pop("base", {})
+    trials = draw(space, base, arguments.trials, arguments.seed)
     search, seeds = Search(arguments.data, arguments.output), range(1, arguments.seeds + 1)
-    for number in range(len(FOLDS)):
-        trials.sort(key=lambda options: -search.score(options, seeds, FOLDS[: number + 1]))
-        if number + 1 < len(FOLDS):
-            trials = trials[: max(1, round(len(trials) * arguments.keep))]
-    for options in trials:
-        runs = [search.run(options, fold, seed) for fold in FOLDS for seed in seeds]
-        shown = {
-            name: round(float(np.mean([run[name] for run in runs])), 4)
-            for name in ("auc", "logloss")
-            if name in runs[0]
-        }
-        print(json.dumps(shown | {name: value for name, value in options.items() if base.get(name) != value}))
+    found = search.halve(trials, arguments.keep, seeds, arguments.jobs)
+    table = [search.table_row(folds, options, base, seeds) for folds, options in found]
+    results.save("search", table)
+    print("\n".join(map(str, table)))
 
 
 if __name__ == "__main__":
