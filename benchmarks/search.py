@@ -8,7 +8,8 @@ is T rows; fold k trains on the first six sevenths of the first 5/7 T, 6/7 T or 
 behind, as time goes on. Every trial runs on the first fold; the best share by AUC goes on to the next, and so on.
 
 The space (`search_space.yaml`) maps options of preprocess_data.py or train.py to lists of values, of which a trial
-draws one each; a value that is a mapping sets several options together. `base` is what all trials share. A row a run
+draws one each; a value that is a mapping sets several options together. `base` is what all trials share, and is the
+first of them; the changes of it that `start` lists come next, and then the drawn ones. A row a run
 goes to OUTPUT/runs.jsonl; the same command goes on from there. At the end all trials become the table of
 `results/search.json`, those that went furthest first. With --jobs runs share out the cores.
 """
@@ -139,6 +140,7 @@ class Search:
 
     def halve(self, trials: list[Options], keep: float, seeds: Sequence[int], jobs: int) -> list[tuple[int, Options]]:
         """Successive halving over the folds: each trial with the number of folds that it ran on, best first."""
+        trials = list(trials)
         out: list[tuple[int, Options]] = []
         for number, fold in enumerate(FOLDS, 1):
             at_once(jobs, (partial(self.run, options, fold, seed) for options in trials for seed in seeds))
@@ -161,19 +163,20 @@ class Search:
             row[f"AUC, fold {fold}"] = f"{np.mean(self.values(options, 'auc', [fold], seeds)):.4f}" if ran else ""
         for metric in ("auc", "logloss"):
             row[f"mean {metric}"] = f"{np.mean(self.values(options, metric, FOLDS[:folds], seeds)):.4f}"
-        row["seconds a run"] = f"{np.mean(self.values(options, 'seconds', FOLDS[:folds], seeds)):.0f}"
         return row
 
 
-def draw(space: Options, base: Options, number: int, seed: int) -> list[Options]:
-    """The base, and trials that differ from each other, each with a value of every entry of the space."""
+def draw(space: Options, number: int, seed: int) -> list[Options]:
+    """The space's base and starts, and trials with a value of every entry, up to a number; no two are alike."""
+    entries = {name: values for name, values in space.items() if name not in ("base", "start")}
+    base = space.get("base", {})
     rng = np.random.default_rng(seed)
-    trials = [base]
+    trials = [base, *(base | changes for changes in space.get("start", ()))]
     for _ in range(100 * number):  # a small space has fewer
-        if len(trials) == number:
+        if len(trials) >= number:
             break
         drawn = dict(base)
-        for name, values in space.items():
+        for name, values in entries.items():
             value = values[rng.integers(len(values))]
             drawn |= value if isinstance(value, dict) else {name: value}
         if drawn not in trials:
@@ -194,11 +197,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     arguments = parser.parse_args()
     space = yaml.safe_load(arguments.space.read_text(encoding="utf-8"))
-    base = space.pop("base", {})
-    trials = draw(space, base, arguments.trials, arguments.seed)
+    trials = draw(space, arguments.trials, arguments.seed)
     search, seeds = Search(arguments.data, arguments.output), range(1, arguments.seeds + 1)
     found = search.halve(trials, arguments.keep, seeds, arguments.jobs)
-    table = [search.table_row(folds, options, base, seeds) for folds, options in found]
+    table = [search.table_row(folds, options, trials[0], seeds) for folds, options in found]
     results.save("search", table)
     print("\n".join(map(str, table)))
 
