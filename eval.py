@@ -35,13 +35,7 @@ def main(argv: Sequence[str]) -> None:
         config.emb_dim,
         cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
         dense_dim=len(data.manifest.inputs),
-        bottom_mlp=config.bottom_mlp,
-        top_mlp=config.top_mlp,
-        interaction=config.interaction,
-        self_interaction=config.self_interaction,
-        dcn_layers=config.dcn_layers,
-        dcn_rank=config.dcn_rank,
-        towers=config.towers,
+        **config.network(),
         compute_dtype=getattr(ms, config.compute_dtype),
     )
     batches = batches_of(data, part, config.eval_batch_size)

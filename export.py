@@ -31,16 +31,7 @@ def main(argv: Sequence[str]) -> None:
     placement = export_folder.table_placement(
         config.table_placement, config.table_type, manifest.table_rows, config.emb_dim, GRAPH_TABLES_MB
     )
-    network = {
-        "dense_dim": len(manifest.inputs),
-        "bottom_mlp": config.bottom_mlp,
-        "top_mlp": config.top_mlp,
-        "interaction": config.interaction,
-        "self_interaction": config.self_interaction,
-        "dcn_layers": config.dcn_layers,
-        "dcn_rank": config.dcn_rank,
-        "towers": config.towers,
-    }
+    network = {"dense_dim": len(manifest.inputs), **config.network()}
     found = None
     if config.calibrate:
         data = find(config.dataset_path)

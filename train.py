@@ -7,7 +7,6 @@ from src.errors import InputError, run
 from src.manifest import find
 from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, resolve
 
-_NETWORK = ("bottom_mlp", "top_mlp", "interaction", "self_interaction", "dcn_layers", "dcn_rank", "towers")
 _OPTIMIZATION = (
     "optimizer", "mlp_optimizer", "table_weight_decay", "mlp_weight_decay", "dropout", "label_smoothing",
 )  # fmt: skip
@@ -32,10 +31,9 @@ def main(argv: Sequence[str]) -> None:
             f"dataset_path {config.dataset_path} is the {data.named_part} part: train.py trains on the train "
             f"part, so give {data.path} or {data.path / 'train'}"
         )
-    network = {name: getattr(config, name) for name in _NETWORK}
     if config.plan_only:
         print_plan(data, config.parallel_mode, config.ranks, config.batch_size, config.optimizer, config.device_target,
-                   config.device_memory_mb, **network)  # fmt: skip
+                   config.device_memory_mb, **config.network())  # fmt: skip
         return
     set_device(config.device_target, config.device_id)
     ranks = Ranks(*start_ranks(config.parallel_mode))
@@ -54,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
         eval_file_name=config.eval_file_name,
         metrics_file_name=config.metrics_file_name,
         emb_dim=config.emb_dim,
-        network=network | {"compute_dtype": getattr(ms, config.compute_dtype)},
+        network=config.network() | {"compute_dtype": getattr(ms, config.compute_dtype)},
         optimization={
             "learning_rate": config.lr,
             "table_learning_rate": config.table_lr or config.lr,

@@ -34,6 +34,7 @@ from src.errors import InputError, naming
 from src.files import whole_file
 from src.locks import hold
 from src.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
+from src.mixed_dims import projection_name, widths_of
 from src.npz import Arrays
 from src.placement import Piece
 from src.ranks import ONE_RANK, Ranks
@@ -431,6 +432,7 @@ def load(
     table_rows: Sequence[int],
     emb_dim: int,
     kernels: Kernels | None = None,
+    mixed_dims: float = 0.0,
     **network: Any,
 ) -> DLRM:
     """The network of a checkpoint, on one device.
@@ -441,14 +443,17 @@ def load(
         table_rows: rows of each field's table.
         emb_dim: width of an embedding vector.
         kernels: the compiled operators, if they are to be used.
+        mixed_dims: the option.
         network: the other arguments of DLRM.
 
     Raises:
         InputError: no such file, not a checkpoint, or values of other names or sizes.
     """
-    parts = Parts(path, fields, table_rows)
-    values = joint_rows(whole_fields(table_rows), emb_dim, parts.fill(TABLE))
-    model = network_of(parts, EmbeddingTables(table_rows, values, kernels), **network)
+    widths = widths_of(table_rows, emb_dim, mixed_dims)
+    rows = widths.packed_rows
+    parts = Parts(path, fields, rows)
+    values = joint_rows(whole_fields(rows), emb_dim, parts.fill(TABLE))
+    model = network_of(parts, EmbeddingTables(rows, values, kernels), widths=widths, **network)
     parts.check_all_read()
     return model
 
@@ -458,6 +463,17 @@ def network_of(parts: Parts, tables: EmbeddingTables, **network: Any) -> DLRM:
     model = DLRM(tables=tables, **network)
     _fill_mlps(model, parts)
     return model
+
+
+def full_width(
+    path: Path, fields: Sequence[str], table_rows: Sequence[int], emb_dim: int, mixed_dims: float
+) -> tuple[Parts, Fill]:
+    """A checkpoint, and what fills pieces with its vectors, all of full width; arguments as for `load`."""
+    widths = widths_of(table_rows, emb_dim, mixed_dims)
+    parts = Parts(path, fields, widths.packed_rows)
+    shapes = {width: (len(group), width, emb_dim) for width, group in widths.projections.items()}
+    fill = widths.full_width(parts.fill(TABLE), lambda width: parts.value(projection_name(width), shapes[width]))
+    return parts, fill
 
 
 def _fill_mlps(model: DLRM, parts: Parts) -> None:

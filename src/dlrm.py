@@ -21,6 +21,7 @@ from src.cpu_kernels import Kernels
 from src.cross import CrossNetwork
 from src.embedding import EmbeddingTables
 from src.layers import MLP
+from src.mixed_dims import Widths, projections_of
 
 INTERACTIONS = ("dot", "cat", "dcnv2")
 
@@ -206,6 +207,7 @@ class DLRM(Tower):
         bottom_mlp, top_mlp, interaction, self_interaction, compute_dtype, dcn_layers, dcn_rank: as for `Tower`.
         seed: of the initial values.
         towers: K.
+        widths: of the fields' vectors, if these differ; the tables are then packed, and have packed_rows.
 
     Inputs:
         dense: [B, N] float32. ids: [B, F] int32, each field's own ids, 0 <= id < table_rows[f]. Others are
@@ -226,6 +228,7 @@ class DLRM(Tower):
         dcn_layers: int = 3,
         dcn_rank: int = 64,
         towers: int = 1,
+        widths: Widths | None = None,
     ):
         emb_dim = tables.table.shape[1]
         if towers * bottom_mlp[-1] != emb_dim or top_mlp[-1] != 1:
@@ -244,6 +247,7 @@ class DLRM(Tower):
         self.others = nn.CellList(others) if others else None
         self.towers, self.width = towers, bottom_mlp[-1]
         self.share = Tensor(np.array([1 / towers], np.float32))
+        self.projections = projections_of(widths, np.random.default_rng([seed, 0, towers])) if widths else None
 
     def all_towers(self) -> list[Tower]:
         """Itself, which is the first one, and the others."""
@@ -251,7 +255,8 @@ class DLRM(Tower):
 
     def mlp_parameters(self) -> list[Parameter]:
         """All parameters but the tables, which get row-sparse updates of their own."""
-        return [parameter for tower in self.all_towers() for parameter in tower.tower_parameters()]
+        towers = [parameter for tower in self.all_towers() for parameter in tower.tower_parameters()]
+        return [*towers, *(self.projections.get_parameters() if self.projections is not None else ())]
 
     def set_dropout(self, rate: float, seed: int, rank: int = 0) -> None:
         """Let `each` drop values behind the MLPs' hidden layers when it is given a step; arguments as for Dropout."""
@@ -264,6 +269,8 @@ class DLRM(Tower):
 
         With a step [1] int32, their dropout takes place.
         """
+        if self.projections is not None:
+            vectors = self.projections(vectors)
         if self.others is None:
             return (self.tower_logits(dense, vectors, step),)
         slices = ops.split(vectors, self.width, 2)
@@ -283,4 +290,7 @@ class DLRM(Tower):
         return total * self.share
 
     def construct(self, dense, ids):
-        return self.score(dense, self.tables(ids))
+        if self.projections is None:
+            return self.score(dense, self.tables(ids))
+        packed, mask = self.projections.address(ids)
+        return self.score(dense, self.tables(packed) * mask)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from src.calibration import Calibration
-from src.checkpoint import TABLE, Parts, network_of
+from src.checkpoint import full_width, network_of
 from src.embedding import EmbeddingTables, joint_rows, whole_fields
 from src.errors import InputError
 from src.files import whole_folder
@@ -105,15 +105,15 @@ def write_export(
         InputError: the checkpoint does not fit the options, or MindSpore can't write this form here.
     """
     with whole_folder(folder) as beside:
-        _write(checkpoint_path, manifest, beside, options, emb_dim, network)
+        _write(checkpoint_path, manifest, beside, options, emb_dim, dict(network))
 
 
 def _write(
     checkpoint_path: Path, manifest: Manifest, folder: Path, options: ExportOptions, emb_dim: int, network: Any
 ) -> None:
     table_rows, name = manifest.table_rows, options.file_name
-    parts = Parts(checkpoint_path, manifest.fields, table_rows)
-    fill = parts.fill(TABLE)
+    mixed_dims = network.pop("mixed_dims")
+    parts, fill = full_width(checkpoint_path, manifest.fields, table_rows, emb_dim, mixed_dims)
     if options.placement == "graph":
         tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
     else:  # of which the graph has only the widths

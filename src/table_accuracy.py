@@ -55,21 +55,23 @@ def rounded(fill: Fill, table_type: str) -> Fill:
     return fill_rounded
 
 
-def compare(path: Path, data: DataFolder, part: str, batch_size: int, emb_dim: int, **network: Any) -> list[Rounded]:
+def compare(
+    path: Path, data: DataFolder, part: str, batch_size: int, emb_dim: int, mixed_dims: float = 0.0, **network: Any
+) -> list[Rounded]:
     """Evaluate a checkpoint with each type of table file.
 
     Args:
         path: the checkpoint.
         data, part: the rows.
         batch_size: rows at once.
-        emb_dim, network: as for `checkpoint.load`.
+        emb_dim, mixed_dims, network: as for `checkpoint.load`.
     """
     table_rows = data.manifest.table_rows
     found: list[Rounded] = []
     exact = np.zeros(0)
     for table_type in TYPES:
-        parts = checkpoint.Parts(path, data.manifest.fields, table_rows)
-        fill = rounded(parts.fill(checkpoint.TABLE), table_type)
+        parts, exact_fill = checkpoint.full_width(path, data.manifest.fields, table_rows, emb_dim, mixed_dims)
+        fill = rounded(exact_fill, table_type)
         tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
         model = checkpoint.network_of(parts, tables, dense_dim=len(data.manifest.inputs), **network)
         labels, logits = score(model, batches_of(data, part, batch_size), batch_size)
@@ -113,13 +115,7 @@ def evaluate(argv: Sequence[str]) -> list[Rounded]:
         part,
         config.eval_batch_size,
         config.emb_dim,
-        bottom_mlp=config.bottom_mlp,
-        top_mlp=config.top_mlp,
-        interaction=config.interaction,
-        self_interaction=config.self_interaction,
-        dcn_layers=config.dcn_layers,
-        dcn_rank=config.dcn_rank,
-        towers=config.towers,
+        **config.network(),
     )
 
 

@@ -177,10 +177,17 @@ class TrainStep(nn.Cell):
         if self.counter is not None:
             counted = self.counter()
         step = counted[:1] if self.dropout else ()
+        mask = None
+        if self.model.projections is not None:
+            ids, mask = self.model.projections.address(ids)
         rows, vectors = self.tables.lookup(ids)
+        if mask is not None:
+            vectors = vectors * mask
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *step)
         if self.exchange is not None:
             loss, gradients = self.mean_over_ranks(loss, gradients, self.exchange)
+        if mask is not None:
+            vector_gradients = vector_gradients * mask
         rows, vector_gradients = self.tables.owned(rows, vector_gradients)
         return self.update(loss, rows, vector_gradients, gradients, counted)
 

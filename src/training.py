@@ -25,6 +25,7 @@ from src.evaluation import evaluate
 from src.logs import MetricsFile, open_logs
 from src.manifest import DataFolder
 from src.metrics import Metrics
+from src.mixed_dims import widths_of
 from src.optimizers import state_values
 from src.placement import place, plan, plan_lines
 from src.ranks import ONE_RANK, Ranks
@@ -78,15 +79,16 @@ def print_plan(
         data: the data.
         device: CPU, GPU or Ascend.
         memory_mb: what a device has, 0 if that is not to be compared.
-        network: as for `mlp_values`, but the columns.
+        network: as for `mlp_values`, but the columns; and mixed_dims.
         The other arguments are the options of the same names.
 
     Raises:
         InputError: a rank would need more memory than a device has.
     """
     rows, width = data.manifest.table_rows, network["bottom_mlp"][-1] * network["towers"]
-    placement = place(rows, parallel_mode, ranks)
-    values = mlp_values(len(data.manifest.inputs), len(rows), **network)
+    widths = widths_of(rows, width, network.pop("mixed_dims"))
+    placement = place(widths.packed_rows, parallel_mode, ranks)
+    values = mlp_values(len(data.manifest.inputs), len(rows), **network) + widths.projection_values
     planned = plan(placement, batch_size, width, values, state_values(optimizer, width), device)
     print("\n".join(plan_lines(placement, planned, optimizer, batch_size)))
     if memory_mb and max(planned.memory_mb) > memory_mb:
@@ -189,7 +191,7 @@ def train(  # noqa: PLR0915
         data: the data.
         ckpt_path: folder of the checkpoint, the same for all ranks.
         batch_size: samples of a step over all ranks; rounded up to a multiple of their number.
-        network: arguments of DLRM but the columns, tables and seed.
+        network: arguments of DLRM but the columns, tables, widths and seed; and mixed_dims, 0 unless given.
         optimization: arguments of TrainStep but the model and the factors.
         schedule: arguments of rate_factors but the steps.
         options: are kept beside the checkpoint.
@@ -218,16 +220,18 @@ def train(  # noqa: PLR0915
         loss_file_name = eval_file_name = metrics_file_name = os.devnull
     open_logs(loss_file_name, metrics_file_name, *([eval_file_name] if do_eval else []))
     fields, rows = data.manifest.fields, data.manifest.table_rows
-    placement = place(rows, parallel_mode, ranks.size)
+    network = dict(network)
+    widths = widths_of(rows, emb_dim, network.pop("mixed_dims", 0.0))
+    placement = place(widths.packed_rows, parallel_mode, ranks.size)
     with (
         checkpoint.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run,
         contextlib.ExitStack() as ending,
     ):
-        state = _stopped(run, fields, rows, ranks, batch_size)
+        state = _stopped(run, fields, widths.packed_rows, ranks, batch_size)
         begin = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}", batch_size)
         fill = state.tables() if state else initial_values(rows, seed)
         tables, exchange = make_tables(placement, ranks.rank, emb_dim, fill, kernels, all_to_all)
-        model = DLRM(len(data.manifest.inputs), tables, seed=seed, **network)
+        model = DLRM(len(data.manifest.inputs), tables, seed=seed, widths=widths, **network)
         steps = epochs * len(batches)
         factors = rate_factors(steps=steps, **schedule)
         step = TrainStep(model, **optimization, factors=None if np.all(factors == 1) else factors, exchange=exchange,

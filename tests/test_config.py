@@ -178,6 +178,8 @@ def test_every_option_has_a_program_help_and_reader():
             text = (ROOT / readers[program]).read_text()
             if program == "preprocess_data":
                 text += (ROOT / "src/preprocessing.py").read_text().replace("options.", "config.")
+            if "config.network()" in text:
+                text += "".join(f'"{name}"' for name in NETWORK)
             read = re.search(rf'config\.{name}\b|"{name}"', text)
             assert read or name == "config_path", f"{readers[program]} does not read {name}"
 

@@ -37,7 +37,8 @@ TRAINING = [*SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10"
 RATE = ["--batch_size=32", "--lr=0.05"]
 MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
         "--epochs=2", "--reset_tables_each_epoch=True", "--dropout=0.3", "--lr_schedule=cosine",
-        "--decay_share=0.5", "--average_share=0.3", "--early_stopping=30", "--label_smoothing=0.05"]  # fmt: skip
+        "--decay_share=0.5", "--average_share=0.3", "--early_stopping=30", "--label_smoothing=0.05",
+        "--mixed_dims=0.3"]  # fmt: skip
 ENVIRONMENT = os.environ | {"PYTHON": sys.executable}
 
 
@@ -65,11 +66,11 @@ def several(folder, data, ranks, *options, rate=RATE):
     return out
 
 
-def values(folder, data):
+def values(folder, data, mixed_dims=0.0):
     """The parameters of a run's checkpoint; the tables are one."""
     manifest = data.manifest
     model = load(folder / "checkpoint/dlrm.ckpt", manifest.categorical, manifest.table_rows, 8, dense_dim=13,
-                 bottom_mlp=(32, 8), top_mlp=(32, 1))  # fmt: skip
+                 bottom_mlp=(32, 8), top_mlp=(32, 1), mixed_dims=mixed_dims)  # fmt: skip
     return {"tables": model.tables.table.asnumpy()} | {v.name: v.asnumpy() for v in model.mlp_parameters()}
 
 
@@ -99,8 +100,8 @@ def alone(tiny_data, tmp_path_factory):
     return folder_of
 
 
-def check_as_one_process(folder, data, one):
-    assert apart(values(one, data), values(folder, data)) < 1e-5
+def check_as_one_process(folder, data, one, mixed_dims=0.0):
+    assert apart(values(one, data, mixed_dims), values(folder, data, mixed_dims)) < 1e-5
     for mine, expected in zip(evaluations(folder), evaluations(one), strict=True):
         assert mine == pytest.approx(expected, abs=1e-6)
 
@@ -148,7 +149,7 @@ def alone_with_more(tiny_data, tmp_path_factory):
 @pytest.mark.parametrize("mode", ["data", "hybrid"])
 def test_two_ranks_train_as_one_process_with_more_options(tiny_data, tmp_path, alone_with_more, mode):
     several(tmp_path, tiny_data, 2, f"--parallel_mode={mode}", *MORE, rate=["--batch_size=32"])
-    check_as_one_process(tmp_path, tiny_data, alone_with_more)
+    check_as_one_process(tmp_path, tiny_data, alone_with_more, 0.3)
 
 
 def test_batch_that_does_not_divide_is_rounded_up(tiny_data, tmp_path, alone):

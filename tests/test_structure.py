@@ -31,17 +31,17 @@ ORDER = [
     "src.bootstrap", "src.logs", "src.sealed", "src.records", "src.npz", "src.criteo", "src.raw_files", "src.schema",
     "src.raw_rows", "src.vocabulary", "src.numeric", "src.encoder", "src.slices", "src.manifest", "src.planted",
     "src.synthetic", "src.journal", "src.preprocess_steps", "src.preprocessing", "src.preprocess_data", "src.dataset",
-    "src.scored_files", "src.cpu_kernels", "src.exchange", "src.embedding", "src.dropout", "src.layers", "src.cross",
-    "src.dlrm", "src.optimizers", "src.schedule", "src.step_counter", "src.averaging", "src.train_step",
-    "src.evaluation", "src.checkpoint_file", "src.checkpoint", "src.resume", "src.callback",
+    "src.scored_files", "src.cpu_kernels", "src.exchange", "src.embedding", "src.mixed_dims", "src.dropout",
+    "src.layers", "src.cross", "src.dlrm", "src.optimizers", "src.schedule", "src.step_counter", "src.averaging",
+    "src.train_step", "src.evaluation", "src.checkpoint_file", "src.checkpoint", "src.resume", "src.callback",
     "src.report_plots", "src.report_style", "src.report_content", "src.report_page", "src.report_files",
     "src.report_compare", "src.report", "src.training", "src.run_report", "src.rank_table", "src.launch",
     "src.mindir", "src.table_file", "src.table_accuracy", "src.inference_graph", "src.calibration", "src.export_folder",
     "src.rows_to_score", "src.scorer", "train", "eval", "export", "preprocess", "postprocess",
 ]  # fmt: skip
 NETWORK = {
-    "src.cpu_kernels", "src.embedding", "src.dropout", "src.layers", "src.cross", "src.dlrm", "src.optimizers",
-    "src.step_counter", "src.averaging", "src.train_step", "src.metrics",
+    "src.cpu_kernels", "src.embedding", "src.mixed_dims", "src.dropout", "src.layers", "src.cross", "src.dlrm",
+    "src.optimizers", "src.step_counter", "src.averaging", "src.train_step", "src.metrics",
 }  # fmt: skip
 
 

@@ -22,7 +22,10 @@ PROGRAMS = (
     "train", "eval", "export", "preprocess", "postprocess", "preprocess_data", "synthetic", "table_accuracy",
     "report",
 )  # fmt: skip
-NETWORK = ("emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction", "dcn_layers", "dcn_rank", "towers")
+NETWORK = (
+    "emb_dim", "bottom_mlp", "top_mlp", "interaction", "self_interaction", "dcn_layers", "dcn_rank", "towers",
+    "mixed_dims",
+)  # fmt: skip
 ALIASES = {"interaction_op": "interaction"}  # other names of flags
 SAVED_OPTIONS = "dlrm.yaml"
 GRAPH_TABLES_MB = 64  # MindSpore Lite takes 1 s and three times their size to load tables of 64 MB within a graph
@@ -118,6 +121,11 @@ class Config:
         "networks side by side, each with a slice of the vectors, whose mean logit counts",
         _POSITIVE,
     )
+    mixed_dims: float = _option(
+        0.0, _NETWORK_READERS,
+        "temperature of mixed dimensions: the larger a table, the narrower its vectors; 0: all of them have emb_dim",
+        _NOT_NEGATIVE,
+    )  # fmt: skip
     compute_dtype: str = _option(
         "float32",
         _MODEL,
@@ -327,6 +335,12 @@ class Config:
             )
 
     def _check_training(self) -> None:
+        if self.mixed_dims and (self.optimizer in ("rowwise_adagrad", "adam") or self.table_weight_decay):
+            other = "table_weight_decay" if self.optimizer in ("sgd", "adagrad") else f"optimizer {self.optimizer}"
+            raise InputError(
+                f"mixed_dims {self.mixed_dims} packs several vectors in a row, of which {other} would change those "
+                f"that a batch does not look up: drop it, or use optimizer sgd or adagrad without weight decay"
+            )
         if self.device_target == "CPU" and self.loss_scale != OPTIONS["loss_scale"].default:
             raise InputError(f"loss_scale {self.loss_scale} has no effect with device_target CPU: drop it")
         if self.lr_schedule == "constant" and (self.decay_steps or self.decay_share or self.lr_end_factor):
@@ -361,6 +375,10 @@ class Config:
             raise InputError("dense_dim and slot_dim have no effect with schema, which names the columns: drop them")
         if self.shard_rows % self.record_rows:
             raise InputError(f"shard_rows {self.shard_rows} must be a multiple of record_rows {self.record_rows}")
+
+    def network(self) -> dict[str, Any]:
+        """The options of the network's shape but emb_dim, by name."""
+        return {name: getattr(self, name) for name in NETWORK if name != "emb_dim"}
 
     def to_yaml(self, program: str) -> str:
         """The options that the program reads, as YAML that `--config_path` takes again."""

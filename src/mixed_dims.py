@@ -1,0 +1,149 @@
+"""Mixed dimension embeddings (Ginart et al. 2019, arXiv 1909.11810): the more rows a table has, the narrower they are.
+
+A field of n rows gets vectors of width d = D (n_min / n)^T, with n_min the rows of the smallest table and T the
+temperature, rounded so that D / d is a power of two. D / d of its vectors share a row of the joint table, which stays
+one matrix and is placed, looked up and updated as ever; a mask tells a sample's vector from its neighbours, and a
+projection [d, D] of the field's own makes it as wide as the others. As in the paper, a field of full width has none.
+
+Legend: B batch, F fields, D width of a vector, d that of a narrow one.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from src.embedding import Fill
+from src.placement import Piece
+
+
+@dataclass(frozen=True)
+class Widths:
+    """How wide each field's vectors are.
+
+    Attributes:
+        table_rows: rows of each field's table.
+        emb_dim: D.
+        temperature: T; 0 for full width everywhere.
+    """
+
+    table_rows: tuple[int, ...]
+    emb_dim: int
+    temperature: float = 0.0
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """D / d of each field: how many of its vectors share a row."""
+        smallest = min(self.table_rows)
+        most = self.emb_dim & -self.emb_dim  # the largest power of two that divides D
+        wanted = (self.temperature * math.log2(rows / smallest) for rows in self.table_rows)
+        return tuple(min(most, 1 << round(power)) for power in wanted)
+
+    @property
+    def packed_rows(self) -> tuple[int, ...]:
+        """Rows of the joint table that each field takes."""
+        return tuple(-(-rows // share) for rows, share in zip(self.table_rows, self.shares))
+
+    @property
+    def projections(self) -> dict[int, list[int]]:
+        """The fields of each width below D."""
+        shares = self.shares
+        narrow = sorted({share for share in shares if share > 1})
+        return {self.emb_dim // n: [field for field, share in enumerate(shares) if share == n] for n in narrow}
+
+    @property
+    def projection_values(self) -> int:
+        """Values of all projections."""
+        return sum(len(fields) * width * self.emb_dim for width, fields in self.projections.items())
+
+    def full_width(self, fill: Fill, projection: Callable[[int], np.ndarray]) -> Fill:
+        """What fills pieces of tables of full width with the projected vectors.
+
+        Args:
+            fill: fills pieces of the packed tables.
+            projection: of a width d below D, the matrices of its fields, [., d, D].
+        """
+        matrices = {
+            field: matrix
+            for width, fields in self.projections.items()
+            for field, matrix in zip(fields, projection(width))
+        }
+        shares = self.shares
+
+        def fill_full(piece: Piece, values: np.ndarray) -> None:
+            share, matrix = shares[piece.field], matrices.get(piece.field)
+            if matrix is None:
+                fill(piece, values)
+                return
+            low, high = piece.low // share, -(-piece.high // share)
+            packed = np.empty((high - low, self.emb_dim), np.float32)
+            fill(Piece(piece.field, low, high), packed)
+            narrow = packed.reshape(-1, self.emb_dim // share)[piece.low - low * share :][: piece.rows]
+            np.matmul(narrow, matrix, out=values)
+
+        return fill_full
+
+
+class Projections(nn.Cell):
+    """From packed rows to vectors of full width.
+
+    Args:
+        widths: of the fields; one is below D at least.
+        rng: source of the initial values, uniform as by Glorot and Bengio 2010.
+
+    Inputs: looked-up rows [B, F, D] with zeros for the neighbours. Outputs: vectors [B, F, D].
+    """
+
+    def __init__(self, widths: Widths, rng: np.random.Generator):
+        super().__init__()
+        fields, wide = len(widths.table_rows), widths.emb_dim
+        shares = np.array(widths.shares, np.int32)
+        self.shares = Tensor(shares)
+        self.place_of_value = Tensor((np.arange(wide, dtype=np.int32) // (wide // shares[:, None])).astype(np.int32))
+        groups = widths.projections
+        self.group_shares = tuple(wide // width for width in groups)
+        matrices = []
+        for width, of_width in groups.items():
+            bound = math.sqrt(6 / (width + wide))
+            values = rng.uniform(-bound, bound, (len(of_width), width, wide)).astype(np.float32)
+            matrices.append(Parameter(Tensor(values), name=f"width_{width}"))
+        self.matrices = ms.ParameterTuple(matrices)
+        # The fields of full width share the identity, which stands first.
+        self.identity = Tensor(np.eye(wide, dtype=np.float32)[None])
+        place_of_field = np.zeros(fields, np.int32)
+        narrow = [field for of_width in groups.values() for field in of_width]
+        place_of_field[narrow] = 1 + np.arange(len(narrow))
+        self.place_of_field = Tensor(place_of_field)
+        self.gather = ops.Gather()
+        self.batch_matmul = ops.BatchMatMul()
+
+    def address(self, ids):
+        """Packed ids [B, F] of ids [B, F], and a mask [B, F, D]: 1 where a sample's vector stands in its row."""
+        packed = ids // self.shares
+        place = ops.expand_dims(ids - packed * self.shares, -1)
+        return packed, ops.equal(place, self.place_of_value).astype(ms.float32)
+
+    def construct(self, rows):
+        stacked: tuple = (self.identity,)
+        for number in range(len(self.group_shares)):
+            stacked = (*stacked, ops.tile(self.matrices[number], (1, self.group_shares[number], 1)))
+        matrices = self.gather(ops.concat(stacked, 0), self.place_of_field, 0)  # [F, D, D]
+        return ops.transpose(self.batch_matmul(ops.transpose(rows, (1, 0, 2)), matrices), (1, 0, 2))
+
+
+def projection_name(width: int) -> str:
+    """Of the network's parameter that holds the projections of a width."""
+    return f"projections.width_{width}"
+
+
+def projections_of(widths: Widths, rng: np.random.Generator) -> Projections | None:
+    """The projections of fields, if any has vectors below full width."""
+    return Projections(widths, rng) if widths.projections else None
+
+
+def widths_of(table_rows: Sequence[int], emb_dim: int, mixed_dims: float) -> Widths:
+    """The widths by the option mixed_dims, the temperature."""
+    return Widths(tuple(int(rows) for rows in table_rows), emb_dim, mixed_dims)

@@ -1,0 +1,207 @@
+"""Tables of mixed widths: a packed network computes and learns as one whose narrow tables stand by themselves."""
+
+import json
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import CPU
+from mindspore import Tensor, ops
+
+import export as export_program
+import train
+from src import checkpoint
+from src.dataset import batches_of
+from src.dlrm import DLRM
+from src.embedding import EmbeddingTables, initial_values, joint_rows, whole_fields
+from src.errors import InputError
+from src.evaluation import score
+from src.mixed_dims import widths_of
+from src.model_utils.config import resolve
+from src.optimizers import RULES
+from src.placement import Piece
+from src.scorer import Scorer
+from src.train_step import TrainStep
+
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.set_device("CPU")
+
+ROWS, BOTTOM, TOP, TEMPERATURE = (3, 41, 1001, 9, 77), (6, 8), (8, 1), 0.3
+WIDTHS = widths_of(ROWS, 8, TEMPERATURE)
+
+
+def make(kernels=None, **more):
+    rows = WIDTHS.packed_rows
+    values = joint_rows(whole_fields(rows), 8, initial_values(ROWS, 1))
+    return DLRM(2, EmbeddingTables(rows, values, kernels), BOTTOM, TOP, widths=WIDTHS, **more)
+
+
+def batch(samples=32):
+    """Ids that come again, and neighbours that share a row, in every field."""
+    rng = np.random.default_rng(3)
+    ids = np.stack([rng.integers(0, min(rows, 12), samples) for rows in ROWS], 1).astype(np.int32)
+    labels = rng.integers(0, 2, (samples, 1)).astype(np.float32)
+    return rng.normal(size=(samples, 2)).astype(np.float32), ids, labels
+
+
+def apart(model):
+    """The tables of a packed network as they would stand by themselves, [n, d], and the projections [d, D]."""
+    ends = np.cumsum(WIDTHS.packed_rows)
+    packed = np.split(model.tables.table.asnumpy().copy(), ends[:-1])
+    tables = [rows.reshape(-1, 8 // share)[:n] for rows, share, n in zip(packed, WIDTHS.shares, ROWS)]
+    matrices = [np.eye(8, dtype=np.float32)] * len(ROWS)
+    for (_, fields), parameter in zip(WIDTHS.projections.items(), model.projections.get_parameters()):
+        for field, matrix in zip(fields, parameter.asnumpy().copy()):
+            matrices[field] = matrix
+    return tables, matrices
+
+
+def test_widths_fall_with_the_rows():
+    """8 (3 / n)^0.3 is 8, 3.7, 1.4, 5.8 and 3.0."""
+    assert [8 // share for share in WIDTHS.shares] == [8, 4, 1, 8, 4]
+    assert WIDTHS.packed_rows == (3, 21, 126, 9, 39)
+    assert WIDTHS.projections == {4: [1, 4], 1: [2]}
+    assert WIDTHS.projection_values == sum(value.size for value in make().projections.get_parameters())
+    assert widths_of(ROWS, 8, 0).packed_rows == ROWS
+    assert widths_of((2, 10**6), 12, 9).shares == (1, 4)  # 12 values can be shared by 4 vectors, not by 8
+    criteo = widths_of((10_131_227, 2_202_608, 305, 24, 12517, 633, 3), 16, 0.3)
+    assert 16 * sum(criteo.packed_rows) < 0.1 * 16 * sum(criteo.table_rows)
+
+
+def test_no_projection_where_all_are_of_full_width():
+    names = [[parameter.name for parameter in DLRM(
+        2, EmbeddingTables(ROWS, np.zeros((sum(ROWS), 8), np.float32)), BOTTOM, TOP, widths=widths
+    ).get_parameters()] for widths in (None, widths_of(ROWS, 8, 0.0))]  # fmt: skip
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_logits_are_those_of_projected_vectors(operators, towers):
+    model = make(operators) if towers == 1 else None
+    if model is None:
+        tables = make(operators).tables
+        model = DLRM(2, tables, (6, 4), TOP, widths=WIDTHS, towers=2)
+    dense, ids, _ = batch()
+    tables, matrices = apart(model)
+    wide = np.concatenate([table @ matrix for table, matrix in zip(tables, matrices)])
+    plain = DLRM(2, EmbeddingTables(ROWS, wide, operators), (6, 8 // towers), TOP, towers=towers)
+    for own, other in zip(plain.mlp_parameters(), model.mlp_parameters()):
+        own.set_data(Tensor(other.asnumpy()))
+    expected = plain(Tensor(dense), Tensor(ids)).asnumpy()
+    assert np.abs(model(Tensor(dense), Tensor(ids)).asnumpy() - expected).max() < 1e-5
+    assert np.abs(expected - expected[0]).max() > 1e-2
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_a_step_is_that_of_tables_by_themselves(operators, optimizer):
+    """From the gradients of the projected vectors, those of tables and projections follow by the chain rule."""
+    model = make(operators)
+    before, matrices = apart(model)
+    dense, ids, labels = batch()
+    columns = [Tensor(column) for column in (dense, ids, labels)]
+    looked_up = [table[of_field] for table, of_field in zip(before, ids.T)]
+    vectors = np.stack([rows @ matrix for rows, matrix in zip(looked_up, matrices)], 1)
+
+    def loss(vectors):
+        logits = model.tower_logits(columns[0], vectors)
+        return ops.binary_cross_entropy_with_logits(logits, columns[2], reduction="mean")
+
+    of_vectors = ms.grad(loss)(Tensor(vectors)).asnumpy()
+    of_tables = [np.zeros_like(table) for table in before]
+    for field, (table, matrix) in enumerate(zip(of_tables, matrices)):
+        np.add.at(table, ids[:, field], of_vectors[:, field] @ matrix.T)
+    narrow = (1, 2, 4)
+    of_matrices = [looked_up[field].T @ of_vectors[:, field] for field in narrow]
+    TrainStep(model, 0.1, optimizer=optimizer)(*columns)
+    after, projected = apart(model)
+    trained = [*after, *(projected[field] for field in narrow)]
+    started = [*before, *(matrices[field] for field in narrow)]
+    for new, old, gradient in zip(trained, started, [*of_tables, *of_matrices], strict=True):
+        scale = 1 if optimizer == "sgd" else 1 / (np.abs(gradient) + 1e-10)
+        clear = (np.abs(gradient) > 1e-6) | (gradient == 0)  # Adagrad's first step is the sign of the gradient
+        assert np.abs(new - (old - 0.1 * gradient * scale))[clear].max() < 2e-4
+        assert np.abs(new - old).max() > 0
+    for new, old, field in zip(after, before, ids.T):
+        others = np.setdiff1d(np.arange(len(old)), field)
+        assert np.array_equal(new[others], old[others])  # neighbours in looked-up rows among them
+
+
+def test_pieces_of_full_width_are_those_of_the_whole():
+    """From any first row, within a packed row or not."""
+    model = make()
+    tables, matrices = apart(model)
+    starts = np.cumsum([0, *WIDTHS.packed_rows])
+
+    def packed(piece, values):
+        values[:] = model.tables.table.asnumpy()[starts[piece.field] + piece.low : starts[piece.field] + piece.high]
+
+    by_width = {4: np.stack([matrices[1], matrices[4]]), 1: np.stack([matrices[2]])}
+    fill = WIDTHS.full_width(packed, by_width.__getitem__)
+    for piece in (
+        Piece(1, 0, 41),
+        Piece(1, 7, 8),
+        Piece(2, 3, 1001),
+        Piece(2, 13, 30),
+        Piece(3, 2, 9),
+        Piece(4, 76, 77),
+    ):
+        values = np.full((piece.rows, 8), np.nan, np.float32)
+        fill(piece, values)
+        expected = (tables[piece.field] @ matrices[piece.field])[piece.low : piece.high]
+        assert np.abs(values - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("optimizer", [*RULES])
+def test_optimizers_that_would_change_neighbours_are_refused(optimizer):
+    flags = [CPU, "--mixed_dims=0.3", f"--optimizer={optimizer}"]
+    if optimizer in ("sgd", "adagrad"):
+        assert resolve("train", flags).mixed_dims == 0.3
+        flags.append("--table_weight_decay=0.1")
+        optimizer = "table_weight_decay"
+    with pytest.raises(InputError, match=rf"mixed_dims 0.3 packs several vectors in a row, of which .*{optimizer} "):
+        resolve("train", flags)
+
+
+def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeypatch):
+    """All tables are smaller in the checkpoint; programs score alike; a second epoch refills them and is resumed."""
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[8,1]", "--mixed_dims=0.4"]
+    command = [CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--epochs=2", "--importance_rows=20", *sizes,
+               "--reset_tables_each_epoch=True", "--optimizer=adagrad", "--lr=0.02"]  # fmt: skip
+    train.main([*command, "--ckpt_path=whole"])
+
+    class Stop(BaseException):
+        pass
+
+    real = checkpoint.Run.commit
+    saves = []
+
+    def commit(self, progress, step, best_step):
+        real(self, progress, step, best_step)
+        saves.append(step)
+        if len(saves) == 12:
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Run, "commit", commit)
+        with pytest.raises(Stop):
+            train.main(command)
+    train.main(command)
+    assert Path("checkpoint/dlrm.ckpt").read_bytes() == Path("whole/dlrm.ckpt").read_bytes()
+
+    manifest = tiny_data.manifest
+    network = {"dense_dim": 13, "bottom_mlp": (16, 8), "top_mlp": (8, 1), "mixed_dims": 0.4}
+    model = checkpoint.load(Path("checkpoint/dlrm.ckpt"), manifest.fields, manifest.table_rows, 8, **network)
+    assert len(model.tables.table) < 0.5 * sum(manifest.table_rows)
+    dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
+    _, logits = score(model, batches_of(tiny_data, "test", 64), 64)
+    for placement in ("graph", "host"):
+        export_program.main([CPU, f"--export_path={placement}", f"--table_placement={placement}"])
+        assert np.abs(Scorer(placement).score_ids(dense, ids) - 1 / (1 + np.exp(-logits))).max() < 1e-6
+    with pytest.raises(InputError, match="the model needs"):
+        checkpoint.load(
+            Path("checkpoint/dlrm.ckpt"), manifest.fields, manifest.table_rows, 8, **network | {"mixed_dims": 0}
+        )
+    assert json.loads(Path("checkpoint/report.json").read_text())["options"]["mixed_dims"] == 0.4
+    assert '"kind": "resume"' in Path("metrics.jsonl").read_text()
