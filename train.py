@@ -19,10 +19,10 @@ def main(argv: Sequence[str]) -> None:
     import mindspore as ms
 
     from src import cpu_kernels
-    from src.checkpoint import RunOptions
     from src.model_utils.device_target import set_device, start_ranks
     from src.placement import has_all_to_all
     from src.ranks import Ranks
+    from src.run_folder import RunOptions
     from src.training import print_plan, train
 
     data = find(config.dataset_path)

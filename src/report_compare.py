@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from src.bootstrap import Interval, differences
-from src.checkpoint import SCORES
 from src.errors import InputError
 from src.report_files import load_report
 from src.report_plots import Axes, Series, number, plot
 from src.report_style import page, section, table
+from src.run_folder import SCORES
 
 METRICS = ("auc", "logloss", "acc", "normalised_entropy", "calibration", "ece", "average_precision", "brier")
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from src.checkpoint import REPORT, REPORT_PAGE, SCORES
 from src.errors import InputError
 from src.files import whole_file
 from src.logs import MetricsFile
@@ -27,6 +26,7 @@ from src.machine import processor
 from src.npz import save_arrays
 from src.report_content import Scored, thinned
 from src.report_page import run_page
+from src.run_folder import REPORT, REPORT_PAGE, SCORES
 
 VERSION = 1
 _CURVE_POINTS = 1000

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
-from src import checkpoint
+from src import checkpoint, run_folder
 from src.embedding import Fill, SplitTables, joint_rows
 from src.errors import InputError
 from src.metrics import Metrics
@@ -44,7 +44,7 @@ class Progress:
     waited: int = 0
 
 
-def save(run: checkpoint.Run, step: TrainStep, fields: Sequence[str], progress: Progress, ranks: Ranks) -> None:
+def save(run: run_folder.Run, step: TrainStep, fields: Sequence[str], progress: Progress, ranks: Ranks) -> None:
     """Write a rank's part of the state, and make it the one to go on from.
 
     Raises:
@@ -89,7 +89,7 @@ class State:
     """
 
     def __init__(
-        self, run: checkpoint.Run, content: dict[str, Any], fields: Sequence[str], table_rows: Sequence[int],
+        self, run: run_folder.Run, content: dict[str, Any], fields: Sequence[str], table_rows: Sequence[int],
         ranks: Ranks,
     ):  # fmt: skip
         best = content.pop("best")

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from mindspore.train import Callback, Model
 
-from src import checkpoint, resume
+from src import checkpoint, resume, run_folder
 from src.callback import EpochCallBack, EvalCallBack, LossCallBack, ResumeCallBack, TrainingClock
 from src.cpu_kernels import Kernels
 from src.dataset import TrainingDataset, batches_of
@@ -107,7 +107,7 @@ def _rounded_up(batch_size: int, ranks: int) -> int:
 
 
 def _stopped(
-    run: checkpoint.Run, fields: Sequence[str], table_rows: Sequence[int], ranks: Ranks, batch_size: int
+    run: run_folder.Run, fields: Sequence[str], table_rows: Sequence[int], ranks: Ranks, batch_size: int
 ) -> resume.State | None:
     """The state of the training that was stopped where this run works, if any."""
     progress = run.progress()
@@ -140,7 +140,7 @@ def _why_ended(evaluations: EvalCallBack) -> dict[str, str]:
 
 
 def _report(
-    metrics_file: MetricsFile, run: checkpoint.Run, step: TrainStep, factors: np.ndarray, ranks: Ranks,
+    metrics_file: MetricsFile, run: run_folder.Run, step: TrainStep, factors: np.ndarray, ranks: Ranks,
     facts: dict[str, Any],
 ) -> RunReport:  # fmt: skip
     """The report of a run, which takes the place of its metrics file."""
@@ -170,7 +170,7 @@ def train(  # noqa: PLR0915
     network: dict[str, Any],
     optimization: dict[str, Any],
     schedule: dict[str, Any],
-    options: checkpoint.RunOptions,
+    options: run_folder.RunOptions,
     parallel_mode: str = "none",
     ranks: Ranks = ONE_RANK,
     all_to_all: bool = False,
@@ -224,7 +224,7 @@ def train(  # noqa: PLR0915
     widths = widths_of(rows, emb_dim, network.pop("mixed_dims", 0.0))
     placement = place(widths.packed_rows, parallel_mode, ranks.size)
     with (
-        checkpoint.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run,
+        run_folder.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run,
         contextlib.ExitStack() as ending,
     ):
         state = _stopped(run, fields, widths.packed_rows, ranks, batch_size)

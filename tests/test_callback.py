@@ -15,11 +15,11 @@ from mindspore.train import Callback
 
 from src import callback, checkpoint, training
 from src.callback import EvalCallBack, LossCallBack, TrainingClock
-from src.checkpoint import RunOptions
 from src.embedding import initial_values, joint_rows, whole_fields
 from src.errors import InputError
 from src.logs import MetricsFile, append_line, evaluation_line
 from src.metrics import Metrics
+from src.run_folder import RunOptions
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -17,13 +17,13 @@ from test_dlrm import logits_of, make_batch, make_model, plain_forward, plain_va
 from test_train_step import RATE, plain_step, values_by_name
 
 from src import checkpoint, checkpoint_file
-from src.checkpoint import RunOptions
 from src.checkpoint_file import CheckpointFile
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables, initial_rows
 from src.errors import InputError
 from src.evaluation import score
 from src.manifest import DataFolder, Manifest
+from src.run_folder import Run, RunOptions
 from src.train_step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -243,7 +243,7 @@ import sys
 sys.path.insert(0, {root!r})
 import numpy as np
 from pathlib import Path
-from src import checkpoint
+from src import checkpoint, run_folder
 from src.dlrm import DLRM
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables
@@ -282,7 +282,7 @@ def sizes_of(paths):
 
 def test_run_s_files_move_to_their_places_when_it_ends(tiny_data, tmp_path):
     folder = tmp_path / "new" / "checkpoint"
-    with checkpoint.Run(folder, tiny_data, RunOptions("dlrm.yaml", "lr: 0.5\n")) as run:
+    with Run(folder, tiny_data, RunOptions("dlrm.yaml", "lr: 0.5\n")) as run:
         assert os.listdir(folder) == ["unfinished"]
         checkpoint_file.write(run.best(7), [("step", np.array([7], np.int32))])
         assert run.finish(7) == folder / "dlrm.ckpt"
@@ -295,7 +295,7 @@ def test_run_s_files_move_to_their_places_when_it_ends(tiny_data, tmp_path):
 def test_folder_with_a_checkpoint_is_refused_and_left_alone(tiny_data, tmp_path):
     (tmp_path / "dlrm.ckpt").write_bytes(b"old")
     with pytest.raises(InputError, match=r"ckpt_path .* already holds dlrm\.ckpt: .*--overwrite=True"):
-        checkpoint.Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", "lr: 0.7\n"))
+        Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", "lr: 0.7\n"))
     assert os.listdir(tmp_path) == ["dlrm.ckpt"]
 
 
@@ -307,7 +307,7 @@ def shown(folder):
 
 def test_old_files_stay_together_until_the_new_run_ends(tiny_data, tmp_path):
     for text, overwrite in (("{lr: 1}", False), ("{lr: 2}", True), ("{lr: 3}", True)):
-        with checkpoint.Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", text), overwrite=overwrite) as run:
+        with Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", text), overwrite=overwrite) as run:
             checkpoint_file.write(run.best(1), [(text, np.array([1], np.int32))])
             if text == "{lr: 2}":  # stopped: nothing but its own folder has changed
                 assert shown(tmp_path) == ("{lr: 1}", "{lr: 1}")
@@ -325,14 +325,14 @@ def test_folder_refuses_a_vocabulary_that_has_changed(tiny_data, tmp_path):
     content[len(content) // 2] ^= 1
     (folder / "vocabulary.npz").write_bytes(content)
     with pytest.raises(InputError, match=r"vocabulary\.npz has changed"):
-        checkpoint.Run(tmp_path / "checkpoint", DataFolder(folder, tiny_data.manifest), RunOptions("dlrm.yaml", ""))
+        Run(tmp_path / "checkpoint", DataFolder(folder, tiny_data.manifest), RunOptions("dlrm.yaml", ""))
     assert not (tmp_path / "checkpoint").exists()
 
 
 def test_second_layout_s_parts_do_not_stay(tiny_data, tmp_path):
     """A part of an earlier checkpoint, and one that a run with more ranks has left, are not the new checkpoint's."""
     (tmp_path / "dlrm.rank_3.ckpt").write_bytes(b"old")
-    with checkpoint.Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", ""), overwrite=True) as run:
+    with Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", ""), overwrite=True) as run:
         for rank in range(2):
             content = [(checkpoint.PARTS, np.array([2], np.int32))]
             checkpoint_file.write(checkpoint.part_of(run.best(5), rank), content)
@@ -349,7 +349,7 @@ def test_encoder_of_other_data_is_refused(tiny_data, tmp_path, capsys):
     path.write_bytes(b"")
     checkpoint.check_encoder(path, tiny_data)
     assert "no manifest.json beside it" in capsys.readouterr().out
-    with checkpoint.Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", ""), overwrite=True) as run:
+    with Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", ""), overwrite=True) as run:
         path = run.best(1)
     path.write_bytes(b"")
     checkpoint.check_encoder(path, tiny_data)

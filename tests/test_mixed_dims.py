@@ -11,7 +11,7 @@ from mindspore import Tensor, ops
 
 import export as export_program
 import train
-from src import checkpoint
+from src import checkpoint, run_folder
 from src.dataset import batches_of
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables, initial_values, joint_rows, whole_fields
@@ -174,7 +174,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     class Stop(BaseException):
         pass
 
-    real = checkpoint.Run.commit
+    real = run_folder.Run.commit
     saves = []
 
     def commit(self, progress, step, best_step):
@@ -184,7 +184,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
             raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.Run, "commit", commit)
+        patch.setattr(run_folder.Run, "commit", commit)
         with pytest.raises(Stop):
             train.main(command)
     train.main(command)

@@ -16,13 +16,13 @@ from test_resume import StopAt
 
 import train as train_program
 from src import checkpoint, report, report_content
-from src.checkpoint import RunOptions
 from src.dataset import batches_of
 from src.errors import InputError
 from src.evaluation import score
 from src.ranks import ONE_RANK
 from src.report_files import load_report, without_nan
 from src.report_plots import Axes, Series, number, plot, ticks
+from src.run_folder import RunOptions
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
