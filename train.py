@@ -64,6 +64,7 @@ def main(argv: Sequence[str]) -> None:
             "warmup_steps": config.warmup_steps,
             "decay_steps": config.decay_steps,
             "decay_share": config.decay_share,
+            "cycles": config.epochs if config.restart_lr_each_epoch else 1,
             "end_factor": config.lr_end_factor,
             "power": config.lr_power,
         },

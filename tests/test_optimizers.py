@@ -165,3 +165,9 @@ def test_warm_up_as_long_as_the_training():
 def test_unknown_schedule_is_refused():
     with pytest.raises(ValueError, match="lr_schedule is 'step'; it is one of constant, polynomial, cosine"):
         rate_factors("step", 3)
+
+
+def test_each_cycle_begins_the_schedule_anew():
+    got = rate_factors("polynomial", 12, warmup_steps=1, power=1, decay_share=0.5, cycles=3)
+    np.testing.assert_allclose(got, [1, 1, 1, 0.5] * 3)
+    assert np.array_equal(rate_factors("cosine", 8), rate_factors("cosine", 8, cycles=1))

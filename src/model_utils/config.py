@@ -185,6 +185,9 @@ class Config:
     )
     lr_end_factor: float = _option(0.0, ("train",), "share of the learning rates that the decay leaves", _FRACTION)
     lr_power: float = _option(2.0, ("train",), "exponent of the polynomial decay", _POSITIVE)
+    restart_lr_each_epoch: bool = _option(
+        False, ("train",), "whether warm-up and decay begin anew in each epoch, instead of once in the training"
+    )
     cpu_kernels: bool = _option(True, _MODEL, "whether the CPU uses operators that are compiled on first use")
     loss_scale: float = _option(1024.0, ("train",), "factor on the loss for float16 gradients", _POSITIVE)
     shuffle: bool = _option(True, ("train",), "whether training rows are shuffled, anew each epoch")
@@ -349,6 +352,11 @@ class Config:
             )
         if self.reset_tables_each_epoch and self.epochs == 1:
             raise InputError("reset_tables_each_epoch has no effect with epochs 1: give more epochs or drop it")
+        if self.restart_lr_each_epoch and (
+            self.epochs == 1 or (self.lr_schedule == "constant" and not self.warmup_steps)
+        ):
+            missing = "epochs 1" if self.epochs == 1 else "a constant rate without warmup_steps"
+            raise InputError(f"restart_lr_each_epoch has no effect with {missing}: drop it")
         if self.early_stopping and not self.do_eval:
             raise InputError(f"early_stopping {self.early_stopping} has no effect with do_eval False: drop one of them")
         if self.dropout and len(self.bottom_mlp) == len(self.top_mlp) == 1:
