@@ -39,7 +39,6 @@ INGREDIENTS: dict[str, Options] = {
     "towers of width 16": {"emb_dim": 128, "bottom_mlp": [128, 64, 16]},
     "one tower with larger MLPs": {
         "towers": None, "emb_dim": 32, "bottom_mlp": [512, 256, 64, 32], "top_mlp": [512, 256, 1]},
-    "dcnv2 in place of dot": {"interaction": "dcnv2"},
     "mixed dimensions, temperature 0.1": {"mixed_dims": 0.1},
     "no buckets": {"numeric_buckets": None},
     "log without standardising, no indicators": {"numeric_transform": None, "missing_indicators": None},

@@ -158,11 +158,10 @@ class Search:
         """A trial's row of the result table."""
         changes = {name: value for name, value in options.items() if base.get(name) != value}
         row = {"what differs from the base": json.dumps(changes)[1:-1].replace('"', "") or "nothing"}
-        for fold in FOLDS:
-            ran = fold in FOLDS[:folds]
-            row[f"AUC, fold {fold}"] = f"{np.mean(self.values(options, 'auc', [fold], seeds)):.4f}" if ran else ""
-        for metric in ("auc", "logloss"):
-            row[f"mean {metric}"] = f"{np.mean(self.values(options, metric, FOLDS[:folds], seeds)):.4f}"
+        for metric, name in (("auc", "AUC"), ("logloss", "logloss")):
+            for fold in FOLDS:
+                mean = np.mean(self.values(options, metric, [fold], seeds)) if fold in FOLDS[:folds] else None
+                row[f"{name}, fold {fold}"] = "" if mean is None else f"{mean:.4f}"
         return row
 
 

@@ -62,7 +62,7 @@ def test_the_better_half_goes_on_from_fold_to_fold(search):
     assert sorted(rows for rate, rows in search.did if rate == 4) == sorted(ends * 2)
     row = search.table_row(3, {"lr": 4}, {"lr": 1, "emb_dim": 16}, [1, 2])
     assert row["what differs from the base"] == "lr: 4"
-    assert (row["AUC, fold 5"], row["mean auc"], row["mean logloss"]) == ("0.4015", "0.4015", "0.5000")
+    assert (row["AUC, fold 5"], row["AUC, fold 7"], row["logloss, fold 6"]) == ("0.4015", "0.4015", "0.5000")
     assert search.table_row(1, {"lr": 9}, {"lr": 9}, [1])["AUC, fold 6"] == ""
 
 
