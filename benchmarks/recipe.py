@@ -32,8 +32,8 @@ _ONE_EPOCH: Options = {"epochs": None, "reset_tables_each_epoch": None, "restart
 # What a row of the table leaves away (None), and what it puts in the place.
 INGREDIENTS: dict[str, Options] = {
     "tables not filled anew in each epoch": _PLAIN_EPOCHS,
-    "one epoch, no dropout, MLPs' rate 0.002": _ONE_EPOCH | {"dropout": None},
-    "no dropout": {"dropout": None},
+    "one epoch, MLPs' rate 0.002": _ONE_EPOCH,
+    "dropout 0.3": {"dropout": 0.3},
     "no weight decay": {"mlp_weight_decay": None},
     "one decay at the end": {"restart_lr_each_epoch": None},
     "towers of width 16": {"emb_dim": 128, "bottom_mlp": [128, 64, 16]},
