@@ -38,9 +38,9 @@ class Widths:
     def shares(self) -> tuple[int, ...]:
         """D / d of each field: how many of its vectors share a row."""
         smallest = min(self.table_rows)
-        most = self.emb_dim & -self.emb_dim  # the largest power of two that divides D
+        most = (self.emb_dim & -self.emb_dim).bit_length() - 1  # of the largest power of two that divides D
         wanted = (self.temperature * math.log2(rows / smallest) for rows in self.table_rows)
-        return tuple(min(most, 1 << round(power)) for power in wanted)
+        return tuple(1 << min(most, round(power)) for power in wanted)
 
     @property
     def packed_rows(self) -> tuple[int, ...]:

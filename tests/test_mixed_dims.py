@@ -65,6 +65,7 @@ def test_widths_fall_with_the_rows():
     assert WIDTHS.projection_values == sum(value.size for value in make().projections.get_parameters())
     assert widths_of(ROWS, 8, 0).packed_rows == ROWS
     assert widths_of((2, 10**6), 12, 9).shares == (1, 4)  # 12 values can be shared by 4 vectors, not by 8
+    assert widths_of((2, 10**6), 8, 1e300).shares == (1, 8)
     criteo = widths_of((10_131_227, 2_202_608, 305, 24, 12517, 633, 3), 16, 0.3)
     assert 16 * sum(criteo.packed_rows) < 0.1 * 16 * sum(criteo.table_rows)
 
@@ -150,6 +151,11 @@ def test_pieces_of_full_width_are_those_of_the_whole():
         fill(piece, values)
         expected = (tables[piece.field] @ matrices[piece.field])[piece.low : piece.high]
         assert np.abs(values - expected).max() < 1e-6
+
+
+def test_odd_width_is_refused():
+    with pytest.raises(InputError, match="mixed_dims 0.3 halves widths, and emb_dim 9 is odd"):
+        resolve("train", [CPU, "--mixed_dims=0.3", "--emb_dim=9", "--bottom_mlp=[9]"])
 
 
 @pytest.mark.parametrize("optimizer", [*RULES])
