@@ -339,7 +339,9 @@ class Config:
 
     def _check_training(self) -> None:
         if self.mixed_dims and self.emb_dim % 2:
-            raise InputError(f"mixed_dims {self.mixed_dims} halves widths, and emb_dim {self.emb_dim} is odd: change one")
+            raise InputError(
+                f"mixed_dims {self.mixed_dims} halves widths, and emb_dim {self.emb_dim} is odd: change one"
+            )
         if self.mixed_dims and (self.optimizer in ("rowwise_adagrad", "adam") or self.table_weight_decay):
             other = "table_weight_decay" if self.optimizer in ("sgd", "adagrad") else f"optimizer {self.optimizer}"
             raise InputError(
