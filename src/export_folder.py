@@ -112,7 +112,7 @@ def _write(
     checkpoint_path: Path, manifest: Manifest, folder: Path, options: ExportOptions, emb_dim: int, network: Any
 ) -> None:
     table_rows, name = manifest.table_rows, options.file_name
-    mixed_dims = network.pop("mixed_dims")
+    mixed_dims = network.pop("mixed_dims", 0.0)
     parts, fill = full_width(checkpoint_path, manifest.fields, table_rows, emb_dim, mixed_dims)
     if options.placement == "graph":
         tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))

@@ -86,7 +86,7 @@ def print_plan(
         InputError: a rank would need more memory than a device has.
     """
     rows, width = data.manifest.table_rows, network["bottom_mlp"][-1] * network["towers"]
-    widths = widths_of(rows, width, network.pop("mixed_dims"))
+    widths = widths_of(rows, width, network.pop("mixed_dims", 0.0))
     placement = place(widths.packed_rows, parallel_mode, ranks)
     values = mlp_values(len(data.manifest.inputs), len(rows), **network) + widths.projection_values
     planned = plan(placement, batch_size, width, values, state_values(optimizer, width), device)
