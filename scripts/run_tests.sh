@@ -8,6 +8,7 @@ cd "$root"
 # The browser that looks at reports; where it can't be had, its tests say so and skip.
 command -v chromium chromium-browser google-chrome >/dev/null ||
     "$root/.venv/bin/python" -m playwright install --with-deps chromium ||
+    apt-get install -y chromium ||
     echo "no Chromium: the tests that look at reports are skipped"
 bin=$root/.venv/bin
 "$bin/ruff" check .
