@@ -40,8 +40,13 @@ from src.preprocess_steps import split
 from src.raw_files import LineIndex
 
 FOLDS = (5, 6, 7)  # sevenths of the training rows that a fold takes
+REFUSED = 2  # exit code of a program that says what is wrong with its input
 Options = dict[str, Any]
 _preprocessing = threading.Lock()
+
+
+class RefusedError(Exception):
+    """Options that do not go together, or a training that diverged."""
 
 
 def key_of(options: Options) -> str:
@@ -58,7 +63,9 @@ def call(program: str, *flags: str) -> str:
     """Run a program of the repository; its output, which is shown where it fails."""
     done = subprocess.run([sys.executable, str(ROOT / program), *flags], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{program} {' '.join(flags)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        # 2 says that the options are wrong; whatever else ends a program may not do so the next time.
+        raise (RefusedError if done.returncode == REFUSED else RuntimeError)(f"{program} {' '.join(flags)}: {said[-1]}")
     return done.stdout
 
 
@@ -133,7 +140,7 @@ class Search:
             data = data_folder(self.raw, self.folder, self.rows[fold], 1.0, options)
             try:
                 return train(data, self.folder, seed, options)
-            except RuntimeError as error:  # options that do not go together, or a training that diverged
+            except RefusedError as error:
                 return {"auc": 0.0, "error": str(error)}
 
         return self.runs.row({"options": options, "fold": fold, "seed": seed}, do)
@@ -151,7 +158,7 @@ class Search:
         return out
 
     def values(self, options: Options, metric: str, folds: Sequence[int], seeds: Sequence[int]) -> list[float]:
-        """A metric of a trial's runs; not a number where a run failed."""
+        """A metric of a trial's runs; where one was refused, an AUC of 0, and nothing that is a number else."""
         return [self.run(options, fold, seed).get(metric, np.nan) for fold in folds for seed in seeds]
 
     def table_row(self, folds: int, options: Options, base: Options, seeds: Sequence[int]) -> dict[str, str]:
@@ -166,11 +173,14 @@ class Search:
 
 
 def draw(space: Options, number: int, seed: int) -> list[Options]:
-    """The space's base and starts, and trials with a value of every entry, up to a number; no two are alike."""
+    """A number of trials, no two alike: the space's base, its starts, and then some with a value of every entry."""
     entries = {name: values for name, values in space.items() if name not in ("base", "start")}
     base = space.get("base", {})
     rng = np.random.default_rng(seed)
-    trials = [base, *(base | changes for changes in space.get("start", ()))]
+    trials: list[Options] = []
+    for changes in [{}, *space.get("start", ())]:
+        if base | changes not in trials:
+            trials.append(base | changes)
     for _ in range(100 * number):  # a small space has fewer
         if len(trials) >= number:
             break
@@ -180,7 +190,7 @@ def draw(space: Options, number: int, seed: int) -> list[Options]:
             drawn |= value if isinstance(value, dict) else {name: value}
         if drawn not in trials:
             trials.append(drawn)
-    return trials
+    return trials[:number]
 
 
 def main() -> None:

@@ -198,8 +198,9 @@ class Tower(nn.Cell):
 class DLRM(Tower):
     """Bottom MLP, embedding tables, interaction and top MLP.
 
-    With several towers, each takes its own slice of the embedding vectors. They learn by themselves, and the logit is
-    the mean of theirs: one model that does what several with other seeds do together.
+    With several towers, each takes its own slice of the embedding vectors. They learn by themselves, but for fields
+    whose narrow vectors they share, and the logit is the mean of theirs: one model that does what several with other
+    seeds do together.
 
     Args:
         dense_dim: N.
@@ -211,7 +212,8 @@ class DLRM(Tower):
 
     Inputs:
         dense: [B, N] float32. ids: [B, F] int32, each field's own ids, 0 <= id < table_rows[f]. Others are
-            an error with the compiled operators; MindSpore's own look up zeros, or another field's row.
+            an error with the compiled operators, for packed tables only beyond the last packed row; MindSpore's own
+            look up zeros, or another field's row.
     Outputs: logits, [B, 1] float32.
     """
 

@@ -4,6 +4,8 @@ A field of n rows gets vectors of width d = D (n_min / n)^T, with n_min the rows
 temperature, rounded so that D / d is a power of two. D / d of its vectors share a row of the joint table, which stays
 one matrix and is placed, looked up and updated as ever; a mask tells a sample's vector from its neighbours, and a
 projection [d, D] of the field's own makes it as wide as the others. As in the paper, a field of full width has none.
+The projections of all fields are one batched product of B F D^2 multiplications, for which narrow ones are repeated and
+full width is the identity; weight decay does not touch them.
 
 Legend: B batch, F fields, D width of a vector, d that of a narrow one.
 """

@@ -22,10 +22,12 @@ def rate_factors(
         warmup_steps, decay_steps, end_factor, power, decay_share, cycles: see above.
 
     Raises:
-        ValueError: an unknown schedule.
+        ValueError: an unknown schedule, or steps that the cycles do not divide.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"lr_schedule is {schedule!r}; it is one of {', '.join(SCHEDULES)}")
+    if steps % cycles:
+        raise ValueError(f"{steps} steps are not a multiple of {cycles} cycles")
     steps //= cycles
     step = np.arange(steps)
     begin = max(warmup_steps, steps - round(decay_share * steps)) if decay_share else warmup_steps

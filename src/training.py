@@ -25,7 +25,7 @@ from src.evaluation import evaluate
 from src.logs import MetricsFile, open_logs
 from src.manifest import DataFolder
 from src.metrics import Metrics
-from src.mixed_dims import widths_of
+from src.mixed_dims import Widths, widths_of
 from src.optimizers import state_values
 from src.placement import place, plan, plan_lines
 from src.ranks import ONE_RANK, Ranks
@@ -86,7 +86,7 @@ def print_plan(
         InputError: a rank would need more memory than a device has.
     """
     rows, width = data.manifest.table_rows, network["bottom_mlp"][-1] * network["towers"]
-    widths = widths_of(rows, width, network.pop("mixed_dims", 0.0))
+    widths = _widths(rows, width, network.pop("mixed_dims", 0.0))
     placement = place(widths.packed_rows, parallel_mode, ranks)
     values = mlp_values(len(data.manifest.inputs), len(rows), **network) + widths.projection_values
     planned = plan(placement, batch_size, width, values, state_values(optimizer, width), device)
@@ -96,6 +96,16 @@ def print_plan(
             f"a device's {memory_mb} MB can't hold the {max(planned.memory_mb):.0f} MB of a rank: give more ranks with "
             f"parallel_mode hybrid, or an optimizer that keeps less"
         )
+
+
+def _widths(table_rows: Sequence[int], emb_dim: int, mixed_dims: float) -> Widths:
+    widths = widths_of(table_rows, emb_dim, mixed_dims)
+    if mixed_dims and not widths.projections:
+        raise InputError(
+            f"mixed_dims {mixed_dims} has no effect: the tables, of {min(table_rows)} to {max(table_rows)} rows, all "
+            f"get the full width; give a higher one or drop it"
+        )
+    return widths
 
 
 def _rounded_up(batch_size: int, ranks: int) -> int:
@@ -221,7 +231,7 @@ def train(  # noqa: PLR0915
     open_logs(loss_file_name, metrics_file_name, *([eval_file_name] if do_eval else []))
     fields, rows = data.manifest.fields, data.manifest.table_rows
     network = dict(network)
-    widths = widths_of(rows, emb_dim, network.pop("mixed_dims", 0.0))
+    widths = _widths(rows, emb_dim, network.pop("mixed_dims", 0.0))
     placement = place(widths.packed_rows, parallel_mode, ranks.size)
     with (
         run_folder.Run(ckpt_path, data, options, overwrite=overwrite, resume=resume_stopped, ranks=ranks) as run,

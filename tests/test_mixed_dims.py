@@ -174,7 +174,8 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     sizes = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[8,1]", "--mixed_dims=0.4"]
     command = [CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--epochs=2", "--importance_rows=20", *sizes,
-               "--reset_tables_each_epoch=True", "--optimizer=adagrad", "--lr=0.02"]  # fmt: skip
+               "--reset_tables_each_epoch=True", "--optimizer=adagrad", "--lr=0.02", "--restart_lr_each_epoch=True",
+               "--lr_schedule=polynomial", "--decay_share=0.5", "--log_steps=5"]  # fmt: skip
     train.main([*command, "--ckpt_path=whole"])
 
     class Stop(BaseException):
@@ -209,5 +210,11 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
         checkpoint.load(
             Path("checkpoint/dlrm.ckpt"), manifest.fields, manifest.table_rows, 8, **network | {"mixed_dims": 0}
         )
-    assert json.loads(Path("checkpoint/report.json").read_text())["options"]["mixed_dims"] == 0.4
+    report = json.loads(Path("checkpoint/report.json").read_text())
+    assert report["options"]["mixed_dims"] == 0.4
+    rates = [point[1] for point in report["curves"]["rate"]]
+    assert rates[: len(rates) // 2] == rates[len(rates) // 2 :]  # each epoch begins at the full rate
+    assert max(rates) > 2 * min(rates)
+    with pytest.raises(InputError, match=r"mixed_dims 0\.001 has no effect: .* all get the full width"):
+        train.main([flag.replace("dims=0.4", "dims=0.001") for flag in command] + ["--ckpt_path=other"])
     assert '"kind": "resume"' in Path("metrics.jsonl").read_text()

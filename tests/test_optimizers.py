@@ -171,3 +171,5 @@ def test_each_cycle_begins_the_schedule_anew():
     got = rate_factors("polynomial", 12, warmup_steps=1, power=1, decay_share=0.5, cycles=3)
     np.testing.assert_allclose(got, [1, 1, 1, 0.5] * 3)
     assert np.array_equal(rate_factors("cosine", 8), rate_factors("cosine", 8, cycles=1))
+    with pytest.raises(ValueError, match="10 steps are not a multiple of 3 cycles"):
+        rate_factors("cosine", 10, cycles=3)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from benchmarks.search import FOLDS, Runs, Search, at_once, draw, flags_of
+from benchmarks.search import FOLDS, RefusedError, Runs, Search, at_once, call, draw, flags_of
 
 SPACE = {
     "base": {"lr": 0.1, "emb_dim": 16},
@@ -22,6 +22,8 @@ def test_trials_are_base_start_and_drawn_ones():
     assert len(trials) == 5
     assert all(first != second for place, first in enumerate(trials) for second in trials[:place])
     assert draw(SPACE, 5, 1) == trials != draw(SPACE, 5, 2)
+    assert draw(SPACE, 1, 1) == trials[:1]
+    assert len(draw(SPACE | {"start": [{"lr": 0.5}, {"lr": 0.5}, {"lr": 0.1}]}, 100, 1)) == 7
     assert len(draw(SPACE, 100, 1)) == 7  # 3 rates, 2 networks, and the one to start with
     assert all(trial.get("bottom_mlp") == [8] for trial in draw(SPACE, 100, 1) if trial["emb_dim"] == 8)
 
@@ -43,7 +45,7 @@ def search(tmp_path, monkeypatch):
     def train(data, folder, seed, options):
         done.append((options["lr"], data))
         if options["lr"] == 9:
-            raise RuntimeError("diverged")
+            raise RefusedError("diverged")
         return {"auc": options["lr"] / 10 + seed / 1000, "logloss": 0.5, "acc": 0.8, "step": 1, "seconds": 2.0}
 
     monkeypatch.setattr("benchmarks.search.data_folder", lambda raw, folder, rows, share, options: rows)
@@ -76,6 +78,20 @@ def test_what_was_done_is_not_done_again(search, capsys):
     assert len(search.did) == times == len(search.runs.path.read_text().splitlines())
     failed = [json.loads(line) for line in search.runs.path.read_text().splitlines() if "error" in line]
     assert [(run["auc"], run["error"]) for run in failed] == [(0.0, "diverged")]
+
+
+def test_what_says_nothing_of_the_options_is_no_result(search, monkeypatch):
+    """As when the keyboard or the system ends a training: the same command does it again."""
+
+    def train(*_):
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr("benchmarks.search.train", train)
+    with pytest.raises(RuntimeError, match="killed"):
+        search.halve([{"lr": 1}], 0.5, [1], 1)
+    assert not search.runs.path.is_file()
+    with pytest.raises(RefusedError, match="emb_dim 3"):
+        call("train.py", "--device_target=CPU", "--emb_dim=3")
 
 
 def test_works_at_once_share_out_the_cores():

@@ -180,7 +180,8 @@ class Config:
     decay_share: float = _option(
         0.0,
         ("train",),
-        "share of all steps, at their end, that the decay takes; 0 for what decay_steps says",
+        "share of all steps, or of an epoch's if it restarts there, at their end, that the decay takes; 0 for what "
+        "decay_steps says",
         _FRACTION,
     )
     lr_end_factor: float = _option(0.0, ("train",), "share of the learning rates that the decay leaves", _FRACTION)
