@@ -65,6 +65,9 @@ fi
 build=$root/build/ascend310_infer/$name
 make_folder "$build"
 [ -f "$build/main" ] || echo "building the C++ program, once"
+# A cache that belongs to another place, since the repository was moved or copied, would be refused.
+cache=$build/CMakeCache.txt
+if [[ -f $cache ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$cache"; then rm -rf "$build" && mkdir -p "$build"; fi
 cmake -S "$here" -B "$build" -DLITE_HOME="$LITE_HOME" -DSANITIZE="$sanitize" -DNATIVE="$native" >"$build/cmake.log" 2>&1 ||
     fail "cmake failed: $(grep -A3 'CMake Error' "$build/cmake.log" | tr -s '\n ' ' ' || true) (see $build/cmake.log)"
 cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1 || {

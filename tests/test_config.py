@@ -89,6 +89,7 @@ WRONG_FLAGS = [
     (["--device_target=CPU", "--device_id=1"], "device_id 1 has no effect"),
     (["--mlp_optimizer=rowwise_adagrad"], "mlp_optimizer is 'rowwise_adagrad': it must be one of"),
     (["--reset_tables_each_epoch=True"], "reset_tables_each_epoch has no effect with epochs 1"),
+    (["--towers=3"], "towers 3 must divide emb_dim 16"),
     (["--restart_lr_each_epoch=True", "--warmup_steps=9"], "restart_lr_each_epoch has no effect with epochs 1"),
     (["--restart_lr_each_epoch=True", "--epochs=2"], "no effect with a constant rate without warmup_steps"),
     (["--early_stopping=3", "--do_eval=False"], "early_stopping 3 has no effect with do_eval False"),

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from mindspore import Tensor
 from test_callback import rows_of
 
-from src import checkpoint as checkpoint_module
-from src import checkpoint_file
+from src import checkpoint_file, run_folder
 from src import exchange as exchange_module
 from src.checkpoint import Parts, load, part_of
 from src.checkpoint import rows_of as entries_of
@@ -443,7 +442,7 @@ def test_all_to_all_moves_what_all_gather_does(monkeypatch, ranks):
 
 def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path, monkeypatch):
     """Part 1 is there, part 0 is not yet: going on from an earlier state, the best network must still be whole."""
-    real = checkpoint_module._place
+    real = run_folder._place
 
     def kill_at_the_checkpoint(source, target):
         if target.name == "dlrm.ckpt":
@@ -451,7 +450,7 @@ def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path,
         real(source, target)
 
     def run_at(step, fail):
-        with checkpoint_module.Run(tmp_path, tiny_data, checkpoint_module.RunOptions("dlrm.yaml", "lr: 1\n")) as run:
+        with run_folder.Run(tmp_path, tiny_data, run_folder.RunOptions("dlrm.yaml", "lr: 1\n")) as run:
             if fail:
                 for rank in range(2):
                     content = [("parts", np.array([2], np.int32)), (f"value{rank}", np.zeros(3, np.float32))]
@@ -460,7 +459,7 @@ def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path,
             run.finish(step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "_place", kill_at_the_checkpoint)
+        patch.setattr(run_folder, "_place", kill_at_the_checkpoint)
         with pytest.raises(KeyboardInterrupt):
             run_at(20, True)
     assert not (tmp_path / "dlrm.ckpt").exists()

@@ -302,6 +302,8 @@ class Config:
         """The rules that tie options to each other."""
         if not self.plan_only and (self.ranks > 1 or self.device_memory_mb):
             raise InputError("ranks and device_memory_mb have no effect without plan_only: drop them")
+        if self.emb_dim % self.towers:
+            raise InputError(f"towers {self.towers} must divide emb_dim {self.emb_dim}: change one of them")
         if self.bottom_mlp[-1] * self.towers != self.emb_dim:
             shares = f" / towers {self.towers}" if self.towers > 1 else ""
             raise InputError(
@@ -356,7 +358,7 @@ class Config:
                 "decay_steps, decay_share and lr_end_factor have no effect with lr_schedule constant: drop them"
             )
         if self.reset_tables_each_epoch and self.epochs == 1:
-            raise InputError("reset_tables_each_epoch has no effect with epochs 1: give more epochs or drop it")
+            raise InputError("reset_tables_each_epoch has no effect with epochs 1: give more epochs, or False for it")
         if self.restart_lr_each_epoch and (
             self.epochs == 1 or (self.lr_schedule == "constant" and not self.warmup_steps)
         ):
