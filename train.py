@@ -5,7 +5,7 @@ from pathlib import Path
 
 from src.errors import InputError, run
 from src.manifest import find
-from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, resolve
+from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, Config, resolve
 
 _OPTIMIZATION = (
     "optimizer", "mlp_optimizer", "table_weight_decay", "mlp_weight_decay", "dropout", "label_smoothing",
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
         ranks=ranks,
         all_to_all=has_all_to_all(config.device_target),
         kernels=cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
-        options=RunOptions(SAVED_OPTIONS, config.to_yaml("train"), FREE_OPTIONS),
+        options=RunOptions(SAVED_OPTIONS, config.to_yaml("train"), FREE_OPTIONS, Config().to_yaml("train")),
         overwrite=config.overwrite,
         resume_stopped=config.resume,
         save_steps=config.save_steps,

@@ -1,7 +1,7 @@
 """Runs side by side: `python -m src.report RUN_A RUN_B ... [--output=comparison.html] [--fail_below=0.001]`.
 
-Each RUN is a checkpoint folder of train.py. With --fail_below=X the exit code is 1 if the AUC of any later run, less
-that of the first, is below -X.
+Each RUN is a checkpoint folder of train.py, or the report in it. With --fail_below=X the exit code is 1 if the AUC of
+any later run, less that of the first, is below -X.
 """
 
 import sys
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     config = resolve("report", [word for word in argv if word.startswith("--")])
     if len(folders) < 2:
         raise InputError(
-            f"{len(folders)} runs instead of 2 or more: python -m src.report RUN_A RUN_B ... --OPTION=VALUE"
+            f"{len(folders)} of at least 2 runs given: python -m src.report RUN_A RUN_B ... --OPTION=VALUE"
         )
     runs = [ComparedRun.load(folder) for folder in folders]
     heads, rows = compared(runs)

@@ -11,7 +11,7 @@ from src.errors import InputError
 from src.report_files import load_report
 from src.report_plots import Axes, Series, number, plot
 from src.report_style import page, section, table
-from src.run_folder import SCORES
+from src.run_folder import REPORT, REPORT_PAGE, SCORES
 
 METRICS = ("auc", "logloss", "acc", "normalised_entropy", "calibration", "ece", "average_precision", "brier")
 
@@ -28,12 +28,12 @@ class ComparedRun:
 
     @classmethod
     def load(cls, name: str) -> "ComparedRun":
-        """Read a run's folder.
+        """Read a run's folder, which its report may stand for.
 
         Raises:
             InputError: there is no report, or none of an evaluation, or the scores are missing or damaged.
         """
-        folder = Path(name)
+        folder = Path(name).parent if Path(name).name in (REPORT, REPORT_PAGE) else Path(name)
         report = load_report(folder)
         if not report.get("evaluation"):
             raise InputError(

@@ -36,15 +36,18 @@ class RunOptions:
         name: of their file.
         text: YAML.
         free: names of those that no value of the network depends on.
+        defaults: YAML of what each is unless given, and was before there was such an option.
     """
 
     name: str
     text: str
     free: frozenset[str] = frozenset()
+    defaults: str = ""
 
     def difference(self, saved: str) -> str:
         """What is different in the text of a run that was stopped, in words, but for what is free; "" for nothing."""
-        old, new = (yaml.safe_load(text) or {} for text in (saved, self.text))
+        known, old, new = (yaml.safe_load(text) or {} for text in (self.defaults, saved, self.text))
+        old = known | old  # an older version, which knew fewer options, may have saved them
         for name in [*new, *old]:
             if name not in self.free and old.get(name) != new.get(name):
                 return f"{name} {old.get(name)} instead of {new.get(name)}"

@@ -154,6 +154,10 @@ def test_runs_are_compared(run_folder, worse, tmp_path, capsys):
     done = subprocess.run([sys.executable, "-m", "src.report", good, str(worse), "--fail_below=0.01"], cwd=ROOT,
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 1, done.stderr
+    assert report.main([f"{good}/report.html", f"{worse}/report.json", "--fail_below=0.01"]) == 1
+    with pytest.raises(SystemExit):
+        report.main(["--help"])
+    assert "RUN_A RUN_B" in capsys.readouterr().out
 
 
 def test_other_rows_have_no_paired_interval(run_folder, worse, tmp_path, capsys):
@@ -170,7 +174,7 @@ def test_other_rows_have_no_paired_interval(run_folder, worse, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(("argv", "message"), [
-    (["one"], "1 runs instead of 2 or more"),
+    (["one"], "1 of at least 2 runs given: python -m src.report RUN_A RUN_B"),
     (["none", "none"], "none holds no report.json: name a folder that train.py"),
     (["a", "b", "--fail_below=2"], "fail_below is 2.0: it must lie between 0 and 1, or be -1"),
 ])  # fmt: skip

@@ -267,6 +267,14 @@ def test_other_options_are_refused_and_nothing_is_lost(tiny_data, stopped, capsy
     assert "log_steps: 7" in (stopped / "dlrm.yaml").read_text()
 
 
+def test_options_that_are_new_since_the_stop_count_as_their_defaults(tiny_data, stopped, capsys):
+    defaults = "lr: 0.3\ntowers: 1\n"
+    with pytest.raises(InputError, match="stopped, with towers 1 instead of 8"):
+        train_small(tiny_data, stopped, options=RunOptions("dlrm.yaml", "lr: 0.1\ntowers: 8\n", defaults=defaults))
+    train_small(tiny_data, stopped, options=RunOptions("dlrm.yaml", "lr: 0.1\ntowers: 1\n", defaults=defaults))
+    assert "going on from step 15" in capsys.readouterr().out
+
+
 def test_other_data_are_refused(stopped, tmp_path_factory):
     folder = tmp_path_factory.mktemp("other")
     other = preprocess_lines(write_raw(folder / "train.txt", raw_lines(2000, 2)), folder / "dataset")

@@ -405,6 +405,9 @@ class Config:
         return yaml.safe_dump(values, sort_keys=False)
 
 
+# Of programs that take more than options.
+_USAGE = {"report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; RUN is a checkpoint folder of train.py"}
+
 OPTIONS: Mapping[str, Any] = {option.name: option for option in dataclasses.fields(Config)}
 
 
@@ -466,7 +469,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse_flags(program: str, argv: Sequence[str]) -> dict[str, Any]:
-    parser = _Parser(prog=program, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = _Parser(prog=program, usage=_USAGE.get(program), allow_abbrev=False, argument_default=argparse.SUPPRESS)
     names = options_of(program)
     for name in names:
         option = OPTIONS[name]
