@@ -11,12 +11,13 @@ from mindspore import Tensor, ops
 
 import export as export_program
 import train
-from src import checkpoint, run_folder
+from src import checkpoint, run_folder, table_accuracy
 from src.dataset import batches_of
 from src.dlrm import DLRM
 from src.embedding import EmbeddingTables, initial_values, joint_rows, whole_fields
 from src.errors import InputError
 from src.evaluation import score
+from src.metrics import binary_metrics
 from src.mixed_dims import widths_of
 from src.model_utils.config import resolve
 from src.optimizers import RULES
@@ -201,11 +202,20 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     network = {"dense_dim": 13, "bottom_mlp": (16, 8), "top_mlp": (8, 1), "mixed_dims": 0.4}
     model = checkpoint.load(Path("checkpoint/dlrm.ckpt"), manifest.fields, manifest.table_rows, 8, **network)
     assert len(model.tables.table) < 0.5 * sum(manifest.table_rows)
-    dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
+    dense, ids, labels = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
     _, logits = score(model, batches_of(tiny_data, "test", 64), 64)
     for placement in ("graph", "host"):
         export_program.main([CPU, f"--export_path={placement}", f"--table_placement={placement}"])
         assert np.abs(Scorer(placement).score_ids(dense, ids) - 1 / (1 + np.exp(-logits))).max() < 1e-6
+    exact, _, small = table_accuracy.evaluate([CPU, f"--dataset_path={tiny_data.path}"])
+    assert exact.metrics.as_dict() == pytest.approx(binary_metrics(labels[:, 0], logits).as_dict(), abs=1e-6)
+    assert 0 < small.largest_difference < 0.01
+    export_program.main([CPU, "--export_path=calibrated", "--calibrate=True", f"--dataset_path={tiny_data.path}"])
+    calibrated = Scorer("calibrated").score_ids(dense, ids)
+    found = np.log(calibrated / (1 - calibrated))
+    slope, bias = np.polyfit(logits, found, 1)
+    assert abs(slope - 1) + abs(bias) > 1e-3
+    assert found == pytest.approx(slope * logits + bias, abs=1e-4)
     with pytest.raises(InputError, match="the model needs"):
         checkpoint.load(
             Path("checkpoint/dlrm.ckpt"), manifest.fields, manifest.table_rows, 8, **network | {"mixed_dims": 0}

@@ -14,12 +14,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import CPU, ROOT, raw_lines
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mindspore import Tensor
 from test_callback import rows_of
 
+import export as export_program
 from src import checkpoint_file, run_folder
 from src import exchange as exchange_module
 from src.checkpoint import Parts, load, part_of
@@ -29,6 +30,7 @@ from src.errors import InputError
 from src.launch import main as launch_main
 from src.placement import Piece, place, plan
 from src.rank_table import check_rank_table
+from src.scorer import Scorer
 
 SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
 # 53 steps of 32; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch, not full.
@@ -149,6 +151,13 @@ def alone_with_more(tiny_data, tmp_path_factory):
 def test_two_ranks_train_as_one_process_with_more_options(tiny_data, tmp_path, alone_with_more, mode):
     several(tmp_path, tiny_data, 2, f"--parallel_mode={mode}", *MORE, rate=["--batch_size=32"])
     check_as_one_process(tmp_path, tiny_data, alone_with_more, 0.3)
+    scores = []  # the export puts a split table of narrow vectors together, at full width
+    for name, folder in (("one", alone_with_more), ("two", tmp_path)):
+        out = tmp_path / name
+        export_program.main([CPU, f"--checkpoint_path={folder}/checkpoint", f"--export_path={out}"])
+        scores.append(Scorer(str(out)).score_lines(raw_lines(100, 5), has_labels=True))
+    assert np.abs(scores[0] - scores[1]).max() < 1e-5
+    assert np.ptp(scores[0]) > 0.01
 
 
 def test_batch_that_does_not_divide_is_rounded_up(tiny_data, tmp_path, alone):
