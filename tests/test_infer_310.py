@@ -114,6 +114,29 @@ def test_any_batch_gives_the_same_scores(program, exports, rows, here, batch_siz
     assert seen["rows_per_s"] > 0 < seen["peak_memory_mb"]
 
 
+@pytest.mark.parametrize("kind", ["fp32", "int8", "graph"])
+def test_any_number_of_threads_gives_the_same_scores(sanitized_program, exports, rows, here, kind):
+    """They share out a request's rows: 203 rows are 5 blocks of 41, or 3 of 68; the last is not full."""
+    expected = scored(sanitized_program, exports[kind], rows / "rows", "--threads=1", "--batch_size=203")
+    for threads in (2, 3, 5, 100):
+        for batch_size in (203, 150):
+            arguments = [f"--threads={threads}", f"--batch_size={batch_size}"]
+            found = scored(sanitized_program, exports[kind], rows / "rows", *arguments)
+            assert np.abs(found - expected).max() < 1e-6
+
+
+def test_damage_that_one_of_several_threads_finds_is_refused_in_a_line(sanitized_program, exports, rows, here):
+    shutil.copytree(exports["fp32"], here / "e")
+    size = (here / "e/dlrm.tables").stat().st_size
+    for place in range(4096, size - 4096, 4096):
+        changed(here / "e/dlrm.tables", place)  # all pages, so that all threads find one
+    done = run(sanitized_program, "--model=e", f"--input={rows}/rows", "--device_type=CPU", "--output=out",
+               "--batch_size=203", "--threads=4")  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: [^\n]*the checksum of page \d+ of its rows differs[^\n]*\n", done.stderr), done.stderr
+    assert not list(here.glob("out/*"))
+
+
 def test_several_files_of_rows(program, exports, tiny_data, here, monkeypatch):
     monkeypatch.setattr("src.scored_files._ROWS", 50)
     argv = [f"--dataset_path={tiny_data.path}", f"--export_path={exports['fp32']}"]
@@ -450,7 +473,7 @@ def test_sanitizers_find_nothing_of_ours(sanitized_program, exports, rows, here)
     assert "__asan_report_load4" in symbols
     assert "__ubsan_handle" in symbols
     for kind in exports:
-        for arguments, code in ([], 0), (["--batch_size=300"], 0), (["--device_id=1"], 2):
+        for arguments, code in ([], 0), (["--batch_size=300", "--threads=3"], 0), (["--device_id=1"], 2):
             done = run(sanitized_program, f"--model={exports[kind]}", f"--input={rows}/rows", "--device_type=CPU",
                        *arguments, environment=leaks)  # fmt: skip
             assert done.returncode == code

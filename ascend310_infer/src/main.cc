@@ -10,6 +10,7 @@
 
 #include "error.h"
 #include "options.h"
+#include "quiet.h"
 #include "scoring.h"
 
 namespace {
@@ -19,7 +20,7 @@ constexpr int kInputError = 2;
 // A mapped file that is cut short or can't be read any more ends the program here.
 void OnBusError(int) {
   constexpr char kLine[] = "error: the table file was changed, or its disk failed, while it was in use: export it again\n";
-  const ssize_t written = write(STDERR_FILENO, kLine, sizeof kLine - 1);
+  const ssize_t written = write(dlrm::Stderr(), kLine, sizeof kLine - 1);
   _exit(written < 0 ? kInputError + 1 : kInputError);
 }
 

@@ -1,10 +1,7 @@
 #include "network.h"
 
-#include <fcntl.h>
 #include <sched.h>
-#include <unistd.h>
 
-#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +9,7 @@
 #include "error.h"
 #include "include/api/context.h"
 #include "include/api/model.h"
+#include "quiet.h"
 
 namespace dlrm {
 
@@ -25,55 +23,12 @@ struct Network::Lite {
 
 namespace {
 
-// As long as there is one, what MindSpore Lite prints to stderr, several lines for a failure, is dropped, unless GLOG_v asks
-// for it: what fails is told in one line of ours. (Its log level is read before main.)
-class Quiet {
- public:
-  Quiet() { active_ = Streams().nothing >= 0 && dup2(Streams().nothing, STDERR_FILENO) >= 0; }
-  Quiet(const Quiet &) = delete;
-  Quiet &operator=(const Quiet &) = delete;
-  ~Quiet() {
-    if (active_) dup2(Streams().kept, STDERR_FILENO);
-  }
-
- private:
-  struct Pair {
-    int kept = -1, nothing = -1;  // both, or none of them
-  };
-
-  // Made once: there is a Quiet for each request.
-  static const Pair &Streams() {
-    static const Pair pair = [] {
-      Pair made;
-      if (!std::getenv("GLOG_v")) made.kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
-      if (made.kept >= 0) made.nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
-      return made;
-    }();
-    return pair;
-  }
-
-  bool active_ = false;
-};
-
 constexpr char kMore[] = "; GLOG_v=1 shows what MindSpore Lite says";
 
-// Keep this process, with the threads that it starts from now on, on the processor that it is on. MindSpore Lite hands each
-// request to a thread of its own, even if one is all it may use: to wake that up on another processor takes longer than
-// to score one row. Where the system does not allow it, all stays as it was.
-void StayOnOneProcessor() {
-  const int processor = sched_getcpu();
-  if (processor < 0 || processor >= CPU_SETSIZE) return;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(processor, &set);
-  sched_setaffinity(0, sizeof set, &set);
-}
-
-std::shared_ptr<ms::Context> MakeContext(const Options &options) {
+std::shared_ptr<ms::Context> MakeContext(const Options &options, uint64_t threads) {
   auto context = std::make_shared<ms::Context>();
   if (options.on_cpu()) {
-    if (options.threads == 1) StayOnOneProcessor();
-    context->SetThreadNum(static_cast<int32_t>(options.threads));
+    context->SetThreadNum(static_cast<int32_t>(threads));
     context->MutableDeviceInfo().push_back(std::make_shared<ms::CPUDeviceInfo>());
   } else {
     auto ascend = std::make_shared<ms::AscendDeviceInfo>();
@@ -113,11 +68,20 @@ void CheckInput(const std::string &graph, ms::MSTensor *input, ms::DataType type
 
 }  // namespace
 
-Network::Network(const ModelFolder &model, const Options &options, uint64_t block) : lite_(new Lite) {
+void StayOnOneProcessor() {
+  const int processor = sched_getcpu();
+  if (processor < 0 || processor >= CPU_SETSIZE) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  sched_setaffinity(0, sizeof set, &set);
+}
+
+Network::Network(const ModelFolder &model, const Options &options, uint64_t block, uint64_t threads) : lite_(new Lite) {
   const Quiet quiet;
   lite_->block = block;
   const std::string graph = model.graph.string();
-  const auto built = lite_->model.Build(graph, ms::kMindIR, MakeContext(options));
+  const auto built = lite_->model.Build(graph, ms::kMindIR, MakeContext(options, threads));
   if (built != ms::kSuccess) {
     throw Error((options.on_cpu() ? "MindSpore Lite can't load " + graph + " (" + Words(built) +
                                         "): export it with the --mindir_version that this release reads"

@@ -14,8 +14,9 @@ namespace dlrm {
 
 class Network {
  public:
-  // Loads the graph to take `block` rows at once; throws Error where the device or the graph is not as it should be.
-  Network(const ModelFolder &model, const Options &options, uint64_t block);
+  // Loads the graph to take `block` rows at once, with so many threads of a CPU; throws Error where the device or the
+  // graph is not as it should be.
+  Network(const ModelFolder &model, const Options &options, uint64_t block, uint64_t threads);
   ~Network();
 
   // The inputs' own memory, to be filled before Run: dense [block, N] float32, and ids [block, F] int32 or
@@ -29,6 +30,11 @@ class Network {
   struct Lite;
   std::unique_ptr<Lite> lite_;
 };
+
+// Keeps this thread, and those that it starts from now on, on the processor that it is on. MindSpore Lite hands each
+// request to a thread of its own, even if one is all it may use: to wake that up on another processor takes longer than
+// to score one row. Where the system does not allow it, all stays as it was.
+void StayOnOneProcessor();
 
 }  // namespace dlrm
 

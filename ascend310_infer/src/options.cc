@@ -16,7 +16,8 @@ const char kHelp[] = R"(Scores rows with an exported DLRM: main --model=export/d
   --device_type=NAME   Ascend or CPU (default Ascend)
   --device_id=N        number of the Ascend card (default 0)
   --batch_size=N       rows of a request (default: the model's; on Ascend no other is possible)
-  --threads=N          threads of the CPU (default: one for each processor); 1 keeps to one processor
+  --threads=N          threads of the CPU (default: one for each processor); where a request takes only
+                       one, the program keeps to one processor
 )";
 
 namespace {

@@ -114,7 +114,7 @@ TableFile::TableFile(const std::filesystem::path &path) : path_(path) {
     if (Checksum(checksums_, 4 * pages) != Hex(At<uint32_t>(data_, 40))) {
       throw damaged("the checksum of its checksums differs");
     }
-    checked_.resize(pages);
+    checked_ = std::vector<std::atomic<bool>>(pages);
   } catch (...) {
     munmap(const_cast<uint8_t *>(data_), size_);
     throw;
@@ -131,12 +131,12 @@ void TableFile::CheckPages(const uint8_t *row) {
   const auto first = static_cast<uint64_t>(row - rows_) / kPage;
   const auto last = (static_cast<uint64_t>(row - rows_) + row_bytes_ - 1) / kPage;
   for (uint64_t page = first; page <= last; ++page) {
-    if (checked_[page]) continue;
+    if (checked_[page].load(std::memory_order_relaxed)) continue;
     if (crc32(0, rows_ + page * kPage, kPage) != At<uint32_t>(checksums_, 4 * page)) {
       throw Error(path_.string() + " is damaged (the checksum of page " + std::to_string(page) +
                   " of its rows differs): export the model again");
     }
-    checked_[page] = 1;
+    checked_[page].store(true, std::memory_order_relaxed);  // two threads may both check a page
   }
 }
 

@@ -3,6 +3,7 @@
 #ifndef DLRM_INFER_TABLE_FILE_H_
 #define DLRM_INFER_TABLE_FILE_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -20,7 +21,7 @@ class TableFile {
   TableFile &operator=(const TableFile &) = delete;
   ~TableFile();
 
-  // Vectors [rows, fields, width] of ids [rows, fields], which CheckIds has let pass.
+  // Vectors [rows, fields, width] of ids [rows, fields], which CheckIds has let pass. Several threads may ask at once.
   void Lookup(const int32_t *ids, size_t rows, float *vectors);
 
   const std::vector<uint64_t> &table_rows() const { return table_rows_; }
@@ -44,7 +45,7 @@ class TableFile {
   std::vector<uint64_t> table_rows_, starts_;  // of each field, and its first row in the file
   const uint8_t *rows_ = nullptr;
   const uint8_t *checksums_ = nullptr;
-  std::vector<uint8_t> checked_;  // pages
+  std::vector<std::atomic<bool>> checked_;  // pages
   std::string identity_;
 };
 
