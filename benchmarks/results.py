@@ -1,7 +1,8 @@
 """Result files of the benchmarks, and tables made from them: `python benchmarks/results.py` rewrites these.
 
 A result file holds the command, the machine, and rows of a table. README.md, here and above, names a file between two
-comments, `<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here.
+comments, `<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here. With numbers behind the
+name, as in `<!-- results: NAME 1 14 -->`, it has those rows alone, counted from 1.
 """
 
 import json
@@ -22,7 +23,7 @@ from src.machine import processor
 
 FOLDER = Path(__file__).resolve().parent / "results"
 READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")
-_PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- results: (\w+)((?: \d+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def machine() -> str:
@@ -49,18 +50,19 @@ def save(name: str, table: Sequence[dict[str, Any]], **more: Any) -> None:
     beside.rename(FOLDER / f"{name}.json")
 
 
-def table_of(name: str) -> str:
-    """A result file as a Markdown table, with its command and machine below."""
+def table_of(name: str, chosen: Sequence[int] = ()) -> str:
+    """A result file as a Markdown table of all rows, or of the chosen ones, with its command and machine below."""
     content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    columns = list(content["table"][0])
+    rows = [content["table"][number - 1] for number in chosen] or content["table"]
+    columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in content["table"]]
+    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
     return "\n".join([*lines, "", f"`{content['command']}` on {content['machine']}, {content['date']}.", ""])
 
 
 def with_tables(text: str) -> str:
     """A README's text with every table made anew."""
-    return _PLACE.sub(lambda place: place.group(1) + table_of(place.group(2)) + place.group(3), text)
+    return _PLACE.sub(lambda place: place[1] + table_of(place[2], [int(word) for word in place[3].split()]) + place[4], text)
 
 
 if __name__ == "__main__":
