@@ -62,7 +62,9 @@ def table_of(name: str, chosen: Sequence[int] = ()) -> str:
 
 def with_tables(text: str) -> str:
     """A README's text with every table made anew."""
-    return _PLACE.sub(lambda place: place[1] + table_of(place[2], [int(word) for word in place[3].split()]) + place[4], text)
+    return _PLACE.sub(
+        lambda place: place[1] + table_of(place[2], [int(word) for word in place[3].split()]) + place[4], text
+    )
 
 
 if __name__ == "__main__":
