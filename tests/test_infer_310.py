@@ -114,26 +114,52 @@ def test_any_batch_gives_the_same_scores(program, exports, rows, here, batch_siz
     assert seen["rows_per_s"] > 0 < seen["peak_memory_mb"]
 
 
+def many_rows(folder, rows, copies=250):
+    """The test rows again and again: more than networks of 3 threads are loaded for."""
+    facts = read_facts(rows / "rows" / INDEX, "rows")
+    dense, ids = (np.fromfile(rows / "rows" / name / "000000.bin", kind).reshape(203, -1)
+                  for name, kind in (("dense", "<f4"), ("ids", "<i4")))  # fmt: skip
+    folder.mkdir()
+    blocks = ((dense, ids, np.zeros(203, np.uint8)) for _ in range(copies))
+    table_rows = [int(rows) for (rows,) in facts["field"]]
+    RowFiles.write(folder, RowSource(blocks), table_rows, facts["vocabulary"][0][0], True)
+    return folder
+
+
 @pytest.mark.parametrize("kind", ["fp32", "int8", "graph"])
 def test_any_number_of_threads_gives_the_same_scores(sanitized_program, exports, rows, here, kind):
-    """They share out a request's rows: 203 rows are 5 blocks of 41, or 3 of 68; the last is not full."""
+    """They share out a request's rows, in blocks of which the last is not full."""
     expected = scored(sanitized_program, exports[kind], rows / "rows", "--threads=1", "--batch_size=203")
-    for threads in (2, 3, 5, 100):
-        for batch_size in (203, 150):
-            arguments = [f"--threads={threads}", f"--batch_size={batch_size}"]
-            found = scored(sanitized_program, exports[kind], rows / "rows", *arguments)
-            assert np.abs(found - expected).max() < 1e-6
+    many = many_rows(here / "many", rows)
+    for threads, batch_size in ((1, 300), (2, 257), (3, 10_000), (100, 1001), (2, 20)):
+        arguments = [f"--threads={threads}", f"--batch_size={batch_size}"]
+        found = scored(sanitized_program, exports[kind], many, *arguments)
+        assert np.abs(found.reshape(-1, 203) - expected).max() < 1e-6
 
 
-def test_damage_that_one_of_several_threads_finds_is_refused_in_a_line(sanitized_program, exports, rows, here):
+@pytest.mark.parametrize("try_number", range(5))
+def test_damage_that_one_of_several_threads_finds_is_refused_in_a_line(program, exports, rows, here, try_number):
+    """Of 32 blocks one touches the damaged page; whichever thread takes it, nothing is published."""
+    facts = read_facts(rows / "rows" / INDEX, "rows")
+    table_rows = [int(rows) for (rows,) in facts["field"]]
+    field, number = 2, table_rows[2] // 2
+    page = (sum(table_rows[:field]) + number) * 32 // 4096
+    samples = 65_536
+    ids = np.zeros((samples, 26), np.int32)
+    starts = np.cumsum([0, *table_rows[:-1]])
+    assert page not in starts * 32 // 4096
+    ids[samples - 8192 + 300 * try_number, field] = number  # in the last of the requests
+    (here / "many").mkdir()
+    source = RowSource(iter([(np.zeros((samples, 13), np.float32), ids, np.zeros(samples, np.uint8))]))
+    RowFiles.write(here / "many", source, table_rows, facts["vocabulary"][0][0], True)
     shutil.copytree(exports["fp32"], here / "e")
-    size = (here / "e/dlrm.tables").stat().st_size
-    for place in range(4096, size - 4096, 4096):
-        changed(here / "e/dlrm.tables", place)  # all pages, so that all threads find one
-    done = run(sanitized_program, "--model=e", f"--input={rows}/rows", "--device_type=CPU", "--output=out",
-               "--batch_size=203", "--threads=4")  # fmt: skip
+    changed(here / "e/dlrm.tables", 4096 * (1 + page) + 40)
+    done = run(program, "--model=e", "--input=many", "--device_type=CPU", "--output=out", "--batch_size=8192",
+               "--threads=4")  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"error: [^\n]*the checksum of page \d+ of its rows differs[^\n]*\n", done.stderr), done.stderr
+    assert re.fullmatch(rf"error: [^\n]*the checksum of page {page} of its rows differs[^\n]*\n", done.stderr), (
+        done.stderr
+    )
     assert not list(here.glob("out/*"))
 
 

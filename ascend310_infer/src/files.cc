@@ -39,7 +39,7 @@ std::string Reason() { return errno ? std::strerror(errno) : "unknown reason"; }
 
 uint64_t FileSize(const fs::path &path) {
   std::error_code error;
-  if (!fs::is_regular_file(path, error)) throw Error(path.string() + " is not a file: name one that is there");
+  if (!fs::is_regular_file(path, error)) throw Error(path.string() + " is not a file: name one that is there, or make it again");
   const auto size = fs::file_size(path, error);
   if (error) throw Error(path.string() + ": " + error.message());
   return size;

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -19,6 +20,8 @@ constexpr int kInputError = 2;
 
 // A mapped file that is cut short or can't be read any more ends the program here.
 void OnBusError(int) {
+  static std::atomic_flag taken = ATOMIC_FLAG_INIT;
+  while (taken.test_and_set()) pause();  // another thread has come here before, and says it
   constexpr char kLine[] = "error: the table file was changed, or its disk failed, while it was in use: export it again\n";
   const ssize_t written = write(dlrm::Stderr(), kLine, sizeof kLine - 1);
   _exit(written < 0 ? kInputError + 1 : kInputError);

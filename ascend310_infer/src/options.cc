@@ -16,8 +16,8 @@ const char kHelp[] = R"(Scores rows with an exported DLRM: main --model=export/d
   --device_type=NAME   Ascend or CPU (default Ascend)
   --device_id=N        number of the Ascend card (default 0)
   --batch_size=N       rows of a request (default: the model's; on Ascend no other is possible)
-  --threads=N          threads of the CPU (default: one for each processor); where a request takes only
-                       one, the program keeps to one processor
+  --threads=N          threads of the CPU (default: one for each processor), used as far as there is work
+                       for them; where it is for one, the program keeps to one processor
 )";
 
 namespace {
@@ -42,6 +42,8 @@ Options Options::Parse(int argc, char **argv) {
     const size_t equals = word.find('=');
     const std::string name = word.substr(0, equals), value = equals == std::string::npos ? "" : word.substr(equals + 1);
     if (!given.insert(name).second) throw Error("option " + name + " is given twice: give it once");
+    const bool known = std::string(kHelp).find("  " + name + "=") != std::string::npos;
+    if (known && value.empty()) throw Error("option " + name + " is '': give a value, as in " + name + "=VALUE");
     if (name == "--model") {
       options.model = value;
     } else if (name == "--input") {
@@ -59,7 +61,6 @@ Options Options::Parse(int argc, char **argv) {
     } else {
       throw Error("unknown option '" + word + "': --help lists the options, which have the form --name=value");
     }
-    if (value.empty()) throw Error("option " + name + " is '': give a value, as in " + name + "=VALUE");
   }
   if (options.model.empty() || options.input.empty()) {
     throw Error("--model and --input are needed: --help shows how");
