@@ -1,8 +1,8 @@
 """Result files of the benchmarks, and tables made from them: `python benchmarks/results.py` rewrites these.
 
 A result file holds the command, the machine, and rows of a table. README.md, here and above, names a file between two
-comments, `<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here. With numbers behind the
-name, as in `<!-- results: NAME 1 14 -->`, it has those rows alone, counted from 1.
+comments, `<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here. With the first
+cells of rows behind the name, as in `<!-- results: NAME | one row | another -->`, it has those rows alone.
 """
 
 import json
@@ -23,7 +23,7 @@ from src.machine import processor
 
 FOLDER = Path(__file__).resolve().parent / "results"
 READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")
-_PLACE = re.compile(r"(<!-- results: (\w+)((?: \d+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- results: (\w+)((?: \| .*?)?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def machine() -> str:
@@ -50,10 +50,11 @@ def save(name: str, table: Sequence[dict[str, Any]], **more: Any) -> None:
     beside.rename(FOLDER / f"{name}.json")
 
 
-def table_of(name: str, chosen: Sequence[int] = ()) -> str:
-    """A result file as a Markdown table of all rows, or of the chosen ones, with its command and machine below."""
+def table_of(name: str, chosen: Sequence[str] = ()) -> str:
+    """A result file as a Markdown table, with its command and machine below; of the rows with chosen first cells."""
     content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    rows = [content["table"][number - 1] for number in chosen] or content["table"]
+    by_name = {str(next(iter(row.values()))): row for row in content["table"]}
+    rows = [by_name[cell] for cell in chosen] or content["table"]
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
@@ -62,9 +63,7 @@ def table_of(name: str, chosen: Sequence[int] = ()) -> str:
 
 def with_tables(text: str) -> str:
     """A README's text with every table made anew."""
-    return _PLACE.sub(
-        lambda place: place[1] + table_of(place[2], [int(word) for word in place[3].split()]) + place[4], text
-    )
+    return _PLACE.sub(lambda place: place[1] + table_of(place[2], place[3].split(" | ")[1:]) + place[4], text)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #   --rows N         rows to generate (default 300000)
 #   --output FOLDER  where data, checkpoint and logs go (default quickstart)
 #   --overwrite      replace what an earlier run left in that folder
+# The same command goes on with one that was stopped.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -33,7 +34,12 @@ done
 if [ -e "$output" ] && [ ! -f "$output/.quickstart" ] && [ -n "$(ls -A "$output" 2>/dev/null || echo file)" ]; then
     fail "$output holds something else than an earlier run: name another place with --output FOLDER"
 fi
-if [ -f "$output/.quickstart" ] && [ "$overwrite" = False ]; then
+# What is being made stands in .quickstart until all is there.
+making="rows $rows, data ${data:-generated}" going_on=False
+if [ -f "$output/.quickstart" ] && [ "$(cat "$output/.quickstart")" = "$making" ] && [ "$overwrite" = False ]; then
+    going_on=True
+    echo "going on with the run that was stopped in $output"
+elif [ -f "$output/.quickstart" ] && [ "$overwrite" = False ]; then
     fail "$output already holds an earlier run: give --overwrite to replace it, or another place with --output FOLDER"
 fi
 
@@ -44,21 +50,26 @@ run() {
     echo "+ python ${*#"$root/"}"
     "$python" "$@"
 }
+# Make a file with a program, unless the run that was stopped had made it, whole.
+make() {
+    [ "$going_on" = True ] && [ -f "$1" ] || run "${@:2}"
+}
 make_folder "$output"
-touch "$output/.quickstart" # this folder may be replaced by --overwrite
+echo "$making" >"$output/.quickstart" # this folder may be replaced by --overwrite
 if [ -z "$data" ]; then
     data=$output/train.txt
-    run "$root/src/synthetic.py" --data_path="$output" --rows="$rows" --overwrite="$overwrite"
+    make "$data" "$root/src/synthetic.py" --data_path="$output" --rows="$rows" --overwrite="$overwrite"
 else
     rm -f "$output/train.truth.npy" # of generated rows that an earlier run left
 fi
-rm -f "$output"/{loss,auc,acc}.log "$output/metrics.jsonl"
-run "$root/src/preprocess_data.py" --data_path="$data" --output_path="$output/dataset" --overwrite="$overwrite"
-run "$root/train.py" --device_target=CPU --dataset_path="$output/dataset" --ckpt_path="$output/checkpoint" \
+[ "$going_on" = True ] || rm -f "$output"/{loss,auc,acc}.log "$output/metrics.jsonl"
+make "$output/dataset/manifest.json" "$root/src/preprocess_data.py" --data_path="$data" --output_path="$output/dataset" --overwrite="$overwrite"
+make "$output/checkpoint/dlrm.ckpt" "$root/train.py" --device_target=CPU --dataset_path="$output/dataset" --ckpt_path="$output/checkpoint" \
     --loss_file_name="$output/loss.log" --eval_file_name="$output/auc.log" \
     --metrics_file_name="$output/metrics.jsonl" --overwrite="$overwrite"
 run "$root/eval.py" --device_target=CPU --dataset_path="$output/dataset/test" \
     --checkpoint_path="$output/checkpoint/dlrm.ckpt" --eval_file_name="$output/acc.log" \
     --metrics_file_name="$output/metrics.jsonl"
 "$python" "$root/src/run_report.py" "$output" "$data"
+echo finished >"$output/.quickstart"
 echo "$((SECONDS - begin)) s after installation"

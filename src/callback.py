@@ -216,6 +216,19 @@ class ResumeCallBack(Callback):
                 self.save(done)
 
 
+class FirstStepCallBack(Callback):
+    """Calls a function when the first step that is done has ended."""
+
+    def __init__(self, done: Callable[[], None]):
+        super().__init__()
+        self.done: Callable[[], None] | None = done
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        if self.done:
+            done, self.done = self.done, None
+            done()
+
+
 class EpochCallBack(Callback):
     """Calls a function with the number of each epoch, from 0, when its first step begins; not for the first epoch.
 

@@ -46,7 +46,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         remedy = _REMEDIES.get(error.errno or 0, "check that it exists and may be used")
         sys.exit(_report(f"{error.filename or 'a file'}: {what}; {remedy}, then start again"))
     except KeyboardInterrupt:
-        print("stopped by the keyboard or a signal; what is finished is kept", file=sys.stderr)
+        print(
+            "stopped by the keyboard or a signal; what is finished is kept, and the same command goes on",
+            file=sys.stderr,
+        )
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)  # MindSpore's clean-up can go round for ever where a graph was interrupted

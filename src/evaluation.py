@@ -1,5 +1,6 @@
 """Score rows and measure the scores."""
 
+import contextlib
 import itertools
 from collections.abc import Iterable
 
@@ -11,6 +12,7 @@ from src.dlrm import DLRM
 from src.errors import InputError
 from src.metrics import Metrics, binary_metrics
 from src.ranks import ONE_RANK, Ranks
+from src.stops import held_back
 
 
 def score(
@@ -27,7 +29,8 @@ def score(
         batch_size: rows that the graph is compiled for.
         ranks: that share the work.
     """
-    all_labels, own_logits, sizes = [], [], []
+    all_labels, sizes = [], []
+    own_logits: list[np.ndarray] = []
     model.set_train(False)
     remaining = iter(batches)
     while turn := list(itertools.islice(remaining, ranks.size)):
@@ -36,7 +39,8 @@ def score(
         dense, ids = turn[ranks.rank][:2] if ranks.rank < len(turn) else (column[:0] for column in turn[0][:2])
         if len(dense) < batch_size:
             dense, ids = (np.pad(column, ((0, batch_size - len(dense)), (0, 0))) for column in (dense, ids))
-        own_logits.append(model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0])
+        with contextlib.nullcontext() if own_logits else held_back():  # the first time it may be compiled
+            own_logits.append(model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0])
     by_rank = ranks.gather(np.stack(own_logits))  # [N, turns, batch_size]
     in_order = by_rank.swapaxes(0, 1).reshape(-1, batch_size)
     return np.concatenate(all_labels), np.concatenate([batch[:rows] for batch, rows in zip(in_order, sizes)])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from src.bootstrap import Interval, differences
+from src.checkpoint import UNFINISHED
 from src.errors import InputError
 from src.report_files import load_report
 from src.report_plots import Axes, Series, number, plot
@@ -34,6 +35,8 @@ class ComparedRun:
             InputError: there is no report, or none of an evaluation, or the scores are missing or damaged.
         """
         folder = Path(name).parent if Path(name).name in (REPORT, REPORT_PAGE) else Path(name)
+        if not (folder / REPORT).exists() and (folder / UNFINISHED / REPORT).exists():
+            folder /= UNFINISHED
         report = load_report(folder)
         if not report.get("evaluation"):
             raise InputError(

@@ -46,6 +46,8 @@ class RunOptions:
 
     def difference(self, saved: str) -> str:
         """What is different in the text of a run that was stopped, in words, but for what is free; "" for nothing."""
+        if not saved.strip():
+            return "no options in its file"
         known, old, new = (yaml.safe_load(text) or {} for text in (self.defaults, saved, self.text))
         old = known | old  # an older version, which knew fewer options, may have saved them
         for name in [*new, *old]:

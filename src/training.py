@@ -15,7 +15,14 @@ import yaml
 from mindspore.train import Callback, Model
 
 from src import checkpoint, resume, run_folder
-from src.callback import EpochCallBack, EvalCallBack, LossCallBack, ResumeCallBack, TrainingClock
+from src.callback import (
+    EpochCallBack,
+    EvalCallBack,
+    FirstStepCallBack,
+    LossCallBack,
+    ResumeCallBack,
+    TrainingClock,
+)
 from src.cpu_kernels import Kernels
 from src.dataset import TrainingDataset, batches_of
 from src.dlrm import DLRM, mlp_values
@@ -32,6 +39,7 @@ from src.ranks import ONE_RANK, Ranks
 from src.report_content import data_content, evaluation_content
 from src.report_files import RunReport, forget, machine
 from src.schedule import rate_factors
+from src.stops import held_back
 from src.train_step import TrainStep
 
 _PARTS_OF_AN_EPOCH = 10  # an evaluation, and a save of what going on needs, ends each
@@ -284,8 +292,11 @@ def train(  # noqa: PLR0915
         resets = EpochCallBack(lambda epoch: step.reset_tables(initial_values(rows, seed, epoch)))
         used = [going_on, *([resets] if reset_tables_each_epoch else []), losses, *([evaluations] if do_eval else [])]
         batches.go_to(begin.step)
-        Model(step).train(epochs, TrainingDataset(batches), [*used, *callbacks], dataset_sink_mode=False,
-                          initial_epoch=begin.step // len(batches))  # fmt: skip
+        with held_back() as first_step_done:
+            Model(step).train(
+                epochs, TrainingDataset(batches), [FirstStepCallBack(first_step_done), *used, *callbacks],
+                dataset_sink_mode=False, initial_epoch=begin.step // len(batches),
+            )  # fmt: skip
         kept_step = evaluations.best_step
         if not do_eval:
             kept_step = losses.steps

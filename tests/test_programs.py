@@ -395,6 +395,28 @@ def test_run_that_cannot_begin_keeps_the_checkpoint_it_would_overwrite(tiny_data
     assert Path("checkpoint/dlrm.ckpt").read_bytes() == b"dear"
 
 
+def test_quickstart_goes_on_where_it_was_stopped(here):
+    command = ["bash", str(ROOT / "scripts/run_quickstart.sh"), "--rows", "20000", "--output", "out"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          start_new_session=True) as child:  # fmt: skip
+        for line in child.stdout:
+            if line.startswith("step:") or " step: " in line:  # it trains
+                os.killpg(child.pid, signal.SIGKILL)
+    assert not Path("out/checkpoint/dlrm.ckpt").exists()
+    before = Path("out/dataset/manifest.json").stat().st_mtime_ns
+    other = subprocess.run([*command, "--rows=30000"], capture_output=True, text=True, check=False)
+    assert other.returncode != 0
+    assert "already holds an earlier run" in other.stderr
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "going on with the run that was stopped in out" in done.stdout
+    assert "preprocess_data.py" not in done.stdout
+    assert Path("out/dataset/manifest.json").stat().st_mtime_ns == before
+    assert last_metrics("out/acc.log")["auc"] > 0.5
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "already holds an earlier run: give --overwrite" in again.stderr
+
+
 def test_keyboard_stops_training_in_one_line_and_nothing_looks_whole(tiny_data, here):
     command = [sys.executable, "-u", str(ROOT / "train.py"), f"--dataset_path={tiny_data.path}", CPU, "--epochs=500"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

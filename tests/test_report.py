@@ -183,6 +183,15 @@ def test_comparisons_that_cannot_be_are_refused(argv, message):
         report.main(argv)
 
 
+def test_a_stopped_run_is_refused_by_what_it_left(run_folder, tmp_path):
+    content = json.loads((run_folder / "checkpoint/report.json").read_text())
+    content["state"], content["evaluation"] = "stopped", None
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished/report.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="unfinished holds a run that is stopped and was not evaluated at its end"):
+        report.main([str(run_folder / "checkpoint"), str(tmp_path)])
+
+
 def test_plots_and_numbers():
     assert "no values" in plot("x", "X", [Series("x", [(1, None)])], Axes("x", "y"))
     assert "<circle" in plot("x", "X", [Series("x", [(1, 2.0)])], Axes("x", "y"))

@@ -275,6 +275,42 @@ def test_options_that_are_new_since_the_stop_count_as_their_defaults(tiny_data, 
     assert "going on from step 15" in capsys.readouterr().out
 
 
+def test_options_that_were_lost_are_refused(tiny_data, stopped):
+    (stopped / "unfinished/dlrm.yaml").write_text("")
+    with pytest.raises(InputError, match="stopped, with no options in its file"):
+        train_small(tiny_data, stopped)
+
+
+class SignalIn(Callback):
+    """Sends this process a signal before a step, which the first time compiles it, and notes the steps that end."""
+
+    def __init__(self, step, number):
+        super().__init__()
+        self.step, self.number, self.done = step, number, []
+
+    def on_train_step_begin(self, run_context):
+        if run_context.original_args().cur_step_num == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def on_train_step_end(self, run_context):
+        self.done.append(run_context.original_args().cur_step_num)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_signal_while_a_graph_is_compiled_counts_afterwards(tiny_data, tmp_path, step, number):
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as errors.run does
+    try:
+        callback = SignalIn(step, number)
+        with pytest.raises(KeyboardInterrupt):
+            train_small(tiny_data, tmp_path, callbacks=[callback])
+        assert callback.done == {1: [], 3: [1, 2]}[step]  # the user's callbacks come last
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_other_data_are_refused(stopped, tmp_path_factory):
     folder = tmp_path_factory.mktemp("other")
     other = preprocess_lines(write_raw(folder / "train.txt", raw_lines(2000, 2)), folder / "dataset")

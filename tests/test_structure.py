@@ -26,7 +26,8 @@ FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])
 
 # Each file may import those that stand above it.
 ORDER = [
-    "src.errors", "src.machine", "src.locks", "src.files", "src.native", "src.parallel", "src.ranks", "src.placement",
+    "src.errors", "src.stops", "src.machine", "src.locks", "src.files", "src.native", "src.parallel", "src.ranks",
+    "src.placement",
     "src.model_utils", "src.model_utils.config", "src.model_utils.device_target", "src.metrics", "src.score_curves",
     "src.bootstrap", "src.logs", "src.sealed", "src.records", "src.npz", "src.criteo", "src.raw_files", "src.schema",
     "src.raw_rows", "src.vocabulary", "src.numeric", "src.encoder", "src.slices", "src.manifest", "src.planted",

@@ -406,7 +406,9 @@ class Config:
 
 
 # Of programs that take more than options.
-_USAGE = {"report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; RUN is a checkpoint folder of train.py"}
+_USAGE = {
+    "report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; a RUN is a checkpoint folder, or the report in it"
+}
 
 OPTIONS: Mapping[str, Any] = {option.name: option for option in dataclasses.fields(Config)}
 

@@ -1,0 +1,72 @@
+"""Signals are held back while a graph is compiled, and none is lost."""
+
+# ruff: noqa: PT012 - how far a block came before it was stopped is what is tested
+
+import os
+import signal
+import threading
+
+import pytest
+
+from src.stops import held_back
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_counts_at_the_end(number):
+    reached = []
+    with pytest.raises(KeyboardInterrupt), held_back():
+        os.kill(os.getpid(), number)
+        reached.append(1)
+    assert reached == [1]
+
+
+def test_a_signal_counts_when_it_is_released():
+    reached = []
+    with pytest.raises(KeyboardInterrupt), held_back() as release:
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append(1)
+        release()
+        reached.append(2)
+    assert reached == [1]
+    with held_back() as release:
+        release()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_signal_counts_at_once():
+    reached = []
+    with pytest.raises(KeyboardInterrupt), held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append(2)
+    assert reached == [1]
+
+
+def test_an_error_goes_before_a_signal():
+    with pytest.raises(ValueError, match="first"), held_back():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ValueError("first")
+
+
+def test_other_threads_are_left_alone():
+    reached = []
+
+    def work():
+        with held_back() as release:
+            release()
+            reached.append(1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert reached == [1]
