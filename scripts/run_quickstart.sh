@@ -34,11 +34,14 @@ done
 if [ -e "$output" ] && [ ! -f "$output/.quickstart" ] && [ -n "$(ls -A "$output" 2>/dev/null || echo file)" ]; then
     fail "$output holds something else than an earlier run: name another place with --output FOLDER"
 fi
-# What is being made stands in .quickstart until all is there.
+# Until all is there, .quickstart says what is being made, and below that the steps that are done.
 making="rows $rows, data ${data:-generated}" going_on=False
-if [ -f "$output/.quickstart" ] && [ "$(cat "$output/.quickstart")" = "$making" ] && [ "$overwrite" = False ]; then
-    going_on=True
+if [ -f "$output/.quickstart" ] && [ "$overwrite" = False ]; then
+    [ "$(head -1 "$output/.quickstart")" != "$making" ] || going_on=True
+fi
+if [ "$going_on" = True ]; then
     echo "going on with the run that was stopped in $output"
+    overwrite=True # of a step that ended just before the stop
 elif [ -f "$output/.quickstart" ] && [ "$overwrite" = False ]; then
     fail "$output already holds an earlier run: give --overwrite to replace it, or another place with --output FOLDER"
 fi
@@ -50,21 +53,22 @@ run() {
     echo "+ python ${*#"$root/"}"
     "$python" "$@"
 }
-# Make a file with a program, unless the run that was stopped had made it, whole.
-make() {
-    [ "$going_on" = True ] && [ -f "$1" ] || run "${@:2}"
+# A step, unless the run that was stopped had done it.
+step() {
+    grep -qxF "$1" "$output/.quickstart" || run "$@"
+    echo "$1" >>"$output/.quickstart"
 }
 make_folder "$output"
-echo "$making" >"$output/.quickstart" # this folder may be replaced by --overwrite
+[ "$going_on" = True ] || echo "$making" >"$output/.quickstart" # this folder may be replaced by --overwrite
 if [ -z "$data" ]; then
     data=$output/train.txt
-    make "$data" "$root/src/synthetic.py" --data_path="$output" --rows="$rows" --overwrite="$overwrite"
+    step "$root/src/synthetic.py" --data_path="$output" --rows="$rows" --overwrite="$overwrite"
 else
     rm -f "$output/train.truth.npy" # of generated rows that an earlier run left
 fi
 [ "$going_on" = True ] || rm -f "$output"/{loss,auc,acc}.log "$output/metrics.jsonl"
-make "$output/dataset/manifest.json" "$root/src/preprocess_data.py" --data_path="$data" --output_path="$output/dataset" --overwrite="$overwrite"
-make "$output/checkpoint/dlrm.ckpt" "$root/train.py" --device_target=CPU --dataset_path="$output/dataset" --ckpt_path="$output/checkpoint" \
+step "$root/src/preprocess_data.py" --data_path="$data" --output_path="$output/dataset" --overwrite="$overwrite"
+step "$root/train.py" --device_target=CPU --dataset_path="$output/dataset" --ckpt_path="$output/checkpoint" \
     --loss_file_name="$output/loss.log" --eval_file_name="$output/auc.log" \
     --metrics_file_name="$output/metrics.jsonl" --overwrite="$overwrite"
 run "$root/eval.py" --device_target=CPU --dataset_path="$output/dataset/test" \

@@ -28,11 +28,12 @@ def held_back() -> Iterator[Callable[[], None]]:
             signal.default_int_handler(number, frame)
         asked.append(number)
 
+    # None where it was set by other than Python, and can't be put back
     before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         before.clear()
 
     def release() -> None:
