@@ -28,12 +28,13 @@ def held_back() -> Iterator[Callable[[], None]]:
             signal.default_int_handler(number, frame)
         asked.append(number)
 
-    # None where it was set by other than Python, and can't be put back
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Not of those that are ignored, as SIGINT is in the background of a script, or left to the system.
+    answered = [number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))]
+    before = {number: signal.signal(number, hold) for number in answered}
 
     def restore() -> None:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, handler)
         before.clear()
 
     def release() -> None:

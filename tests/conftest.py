@@ -1,6 +1,7 @@
 """What several test files share: raw text of our own, and a small data folder that a model can learn from."""
 
 import random
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,16 @@ RUN = [CPU, *SMALL, "--batch_size=32", "--epochs=4", "--lr=0.3", "--log_steps=20
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def interrupting():
+    """SIGINT and SIGTERM interrupt, as `errors.run` has it, also where the tests run in the background of a script."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def raw_lines(rows: int, seed: int = 1) -> list[str]:

@@ -298,17 +298,13 @@ class SignalIn(Callback):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 3])
-def test_a_signal_while_a_graph_is_compiled_counts_afterwards(tiny_data, tmp_path, step, number):
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as errors.run does
-    try:
-        callback = SignalIn(step, number)
-        with pytest.raises(KeyboardInterrupt):
-            train_small(tiny_data, tmp_path, callbacks=[callback])
-        assert callback.done == {1: [], 3: [1, 2]}[step]  # the user's callbacks come last
-        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def test_a_signal_while_a_graph_is_compiled_counts_afterwards(tiny_data, tmp_path, interrupting, step, number):
+    callback = SignalIn(step, number)
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, tmp_path, callbacks=[callback])
+    assert callback.done == {1: [], 3: [1, 2]}[step]  # the user's callbacks come last
+    for one in (signal.SIGTERM, signal.SIGINT):
+        assert signal.getsignal(one) is signal.default_int_handler
 
 
 def test_other_data_are_refused(stopped, tmp_path_factory):

@@ -12,11 +12,10 @@ from src.stops import held_back
 
 
 @pytest.fixture(autouse=True)
-def handlers():
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _handlers(interrupting):
+    """Both signals are answered, and are again at the end."""
     yield
     assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -70,3 +69,10 @@ def test_other_threads_are_left_alone():
     thread.start()
     thread.join()
     assert reached == [1]
+
+
+def test_an_ignored_signal_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
