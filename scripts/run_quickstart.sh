@@ -37,13 +37,10 @@ fi
 # Until all is there, .quickstart says what is being made, and below that the steps that are done.
 making="rows $rows, data ${data:-generated}" going_on=False
 if [ -f "$output/.quickstart" ] && [ "$overwrite" = False ]; then
-    [ "$(head -1 "$output/.quickstart")" != "$making" ] || going_on=True
-fi
-if [ "$going_on" = True ]; then
+    [ "$(head -1 "$output/.quickstart")" = "$making" ] ||
+        fail "$output already holds an earlier run: give --overwrite to replace it, or another place with --output FOLDER"
     echo "going on with the run that was stopped in $output"
-    overwrite=True # of a step that ended just before the stop
-elif [ -f "$output/.quickstart" ] && [ "$overwrite" = False ]; then
-    fail "$output already holds an earlier run: give --overwrite to replace it, or another place with --output FOLDER"
+    going_on=True overwrite=True # also what a step left that ended just before the stop
 fi
 
 make_environment requirements.txt

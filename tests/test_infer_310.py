@@ -67,6 +67,24 @@ def scored(program, model, rows, *arguments):
     return Scores.load(Path("result_Files"), RowFiles.load(rows)).values
 
 
+def table_rows_of(folder):
+    return [int(rows) for (rows,) in read_facts(folder / INDEX, "rows")["field"]]
+
+
+def bins_of(folder):
+    """Numbers [203, 13] and ids [203, 26] of the test rows."""
+    return tuple(np.fromfile(folder / name / "000000.bin", kind).reshape(203, -1)
+                 for name, kind in (("dense", "<f4"), ("ids", "<i4")))  # fmt: skip
+
+
+def write_like(old, new, blocks):
+    """Rows of given numbers and ids, with checksums that are right, for the model that other rows are for."""
+    new.mkdir()
+    source = RowSource((dense, ids, np.zeros(len(ids), np.uint8)) for dense, ids in blocks)
+    vocabulary = read_facts(old / INDEX, "rows")["vocabulary"][0][0]
+    RowFiles.write(new, source, table_rows_of(old), vocabulary, RowFiles.load(old).has_labels)
+
+
 def metrics_of(path):
     line = METRIC_LINE.fullmatch(path.read_text().splitlines()[-1])
     return {name: float(value) for name, value in line.groupdict().items()}
@@ -114,34 +132,22 @@ def test_any_batch_gives_the_same_scores(program, exports, rows, here, batch_siz
     assert seen["rows_per_s"] > 0 < seen["peak_memory_mb"]
 
 
-def many_rows(folder, rows, copies=250):
-    """The test rows again and again: more than networks of 3 threads are loaded for."""
-    facts = read_facts(rows / "rows" / INDEX, "rows")
-    dense, ids = (np.fromfile(rows / "rows" / name / "000000.bin", kind).reshape(203, -1)
-                  for name, kind in (("dense", "<f4"), ("ids", "<i4")))  # fmt: skip
-    folder.mkdir()
-    blocks = ((dense, ids, np.zeros(203, np.uint8)) for _ in range(copies))
-    table_rows = [int(rows) for (rows,) in facts["field"]]
-    RowFiles.write(folder, RowSource(blocks), table_rows, facts["vocabulary"][0][0], True)
-    return folder
-
-
 @pytest.mark.parametrize("kind", ["fp32", "int8", "graph"])
 def test_any_number_of_threads_gives_the_same_scores(sanitized_program, exports, rows, here, kind):
     """They share out a request's rows, in blocks of which the last is not full."""
     expected = scored(sanitized_program, exports[kind], rows / "rows", "--threads=1", "--batch_size=203")
-    many = many_rows(here / "many", rows)
+    dense, ids = bins_of(rows / "rows")
+    write_like(rows / "rows", here / "many", ((dense, ids) for _ in range(250)))  # enough for networks of 3 threads
     for threads, batch_size in ((1, 300), (2, 257), (3, 10_000), (100, 1001), (2, 20)):
         arguments = [f"--threads={threads}", f"--batch_size={batch_size}"]
-        found = scored(sanitized_program, exports[kind], many, *arguments)
+        found = scored(sanitized_program, exports[kind], here / "many", *arguments)
         assert np.abs(found.reshape(-1, 203) - expected).max() < 1e-6
 
 
 @pytest.mark.parametrize("try_number", range(5))
 def test_damage_that_one_of_several_threads_finds_is_refused_in_a_line(program, exports, rows, here, try_number):
     """Of 32 blocks one touches the damaged page; whichever thread takes it, nothing is published."""
-    facts = read_facts(rows / "rows" / INDEX, "rows")
-    table_rows = [int(rows) for (rows,) in facts["field"]]
+    table_rows = table_rows_of(rows / "rows")
     field, number = 2, table_rows[2] // 2
     page = (sum(table_rows[:field]) + number) * 32 // 4096
     samples = 65_536
@@ -149,9 +155,7 @@ def test_damage_that_one_of_several_threads_finds_is_refused_in_a_line(program, 
     starts = np.cumsum([0, *table_rows[:-1]])
     assert page not in starts * 32 // 4096
     ids[samples - 8192 + 300 * try_number, field] = number  # in the last of the requests
-    (here / "many").mkdir()
-    source = RowSource(iter([(np.zeros((samples, 13), np.float32), ids, np.zeros(samples, np.uint8))]))
-    RowFiles.write(here / "many", source, table_rows, facts["vocabulary"][0][0], True)
+    write_like(rows / "rows", here / "many", [(np.zeros((samples, 13), np.float32), ids)])
     shutil.copytree(exports["fp32"], here / "e")
     changed(here / "e/dlrm.tables", 4096 * (1 + page) + 40)
     done = run(program, "--model=e", "--input=many", "--device_type=CPU", "--output=out", "--batch_size=8192",
@@ -286,16 +290,11 @@ def as_if_in_graph(folder):
 
 def with_ids(folder, change):
     """Rows whose ids were changed, with checksums that are right."""
-    old = RowFiles.load(folder / "rows")
-    facts = read_facts(folder / "rows" / INDEX, "rows")
-    dense, ids = (np.fromfile(folder / "rows" / name / "000000.bin", kind).reshape(203, -1)
-                  for name, kind in (("dense", "<f4"), ("ids", "<i4")))  # fmt: skip
+    dense, ids = bins_of(folder / "rows")
     change(ids)
-    shutil.rmtree(folder / "rows")
-    (folder / "rows").mkdir()
-    table_rows = [int(rows) for (rows,) in facts["field"]]
-    source = RowSource(iter([(dense, ids, np.zeros(203, np.uint8))]))
-    RowFiles.write(folder / "rows", source, table_rows, facts["vocabulary"][0][0], old.has_labels)
+    (folder / "rows").rename(folder / "before")
+    write_like(folder / "before", folder / "rows", [(dense, ids)])
+    shutil.rmtree(folder / "before")
 
 
 def put(row, field, value):
