@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from src.errors import run
+from src.base.errors import run
 from src.model_utils.config import resolve
 
 
@@ -13,15 +13,16 @@ def main(argv: Sequence[str]) -> None:
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     import mindspore as ms
 
-    from src import checkpoint, cpu_kernels
-    from src.bootstrap import intervals
+    from src.base.logs import MetricsFile, append_line, evaluation_line, open_logs
+    from src.data.manifest import find
     from src.dataset import batches_of
-    from src.evaluation import finite_score
-    from src.logs import MetricsFile, append_line, evaluation_line, open_logs
-    from src.manifest import find
-    from src.metrics import binary_metrics
+    from src.metrics.binary import binary_metrics
+    from src.metrics.bootstrap import intervals
+    from src.metrics.curves import quality
     from src.model_utils.device_target import set_device
-    from src.score_curves import quality
+    from src.network import cpu_kernels
+    from src.training import checkpoint
+    from src.training.evaluation import finite_score
 
     data = find(config.dataset_path)
     part = data.part_to_score()
@@ -46,11 +47,11 @@ def main(argv: Sequence[str]) -> None:
     seconds = time.perf_counter() - begin
     rows = data.manifest.parts[part].rows
     auc, more = intervals(labels, logits)["auc"], quality(labels, logits)
-    append_line(config.eval_file_name, evaluation_line(metrics, seconds))
+    append_line(config.eval_file_name, evaluation_line(metrics.as_dict(), seconds))
     MetricsFile(config.metrics_file_name, str(path)).write(
         "eval", part=part, rows=rows, **metrics.as_dict(), eval_s=seconds, auc_low=auc.low, auc_high=auc.high, **more
     )
-    print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
+    print(f"{part}: {rows} rows, {evaluation_line(metrics.as_dict(), seconds)}")
     shown = ", ".join(f"{name} {value:.4f}" for name, value in more.items())
     print(f"{part}: auc between {auc.low:.4f} and {auc.high:.4f} in 95 of 100 resamples, {shown}")
 

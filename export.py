@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.errors import InputError, run
+from src.base.errors import InputError, run
 from src.model_utils.config import GRAPH_TABLES_MB, resolve
 
 
@@ -18,11 +18,13 @@ def main(argv: Sequence[str]) -> None:
     if unused and not config.calibrate:
         raise InputError(f"{unused[0]} has no effect without calibrate: drop it, or give --calibrate=True")
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
-    from src import calibration, checkpoint, export_folder
-    from src.export_folder import ExportOptions
-    from src.files import check_place
-    from src.manifest import find
+    from src.base.files import check_place
+    from src.data.manifest import find
+    from src.export import calibration
+    from src.export import folder as export_folder
+    from src.export.folder import ExportOptions
     from src.model_utils.device_target import set_device
+    from src.training import checkpoint
 
     path, folder = checkpoint.file_of(config.checkpoint_path), Path(config.export_path)
     check_place(folder, export_folder.is_export, "export_path", config.overwrite)

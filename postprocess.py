@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.errors import InputError, run
+from src.base.errors import InputError, run
 from src.model_utils.config import resolve
 
 
@@ -13,10 +13,10 @@ def main(argv: Sequence[str]) -> None:
     # Imported here, so that a mistake on the command line does not wait for them.
     import pandas as pd
 
-    from src.files import whole_file
-    from src.logs import MetricsFile, append_line, evaluation_line, open_logs
-    from src.metrics import binary_metrics
-    from src.scored_files import RowFiles, Scores, logits_of
+    from src.base.files import whole_file
+    from src.base.logs import MetricsFile, append_line, evaluation_line, open_logs
+    from src.export.scored_files import RowFiles, Scores, logits_of
+    from src.metrics.binary import binary_metrics
 
     rows = RowFiles.load(Path(config.preprocess_path))
     scores = Scores.load(Path(config.result_path), rows)
@@ -35,11 +35,11 @@ def main(argv: Sequence[str]) -> None:
         return
     open_logs(config.eval_file_name, config.metrics_file_name)
     metrics = binary_metrics(labels, logits_of(scores.values))
-    append_line(config.eval_file_name, evaluation_line(metrics, scores.seconds))
+    append_line(config.eval_file_name, evaluation_line(metrics.as_dict(), scores.seconds))
     MetricsFile(config.metrics_file_name, config.result_path).write(
         "infer", rows=rows.rows, **metrics.as_dict(), eval_s=scores.seconds
     )
-    print(evaluation_line(metrics, scores.seconds))
+    print(evaluation_line(metrics.as_dict(), scores.seconds))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ The rows are a part of a data folder (by default test), or raw text, coded by th
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.errors import InputError, run
+from src.base.errors import InputError, run
 from src.model_utils.config import OPTIONS, resolve
 
 _OF_RAW_ROWS = ("has_labels", "schema", "max_bad_rows")
@@ -16,12 +16,12 @@ def main(argv: Sequence[str]) -> None:
     """Write rows as the command line says, to a folder that is there whole or not at all."""
     config = resolve("preprocess", argv)
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
-    from src import rows_to_score
-    from src.export_folder import ExportFolder
-    from src.files import check_place, whole_folder
-    from src.manifest import find, is_data_folder
-    from src.schema import load_schema
-    from src.scored_files import RowFiles
+    from src.base.files import check_place, whole_folder
+    from src.data.manifest import find, is_data_folder
+    from src.data.schema import load_schema
+    from src.export import rows_to_score
+    from src.export.folder import ExportFolder
+    from src.export.scored_files import RowFiles
 
     folder, dataset = Path(config.preprocess_path), Path(config.dataset_path)
     from_parts = is_data_folder(dataset)

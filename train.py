@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.errors import InputError, run
-from src.manifest import find
+from src.base.errors import InputError, run
+from src.data.manifest import find
 from src.model_utils.config import FREE_OPTIONS, SAVED_OPTIONS, Config, resolve
 
 _OPTIMIZATION = (
@@ -18,12 +18,12 @@ def main(argv: Sequence[str]) -> None:
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     import mindspore as ms
 
-    from src import cpu_kernels
     from src.model_utils.device_target import set_device, start_ranks
-    from src.placement import has_all_to_all
-    from src.ranks import Ranks
-    from src.run_folder import RunOptions
-    from src.training import print_plan, train
+    from src.network import cpu_kernels
+    from src.ranks.group import Ranks
+    from src.ranks.placement import has_all_to_all
+    from src.run import print_plan, train
+    from src.training.run_folder import RunOptions
 
     data = find(config.dataset_path)
     if data.named_part not in (None, "train"):

@@ -22,9 +22,9 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import results
+from src.data.manifest import DataFolder, find
 from src.dataset import batches_of
-from src.manifest import DataFolder, find
-from src.metrics import Metrics, binary_metrics
+from src.metrics.binary import Metrics, binary_metrics
 
 _BUCKETS = 1 << 18
 _PARTS = ("valid", "test")

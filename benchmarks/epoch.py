@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks import results
 from benchmarks.workers import Ours
-from src.manifest import DataFolder, find
+from src.data.manifest import DataFolder, find
 from src.preprocess_data import main as preprocess
 from src.synthetic import main as generate
 

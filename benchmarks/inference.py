@@ -27,9 +27,9 @@ import numpy as np
 
 from benchmarks import results
 from benchmarks.workers import FULL_ROWS, SMALL_ROWS, Worker, make_batches, table_rows
-from src.export_folder import DESCRIPTION
-from src.scored_files import RowFiles, RowSource
-from src.sealed import read_facts
+from src.base.sealed import read_facts
+from src.export.folder import DESCRIPTION
+from src.export.scored_files import RowFiles, RowSource
 
 REQUESTS = {1: 2000, 64: 150, 1024: 24, 16384: 4}  # rows of a request, and requests of a turn
 KINDS = {"host, fp32": ("host", "fp32"), "host, fp16": ("host", "fp16"), "host, int8": ("host", "int8"),
@@ -40,12 +40,12 @@ PROGRAM = ROOT / "ascend310_infer/out/main"
 def make_exports(folder: Path, total: int, kinds: list[str]) -> None:
     """A network with tables of `total` rows at their initial values, exported in each way; for a process of its own."""
     import export
-    from src import checkpoint
+    from src.base.npz import save_arrays
+    from src.data.manifest import VOCABULARY, File, Manifest
     from src.dlrm import DLRM
-    from src.embedding import EmbeddingTables, initial_rows
-    from src.manifest import VOCABULARY, File, Manifest
     from src.model_utils.device_target import set_device
-    from src.npz import save_arrays
+    from src.network.embedding import EmbeddingTables, initial_rows
+    from src.training import checkpoint
 
     set_device("CPU")
     rows = table_rows(total)

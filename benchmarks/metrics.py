@@ -17,7 +17,9 @@ import numpy as np
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from src import bootstrap, metrics, score_curves, slices
+from src.metrics import binary as metrics
+from src.metrics import bootstrap, slices
+from src.metrics import curves as score_curves
 
 
 def best_of(times: int, work: Callable[[], Any]) -> float:

@@ -36,10 +36,10 @@ import numpy as np
 from benchmarks import results
 from benchmarks.preprocess import memory_kb
 from benchmarks.workers import FULL_ROWS, SMALL_ROWS, make_batches, table_rows
-from src import records
-from src.manifest import VOCABULARY, DataFolder, File, Manifest, Part, find
-from src.npz import save_arrays
-from src.placement import Piece, dense_all_reduce_bytes, place, plan
+from src.base.npz import save_arrays
+from src.data import records
+from src.data.manifest import VOCABULARY, DataFolder, File, Manifest, Part, find
+from src.ranks.placement import Piece, dense_all_reduce_bytes, place, plan
 
 STEPS, BATCH, WIDTH = 50, 256, 16
 MLP_VALUES = 475_985
@@ -58,7 +58,7 @@ class Measured:
 
 def random_data(folder: Path, rows_of_fields: tuple[int, ...], steps: int) -> DataFolder:
     """A data folder of random rows, enough for so many steps."""
-    from src.preprocess_steps import write_records
+    from src.preprocessing.steps import write_records
 
     names = tuple(f"C{field + 1}" for field in range(len(rows_of_fields)))
     path = folder / "train" / "part-00000.mindrecord"
@@ -133,8 +133,8 @@ def difference(folder: Path, other: Path, data: DataFolder) -> float:
 
     The tables are one parameter, and are read a million rows at a time.
     """
-    from src.checkpoint import TABLE, Parts
-    from src.embedding import joint_rows, whole_fields
+    from src.network.embedding import joint_rows, whole_fields
+    from src.training.checkpoint import TABLE, Parts
 
     manifest = data.manifest
     one, two = (Parts(path / "checkpoint/dlrm.ckpt", manifest.fields, manifest.table_rows)

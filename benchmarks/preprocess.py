@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import results
-from src.manifest import find
+from src.data.manifest import find
 
 _PYTHON_ROWS = 100_000
 _SAMPLE_S = 0.2

@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.machine import processor
+from src.base.machine import processor
 
 FOLDER = Path(__file__).resolve().parent / "results"
 READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")

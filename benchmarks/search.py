@@ -35,9 +35,9 @@ import numpy as np
 import yaml
 
 from benchmarks import results
+from src.data.raw_files import LineIndex
 from src.model_utils.config import options_of
-from src.preprocess_steps import split
-from src.raw_files import LineIndex
+from src.preprocessing.steps import split
 
 FOLDS = (5, 6, 7)  # sevenths of the training rows that a fold takes
 REFUSED = 2  # exit code of a program that says what is wrong with its input

@@ -66,8 +66,8 @@ def bare(
 
 def end_to_end(workers: dict[str, Worker], turns: int) -> list[dict]:
     """A row of the table for each batch size: epochs over 300,000 generated rows."""
+    from src.data.manifest import find
     from src.dataset import RowBatches
-    from src.manifest import find
     from src.preprocess_data import main as preprocess
     from src.synthetic import main as generate
 

@@ -60,8 +60,8 @@ class Ours:
     """This repository's step; `kernels` says whether with its compiled operators."""
 
     def __init__(self, kernels: bool):
-        from src import cpu_kernels
         from src.model_utils.device_target import set_device
+        from src.network import cpu_kernels
 
         set_device("CPU", 0)
         self.kernels = cpu_kernels.load() if kernels else None
@@ -69,8 +69,8 @@ class Ours:
     def lay_out(self, rows: Sequence[int], optimizer: str = "sgd") -> None:
         """Tables of so many rows, and a step over them."""
         from src.dlrm import DLRM
-        from src.embedding import EmbeddingTables, initial_rows
-        from src.train_step import TrainStep
+        from src.network.embedding import EmbeddingTables, initial_rows
+        from src.training.step import TrainStep
 
         self.model = DLRM(13, EmbeddingTables(rows, initial_rows(rows, 16, 1), self.kernels))
         self.step = TrainStep(self.model, 0.01, optimizer=optimizer)
@@ -89,10 +89,10 @@ class Ours:
         """Seconds of an epoch from MindRecord, by Model.train with the callback of train.py that logs the loss."""
         from mindspore.train import Model
 
+        from src.base.logs import MetricsFile
         from src.callback import LossCallBack, TrainingClock
+        from src.data.manifest import find
         from src.dataset import TrainingDataset, batches_of
-        from src.logs import MetricsFile
-        from src.manifest import find
 
         data = find(folder)
         batches = batches_of(data, "train", batch_size, shuffle=True, drop_last=True, seed=1)

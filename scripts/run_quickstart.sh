@@ -71,6 +71,6 @@ step "$root/train.py" --device_target=CPU --dataset_path="$output/dataset" --ckp
 run "$root/eval.py" --device_target=CPU --dataset_path="$output/dataset/test" \
     --checkpoint_path="$output/checkpoint/dlrm.ckpt" --eval_file_name="$output/acc.log" \
     --metrics_file_name="$output/metrics.jsonl"
-"$python" "$root/src/run_report.py" "$output" "$data"
+"$python" "$root/src/report/summary.py" "$output" "$data"
 echo finished >"$output/.quickstart"
 echo "$((SECONDS - begin)) s after installation"

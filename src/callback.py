@@ -10,9 +10,9 @@ from typing import Any
 from mindspore.train import Callback
 from tqdm import tqdm
 
-from src.errors import InputError
-from src.logs import MetricsFile, append_line, evaluation_line
-from src.metrics import Metrics
+from src.base.errors import InputError
+from src.base.logs import MetricsFile, append_line, evaluation_line
+from src.metrics.binary import Metrics
 
 
 class TrainingClock:
@@ -171,7 +171,7 @@ class EvalCallBack(Callback):
             begin = time.perf_counter()
             metrics = self.evaluate()
             seconds = time.perf_counter() - begin
-            line = evaluation_line(metrics, seconds)
+            line = evaluation_line(metrics.as_dict(), seconds)
             append_line(self.path, line)
             self.metrics_file.write("eval", epoch=epoch, step=step, part=self.part, **metrics.as_dict(), eval_s=seconds)
             tqdm.write(f"epoch: {epoch}, step: {step}, {self.part}: {line}", file=sys.stdout)

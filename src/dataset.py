@@ -12,8 +12,8 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor
 
-from src import records
-from src.manifest import DataFolder
+from src.data import records
+from src.data.manifest import DataFolder
 
 Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32
 _WINDOW_ROWS = 1 << 16

@@ -17,11 +17,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.cpu_kernels import Kernels
-from src.cross import CrossNetwork
-from src.embedding import EmbeddingTables
-from src.layers import MLP
-from src.mixed_dims import Widths, projections_of
+from src.network.cpu_kernels import Kernels
+from src.network.embedding import EmbeddingTables
+from src.network.interactions.cross import CrossNetwork
+from src.network.layers import MLP
+from src.network.mixed_dims import Widths, projections_of
 
 INTERACTIONS = ("dot", "cat", "dcnv2")
 

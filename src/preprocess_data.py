@@ -13,13 +13,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from src.criteo import Columns
-from src.errors import run
-from src.manifest import DataFolder
+from src.base.errors import run
+from src.data.lines import Columns
+from src.data.manifest import DataFolder
+from src.data.raw_files import REJECTS, find_raws
+from src.data.schema import load_schema
 from src.model_utils.config import Config, resolve
-from src.preprocessing import Options, preprocess
-from src.raw_files import REJECTS, find_raws
-from src.schema import load_schema
+from src.preprocessing.run import Options, preprocess
 
 
 def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Path:

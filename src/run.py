@@ -14,7 +14,9 @@ import numpy as np
 import yaml
 from mindspore.train import Callback, Model
 
-from src import checkpoint, resume, run_folder
+from src.base.errors import InputError
+from src.base.logs import MetricsFile, open_logs
+from src.base.stops import held_back
 from src.callback import (
     EpochCallBack,
     EvalCallBack,
@@ -23,24 +25,22 @@ from src.callback import (
     ResumeCallBack,
     TrainingClock,
 )
-from src.cpu_kernels import Kernels
+from src.data.manifest import DataFolder
 from src.dataset import TrainingDataset, batches_of
 from src.dlrm import DLRM, mlp_values
-from src.embedding import initial_values, make_tables
-from src.errors import InputError
-from src.evaluation import evaluate
-from src.logs import MetricsFile, open_logs
-from src.manifest import DataFolder
-from src.metrics import Metrics
-from src.mixed_dims import Widths, widths_of
-from src.optimizers import state_values
-from src.placement import place, plan, plan_lines
-from src.ranks import ONE_RANK, Ranks
-from src.report_content import data_content, evaluation_content
-from src.report_files import RunReport, forget, machine
-from src.schedule import rate_factors
-from src.stops import held_back
-from src.train_step import TrainStep
+from src.metrics.binary import Metrics
+from src.network.cpu_kernels import Kernels
+from src.network.embedding import initial_values, make_tables
+from src.network.mixed_dims import Widths, widths_of
+from src.ranks.group import ONE_RANK, Ranks
+from src.ranks.placement import place, plan, plan_lines
+from src.report.content import data_content, evaluation_content
+from src.report.files import RunReport, forget, machine
+from src.training import checkpoint, resume, run_folder
+from src.training.evaluation import evaluate
+from src.training.optimizers import state_values
+from src.training.schedule import rate_factors
+from src.training.step import TrainStep
 
 _PARTS_OF_AN_EPOCH = 10  # an evaluation, and a save of what going on needs, ends each
 

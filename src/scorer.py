@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 from mindspore import Tensor, nn
 
-from src.criteo import Block
-from src.encoder import load_encoder
-from src.errors import InputError
-from src.export_folder import ExportFolder
-from src.manifest import VOCABULARY
+from src.base.errors import InputError
+from src.data.encoder import load_encoder
+from src.data.lines import Block
+from src.data.manifest import VOCABULARY
+from src.data.raw_rows import block_of_frame, block_of_lines
+from src.export.folder import ExportFolder
+from src.export.table_file import check_ids
 from src.model_utils.device_target import set_device
-from src.raw_rows import block_of_frame, block_of_lines
-from src.table_file import check_ids
 
 _HOST_SIZES = (1, 64, 1024)
 

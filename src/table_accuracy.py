@@ -13,17 +13,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from src import checkpoint
+from src.base.errors import run
+from src.data.manifest import DataFolder, find
 from src.dataset import batches_of
-from src.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
-from src.errors import run
-from src.evaluation import score
-from src.manifest import DataFolder, find
-from src.metrics import Metrics, binary_metrics
+from src.export.table_file import CHUNK_ROWS, TYPES, decode_rows, encode_rows, row_bytes
+from src.metrics.binary import Metrics, binary_metrics
 from src.model_utils.config import resolve
 from src.model_utils.device_target import set_device
-from src.placement import Piece
-from src.table_file import CHUNK_ROWS, TYPES, decode_rows, encode_rows, row_bytes
+from src.network.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
+from src.ranks.placement import Piece
+from src.training import checkpoint
+from src.training.evaluation import score
 
 
 @dataclass(frozen=True)

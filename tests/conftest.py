@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from src import cpu_kernels
-from src.criteo import Columns
-from src.manifest import DataFolder
-from src.preprocessing import Options, preprocess
+from src.data.lines import Columns
+from src.data.manifest import DataFolder
+from src.network import cpu_kernels
+from src.preprocessing.run import Options, preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = "--device_target=CPU"

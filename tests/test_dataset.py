@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
 
-from src import dataset, records
-from src.criteo import Columns, parse
+from src import dataset
+from src.data import records
+from src.data.encoder import load_encoder
+from src.data.lines import Columns, parse
 from src.dataset import RowBatches, TrainingDataset
-from src.encoder import load_encoder
-from src.preprocess_steps import write_records
+from src.preprocessing.steps import write_records
 
 ROWS, RECORD_ROWS = 1000, 16
 SHARD_ROWS = [320, 320, 320, 40]  # 63 records, the last one of 8 rows

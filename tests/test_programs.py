@@ -19,7 +19,7 @@ from test_callback import LOSS_LINE, METRIC_LINE
 
 import eval as eval_program
 import train as train_program
-from src.errors import InputError
+from src.base.errors import InputError
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -134,9 +134,9 @@ def test_parts_are_named_by_their_folder_and_test_is_the_default(evaluated, tiny
 
 
 def test_evaluation_is_that_of_scikit_learn_over_all_rows(run_folder, evaluated, tiny_data):
-    from src import checkpoint
     from src.dataset import batches_of
-    from src.evaluation import score
+    from src.training import checkpoint
+    from src.training.evaluation import score
 
     model = checkpoint.load(
         run_folder / "checkpoint" / "dlrm.ckpt", tiny_data.manifest.categorical, tiny_data.manifest.table_rows, 8,
@@ -150,7 +150,7 @@ def test_evaluation_is_that_of_scikit_learn_over_all_rows(run_folder, evaluated,
 
 
 def test_evaluation_logs_what_scikit_learn_has_beside_the_three_metrics(evaluated, tiny_data, capsys):
-    from src.score_curves import quality
+    from src.metrics.curves import quality
 
     metrics = evaluated(f"--dataset_path={tiny_data.path}")
     row = rows_of("metrics.jsonl", "eval")[0]
@@ -201,7 +201,7 @@ def test_without_validation_rows_test_rows_are_evaluated_while_training(here):
 
 
 def test_other_numbers_of_columns_train_and_evaluate(here):
-    from src.criteo import Columns
+    from src.data.lines import Columns
 
     lines = ["\t".join([*line.split("\t")[:6], *line.split("\t")[14:22]]) for line in raw_lines(700)]
     preprocess_lines(write_raw(here / "train.txt", lines), here / "dataset", Columns.numbered(5, 8))

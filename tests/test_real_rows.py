@@ -15,11 +15,11 @@ import eval as eval_program
 import export
 import train
 from src import preprocess_data, table_accuracy
-from src.criteo import Columns, text_of
-from src.manifest import find
-from src.raw_files import LineIndex, read_span
+from src.data.lines import Columns, text_of
+from src.data.manifest import find
+from src.data.raw_files import LineIndex, read_span
+from src.data.vocabulary import count
 from src.scorer import Scorer
-from src.vocabulary import count
 
 SAMPLE = ROOT.parent / "shared" / "criteo" / "uniform_137139.tsv.xz"
 ROWS = 137_139

@@ -1,4 +1,4 @@
-"""The layout's rules, read off the imports."""
+"""The layout's rules, read off the files."""
 
 import ast
 import sys
@@ -9,46 +9,38 @@ import pytest
 from benchmarks import results
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = {
-    "train.py",
-    "eval.py",
-    "export.py",
-    "preprocess.py",
-    "postprocess.py",
-    "src/preprocess_data.py",
-    "src/table_accuracy.py",
-    "src/synthetic.py",
-    "src/report.py",
-    "src/run_report.py",
-    "src/launch.py",
-}
+# Wings and doors from the ground up: each imports from its own line and those above it alone.
+LEVELS = [
+    "src.base",
+    "src.model_utils",
+    "src.data",
+    "src.metrics src.preprocessing",
+    "src.ranks",
+    "src.network",
+    "src.dlrm src.dataset src.callback",
+    "src.training",
+    "src.export src.report",
+    "src.run src.scorer src.options",
+    "train eval export preprocess postprocess src.launch src.preprocess_data src.synthetic src.table_accuracy "
+    "src.report.__main__",
+]
+LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])
-
-# Each file may import those that stand above it.
-ORDER = [
-    "src.errors", "src.stops", "src.machine", "src.locks", "src.files", "src.native", "src.parallel", "src.ranks",
-    "src.placement",
-    "src.model_utils", "src.model_utils.config", "src.model_utils.device_target", "src.metrics", "src.score_curves",
-    "src.bootstrap", "src.logs", "src.sealed", "src.records", "src.npz", "src.criteo", "src.raw_files", "src.schema",
-    "src.raw_rows", "src.vocabulary", "src.numeric", "src.encoder", "src.slices", "src.manifest", "src.planted",
-    "src.synthetic", "src.journal", "src.preprocess_steps", "src.preprocessing", "src.preprocess_data", "src.dataset",
-    "src.scored_files", "src.cpu_kernels", "src.exchange", "src.embedding", "src.mixed_dims", "src.dropout",
-    "src.layers", "src.cross", "src.dlrm", "src.optimizers", "src.schedule", "src.step_counter", "src.averaging",
-    "src.train_step", "src.evaluation", "src.checkpoint_file", "src.checkpoint", "src.run_folder", "src.resume",
-    "src.callback", "src.report_plots", "src.report_style", "src.report_content", "src.report_page", "src.report_files",
-    "src.report_compare", "src.report", "src.training", "src.run_report", "src.rank_table", "src.launch",
-    "src.mindir", "src.table_file", "src.table_accuracy", "src.inference_graph", "src.calibration", "src.export_folder",
-    "src.rows_to_score", "src.scorer", "train", "eval", "export", "preprocess", "postprocess",
-]  # fmt: skip
-NETWORK = {
-    "src.cpu_kernels", "src.embedding", "src.mixed_dims", "src.dropout", "src.layers", "src.cross", "src.dlrm",
-    "src.optimizers", "src.step_counter", "src.averaging", "src.train_step", "src.metrics",
-}  # fmt: skip
+SOURCES = [*FILES, *(ROOT / "src").rglob("*.cc"), *(ROOT / "src").rglob("*.h")]
+MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_ARGUMENTS = 350, 60, 8
+MOST_FILES = {"src": 12}  # 14 in a wing
 
 
 def module_of(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def level_of(module):
+    """Of the longest name in LEVELS that the module has, or stands below; None for src itself."""
+    parts = module.split(".")
+    names = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    return next((LEVEL_OF[name] for name in names if name in LEVEL_OF), None)
 
 
 def imports_of(path):
@@ -63,30 +55,61 @@ def imports_of(path):
     return found
 
 
+def upward(module, imported):
+    """Those of the imported modules that stand above a module."""
+    ours = [name for name in imported if name.split(".")[0] == "src" and name != "src"]
+    return [name for name in ours if level_of(name) > level_of(module)]
+
+
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_imports_point_downward(path):
     module = module_of(path)
     if module == "src":
         return
-    assert module in ORDER, f"{module} has no place in the order of the layout"
-    for imported in imports_of(path):
-        if imported.split(".")[0] == "src":
-            assert ORDER.index(imported) < ORDER.index(module), f"{module} imports {imported}, which stands above it"
+    assert level_of(module) is not None, f"{module} has no place in the layout"
+    assert not upward(module, imports_of(path))
+
+
+def test_an_upward_import_is_seen():
+    assert upward("src.base.logs", {"src.base.errors", "src.metrics.binary"}) == ["src.metrics.binary"]
+    assert upward("src.network.layers", {"src.dlrm"}) == ["src.dlrm"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_each_concern_has_one_place(path):
-    name, imports = path.relative_to(ROOT).as_posix(), imports_of(path)
-    if module_of(path) in NETWORK:
-        refused = {"src.callback", "src.checkpoint", "src.manifest", "src.dataset", "src.model_utils.config"}
-        assert not imports & refused
+    name, module, imports = path.relative_to(ROOT).as_posix(), module_of(path), imports_of(path)
+    if module.startswith("src.network") or module in ("src.dlrm", "src.training.step", "src.training.optimizers"):
+        refused = ("src.callback", "src.base.files", "src.base.locks", "src.data", "src.dataset", "src.options")
+        assert not [one for one in imports if one.startswith(refused)], "a model knows no option, file or callback"
     if "src.model_utils.config" in imports:
-        assert name in PROGRAMS, "only a main touches Config"
+        assert level_of(module) == len(LEVELS) - 1, "only a main touches Config"
     assert "mindspore.dataset" not in imports or name == "src/dataset.py"
-    assert "mindspore.mindrecord" not in imports or name == "src/preprocess_steps.py"
+    assert "mindspore.mindrecord" not in imports or name == "src/preprocessing/steps.py"
     # native.py reads CXX, the compiler; launch.py hands its surroundings on to the ranks.
-    if not name.startswith("src/model_utils/") and name not in ("src/native.py", "src/launch.py"):
+    if not name.startswith("src/model_utils/") and name not in ("src/base/native.py", "src/launch.py"):
         assert "environ" not in path.read_text()
+
+
+def test_wings_and_files_are_small():
+    for folder in {path.parent for path in SOURCES if path.parent != ROOT}:
+        files = [path for path in folder.iterdir() if path.is_file()]
+        assert len(files) <= MOST_FILES.get(folder.relative_to(ROOT).as_posix(), 14), folder
+    for path in SOURCES:
+        assert len(path.read_text().splitlines()) <= MOST_LINES, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_functions_are_short_and_take_few_arguments(path):
+    tree = ast.parse(path.read_text())
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    cells = [node for node in classes if any("Cell" in ast.unparse(base) for base in node.bases)]
+    of_cells = {id(function) for cell in cells for function in cell.body}
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            assert function.end_lineno - function.lineno + 1 <= MOST_LINES_OF_A_FUNCTION, function.name
+            names = [one.arg for one in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+            few = len([name for name in names if name not in ("self", "cls")]) <= MOST_ARGUMENTS
+            assert few or id(function) in of_cells, f"{function.name} takes {len(names)} arguments"
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in ROOT.glob("*.py")))

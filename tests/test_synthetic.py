@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src import planted, synthetic
+from src import synthetic
+from src.data import planted
 
 LINE = re.compile(r"[01](\t(\d+)?)(\t(-[12]|\d+)?)(\t(\d+)?){11}(\t([0-9a-f]{8})?){26}")
 ROWS = 40_000  # three blocks, the last one cut

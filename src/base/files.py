@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from src.errors import InputError, naming
-from src.locks import hold_folder
+from src.base.errors import InputError, naming
+from src.base.locks import hold_folder
 
 
 @contextmanager

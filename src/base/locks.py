@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from src.errors import InputError
+from src.base.errors import InputError
 
 
 def hold(path: Path, what: str) -> IO[str]:

@@ -2,12 +2,12 @@
 
 import json
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from src.errors import naming
-from src.metrics import Metrics
+from src.base.errors import naming
 
 
 class MetricsFile:
@@ -52,6 +52,6 @@ def _append(path: str | Path, text: str) -> None:
             file.write(text)
 
 
-def evaluation_line(metrics: Metrics, seconds: float) -> str:
+def evaluation_line(metrics: Mapping[str, float], seconds: float) -> str:
     """An evaluation as auc.log and acc.log show it."""
-    return f"EvalCallBack metric {metrics.as_dict()}; eval_time {seconds:.0f}s"
+    return f"EvalCallBack metric {dict(metrics)}; eval_time {seconds:.0f}s"

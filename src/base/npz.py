@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.files import whole_file
+from src.base.files import whole_file
 
 Arrays = dict[str, np.ndarray]
 

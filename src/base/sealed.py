@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from src.errors import InputError
-from src.files import whole_file
+from src.base.errors import InputError
+from src.base.files import whole_file
 
 _VERSION = "1"
 Facts = dict[str, list[tuple[str, ...]]]  # the values of each line of a key, in order

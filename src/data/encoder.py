@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from src.criteo import Block
-from src.errors import InputError
-from src.npz import Arrays, save_arrays
-from src.numeric import Summary, bucket_edges, count_scores, log_of, log_scale, quantile_curve
-from src.vocabulary import BESIDE, AnyVocabulary, load_vocabulary
+from src.data.lines import Block
+from src.base.errors import InputError
+from src.base.npz import Arrays, save_arrays
+from src.data.numeric import Summary, bucket_edges, count_scores, log_of, log_scale, quantile_curve
+from src.data.vocabulary import BESIDE, AnyVocabulary, load_vocabulary
 
 _EMPTY, _FIRST_BUCKET = 1, 2  # ids of a bucket field; 0, the id for unseen values, no row gets
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.native import build
+from src.base.native import build
 
 SOURCE = Path(__file__).with_name("raw_text.cc")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from src import vocabulary
+from src.data import vocabulary
 
 MOST_VALUES = 65_536
 MOST_QUANTILES = 1_000

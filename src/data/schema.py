@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from src.criteo import Columns
-from src.errors import InputError
+from src.data.lines import Columns
+from src.base.errors import InputError
 
 _KEYS = {"label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str}
 _REQUIRED = ("label", "dense", "categorical")

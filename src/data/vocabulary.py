@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.npz import Arrays
+from src.base.npz import Arrays
 
 UNSEEN = 0
 BESIDE = "/inputs/"  # begins the names of what an encoder keeps in the same file; no column is named so

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
-from src import checkpoint
+from src.training import checkpoint
 from src.dataset import batches_of
 from src.dlrm import DLRM
-from src.errors import InputError
-from src.evaluation import finite_score
-from src.manifest import DataFolder
-from src.metrics import logloss, scores_of
+from src.base.errors import InputError
+from src.training.evaluation import finite_score
+from src.data.manifest import DataFolder
+from src.metrics.binary import logloss, scores_of
 
 PART = "valid"
 _STEPS = 100

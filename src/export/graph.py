@@ -12,9 +12,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from src import mindir
+from src.export import mindir
 from src.dlrm import DLRM
-from src.errors import InputError
+from src.base.errors import InputError
 
 SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
 

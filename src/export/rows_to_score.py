@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from src.criteo import BadRow, Columns
+from src.data.lines import BadRow, Columns
 from src.dataset import batches_of
-from src.encoder import Encoder, load_encoder
-from src.errors import InputError
-from src.export_folder import ExportFolder
-from src.manifest import VOCABULARY, DataFolder
-from src.raw_files import (
+from src.data.encoder import Encoder, load_encoder
+from src.base.errors import InputError
+from src.export.folder import ExportFolder
+from src.data.manifest import VOCABULARY, DataFolder
+from src.data.raw_files import (
     REJECTS,
     LineIndex,
     RawFiles,
@@ -21,7 +21,7 @@ from src.raw_files import (
     with_header,
     write_rejects,
 )
-from src.scored_files import Rows, RowSource
+from src.export.scored_files import Rows, RowSource
 
 _BATCH = 1 << 16
 

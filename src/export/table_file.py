@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.embedding import Fill
-from src.errors import InputError
-from src.files import whole_file
-from src.placement import Piece
+from src.network.embedding import Fill
+from src.base.errors import InputError
+from src.base.files import whole_file
+from src.ranks.placement import Piece
 
 TYPES = ("fp32", "fp16", "int8")
 _MAGIC, _VERSION, _PAGE = b"DLRMTBL\n", 1, 4096

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.metrics import auc, logloss, row_losses, tie_starts
+from src.metrics.binary import auc, logloss, row_losses, tie_starts
 
 RESAMPLES, FEWEST = 200, 20
 _DRAWN_ROWS = 1 << 28

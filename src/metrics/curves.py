@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from src.metrics import average_precision, brier, calibration, normalised_entropy, scores_of, tie_starts
+from src.metrics.binary import average_precision, brier, calibration, normalised_entropy, scores_of, tie_starts
 
 BINS = 15
 CURVE_POINTS = 200

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from src.metrics import row_losses, scores_of, sorted_auc
-from src.vocabulary import UNSEEN
+from src.data.vocabulary import UNSEEN
+from src.metrics.binary import row_losses, scores_of, sorted_auc
 
 TOP = 8
 _FEW_ROWS = 50

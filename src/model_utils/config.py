@@ -16,7 +16,7 @@ from typing import Any, NoReturn, get_args, get_origin
 
 import yaml
 
-from src.errors import InputError
+from src.base.errors import InputError
 
 PROGRAMS = (
     "train", "eval", "export", "preprocess", "postprocess", "preprocess_data", "synthetic", "table_accuracy",
@@ -290,7 +290,7 @@ class Config:
         False, _RAW, "whether each field has a numeric input more: how frequent the category was in training"
     )
     shuffle_rows: bool = _option(False, _RAW, "whether training rows are written in random order")
-    schema: str = _option("", (*_RAW, "preprocess"), "YAML file of the raw files' columns; see src/schema.py")
+    schema: str = _option("", (*_RAW, "preprocess"), "YAML file of the raw files' columns; see src/data/schema.py")
     vocab_scope: str = _option(
         "train", _RAW, "rows that give vocabulary and statistics (all: leaky, as the original)", _one_of("train", "all")
     )

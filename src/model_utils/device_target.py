@@ -9,9 +9,9 @@ from pathlib import Path
 
 import mindspore as ms
 
-from src.errors import InputError
+from src.base.errors import InputError
+from src.base.workers import die_with_parent
 from src.model_utils import ALIVE_FOLDER
-from src.parallel import die_with_parent
 
 _SECONDS_BETWEEN_SIGNS = 1.0
 

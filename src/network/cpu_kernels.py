@@ -13,7 +13,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import ops
 
-from src.native import build
+from src.base.native import build
 
 SOURCE = Path(__file__).with_name("cpu_kernels.cc")
 # No fused multiply-add but where the source asks for one: updates round as MindSpore's operators do.

@@ -9,9 +9,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.cpu_kernels import Kernels
-from src.exchange import Exchange
-from src.placement import Piece, Placement, place
+from src.network.cpu_kernels import Kernels
+from src.ranks.exchange import Exchange
+from src.ranks.placement import Piece, Placement, place
 
 _CHUNK_ROWS = 1 << 16
 Fill = Callable[[Piece, np.ndarray], None]  # writes a piece's values to the array [rows, D]

@@ -10,8 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.cpu_kernels import Kernels
-from src.dropout import Dropout
+from src.network.cpu_kernels import Kernels
+from src.network.dropout import Dropout
 
 
 class CompiledLinear(nn.Cell):

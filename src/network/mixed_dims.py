@@ -18,8 +18,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.embedding import Fill
-from src.placement import Piece
+from src.network.embedding import Fill
+from src.ranks.placement import Piece
 
 
 @dataclass(frozen=True)

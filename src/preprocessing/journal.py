@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from src.files import whole_file
-from src.locks import hold
-from src.npz import Arrays, save_arrays
+from src.base.files import whole_file
+from src.base.locks import hold
+from src.base.npz import Arrays, save_arrays
 
 FOLDER, LOCK = ".work", ".lock"
 

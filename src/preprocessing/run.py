@@ -8,24 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from src.criteo import BadRow, Columns
-from src.encoder import Encoder, learn, load_encoder
-from src.errors import InputError
-from src.journal import Journal, record
-from src.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
-from src.parallel import run_parallel
-from src.preprocess_steps import (
-    Shard,
-    bad_rows_of,
-    count_span,
-    encode_span,
-    gather_bucket,
-    merge_column,
-    merge_field,
-    scatter_span,
-    split,
-)  # fmt: skip
-from src.raw_files import (
+from src.base.errors import InputError
+from src.base.workers import run_parallel
+from src.data.encoder import Encoder, learn, load_encoder
+from src.data.lines import BadRow, Columns
+from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
+from src.data.raw_files import (
     REJECTS,
     LineIndex,
     RawFiles,
@@ -36,7 +24,19 @@ from src.raw_files import (
     with_header,
     write_rejects,
 )
-from src.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
+from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
+from src.preprocessing.journal import Journal, record
+from src.preprocessing.steps import (
+    Shard,
+    bad_rows_of,
+    count_span,
+    encode_span,
+    gather_bucket,
+    merge_column,
+    merge_field,
+    scatter_span,
+    split,
+)  # fmt: skip
 
 _SHOWN_BAD_ROWS = 3
 _FIRST_ROWS = 1000

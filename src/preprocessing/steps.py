@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from mindspore.mindrecord import FileWriter
 
-from src import numeric, records
-from src.criteo import BadRow, Columns
-from src.encoder import Encoder
-from src.manifest import File
-from src.npz import Arrays
-from src.raw_files import Span, read_span
-from src.vocabulary import UNSEEN, Counts, count, merge, ordered
+from src.base.npz import Arrays
+from src.data import numeric, records
+from src.data.encoder import Encoder
+from src.data.lines import BadRow, Columns
+from src.data.manifest import File
+from src.data.raw_files import Span, read_span
+from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
 
 _PAGE_BYTES = 4 << 20
 _HEADER_BYTES = 1 << 20

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from mindspore import Tensor, ops
 
-from src.errors import InputError
+from src.base.errors import InputError
 
 _ERROR_BYTES = 1000
 

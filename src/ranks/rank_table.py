@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from src.errors import InputError
+from src.base.errors import InputError
 
 
 def check_rank_table(path: Path, device_num: int) -> None:

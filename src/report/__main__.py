@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from src.errors import InputError, run
-from src.files import whole_file
+from src.base.errors import InputError, run
+from src.base.files import whole_file
 from src.model_utils.config import resolve
-from src.report_compare import ComparedRun, compared, comparison_page, failures
+from src.report.compare import ComparedRun, compared, comparison_page, failures
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from src.bootstrap import Interval, differences
-from src.checkpoint import UNFINISHED
-from src.errors import InputError
-from src.report_files import load_report
-from src.report_plots import Axes, Series, number, plot
-from src.report_style import page, section, table
-from src.run_folder import REPORT, REPORT_PAGE, SCORES
+from src.base.errors import InputError
+from src.metrics.bootstrap import Interval, differences
+from src.report.files import load_report
+from src.report.plots import Axes, Series, number, plot
+from src.report.style import page, section, table
+from src.training.checkpoint import UNFINISHED
+from src.training.run_folder import REPORT, REPORT_PAGE, SCORES
 
 METRICS = ("auc", "logloss", "acc", "normalised_entropy", "calibration", "ece", "average_precision", "brier")
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from src.bootstrap import intervals
+from src.data.manifest import VOCABULARY, DataFolder
 from src.dataset import Batch, RowBatches
 from src.dlrm import DLRM
-from src.evaluation import finite_score
-from src.manifest import VOCABULARY, DataFolder
-from src.metrics import auc, binary_metrics, scores_of
-from src.ranks import Ranks
-from src.score_curves import curves, histogram, quality, reliability
-from src.slices import field_slices
+from src.metrics.binary import auc, binary_metrics, scores_of
+from src.metrics.bootstrap import intervals
+from src.metrics.curves import curves, histogram, quality, reliability
+from src.metrics.slices import field_slices
+from src.ranks.group import Ranks
+from src.training.evaluation import finite_score
 
 _SLICED_ROWS = 1 << 20
 

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from src.errors import InputError
-from src.files import whole_file
-from src.logs import MetricsFile
-from src.machine import processor
-from src.npz import save_arrays
-from src.report_content import Scored, thinned
-from src.report_page import run_page
-from src.run_folder import REPORT, REPORT_PAGE, SCORES
+from src.base.errors import InputError
+from src.base.files import whole_file
+from src.base.logs import MetricsFile
+from src.base.machine import processor
+from src.base.npz import save_arrays
+from src.report.content import Scored, thinned
+from src.report.page import run_page
+from src.training.run_folder import REPORT, REPORT_PAGE, SCORES
 
 VERSION = 1
 _CURVE_POINTS = 1000

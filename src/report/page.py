@@ -4,8 +4,8 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from src.report_plots import Axes, Series, number, plot, ranked_bars
-from src.report_style import page, section, table, tile
+from src.report.plots import Axes, Series, number, plot, ranked_bars
+from src.report.style import page, section, table, tile
 
 _SHARE = (0.0, 1.0)
 

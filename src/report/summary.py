@@ -1,4 +1,4 @@
-"""The table at the end of the quickstart: `python src/run_report.py RUN_FOLDER RAW_FILE`.
+"""The table at the end of the quickstart: `python src/report/summary.py RUN_FOLDER RAW_FILE`.
 
 Reads what the programs left in the run's folder; where the rows were generated, the best reachable AUC is that of
 the true logits on the same test rows.
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from src.base.errors import InputError, run
+from src.data.manifest import find
 from src.dataset import batches_of
-from src.errors import InputError, run
-from src.manifest import find
-from src.metrics import binary_metrics
+from src.metrics.binary import binary_metrics
 
 
 def reachable_auc(folder: Path, truth: Path) -> float:
@@ -55,7 +55,7 @@ def rows_of_report(folder: Path, raw: Path) -> list[tuple[str, str]]:
 def main(argv: Sequence[str]) -> None:
     """Print the table of a run."""
     if len(argv) != 2:
-        raise InputError(f"{len(argv)} arguments instead of 2: python src/run_report.py RUN_FOLDER RAW_FILE")
+        raise InputError(f"{len(argv)} arguments instead of 2: python src/report/summary.py RUN_FOLDER RAW_FILE")
     for name, value in rows_of_report(Path(argv[0]), Path(argv[1])):
         print(f"{name:<20}{value}")
 

@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
-from src import checkpoint_file
-from src.checkpoint_file import CheckpointFile
-from src.cpu_kernels import Kernels
+from src.base.errors import InputError
+from src.base.npz import Arrays
+from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.dlrm import DLRM
-from src.embedding import EmbeddingTables, Fill, SplitTables, joint_rows, whole_fields
-from src.errors import InputError
-from src.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
-from src.mixed_dims import projection_name, widths_of
-from src.npz import Arrays
-from src.placement import Piece
-from src.ranks import ONE_RANK, Ranks
+from src.network.cpu_kernels import Kernels
+from src.network.embedding import EmbeddingTables, Fill, SplitTables, joint_rows, whole_fields
+from src.network.mixed_dims import projection_name, widths_of
+from src.ranks.group import ONE_RANK, Ranks
+from src.ranks.placement import Piece
+from src.training import checkpoint_file
+from src.training.checkpoint_file import CheckpointFile
 
 CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
 TABLE = "embedding."

@@ -23,8 +23,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from src.errors import InputError
-from src.files import whole_file
+from src.base.errors import InputError
+from src.base.files import whole_file
 
 _TYPES = {"Float32": np.dtype("<f4"), "Int32": np.dtype("<i4")}
 _CRC = b"crc_num"

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 from mindspore import Tensor
 
+from src.base.errors import InputError
+from src.base.stops import held_back
 from src.dataset import Batch
 from src.dlrm import DLRM
-from src.errors import InputError
-from src.metrics import Metrics, binary_metrics
-from src.ranks import ONE_RANK, Ranks
-from src.stops import held_back
+from src.metrics.binary import Metrics, binary_metrics
+from src.ranks.group import ONE_RANK, Ranks
 
 
 def score(

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.cpu_kernels import Kernels
+from src.network.cpu_kernels import Kernels
 
 RULES = ("sgd", "adagrad", "rowwise_adagrad", "adam")
 _KERNELS = {"sgd": "SGD", "adagrad": "Adagrad", "rowwise_adagrad": "RowwiseAdagrad", "adam": "Adam"}

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
-from src import checkpoint, run_folder
-from src.embedding import Fill, SplitTables, joint_rows
-from src.errors import InputError
-from src.metrics import Metrics
-from src.npz import Arrays
-from src.ranks import Ranks
-from src.train_step import TrainStep
+from src.base.errors import InputError
+from src.base.npz import Arrays
+from src.metrics.binary import Metrics
+from src.network.embedding import Fill, SplitTables, joint_rows
+from src.ranks.group import Ranks
+from src.training import checkpoint, run_folder
+from src.training.step import TrainStep
 
 
 @dataclass(frozen=True)

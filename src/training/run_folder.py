@@ -16,13 +16,13 @@ from typing import IO, Any
 
 import yaml
 
-from src.checkpoint import CHECKPOINT, UNFINISHED, part_of, parts_of
-from src.checkpoint_file import CheckpointFile
-from src.errors import InputError, naming
-from src.files import whole_file
-from src.locks import hold
-from src.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
-from src.ranks import ONE_RANK, Ranks
+from src.base.errors import InputError, naming
+from src.base.files import whole_file
+from src.base.locks import hold
+from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
+from src.ranks.group import ONE_RANK, Ranks
+from src.training.checkpoint import CHECKPOINT, UNFINISHED, part_of, parts_of
+from src.training.checkpoint_file import CheckpointFile
 
 REPORT, REPORT_PAGE, SCORES = "report.json", "report.html", "scores.npz"
 _LOCK = ".lock"

@@ -10,14 +10,14 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.graph.api import _cell_graph_executor
 
-from src.averaging import Result, WeightAverage
-from src.cpu_kernels import Kernels
 from src.dlrm import DLRM
-from src.embedding import Fill
-from src.exchange import Exchange
-from src.optimizers import DenseOptimizer, TableOptimizer, adam_corrections
-from src.placement import Piece
-from src.step_counter import StepCounter
+from src.network.cpu_kernels import Kernels
+from src.network.embedding import Fill
+from src.ranks.exchange import Exchange
+from src.ranks.placement import Piece
+from src.training.averaging import Result, WeightAverage
+from src.training.optimizers import DenseOptimizer, TableOptimizer, adam_corrections
+from src.training.step_counter import StepCounter
 
 
 class SigmoidCrossEntropy(nn.Cell):

@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.cpu_kernels import Kernels
+from src.network.cpu_kernels import Kernels
 
 
 class StepCounter(nn.Cell):

@@ -8,8 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from src.errors import InputError
-from src.files import whole_file, whole_folder
+from src.base.errors import InputError
+from src.base.files import whole_file, whole_folder
 
 
 def write(folder, text):
@@ -52,7 +52,7 @@ def test_a_kill_leaves_one_of_both_whole(tmp_path, renames):
     write(tmp_path / "b", "old")
     program = f"""
 import os, pathlib, shutil, signal
-from src.files import whole_folder
+from src.base.files import whole_folder
 done, rename = [], pathlib.Path.rename
 def counted(*arguments):
     if len(done) == {renames}: os.kill(os.getpid(), signal.SIGKILL)

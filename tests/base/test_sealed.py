@@ -2,8 +2,8 @@
 
 import pytest
 
-from src.errors import InputError
-from src.sealed import begins_as, read_facts, write_facts
+from src.base.errors import InputError
+from src.base.sealed import begins_as, read_facts, write_facts
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from src.stops import held_back
+from src.base.stops import held_back
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from src import criteo, raw_files
-from src.criteo import BadRow, Columns, key_of, parse, text_of
-from src.raw_files import LineIndex, read_span
+from src.data import lines as criteo, raw_files
+from src.data.lines import BadRow, Columns, key_of, parse, text_of
+from src.data.raw_files import LineIndex, read_span
 
 
 @pytest.fixture(autouse=True, scope="module", params=["compiled", "numpy"])

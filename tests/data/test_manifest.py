@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from src.errors import InputError
-from src.manifest import MANIFEST, DataFolder, File, Manifest, Part, find
+from src.base.errors import InputError
+from src.data.manifest import MANIFEST, DataFolder, File, Manifest, Part, find
 
 CONTENTS = {
     "vocabulary.npz": b"vocabulary",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src import numeric
-from src.numeric import bucket_edges, count_scores, log_scale, merge, quantile_curve, summarise
+from src.data import numeric
+from src.data.numeric import bucket_edges, count_scores, log_scale, merge, quantile_curve, summarise
 
 # Few values, so that they repeat; None is an empty cell.
 some_numbers = st.lists(st.sampled_from([None, -2.0, 0.0, 0.5, 1.0, 7.0, 1e30]), max_size=40)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.records import pack, row_bytes, unpack
+from src.data.records import pack, row_bytes, unpack
 
 dims = st.tuples(st.integers(0, 40), st.integers(1, 5), st.integers(1, 5))
 

@@ -11,15 +11,16 @@ from conftest import CPU, preprocess_lines, raw_lines, write_raw
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 import export as export_program
-from src import checkpoint, mindir
+from src.export import mindir
+from src.training import checkpoint
 from src.dataset import batches_of
-from src.embedding import EmbeddingTables
-from src.errors import InputError
-from src.evaluation import score
-from src.export_folder import ExportFolder, table_placement
-from src.manifest import MANIFEST, VOCABULARY, Manifest
+from src.network.embedding import EmbeddingTables
+from src.base.errors import InputError
+from src.training.evaluation import score
+from src.export.folder import ExportFolder, table_placement
+from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.scorer import Scorer
-from src.sealed import read_facts, write_facts
+from src.base.sealed import read_facts, write_facts
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -181,8 +182,8 @@ def test_other_interactions_are_exported(tiny_data, tmp_path, monkeypatch, inter
 
 def test_checkpoint_in_parts_is_exported(run_folder, exports, tmp_path):
     """The parts of a hybrid run, made of the whole checkpoint: half of a table in each."""
-    from src import checkpoint_file
-    from src.checkpoint_file import CheckpointFile
+    from src.training import checkpoint_file
+    from src.training.checkpoint_file import CheckpointFile
 
     shutil.copytree(run_folder / "checkpoint", tmp_path / "c")
     whole = CheckpointFile(tmp_path / "c/dlrm.ckpt")
@@ -229,7 +230,7 @@ def test_a_failed_export_leaves_nothing(run_folder, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("src.export_folder.write_tables", fail)
+    monkeypatch.setattr("src.export.folder.write_tables", fail)
     with pytest.raises(OSError, match="No space left"):
         export(run_folder, tmp_path / "e", "--table_placement=host")
     assert not list(tmp_path.iterdir())
@@ -286,7 +287,7 @@ def test_tables_of_another_export_are_noticed(exports, tmp_path):
 
 
 def test_tables_of_other_values_are_noticed(exports, tmp_path):
-    from src.table_file import TableFile, write_tables
+    from src.export.table_file import TableFile, write_tables
 
     shutil.copytree(exports["fp32"], tmp_path / "e")
     write_tables(tmp_path / "e/dlrm.tables", TableFile(exports["fp32"] / "dlrm.tables").table_rows, 8,
@@ -360,10 +361,10 @@ def test_table_accuracy_of_types(run_folder, tiny_data, capsys):
 
 def test_rounded_tables_are_those_of_the_files(run_folder, tiny_data, exports, expected):
     """table_accuracy's rounding and the file's are one."""
-    from src.checkpoint import TABLE, Parts
-    from src.embedding import joint_rows, whole_fields
+    from src.training.checkpoint import TABLE, Parts
+    from src.network.embedding import joint_rows, whole_fields
     from src.table_accuracy import rounded
-    from src.table_file import TableFile
+    from src.export.table_file import TableFile
 
     manifest = tiny_data.manifest
     _, ids, _ = expected

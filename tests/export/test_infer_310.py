@@ -21,9 +21,9 @@ import eval as eval_program
 import export as export_program
 import postprocess as postprocess_program
 import preprocess as preprocess_program
-from src.scored_files import INDEX, RowFiles, RowSource, Scores
+from src.export.scored_files import INDEX, RowFiles, RowSource, Scores
 from src.scorer import Scorer
-from src.sealed import read_facts, write_facts
+from src.base.sealed import read_facts, write_facts
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -168,7 +168,7 @@ def test_damage_that_one_of_several_threads_finds_is_refused_in_a_line(program, 
 
 
 def test_several_files_of_rows(program, exports, tiny_data, here, monkeypatch):
-    monkeypatch.setattr("src.scored_files._ROWS", 50)
+    monkeypatch.setattr("src.export.scored_files._ROWS", 50)
     argv = [f"--dataset_path={tiny_data.path}", f"--export_path={exports['fp32']}"]
     preprocess_program.main(argv)
     found = scored(program, exports["fp32"], here / "preprocess_Result")

@@ -17,11 +17,11 @@ from test_callback import METRIC_LINE
 import postprocess as postprocess_program
 import preprocess as preprocess_program
 from src.dataset import batches_of
-from src.errors import InputError
-from src.scored_files import RowFiles, RowSource, logits_of
+from src.base.errors import InputError
+from src.export.scored_files import RowFiles, RowSource, logits_of
 from src.scorer import Scorer
-from src.sealed import write_facts
-from src.vocabulary import load_vocabulary
+from src.base.sealed import write_facts
+from src.data.vocabulary import load_vocabulary
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -108,7 +108,7 @@ def test_raw_rows_are_coded_by_the_saved_encoder(preprocessed, exports, tmp_path
 
 
 def test_large_input_goes_to_several_files(preprocessed, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.scored_files._ROWS", 100)
+    monkeypatch.setattr("src.export.scored_files._ROWS", 100)
     rows = preprocessed(write_raw(tmp_path / "rows.txt", raw_lines(250)))
     assert rows.files == (("000000.bin", 100), ("000001.bin", 100), ("000002.bin", 50))
     dense, ids, _ = columns_of(rows)
@@ -230,7 +230,7 @@ def test_own_columns_need_no_schema_again(tmp_path, monkeypatch, capsys):
     )
     rows = [f"{i % 7},s{i % 3},{int(i % 3 == 0)},d{i % 5},extra" for i in range(210)]
     raw = write_raw(tmp_path / "raw.csv", ["price,site,click,device,note", *rows])
-    from src.schema import load_schema
+    from src.data.schema import load_schema
 
     data = preprocess_lines(raw, tmp_path / "dataset", load_schema(tmp_path / "schema.yaml"))
     sizes = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]", "--batch_size=30"]

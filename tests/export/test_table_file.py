@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 import pytest
 
-from src.errors import InputError
-from src.table_file import TYPES, TableFile, decode_rows, encode_rows, row_bytes, write_tables
+from src.base.errors import InputError
+from src.export.table_file import TYPES, TableFile, decode_rows, encode_rows, row_bytes, write_tables
 
 TABLE_ROWS, WIDTH = (5, 700, 1), 8
 

@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from test_dlrm import logits_of, make_batch, make_model
 
-from src.evaluation import evaluate, score
-from src.metrics import Metrics, accuracy, auc, binary_metrics, logloss
+from src.metrics.binary import Metrics, accuracy, auc, binary_metrics, logloss
+from src.training.evaluation import evaluate, score
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from src import bootstrap, metrics, score_curves
-from src.slices import Sliced, field_slices
+from src.metrics import binary as metrics
+from src.metrics import bootstrap
+from src.metrics import curves as score_curves
+from src.metrics.slices import Sliced, field_slices
 
 
 @st.composite

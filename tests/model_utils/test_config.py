@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src.errors import InputError
+from src.base.errors import InputError
 from src.model_utils import config
 from src.model_utils.config import NETWORK, OPTIONS, PROGRAMS, options_of, resolve
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def yaml_file(folder, text, name="options.yaml"):
@@ -180,7 +180,7 @@ def test_every_option_has_a_program_help_and_reader():
         for program in option.metadata["programs"]:
             text = (ROOT / readers[program]).read_text()
             if program == "preprocess_data":
-                text += (ROOT / "src/preprocessing.py").read_text().replace("options.", "config.")
+                text += (ROOT / "src/preprocessing/run.py").read_text().replace("options.", "config.")
             if "config.network()" in text:
                 text += "".join(f'"{name}"' for name in NETWORK)
             read = re.search(rf'config\.{name}\b|"{name}"', text)

@@ -12,8 +12,9 @@ from conftest import ROOT
 from mindspore import Tensor, nn, ops
 from test_dlrm import make_batch, make_model
 
-from src import cpu_kernels, native
-from src.layers import MLP
+from src.base import native
+from src.network import cpu_kernels
+from src.network.layers import MLP
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -7,8 +7,8 @@ from mindspore import Tensor, nn, ops
 from test_dlrm import make_batch, make_model, plain_mlp, plain_values
 from test_train_step import values_by_name
 
-from src.cross import CrossNetwork
-from src.train_step import TrainStep
+from src.network.interactions.cross import CrossNetwork
+from src.training.step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
-from src import embedding
 from src.dlrm import DLRM, PairDots, mlp_values
-from src.embedding import EmbeddingTables, initial_rows, initial_values
-from src.layers import MLP, Linear
-from src.placement import Piece
+from src.network import embedding
+from src.network.embedding import EmbeddingTables, initial_rows, initial_values
+from src.network.layers import MLP, Linear
+from src.ranks.placement import Piece
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

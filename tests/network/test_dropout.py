@@ -7,9 +7,9 @@ from mindspore import Tensor, nn, ops
 from test_dlrm import make_batch, make_model
 from test_train_step import values_by_name
 
-from src.dropout import Dropout
-from src.layers import MLP
-from src.train_step import TrainStep
+from src.network.dropout import Dropout
+from src.network.layers import MLP
+from src.training.step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -11,19 +11,20 @@ from mindspore import Tensor, ops
 
 import export as export_program
 import train
-from src import checkpoint, run_folder, table_accuracy
+from src import table_accuracy
+from src.base.errors import InputError
 from src.dataset import batches_of
 from src.dlrm import DLRM
-from src.embedding import EmbeddingTables, initial_values, joint_rows, whole_fields
-from src.errors import InputError
-from src.evaluation import score
-from src.metrics import binary_metrics
-from src.mixed_dims import widths_of
+from src.metrics.binary import binary_metrics
 from src.model_utils.config import resolve
-from src.optimizers import RULES
-from src.placement import Piece
+from src.network.embedding import EmbeddingTables, initial_values, joint_rows, whole_fields
+from src.network.mixed_dims import widths_of
+from src.ranks.placement import Piece
 from src.scorer import Scorer
-from src.train_step import TrainStep
+from src.training import checkpoint, run_folder
+from src.training.evaluation import score
+from src.training.optimizers import RULES
+from src.training.step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

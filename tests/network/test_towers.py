@@ -10,15 +10,15 @@ from mindspore import Tensor
 
 import export as export_program
 import train
-from src import checkpoint
+from src.base.errors import InputError
 from src.dataset import batches_of
 from src.dlrm import DLRM, mlp_values
-from src.embedding import EmbeddingTables, initial_rows
-from src.errors import InputError
-from src.evaluation import score
 from src.model_utils.config import resolve
+from src.network.embedding import EmbeddingTables, initial_rows
 from src.scorer import Scorer
-from src.train_step import TrainStep
+from src.training import checkpoint
+from src.training.evaluation import score
+from src.training.step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -9,10 +9,10 @@ from test_encoder import ALL, EVERY, rows_of
 
 import export as export_program
 import train as train_program
-from src.manifest import VOCABULARY, find
+from src.base.sealed import read_facts
+from src.data.manifest import VOCABULARY, find
 from src.preprocess_data import main as preprocess_main
 from src.scorer import Scorer
-from src.sealed import read_facts
 
 
 def scrambled(lines, count):

@@ -12,15 +12,15 @@ from conftest import preprocess_lines, raw_lines, write_raw
 
 import eval as eval_program
 import train as train_program
-from src import records
-from src.criteo import Columns
+from src.base.errors import InputError
+from src.data import records
+from src.data.lines import Columns
+from src.data.manifest import VOCABULARY, find
+from src.data.schema import load_schema
+from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches
-from src.errors import InputError
-from src.manifest import VOCABULARY, find
 from src.preprocess_data import main
-from src.preprocessing import Options, preprocess
-from src.schema import load_schema
-from src.vocabulary import load_vocabulary
+from src.preprocessing.run import Options, preprocess
 
 DENSE = ["price", "age", "hour", "visits", "dwell"]
 TEXTS = ["site", "city", "device", "brand", "campaign", "keyword", "language", "referrer"]

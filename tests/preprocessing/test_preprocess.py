@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from conftest import ROOT, preprocess_lines, raw_lines, write_raw
 
-from src import preprocessing, raw_files
-from src.criteo import Columns, key_of
+from src.base.errors import InputError
+from src.data import raw_files
+from src.data.lines import Columns, key_of
+from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, find
+from src.data.raw_files import LineIndex
+from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches
-from src.errors import InputError
-from src.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, find
 from src.preprocess_data import main
-from src.preprocess_steps import split
-from src.preprocessing import REJECTS
-from src.raw_files import LineIndex
-from src.vocabulary import load_vocabulary
+from src.preprocessing import run as preprocessing
+from src.preprocessing.run import REJECTS
+from src.preprocessing.steps import split
 
 GOOD = "\t".join(["1", *["5"] * 13, *["abcdef01"] * 26])
 BAD = "\t".join(["7", *["5"] * 13, *["abcdef01"] * 26])

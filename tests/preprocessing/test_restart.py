@@ -9,7 +9,7 @@ import time
 import pytest
 from conftest import ROOT, raw_lines, write_raw
 
-from src.manifest import MANIFEST, find
+from src.data.manifest import MANIFEST, find
 
 ROWS = 6_000
 INPUTS = ["--numeric_transform=quantile", "--missing_indicators=True", "--numeric_buckets=5", "--category_counts=True"]

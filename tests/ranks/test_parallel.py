@@ -21,16 +21,16 @@ from mindspore import Tensor
 from test_callback import rows_of
 
 import export as export_program
-from src import checkpoint_file, run_folder
-from src import exchange as exchange_module
-from src.checkpoint import Parts, load, part_of
-from src.checkpoint import rows_of as entries_of
-from src.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows, slots_of
-from src.errors import InputError
+from src.base.errors import InputError
 from src.launch import main as launch_main
-from src.placement import Piece, place, plan
-from src.rank_table import check_rank_table
+from src.network.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows, slots_of
+from src.ranks import exchange as exchange_module
+from src.ranks.placement import Piece, place, plan
+from src.ranks.rank_table import check_rank_table
 from src.scorer import Scorer
+from src.training import checkpoint_file, run_folder
+from src.training.checkpoint import Parts, load, part_of
+from src.training.checkpoint import rows_of as entries_of
 
 SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
 # 53 steps of 32; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch, not full.

@@ -15,14 +15,16 @@ from test_callback import rows_of, train_small
 from test_resume import StopAt
 
 import train as train_program
-from src import checkpoint, report, report_content
+from src.base.errors import InputError
 from src.dataset import batches_of
-from src.errors import InputError
-from src.evaluation import score
-from src.ranks import ONE_RANK
-from src.report_files import load_report, without_nan
-from src.report_plots import Axes, Series, number, plot, ticks
-from src.run_folder import RunOptions
+from src.ranks.group import ONE_RANK
+from src.report import __main__ as report
+from src.report import content as report_content
+from src.report.files import load_report, without_nan
+from src.report.plots import Axes, Series, number, plot, ticks
+from src.training import checkpoint
+from src.training.evaluation import score
+from src.training.run_folder import RunOptions
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -13,13 +13,15 @@ from conftest import preprocess_lines, raw_lines, write_raw
 from mindspore import Tensor
 from mindspore.train import Callback
 
-from src import callback, checkpoint, training
+from src import callback
+from src import run as training
+from src.base.errors import InputError
+from src.base.logs import MetricsFile, append_line, evaluation_line
 from src.callback import EvalCallBack, LossCallBack, TrainingClock
-from src.embedding import initial_values, joint_rows, whole_fields
-from src.errors import InputError
-from src.logs import MetricsFile, append_line, evaluation_line
-from src.metrics import Metrics
-from src.run_folder import RunOptions
+from src.metrics.binary import Metrics
+from src.network.embedding import initial_values, joint_rows, whole_fields
+from src.training import checkpoint
+from src.training.run_folder import RunOptions
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -98,7 +100,7 @@ def scripted(logs, aucs, eval_steps, part="valid"):
 
 def test_lines_are_those_of_the_public_original(tmp_path):
     path = tmp_path / "new" / "auc.log"
-    append_line(str(path), evaluation_line(Metrics(0.787175917087641, 0.79, 0.45), 893.6))
+    append_line(str(path), evaluation_line(Metrics(0.787175917087641, 0.79, 0.45).as_dict(), 893.6))
     append_line(str(path), "epoch: 1, step: 76742, loss is 0.3277069926261902")
     lines = path.read_text().splitlines()
     assert (

@@ -16,15 +16,15 @@ from mindspore import Tensor
 from test_dlrm import logits_of, make_batch, make_model, plain_forward, plain_values
 from test_train_step import RATE, plain_step, values_by_name
 
-from src import checkpoint, checkpoint_file
-from src.checkpoint_file import CheckpointFile
+from src.base.errors import InputError
+from src.data.manifest import DataFolder, Manifest
 from src.dlrm import DLRM
-from src.embedding import EmbeddingTables, initial_rows
-from src.errors import InputError
-from src.evaluation import score
-from src.manifest import DataFolder, Manifest
-from src.run_folder import Run, RunOptions
-from src.train_step import TrainStep
+from src.network.embedding import EmbeddingTables, initial_rows
+from src.training import checkpoint, checkpoint_file
+from src.training.checkpoint_file import CheckpointFile
+from src.training.evaluation import score
+from src.training.run_folder import Run, RunOptions
+from src.training.step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -243,10 +243,10 @@ import sys
 sys.path.insert(0, {root!r})
 import numpy as np
 from pathlib import Path
-from src import checkpoint, run_folder
+from src.training import checkpoint, run_folder
 from src.dlrm import DLRM
 from src.dlrm import DLRM
-from src.embedding import EmbeddingTables
+from src.network.embedding import EmbeddingTables
 
 tables = EmbeddingTables([{rows}], np.zeros(({rows}, 7), np.float32))
 model = DLRM(5, tables, (12, 7), (9, 1))

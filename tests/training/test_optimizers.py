@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
-from src.optimizers import RULES, DenseOptimizer, TableOptimizer, adam_corrections
-from src.schedule import rate_factors
+from src.training.optimizers import RULES, DenseOptimizer, TableOptimizer, adam_corrections
+from src.training.schedule import rate_factors
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -16,10 +16,11 @@ from conftest import ROOT, preprocess_lines, raw_lines, write_raw
 from mindspore.train import Callback
 from test_callback import rows_of, train_small
 
-from src import checkpoint_file, training
+from src import run as training
+from src.base.errors import InputError
 from src.dataset import RowBatches
-from src.errors import InputError
-from src.run_folder import Run, RunOptions
+from src.training import checkpoint_file
+from src.training.run_folder import Run, RunOptions
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -188,16 +189,20 @@ import train
 train.run(train.main)
 """
 KILLS = [
-    ("src.resume:save", "before", 1),  # nothing is saved yet
-    ("src.checkpoint_file:_messages", "behind", 20),  # the first state is half written
-    ("src.run_folder:Run.commit", "before", 3),  # whole, but not the one to go on from yet
-    ("src.checkpoint:save", "before", 1),
-    ("src.checkpoint:save", "behind", 1),  # a best network that the state does not know of
-    ("src.run_folder:Run._remove_older", "before", 2),  # two states, two best networks, the progress has the newer ones
-    ("src.resume:save", "before", 11),
-    ("src.resume:save", "before", 37),  # the second epoch
-    ("src.run_folder:Run.finish", "before", 1),
-    ("src.run_folder:_place", "behind", 2),  # half of the files in their places
+    ("src.training.resume:save", "before", 1),  # nothing is saved yet
+    ("src.training.checkpoint_file:_messages", "behind", 20),  # the first state is half written
+    ("src.training.run_folder:Run.commit", "before", 3),  # whole, but not the one to go on from yet
+    ("src.training.checkpoint:save", "before", 1),
+    ("src.training.checkpoint:save", "behind", 1),  # a best network that the state does not know of
+    (
+        "src.training.run_folder:Run._remove_older",
+        "before",
+        2,
+    ),  # two states, two best networks, the progress has the newer ones
+    ("src.training.resume:save", "before", 11),
+    ("src.training.resume:save", "before", 37),  # the second epoch
+    ("src.training.run_folder:Run.finish", "before", 1),
+    ("src.training.run_folder:_place", "behind", 2),  # half of the files in their places
 ]
 
 
@@ -239,7 +244,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tiny_data, tmp_path):
 
 
 def test_killed_when_it_had_ended_but_for_its_folder(tiny_data, tmp_path):
-    code, _ = train_program(tmp_path, tiny_data.path, "src.run_folder:shutil.rmtree", "before", 1)
+    code, _ = train_program(tmp_path, tiny_data.path, "src.training.run_folder:shutil.rmtree", "before", 1)
     assert code == -signal.SIGKILL
     assert (tmp_path / "checkpoint" / "dlrm.ckpt").is_file()
     code, text = train_program(tmp_path, tiny_data.path)

@@ -6,7 +6,7 @@ import pytest
 from mindspore import Tensor, ops
 from test_dlrm import make_batch, make_model, plain_pairs, plain_sample, plain_values
 
-from src.train_step import TrainStep
+from src.training.step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -10,8 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from src.cpu_kernels import Kernels
-from src.layers import Linear
+from src.network.cpu_kernels import Kernels
+from src.network.layers import Linear
 
 
 class CrossNetwork(nn.Cell):

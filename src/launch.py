@@ -21,13 +21,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.errors import InputError, run
-from src.locks import hold
-from src.manifest import find
+from src.base.errors import InputError, run
+from src.base.locks import hold
+from src.base.workers import die_with_parent
+from src.data.manifest import find
 from src.model_utils import ALIVE_FOLDER
 from src.model_utils.config import resolve
-from src.parallel import die_with_parent
-from src.rank_table import check_rank_table
+from src.ranks.rank_table import check_rank_table
 
 ROOT = Path(__file__).resolve().parents[1]
 _MSRUN_OPTIONS = ("worker_num", "local_worker_num", "master_addr", "master_port", "node_rank", "cluster_time_out",

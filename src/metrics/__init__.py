@@ -1,0 +1,1 @@
+"""Figures of scores, in NumPy alone: metrics, curves, intervals, and the same by field and value."""

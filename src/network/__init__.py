@@ -1,0 +1,1 @@
+"""Parts of the network: layers, interactions, embedding tables, and the operators that compute them."""

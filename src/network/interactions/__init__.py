@@ -1,0 +1,1 @@
+"""How vectors interact, a module each."""

@@ -1,0 +1,1 @@
+"""Several processes that train together: their group, which holds what, what travels, and how they are started."""

@@ -1,0 +1,1 @@
+"""Pages and comparisons of runs, made of what they leave behind."""
