@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 from test_dlrm import make_batch, make_model, plain_mlp, plain_values
-from test_train_step import values_by_name
+from test_step import values_by_name
 
 from src.network.interactions.cross import CrossNetwork
 from src.training.step import TrainStep

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 from test_dlrm import make_batch, make_model
-from test_train_step import values_by_name
+from test_step import values_by_name
 
 from src.network.dropout import Dropout
 from src.network.layers import MLP

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from mindspore import Tensor
 from test_dlrm import logits_of, make_batch, make_model, plain_forward, plain_values
-from test_train_step import RATE, plain_step, values_by_name
+from test_step import RATE, plain_step, values_by_name
 
 from src.base.errors import InputError
 from src.data.manifest import DataFolder, Manifest
