@@ -4,54 +4,47 @@ import time
 from collections.abc import Sequence
 
 from src.base.errors import run
-from src.model_utils.config import resolve
+from src.options import EvalOptions, resolve
 
 
 def main(argv: Sequence[str]) -> None:
     """Evaluate as the command line says: the named part of the data, or else test."""
-    config = resolve("eval", argv)
+    options = resolve(EvalOptions, argv)
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     import mindspore as ms
 
     from src.base.logs import MetricsFile, append_line, evaluation_line, open_logs
     from src.data.manifest import find
     from src.dataset import batches_of
-    from src.metrics.binary import binary_metrics
     from src.metrics.bootstrap import intervals
     from src.metrics.curves import quality
+    from src.metrics.monitored import measured
     from src.model_utils.device_target import set_device
-    from src.network import cpu_kernels
+    from src.network.compiled import operators_for
     from src.training import checkpoint
     from src.training.evaluation import finite_score
 
-    data = find(config.dataset_path)
+    device, compute, score, logs = options.device, options.compute, options.score, options.logs
+    data = find(score.dataset_path)
     part = data.part_to_score()
-    set_device(config.device_target, config.device_id)
-    path = checkpoint.file_of(config.checkpoint_path)
+    set_device(device.device_target, device.device_id)
+    path = checkpoint.file_of(score.checkpoint_path)
     checkpoint.check_encoder(path, data)
-    model = checkpoint.load(
-        path,
-        data.manifest.fields,
-        data.manifest.table_rows,
-        config.emb_dim,
-        cpu_kernels.load() if config.device_target == "CPU" and config.cpu_kernels else None,
-        dense_dim=len(data.manifest.inputs),
-        **config.network(),
-        compute_dtype=getattr(ms, config.compute_dtype),
-    )
-    batches = batches_of(data, part, config.eval_batch_size)
-    open_logs(config.eval_file_name, config.metrics_file_name)
+    operators = operators_for(device.device_target, compute.cpu_kernels)
+    model = checkpoint.load(path, data.manifest, options.network, operators, getattr(ms, compute.compute_dtype))
+    batches = batches_of(data, part, score.eval_batch_size)
+    open_logs(logs.eval_file_name, logs.metrics_file_name)
     begin = time.perf_counter()
-    labels, logits = finite_score(model, batches, config.eval_batch_size)
-    metrics = binary_metrics(labels, logits)
+    labels, logits = finite_score(model, batches, score.eval_batch_size)
+    metrics = measured(labels, logits)
     seconds = time.perf_counter() - begin
     rows = data.manifest.parts[part].rows
     auc, more = intervals(labels, logits)["auc"], quality(labels, logits)
-    append_line(config.eval_file_name, evaluation_line(metrics.as_dict(), seconds))
-    MetricsFile(config.metrics_file_name, str(path)).write(
-        "eval", part=part, rows=rows, **metrics.as_dict(), eval_s=seconds, auc_low=auc.low, auc_high=auc.high, **more
+    append_line(logs.eval_file_name, evaluation_line(metrics, seconds))
+    MetricsFile(logs.metrics_file_name, str(path)).write(
+        "eval", part=part, rows=rows, **metrics, eval_s=seconds, auc_low=auc.low, auc_high=auc.high, **more
     )
-    print(f"{part}: {rows} rows, {evaluation_line(metrics.as_dict(), seconds)}")
+    print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
     shown = ", ".join(f"{name} {value:.4f}" for name, value in more.items())
     print(f"{part}: auc between {auc.low:.4f} and {auc.high:.4f} in 95 of 100 resamples, {shown}")
 

@@ -4,26 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.base.errors import InputError, run
-from src.model_utils.config import resolve
+from src.options import PostprocessOptions, resolve
 
 
 def main(argv: Sequence[str]) -> None:
     """Write the score of each row in the rows' order, and where labels are known, accuracy, AUC and logloss."""
-    config = resolve("postprocess", argv)
+    options = resolve(PostprocessOptions, argv)
+    spec, logs = options.result, options.logs
     # Imported here, so that a mistake on the command line does not wait for them.
     import pandas as pd
 
     from src.base.files import whole_file
     from src.base.logs import MetricsFile, append_line, evaluation_line, open_logs
     from src.export.scored_files import RowFiles, Scores, logits_of
-    from src.metrics.binary import binary_metrics
+    from src.metrics.monitored import measured
 
-    rows = RowFiles.load(Path(config.preprocess_path))
-    scores = Scores.load(Path(config.result_path), rows)
+    rows = RowFiles.load(Path(spec.preprocess_path))
+    scores = Scores.load(Path(spec.result_path), rows)
     table = pd.DataFrame({"row": rows.numbers(), "score": scores.values})
     if rows.has_labels:
         table["label"] = labels = rows.labels()
-    path = Path(config.scores_path)
+    path = Path(spec.scores_path)
     if path.is_dir():
         raise InputError(f"scores_path {path} is a folder: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,13 +34,13 @@ def main(argv: Sequence[str]) -> None:
     if not rows.has_labels:
         print("the labels of these rows are not known, so there are no metrics")
         return
-    open_logs(config.eval_file_name, config.metrics_file_name)
-    metrics = binary_metrics(labels, logits_of(scores.values))
-    append_line(config.eval_file_name, evaluation_line(metrics.as_dict(), scores.seconds))
-    MetricsFile(config.metrics_file_name, config.result_path).write(
-        "infer", rows=rows.rows, **metrics.as_dict(), eval_s=scores.seconds
+    open_logs(logs.eval_file_name, logs.metrics_file_name)
+    metrics = measured(labels, logits_of(scores.values))
+    append_line(logs.eval_file_name, evaluation_line(metrics, scores.seconds))
+    MetricsFile(logs.metrics_file_name, spec.result_path).write(
+        "infer", rows=rows.rows, **metrics, eval_s=scores.seconds
     )
-    print(evaluation_line(metrics.as_dict(), scores.seconds))
+    print(evaluation_line(metrics, scores.seconds))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,16 @@ The rows are a part of a data folder (by default test), or raw text, coded by th
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.base.errors import InputError, run
-from src.model_utils.config import OPTIONS, resolve
+from src.base.errors import run
+from src.model_utils.options import refuse_changed
+from src.options import PreprocessOptions, resolve
 
 _OF_RAW_ROWS = ("has_labels", "schema", "max_bad_rows")
 
 
 def main(argv: Sequence[str]) -> None:
     """Write rows as the command line says, to a folder that is there whole or not at all."""
-    config = resolve("preprocess", argv)
+    spec = resolve(PreprocessOptions, argv).rows
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     from src.base.files import check_place, whole_folder
     from src.data.manifest import find, is_data_folder
@@ -23,24 +24,23 @@ def main(argv: Sequence[str]) -> None:
     from src.export.folder import ExportFolder
     from src.export.scored_files import RowFiles
 
-    folder, dataset = Path(config.preprocess_path), Path(config.dataset_path)
+    folder, dataset = Path(spec.preprocess_path), Path(spec.dataset_path)
     from_parts = is_data_folder(dataset)
-    for name in _OF_RAW_ROWS:
-        if from_parts and getattr(config, name) != OPTIONS[name].default:
-            raise InputError(f"{name} has no effect on the data folder {dataset}, only on raw text: drop it")
-    check_place(folder, RowFiles.are_in, "preprocess_path", config.overwrite)
-    model = ExportFolder.load(Path(config.export_path))
-    columns = load_schema(Path(config.schema)) if config.schema else model.manifest.columns()
+    if from_parts:
+        refuse_changed(spec, _OF_RAW_ROWS, f"on the data folder {dataset}, only on raw text: drop it")
+    check_place(folder, RowFiles.are_in, "preprocess_path", spec.overwrite)
+    model = ExportFolder.load(Path(spec.export_path))
+    columns = load_schema(Path(spec.schema)) if spec.schema else model.manifest.columns()
     with whole_folder(folder) as beside:
         if from_parts:
-            source = rows_to_score.of_part(find(config.dataset_path), model)
+            source = rows_to_score.of_part(find(spec.dataset_path), model)
         else:
             source = rows_to_score.of_raw_files(
-                config.dataset_path, columns if config.has_labels else columns.without_label(), config.max_bad_rows,
+                spec.dataset_path, columns if spec.has_labels else columns.without_label(), spec.max_bad_rows,
                 model, beside,
             )  # fmt: skip
-        rows = RowFiles.write(beside, source, model.manifest.table_rows, model.vocabulary, config.has_labels)
-    labels = "with labels" if config.has_labels else "without labels"
+        rows = RowFiles.write(beside, source, model.manifest.table_rows, model.vocabulary, spec.has_labels)
+    labels = "with labels" if spec.has_labels else "without labels"
     print(f"{folder}: {rows.rows} rows of {dataset}, {labels}; {len(rows.skipped)} bad ones left out")
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from mindspore.train import Callback
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from src.base.errors import InputError
 from src.base.logs import MetricsFile, append_line, evaluation_line
-from src.metrics.binary import Metrics
+from src.metrics.monitored import MONITORED, Metrics
 
 
 class TrainingClock:
@@ -106,55 +107,77 @@ class LossCallBack(Callback):
             self.mean_samples_per_s = counted * self.batch_size / (self.clock.seconds() - self.first_step_s)
 
 
+@dataclass
+class BestSoFar:
+    """The network that is kept, and what chose it.
+
+    Attributes:
+        part: name of the rows that are evaluated. Only validation rows choose: with others the last network is kept.
+        monitor: name of the metric that chooses.
+        patience: evaluations in a row without a better value behind which the training ends, 0 for any number.
+        metrics, step: of the network that is kept; None and 0 before the first one.
+        waited: evaluations since then.
+    """
+
+    part: str
+    monitor: str = "auc"
+    patience: int = 0
+    metrics: Metrics | None = None
+    step: int = 0
+    waited: int = 0
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the best network is kept, and not the last one."""
+        return self.part == "valid"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there was no better one for too long."""
+        return bool(self.patience) and self.waited >= self.patience
+
+    def takes(self, metrics: Metrics, step: int) -> bool:
+        """Whether a network is to be kept as the best one; remembers its metrics and step if so."""
+        one = MONITORED[self.monitor]
+        if self.chooses and self.metrics and not one.is_better(metrics[self.monitor], self.metrics[self.monitor]):
+            self.waited += 1
+            return False
+        self.metrics, self.step, self.waited = metrics, step, 0
+        return self.chooses
+
+
 class EvalCallBack(Callback):
-    """Evaluates at the end of each epoch and every eval_steps steps within, and keeps the best network by AUC.
+    """Evaluates at the end of each epoch and every eval_steps steps within, and keeps the best network.
 
     Args:
         evaluate: gives the metrics of the network as it is.
         save: writes the network of a step as the one to keep.
-        part: name of the rows that are evaluated. Only validation rows choose: with others the last network is kept.
+        best: what is kept so far, and how that is chosen.
         path: auc.log.
         metrics_file: where the same goes for machines.
-        eval_steps: steps between evaluations, 0 for none but those at the ends of epochs. A run that is stopped within
-            an epoch ends with one too.
+        eval_steps: steps between evaluations. A run that is stopped within an epoch ends with one too.
         clock: shared with `LossCallBack`.
-        best, best_step: metrics and step of the network that is kept so far; attributes, too.
-        patience: evaluations in a row without a new best behind which the training ends, 0 for any number.
-        waited: how many there were so far; an attribute, too.
 
     Attributes:
-        ended: whether the training ended for that.
+        ended: whether the training ended because no better network came.
     """
 
     ended = False
 
     def __init__(
-        self,
-        evaluate: Callable[[], Metrics],
-        save: Callable[[int], None],
-        part: str,
-        path: str,
-        metrics_file: MetricsFile,
-        eval_steps: int,
-        clock: TrainingClock,
-        best: Metrics | None = None,
-        best_step: int = 0,
-        patience: int = 0,
-        waited: int = 0,
-    ):
+        self, evaluate: Callable[[], Metrics], save: Callable[[int], None], best: BestSoFar, path: str,
+        metrics_file: MetricsFile, eval_steps: int, clock: TrainingClock,
+    ):  # fmt: skip
         super().__init__()
-        self.evaluate, self.save, self.part = evaluate, save, part
-        self.patience, self.waited = patience, waited
+        self.evaluate, self.save, self.best = evaluate, save, best
         self.path, self.metrics_file, self.eval_steps, self.clock = path, metrics_file, eval_steps, clock
-        self.best, self.best_step = best, best_step
         self.last_step = 0
 
     def on_train_step_end(self, run_context: Any) -> None:
         args = run_context.original_args()
-        ends_epoch = args.cur_step_num % args.batch_num == 0
-        if ends_epoch or (self.eval_steps and args.cur_step_num % self.eval_steps == 0):
+        if args.cur_step_num % args.batch_num == 0 or args.cur_step_num % self.eval_steps == 0:
             self._evaluate(args.cur_epoch_num, args.cur_step_num)
-            if self.patience and self.waited >= self.patience:
+            if self.best.is_over:
                 self.ended = True
                 run_context.request_stop()
 
@@ -162,7 +185,7 @@ class EvalCallBack(Callback):
         args = run_context.original_args()
         if args.cur_step_num > self.last_step:
             self._evaluate(args.cur_epoch_num, args.cur_step_num)
-        if self.part != "valid":
+        if not self.best.chooses:
             self.save(args.cur_step_num)
 
     def _evaluate(self, epoch: int, step: int) -> None:
@@ -171,18 +194,12 @@ class EvalCallBack(Callback):
             begin = time.perf_counter()
             metrics = self.evaluate()
             seconds = time.perf_counter() - begin
-            line = evaluation_line(metrics.as_dict(), seconds)
+            line = evaluation_line(metrics, seconds)
             append_line(self.path, line)
-            self.metrics_file.write("eval", epoch=epoch, step=step, part=self.part, **metrics.as_dict(), eval_s=seconds)
-            tqdm.write(f"epoch: {epoch}, step: {step}, {self.part}: {line}", file=sys.stdout)
-            if self.part != "valid":
-                self.best, self.best_step = metrics, step
-            # Rows of one label have no AUC (nan), which is never above nor below: then the last network is kept.
-            elif self.best is None or not metrics.auc <= self.best.auc:
-                self.best, self.best_step, self.waited = metrics, step, 0
+            self.metrics_file.write("eval", epoch=epoch, step=step, part=self.best.part, **metrics, eval_s=seconds)
+            tqdm.write(f"epoch: {epoch}, step: {step}, {self.best.part}: {line}", file=sys.stdout)
+            if self.best.takes(metrics, step):
                 self.save(step)
-            else:
-                self.waited += 1
 
 
 class ResumeCallBack(Callback):

@@ -6,6 +6,7 @@ Legend: B rows of a batch, N numeric columns, F fields.
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import mindspore.dataset as ds
@@ -19,6 +20,23 @@ Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, F] int32, labels
 _WINDOW_ROWS = 1 << 16
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows in MindRecord files.
+
+    Attributes:
+        shards: paths of the files, in the order of the rows.
+        count: rows in all of them.
+        dense_dim: N.
+        slot_dim: F.
+    """
+
+    shards: Sequence[str]
+    count: int
+    dense_dim: int
+    slot_dim: int
+
+
 class RowBatches:
     """The rows of MindRecord files in batches; each iteration is one epoch.
 
@@ -26,10 +44,7 @@ class RowBatches:
     65,536 rows of these. Both follow from the seed and the number of the epoch alone.
 
     Args:
-        shards: paths of the MindRecord files, in the order of the rows.
-        rows: in all of them.
-        dense_dim: N.
-        slot_dim: F.
+        source: the rows.
         batch_size: B; the last batch may be smaller.
         shuffle: whether to shuffle.
         drop_last: whether to leave out a last batch that is not full.
@@ -38,22 +53,12 @@ class RowBatches:
     """
 
     def __init__(
-        self,
-        shards: Sequence[str],
-        rows: int,
-        dense_dim: int,
-        slot_dim: int,
-        batch_size: int,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        seed: int = 1,
-        rank: int = 0,
-        ranks: int = 1,
-    ):
+        self, source: Rows, batch_size: int, shuffle: bool = False, drop_last: bool = False, seed: int = 1,
+        rank: int = 0, ranks: int = 1,
+    ):  # fmt: skip
         self.own_rows = batch_size // ranks
         self.own_start = rank * self.own_rows
-        self.shards, self.rows, self.batch_size = list(shards), rows, batch_size
-        self.dense_dim, self.slot_dim = dense_dim, slot_dim
+        self.source, self.rows, self.batch_size = source, source.count, batch_size
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
         self.epoch = self.skipped = 0
 
@@ -88,12 +93,13 @@ class RowBatches:
     def _records(self, rng: np.random.Generator) -> Iterator[Batch]:
         """The records one by one, unpacked."""
         reading = {"columns_list": [records.COLUMN], "num_parallel_workers": 1}
-        source = ds.MindDataset(self.shards, shuffle=False, **reading)
+        shards = list(self.source.shards)
+        found = ds.MindDataset(shards, shuffle=False, **reading)
         if self.shuffle:
-            order = rng.permutation(source.get_dataset_size())
-            source = ds.MindDataset(self.shards, sampler=ds.SubsetSampler(order.tolist()), **reading)
-        for (record,) in source.create_tuple_iterator(num_epochs=1, output_numpy=True):
-            dense, ids, labels = records.unpack(record, self.dense_dim, self.slot_dim)
+            order = rng.permutation(found.get_dataset_size())
+            found = ds.MindDataset(shards, sampler=ds.SubsetSampler(order.tolist()), **reading)
+        for (record,) in found.create_tuple_iterator(num_epochs=1, output_numpy=True):
+            dense, ids, labels = records.unpack(record, self.source.dense_dim, self.source.slot_dim)
             yield dense, ids, labels.astype(np.float32)[:, None]
 
     def _windows(self, rng: np.random.Generator) -> Iterator[Batch]:
@@ -109,15 +115,14 @@ class RowBatches:
                 yield tuple(column[order] for column in window)
                 waiting, rows, done = [], 0, done + rows
         if done != self.rows or waiting:
-            raise ValueError(f"{self.shards} hold {done + rows} rows, not {self.rows}")
+            raise ValueError(f"{list(self.source.shards)} hold {done + rows} rows, not {self.rows}")
 
 
 def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> RowBatches:
     """The rows of a part of a data folder in batches; options as for RowBatches."""
     shards, shard_rows = data.shards(part)
-    return RowBatches(
-        shards, sum(shard_rows), len(data.manifest.inputs), len(data.manifest.fields), batch_size, **options
-    )
+    rows = Rows(shards, sum(shard_rows), len(data.manifest.inputs), len(data.manifest.fields))
+    return RowBatches(rows, batch_size, **options)
 
 
 def _ahead(items: Iterator[Batch]) -> Iterator[Batch]:

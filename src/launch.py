@@ -26,7 +26,7 @@ from src.base.locks import hold
 from src.base.workers import die_with_parent
 from src.data.manifest import find
 from src.model_utils import ALIVE_FOLDER
-from src.model_utils.config import resolve
+from src.options import TrainOptions, resolve
 from src.ranks.rank_table import check_rank_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -227,7 +227,9 @@ def main(argv: Sequence[str]) -> int:
             machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
             command.append(f"--device_memory_mb={machine_mb // device_num}")
         return subprocess.run(command, check=False).returncode
-    find(resolve("train", program_options).dataset_path)  # a mistake is found before anything is started or made
+    find(
+        resolve(TrainOptions, program_options).data.dataset_path
+    )  # a mistake is found before anything is started or made
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return Launch(device_num, msrun_options, program_options, timeout_s).wait()
 

@@ -6,7 +6,6 @@ A run that was killed goes on from the pieces that it had finished.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,8 +17,9 @@ from src.data.lines import Columns
 from src.data.manifest import DataFolder
 from src.data.raw_files import REJECTS, find_raws
 from src.data.schema import load_schema
-from src.model_utils.config import Config, resolve
-from src.preprocessing.run import Options, preprocess
+from src.options import PreprocessDataOptions, resolve
+from src.preprocessing.options import RawSpec
+from src.preprocessing.run import preprocess
 
 
 def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Path:
@@ -30,11 +30,11 @@ def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Pat
     return (path if path.is_dir() else raws[0].parent) / "dataset"
 
 
-def columns_of(config: Config) -> Columns:
+def columns_of(raw: RawSpec) -> Columns:
     """The columns that a schema file names, or Criteo's in the numbers that the options give."""
-    if config.schema:
-        return load_schema(Path(config.schema))
-    return Columns.numbered(config.dense_dim, config.slot_dim)
+    if raw.schema:
+        return load_schema(Path(raw.schema))
+    return Columns.numbered(raw.dense_dim, raw.slot_dim)
 
 
 def report(data: DataFolder) -> str:
@@ -59,11 +59,11 @@ def report(data: DataFolder) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Preprocess as the command line says."""
-    config = resolve("preprocess_data", argv)
-    raws = find_raws(config.data_path)
-    given = {option.name: getattr(config, option.name) for option in fields(Options)}
-    output = output_folder(config.data_path, config.output_path, raws)
-    print(report(preprocess(raws, output, columns_of(config), Options(**given), config.overwrite)))
+    options = resolve(PreprocessDataOptions, argv)
+    raw = options.raw
+    raws = find_raws(raw.data_path)
+    output = output_folder(raw.data_path, raw.output_path, raws)
+    print(report(preprocess(raws, output, columns_of(raw), options.preprocessing, raw.overwrite)))
 
 
 if __name__ == "__main__":

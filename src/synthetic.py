@@ -25,7 +25,7 @@ import numpy as np
 from src.base.errors import InputError, naming, run
 from src.base.workers import keep_memory
 from src.data.planted import BLOCK_ROWS, draw
-from src.model_utils.config import resolve
+from src.options import SyntheticOptions, resolve
 
 MAX_ROWS = 50_000_000
 LOGIT_BIN = 1 / 2048  # the AUC is taken from a histogram: memory stays bounded, the error is below 1e-6
@@ -196,14 +196,14 @@ class Tally:
 
 def main(argv: Sequence[str]) -> None:
     """Generate rows as the command line says, to <data_path>/train.txt or to data_path itself if it ends in .txt."""
-    config = resolve("synthetic", argv)
-    path = Path(config.data_path)
+    spec = resolve(SyntheticOptions, argv).synthetic
+    path = Path(spec.data_path)
     if path.suffix != ".txt":
         path = path / "train.txt"
-    if path.exists() and not config.overwrite:
+    if path.exists() and not spec.overwrite:
         raise InputError(f"{path} exists: name another --data_path, or replace it with --overwrite=True")
     path.parent.mkdir(parents=True, exist_ok=True)
-    summary = generate(path, rows=config.rows, seed=config.seed, workers=len(os.sched_getaffinity(0)))
+    summary = generate(path, rows=spec.rows, seed=spec.seed, workers=len(os.sched_getaffinity(0)))
     print(
         f"{summary.rows} rows in {summary.paths[0]}, label mean {summary.label_mean:.4f}; the true logits, in "
         f"{summary.paths[1]}, have AUC {summary.bayes_auc:.4f} and logloss {summary.bayes_logloss:.4f}"

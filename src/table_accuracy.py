@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -16,11 +15,14 @@ import numpy as np
 from src.base.errors import run
 from src.data.manifest import DataFolder, find
 from src.dataset import batches_of
-from src.export.table_file import CHUNK_ROWS, TYPES, decode_rows, encode_rows, row_bytes
-from src.metrics.binary import Metrics, binary_metrics
-from src.model_utils.config import resolve
+from src.dlrm import DLRM
+from src.export.options import TABLE_TYPES
+from src.export.table_file import CHUNK_ROWS, decode_rows, encode_rows, row_bytes
+from src.metrics.monitored import Metrics, measured
 from src.model_utils.device_target import set_device
 from src.network.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
+from src.network.options import NetworkSpec
+from src.options import TableAccuracyOptions, resolve
 from src.ranks.placement import Piece
 from src.training import checkpoint
 from src.training.evaluation import score
@@ -31,7 +33,7 @@ class Rounded:
     """What a type of table file gives on the rows of a part.
 
     Attributes:
-        table_type: of `table_file.TYPES`.
+        table_type: of TABLE_TYPES.
         share: its bytes a row, beside fp32's.
         metrics: over the rows.
         largest_difference: of a score, from that of fp32.
@@ -55,31 +57,30 @@ def rounded(fill: Fill, table_type: str) -> Fill:
     return fill_rounded
 
 
-def compare(
-    path: Path, data: DataFolder, part: str, batch_size: int, emb_dim: int, mixed_dims: float = 0.0, **network: Any
-) -> list[Rounded]:
+def compare(path: Path, data: DataFolder, part: str, batch_size: int, network: NetworkSpec) -> list[Rounded]:
     """Evaluate a checkpoint with each type of table file.
 
     Args:
         path: the checkpoint.
         data, part: the rows.
         batch_size: rows at once.
-        emb_dim, mixed_dims, network: as for `checkpoint.load`.
+        network: its shape.
     """
     table_rows = data.manifest.table_rows
     found: list[Rounded] = []
     exact = np.zeros(0)
-    for table_type in TYPES:
-        parts, exact_fill = checkpoint.full_width(path, data.manifest.fields, table_rows, emb_dim, mixed_dims)
+    for table_type in TABLE_TYPES:
+        parts, exact_fill = checkpoint.full_width(path, data.manifest, network)
         fill = rounded(exact_fill, table_type)
-        tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
-        model = checkpoint.network_of(parts, tables, dense_dim=len(data.manifest.inputs), **network)
+        tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), network.emb_dim, fill))
+        model = DLRM(len(data.manifest.inputs), tables, network)
+        checkpoint.fill_mlps(model, parts)
         labels, logits = score(model, batches_of(data, part, batch_size), batch_size)
         scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
         exact = exact if len(exact) else scores
-        share = row_bytes(table_type, emb_dim) / row_bytes("fp32", emb_dim)
+        share = row_bytes(table_type, network.emb_dim) / row_bytes("fp32", network.emb_dim)
         difference = float(np.abs(scores - exact).max())
-        found.append(Rounded(table_type, share, binary_metrics(labels, logits), difference))
+        found.append(Rounded(table_type, share, measured(labels, logits), difference))
     return found
 
 
@@ -90,10 +91,10 @@ def table_of(found: Sequence[Rounded]) -> list[dict[str, str]]:
         {
             "table type": one.table_type,
             "size": f"{one.share:.2f}",
-            "AUC": f"{one.metrics.auc:.6f}",
-            "AUC - fp32's": f"{one.metrics.auc - first.auc:+.1e}",
-            "logloss": f"{one.metrics.logloss:.6f}",
-            "logloss - fp32's": f"{one.metrics.logloss - first.logloss:+.1e}",
+            "AUC": f"{one.metrics['auc']:.6f}",
+            "AUC - fp32's": f"{one.metrics['auc'] - first['auc']:+.1e}",
+            "logloss": f"{one.metrics['logloss']:.6f}",
+            "logloss - fp32's": f"{one.metrics['logloss'] - first['logloss']:+.1e}",
             "largest difference of a score": f"{one.largest_difference:.1e}",
         }
         for one in found
@@ -102,21 +103,14 @@ def table_of(found: Sequence[Rounded]) -> list[dict[str, str]]:
 
 def evaluate(argv: Sequence[str]) -> list[Rounded]:
     """Compare what the command line names."""
-    config = resolve("table_accuracy", argv)
-    data = find(config.dataset_path)
+    options = resolve(TableAccuracyOptions, argv)
+    data = find(options.score.dataset_path)
     part = data.part_to_score()
-    path = checkpoint.file_of(config.checkpoint_path)
+    path = checkpoint.file_of(options.score.checkpoint_path)
     checkpoint.check_encoder(path, data)
-    set_device(config.device_target, config.device_id)
+    set_device(options.device.device_target, options.device.device_id)
     print(f"{part}: {data.manifest.parts[part].rows} rows")
-    return compare(
-        path,
-        data,
-        part,
-        config.eval_batch_size,
-        config.emb_dim,
-        **config.network(),
-    )
+    return compare(path, data, part, options.score.eval_batch_size, options.network)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -21,6 +21,12 @@ class MetricsFile:
     def __init__(self, path: str, run: str):
         self.path, self.run = Path(path), run
 
+    def __enter__(self) -> "MetricsFile":
+        return self
+
+    def __exit__(self, _: Any, error: BaseException | None, *__: Any) -> None:
+        """Nothing is left to be done; whoever keeps more than lines has."""
+
     def write(self, kind: str, **values: Any) -> None:
         """Append a line of a kind, "loss", "eval" or "end"; what is not a finite number becomes null."""
         values = {

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from src.data.lines import Columns
 from src.base.errors import InputError
@@ -21,6 +21,27 @@ VOCABULARY = "vocabulary.npz"
 PARTS = ("train", "valid", "test")
 PREPROCESS = "preprocess the data again"
 _VERSION = 1
+
+
+class Coded(Protocol):
+    """What a network needs to know of the rows that it takes; a manifest and an encoder have it.
+
+    Attributes:
+        inputs, fields: names of the numeric inputs and of the fields.
+        table_rows: rows of each field's table, id 0 included.
+    """
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See above."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """See above."""
+
+    @property
+    def table_rows(self) -> tuple[int, ...]:
+        """See above."""
 
 
 @dataclass(frozen=True)

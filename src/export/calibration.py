@@ -6,11 +6,11 @@ bias shifted give these scores in any exported form, by the operators that are t
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mindspore import Tensor
 
+from src.network.options import NetworkSpec
 from src.training import checkpoint
 from src.dataset import batches_of
 from src.dlrm import DLRM
@@ -40,7 +40,7 @@ class Calibration:
 
     def put_into(self, model: DLRM) -> None:
         """Change the last layer of a network, in each tower, so that its logits are calibrated."""
-        for tower in model.all_towers():
+        for tower in model.towers:
             weight, bias = list(tower.top.get_parameters())[-2:]
             weight.set_data(Tensor((weight.asnumpy() / self.temperature).astype(np.float32)))
             bias.set_data(Tensor((bias.asnumpy() / self.temperature + self.bias).astype(np.float32)))
@@ -83,14 +83,14 @@ def fit(labels: np.ndarray, logits: np.ndarray) -> Calibration:
     return Calibration(1 / slope, bias, len(labels), logloss(labels, logits), loss)
 
 
-def learned(path: Path, data: DataFolder, batch_size: int, emb_dim: int, **network: Any) -> Calibration:
+def learned(path: Path, data: DataFolder, batch_size: int, network: NetworkSpec) -> Calibration:
     """The calibration of a checkpoint by the validation rows of a data folder.
 
     Args:
         path: the checkpoint.
         data: the folder, coded by the vocabulary that the checkpoint was trained with.
         batch_size: rows at once.
-        emb_dim, network: as for `checkpoint.load`.
+        network: its shape.
 
     Raises:
         InputError: another part is named, there are no validation rows, or another vocabulary coded them.
@@ -103,6 +103,5 @@ def learned(path: Path, data: DataFolder, batch_size: int, emb_dim: int, **netwo
     if PART not in data.manifest.parts:
         raise InputError(f"data folder {data.path} has no validation rows to calibrate with: preprocess it with some")
     checkpoint.check_encoder(path, data)
-    manifest = data.manifest
-    model = checkpoint.load(path, manifest.fields, manifest.table_rows, emb_dim, **network)
+    model = checkpoint.load(path, data.manifest, network)
     return fit(*finite_score(model, batches_of(data, PART, batch_size), batch_size))

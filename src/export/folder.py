@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 
 from src.export.calibration import Calibration
-from src.training.checkpoint import full_width, network_of
+from src.training.checkpoint import fill_mlps, full_width
 from src.network.embedding import EmbeddingTables, joint_rows, whole_fields
 from src.base.errors import InputError
 from src.base.files import whole_folder
+from src.dlrm import DLRM
 from src.export.graph import export_graph
+from src.export.options import ExportSpec
+from src.network.options import NetworkSpec
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.base.sealed import Facts, begins_as, read_facts, write_facts
 from src.export.table_file import TableFile, write_tables
@@ -54,20 +57,21 @@ def table_placement(wanted: str, table_type: str, table_rows: Sequence[int], wid
 
 
 @dataclass(frozen=True)
-class ExportOptions:
-    """How a model is exported; the options of the same names.
+class Export:
+    """A model that is to be exported.
 
     Attributes:
+        checkpoint: the checkpoint, in one part or several.
+        manifest: the one beside it.
+        network: its shape.
         placement: "graph" or "host", from `table_placement`.
         calibration: of the scores, None for none.
     """
 
-    file_name: str
-    file_format: str
-    batch_size: int
+    checkpoint: Path
+    manifest: Manifest
+    network: NetworkSpec
     placement: str
-    table_type: str
-    mindir_version: int
     calibration: Calibration | None = None
 
 
@@ -88,59 +92,45 @@ def checkpoint_manifest(checkpoint_path: Path) -> Manifest:
     return manifest
 
 
-def write_export(
-    checkpoint_path: Path, manifest: Manifest, folder: Path, options: ExportOptions, emb_dim: int, **network: Any
-) -> None:
-    """Export a checkpoint to a folder, which is there whole or not at all.
-
-    Args:
-        checkpoint_path: the checkpoint, in one part or several.
-        manifest: the one beside it.
-        folder: of the exported model, which replaces an earlier one.
-        options: how.
-        emb_dim: D.
-        network: the other arguments of DLRM.
+def write_export(model: Export, spec: ExportSpec) -> None:
+    """Export a model to the folder export_path, which is there whole or not at all, in place of an earlier one.
 
     Raises:
-        InputError: the checkpoint does not fit the options, or MindSpore can't write this form here.
+        InputError: the checkpoint does not fit the network, or MindSpore can't write this form here.
     """
-    with whole_folder(folder) as beside:
-        _write(checkpoint_path, manifest, beside, options, emb_dim, dict(network))
+    with whole_folder(Path(spec.export_path)) as beside:
+        _write(model, spec, beside)
 
 
-def _write(
-    checkpoint_path: Path, manifest: Manifest, folder: Path, options: ExportOptions, emb_dim: int, network: Any
-) -> None:
-    table_rows, name = manifest.table_rows, options.file_name
-    mixed_dims = network.pop("mixed_dims", 0.0)
-    parts, fill = full_width(checkpoint_path, manifest.fields, table_rows, emb_dim, mixed_dims)
-    if options.placement == "graph":
+def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
+    manifest, name, placement = export.manifest, spec.file_name, export.placement
+    table_rows, emb_dim, dense_dim = manifest.table_rows, export.network.emb_dim, len(manifest.inputs)
+    parts, fill = full_width(export.checkpoint, manifest, export.network)
+    if placement == "graph":
         tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
     else:  # of which the graph has only the widths
         tables = EmbeddingTables([1] * len(table_rows), np.zeros((len(table_rows), emb_dim), np.float32))
-    model = network_of(parts, tables, **network)
+    model = DLRM(dense_dim, tables, export.network)
+    fill_mlps(model, parts)
     calibrated: list[tuple[Any, ...]] = []
-    if options.calibration:
-        options.calibration.put_into(model)
-        calibrated = [("calibration", options.calibration.temperature, options.calibration.bias)]
-    files = export_graph(
-        model, folder, name, options.file_format, options.batch_size, network["dense_dim"],
-        placement=options.placement, mindir_version=options.mindir_version,
-    )  # fmt: skip
+    if export.calibration:
+        export.calibration.put_into(model)
+        calibrated = [("calibration", export.calibration.temperature, export.calibration.bias)]
+    files = export_graph(model, folder, spec, dense_dim, placement)
     tables_of: list[tuple[Any, ...]] = []
-    if options.placement == "host":
+    if placement == "host":
         table = folder / f"{name}.tables"
-        write_tables(table, table_rows, emb_dim, fill, options.table_type)
+        write_tables(table, table_rows, emb_dim, fill, spec.table_type)
         tables_of = [("table", table.name, table.stat().st_size, TableFile(table).identity)]
     parts.check_all_read()
     for kept in (MANIFEST, VOCABULARY):
-        shutil.copyfile(checkpoint_path.with_name(kept), folder / kept)
+        shutil.copyfile(export.checkpoint.with_name(kept), folder / kept)
     facts = [
-        ("format", options.file_format),
+        ("format", spec.file_format),
         ("graph", files[0].relative_to(folder).as_posix()),
-        ("placement", options.placement),
-        ("batch_size", options.batch_size),
-        ("dense", network["dense_dim"]),
+        ("placement", placement),
+        ("batch_size", spec.export_batch_size),
+        ("dense", dense_dim),
         ("width", emb_dim),
         ("vocabulary", manifest.sha256(VOCABULARY)),
         *(("field", field, rows) for field, rows in zip(manifest.fields, table_rows)),

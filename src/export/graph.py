@@ -13,11 +13,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.export import mindir
+from src.export.options import SUFFIXES, ExportSpec
 from src.dlrm import DLRM
 from src.base.errors import InputError
-
-SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
-
 
 class _Score(nn.Cell):
     def __init__(self, model: DLRM):
@@ -45,24 +43,20 @@ class ScoreVectors(_Score):
         return self.sigmoid(self.model.score(dense, vectors))
 
 
-def export_graph(
-    model: DLRM, folder: Path, name: str, file_format: str, batch_size: int, dense_dim: int, *, placement: str,
-    mindir_version: int = mindir.VERSION,
-) -> list[Path]:  # fmt: skip
+def export_graph(model: DLRM, folder: Path, spec: ExportSpec, dense_dim: int, placement: str) -> list[Path]:
     """Write the graph of a network to files of a folder.
 
     Args:
         model: the network, without compiled operators, which no exported form has.
-        folder, name, file_format: say where, and in which form, of SUFFIXES; a MindIR above 1 GiB becomes
-            NAME_graph.mindir and the folder NAME_variables.
-        batch_size: B.
+        folder: where they go; a MindIR above 1 GiB becomes NAME_graph.mindir and the folder NAME_variables.
+        spec: name, form and batch size.
         dense_dim: N.
         placement: "graph" or "host".
-        mindir_version: 1 or 3.
 
     Returns:
         The files, the graph first.
     """
+    name, file_format, batch_size = spec.file_name, spec.file_format, spec.export_batch_size
     model.set_train(False)
     fields, width = len(model.tables.table_rows), model.tables.table.shape[1]
     dense = Tensor(np.zeros((batch_size, dense_dim), np.float32))
@@ -71,7 +65,7 @@ def export_graph(
     else:
         network, second = ScoreVectors(model), Tensor(np.zeros((batch_size, fields, width), np.float32))
     options = {}
-    if file_format == "MINDIR" and mindir_version == mindir.VERSION:
+    if file_format == "MINDIR" and spec.mindir_version == mindir.VERSION:
         options["custom_func"] = mindir.to_version_1
     mode = folder.stat().st_mode
     try:

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
+from src.export.options import TABLE_TYPES
 from src.network.embedding import Fill
 from src.base.errors import InputError
 from src.base.files import whole_file
 from src.ranks.placement import Piece
 
-TYPES = ("fp32", "fp16", "int8")
 _MAGIC, _VERSION, _PAGE = b"DLRMTBL\n", 1, 4096
 _FIXED = struct.Struct("<8s4I2Q2I")
 CHUNK_ROWS = 1 << 16
@@ -82,7 +82,7 @@ def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: Fill, 
         table_rows: rows of each field's table.
         width: D.
         fill: writes a piece's values to an array [rows, D].
-        table_type: of TYPES.
+        table_type: of TABLE_TYPES.
 
     Raises:
         InputError: more rows than an int32 can number, or values that the type can't hold.
@@ -111,7 +111,7 @@ def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: Fill, 
         pages = np.array(checksums, "<u4").tobytes()
         file.write(pages)
         fixed = _FIXED.pack(
-            _MAGIC, _VERSION, TYPES.index(table_type), width, len(table_rows), sum(table_rows), header_bytes,
+            _MAGIC, _VERSION, TABLE_TYPES.index(table_type), width, len(table_rows), sum(table_rows), header_bytes,
             zlib.crc32(pages), 0,
         )  # fmt: skip
         header = (fixed + np.array(table_rows, "<u8").tobytes()).ljust(header_bytes - 4, b"\0")
@@ -164,13 +164,13 @@ class TableFile:
                 raise self._damaged("it does not begin as one of this program")
             _, version, kind, self.width, fields, rows, header_bytes, pages_crc, _ = _FIXED.unpack(fixed)
             smallest = _FIXED.size + 8 * fields + 4
-            if version != _VERSION or kind >= len(TYPES) or not smallest <= header_bytes <= path.stat().st_size:
+            if version != _VERSION or kind >= len(TABLE_TYPES) or not smallest <= header_bytes <= path.stat().st_size:
                 raise self._damaged(f"its header says version {version}, type {kind}, {header_bytes} bytes")
             header = fixed + file.read(header_bytes - len(fixed))
         if zlib.crc32(header[:-4]) != struct.unpack("<I", header[-4:])[0]:
             raise self._damaged("the checksum of its header differs")
         self.identity = f"{zlib.crc32(header[:-4]):08x}"
-        self.table_type = TYPES[kind]
+        self.table_type = TABLE_TYPES[kind]
         sizes = np.frombuffer(header, "<u8", fields, _FIXED.size).astype(np.int64)
         self.table_rows, self._starts = tuple(sizes.tolist()), np.cumsum(sizes) - sizes
         self._row_bytes = row_bytes(self.table_type, self.width)

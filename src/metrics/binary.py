@@ -1,22 +1,8 @@
 """Exact metrics of a binary classifier over all rows, in NumPy."""
 
 import math
-from dataclasses import asdict, dataclass
 
 import numpy as np
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Accuracy at a score of 0.5, area under the ROC curve, and mean cross entropy in nats."""
-
-    acc: float
-    auc: float
-    logloss: float
-
-    def as_dict(self) -> dict[str, float]:
-        """The metrics by their names in the logs."""
-        return asdict(self)
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -112,14 +98,3 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
 def accuracy(labels: np.ndarray, logits: np.ndarray) -> float:
     """Share of rows whose logit is above 0 exactly where the label is 1."""
     return float(np.mean((logits > 0) == (labels > 0.5)))
-
-
-def binary_metrics(labels: np.ndarray, logits: np.ndarray) -> Metrics:
-    """All metrics of labels [B] and logits [B].
-
-    Raises:
-        ValueError: no rows, or a logit that is not finite.
-    """
-    if not len(labels) or not np.isfinite(logits).all():
-        raise ValueError(f"{len(labels)} rows, {np.sum(~np.isfinite(logits))} of whose logits are not finite")
-    return Metrics(accuracy(labels, logits), auc(labels, logits), logloss(labels, logits))

@@ -6,6 +6,7 @@ and GPU, MindSpore's operators do the same work; tests compare the two. benchmar
 Legend: B batch, F fields, D width of a vector, P pairs of vectors, O outputs of a layer, R rows of all tables.
 """
 
+import ctypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,7 @@ _PADDED, _PADDING = 128, 16  # float32 values: see Kernels.linear
 class Kernels:
     """The operators of a compiled library; each method gives one as a primitive for a cell to call.
 
-    Some change parameters in place, which MindSpore does not know of. So a graph that holds them must not hold any of
-    MindSpore's operators that write parameters, such as Assign: for their sake it would hand out copies of all
-    parameters, and the changes would be lost.
+    Some change parameters in place, which MindSpore does not know of: see compiled.CompiledOperators.
 
     Args:
         library: the compiled library.
@@ -57,6 +56,10 @@ class Kernels:
             return results
 
         return ops.Custom(f"{self.library}:{name}", out_shape=shape, out_dtype=result_types, func_type="aot")
+
+    def has(self, operator: str) -> bool:
+        """Whether the library has an operator."""
+        return hasattr(ctypes.CDLL(str(self.library)), operator)
 
     def lookup(self) -> ops.Custom:
         """(table [R, D], ids [B, F] int32, starts [F] int32) to rows [B, F] int32 of the table, and vectors [B, F, D].
@@ -149,7 +152,7 @@ class Kernels:
         """(table, rows [B, F], gradients [B, F, D], rate, constants [6], states...) to [1]; updates in place.
 
         Args:
-            rule: SGD, Adagrad, RowwiseAdagrad or Adam.
+            rule: an UpdateRule's kernel.
         """
         return self._operator(f"Table{rule}", lambda *_: [1], whole=[1])
 
@@ -159,7 +162,7 @@ class Kernels:
         In place. The weight decay among the constants is for matrices.
 
         Args:
-            rule: SGD, Adagrad or Adam.
+            rule: an UpdateRule's kernel.
         """
         return self._operator(f"Dense{rule}", lambda *_: [1])
 

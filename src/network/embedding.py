@@ -9,7 +9,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.network.cpu_kernels import Kernels
+from src.network.operators import Operators
+from src.network.stock import STOCK
 from src.ranks.exchange import Exchange
 from src.ranks.placement import Piece, Placement, place
 
@@ -62,10 +63,13 @@ def initial_rows(table_rows: Sequence[int], emb_dim: int, seed: int) -> np.ndarr
 class EmbeddingTables(nn.Cell):
     """The tables of all fields on one device, one below the other in one parameter.
 
+    Attributes:
+        replicated: whether all ranks of a run hold the same rows; else each has its own.
+
     Args:
         table_rows: rows of each field's table, the row for unseen values included.
         values: [R, D] float32, from `initial_rows` or a checkpoint; the cell takes the memory over.
-        kernels: the compiled operators, if they are to be used.
+        operators: what computes with them, and the network around them.
         pieces: of the tables that are held here, all of them unless given.
         spare: rows behind each piece.
 
@@ -75,8 +79,10 @@ class EmbeddingTables(nn.Cell):
         ValueError: more rows in all than an int32 can number.
     """
 
+    replicated = True
+
     def __init__(
-        self, table_rows: Sequence[int], values: np.ndarray, kernels: Kernels | None = None,
+        self, table_rows: Sequence[int], values: np.ndarray, operators: Operators = STOCK,
         pieces: Sequence[Piece] = (), spare: int = 0,
     ):  # fmt: skip
         super().__init__()
@@ -91,20 +97,12 @@ class EmbeddingTables(nn.Cell):
         # keyword argument either, which would: 2.2 GB at full size that would otherwise exist twice.
         self.table = Parameter(Tensor.from_numpy(values))
         self.starts = Tensor(np.cumsum([0, *sizes[:-1]]).astype(np.int32))
-        self.gather = ops.Gather()
-        self.kernels = kernels
-        self.fused_lookup = kernels.lookup() if kernels else None
+        self.operators = operators
+        self.joint_lookup = operators.lookup()
 
     def lookup(self, ids):
         """Rows in the joint table, [B, F] int32, of the fields' own ids [B, F], and the vectors there, [B, F, D]."""
-        return self.joint_lookup(ids)
-
-    def joint_lookup(self, ids):
-        """Rows [B, P] int32 of ids [B, P] within the pieces, and the vectors there, [B, P, D]."""
-        if self.fused_lookup is not None:
-            return self.fused_lookup(self.table, ids, self.starts)
-        rows = ids + self.starts
-        return rows, self.gather(self.table, rows, 0)
+        return self.joint_lookup(self.table, ids, self.starts)
 
     def owned(self, rows, gradients):
         """Of looked-up rows and the gradients of their vectors, those that this device's table is updated with."""
@@ -138,14 +136,12 @@ class ReplicatedTables(EmbeddingTables):
     What travels are rows and the gradients of their vectors, never a dense table.
 
     Args:
-        table_rows, values, kernels: as for `EmbeddingTables`.
+        table_rows, values, operators: as for `EmbeddingTables`.
         exchange: with the other ranks.
     """
 
-    def __init__(
-        self, table_rows: Sequence[int], values: np.ndarray, exchange: Exchange, kernels: Kernels | None = None
-    ):
-        super().__init__(table_rows, values, kernels)
+    def __init__(self, table_rows: Sequence[int], values: np.ndarray, exchange: Exchange, operators: Operators = STOCK):
+        super().__init__(table_rows, values, operators)
         self.exchange = exchange
 
     def owned(self, rows, gradients):
@@ -162,14 +158,17 @@ class SplitTables(EmbeddingTables):
         placement: of the tables.
         values: [R, D] float32, from `joint_rows` with `slots_of` this rank and a spare row each.
         exchange: with the other ranks.
-        kernels: as for `EmbeddingTables`.
+        operators: as for `EmbeddingTables`.
 
     Inputs: ids [b, F] int32 of the rank's own samples. Outputs: their vectors [b, F, D] float32.
     """
 
-    def __init__(self, placement: Placement, values: np.ndarray, exchange: Exchange, kernels: Kernels | None = None):
+    replicated = False
+
+    def __init__(self, placement: Placement, values: np.ndarray, exchange: Exchange, operators: Operators = STOCK):
         slots = slots_of(placement, exchange.rank)
-        super().__init__(placement.table_rows, values, kernels, slots, 1)
+        super().__init__(placement.table_rows, values, operators, slots, 1)
+        self.gather = ops.Gather()
         self.exchange = exchange
         all_slots = [slot for rank in range(placement.ranks) for slot in slots_of(placement, rank)]
         exchange.set_slots([slot.field for slot in all_slots])
@@ -195,7 +194,7 @@ class SplitTables(EmbeddingTables):
         if self.partial:
             mine = ops.logical_and(own >= self.lows, own < self.highs)
             own = ops.select(mine, own - self.lows, self.sizes)
-        rows, vectors = self.joint_lookup(own)
+        rows, vectors = self.joint_lookup(self.table, own, self.starts)
         everyone = self.exchange.to_samples(vectors)  # [b, N S, D]
         of_fields = self.gather(everyone, self.field_slots[0], 1)
         for index in range(1, len(self.field_slots)):
@@ -216,7 +215,7 @@ def slots_of(placement: Placement, rank: int) -> tuple[Piece, ...]:
 
 
 def make_tables(
-    placement: Placement, rank: int, emb_dim: int, fill: Fill, kernels: Kernels | None = None, all_to_all: bool = False
+    placement: Placement, rank: int, emb_dim: int, fill: Fill, operators: Operators = STOCK, all_to_all: bool = False
 ) -> tuple[EmbeddingTables, Exchange | None]:
     """A rank's tables, and what they and the MLPs' gradients travel by, if there are several ranks.
 
@@ -225,15 +224,15 @@ def make_tables(
         rank: the number of this process.
         emb_dim: D.
         fill: writes the values of its pieces.
-        kernels: the compiled operators, if they are to be used.
+        operators: what computes with them.
         all_to_all: whether the device has this operation.
     """
     if placement.mode == "hybrid":
         exchange = Exchange(rank, placement.ranks, all_to_all)
         values = joint_rows(slots_of(placement, rank), emb_dim, fill, 1)
-        return SplitTables(placement, values, exchange, kernels), exchange
+        return SplitTables(placement, values, exchange, operators), exchange
     values = joint_rows(placement.pieces[rank], emb_dim, fill)
     if placement.mode == "data":
         exchange = Exchange(rank, placement.ranks, all_to_all)
-        return ReplicatedTables(placement.table_rows, values, exchange, kernels), exchange
-    return EmbeddingTables(placement.table_rows, values, kernels), None
+        return ReplicatedTables(placement.table_rows, values, exchange, operators), exchange
+    return EmbeddingTables(placement.table_rows, values, operators), None

@@ -19,6 +19,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.network.embedding import Fill
+from src.network.options import NetworkSpec
 from src.ranks.placement import Piece
 
 
@@ -146,6 +147,6 @@ def projections_of(widths: Widths, rng: np.random.Generator) -> Projections | No
     return Projections(widths, rng) if widths.projections else None
 
 
-def widths_of(table_rows: Sequence[int], emb_dim: int, mixed_dims: float) -> Widths:
-    """The widths by the option mixed_dims, the temperature."""
-    return Widths(tuple(int(rows) for rows in table_rows), emb_dim, mixed_dims)
+def widths_of(table_rows: Sequence[int], network: NetworkSpec) -> Widths:
+    """The widths of a network, whose mixed_dims is the temperature."""
+    return Widths(tuple(int(rows) for rows in table_rows), network.emb_dim, network.mixed_dims)

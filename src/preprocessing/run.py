@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from src.data.raw_files import (
 )
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, record
+from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.steps import (
     Shard,
     bad_rows_of,
@@ -42,36 +43,8 @@ _SHOWN_BAD_ROWS = 3
 _FIRST_ROWS = 1000
 
 
-@dataclass(frozen=True)
-class Options:
-    """How rows are split, coded and packed; the options of the same names."""
-
-    train_line_count: int = 0
-    valid_fraction: float = 0.5
-    min_count: int = 1
-    field_min_count: str = ""
-    max_rows_per_field: int = 0
-    hash_rows: int = 0
-    vocab_scope: str = "train"
-    vocab_path: str = ""
-    numeric_transform: str = "log"
-    missing_indicators: bool = False
-    numeric_buckets: int = 0
-    category_counts: bool = False
-    shuffle_rows: bool = False
-    seed: int = 1
-    max_bad_rows: int = 0
-    record_rows: int = 512
-    shard_rows: int = 262_144
-
-    @property
-    def learns_from_numbers(self) -> bool:
-        """Whether the values of numeric columns are counted too."""
-        return self.numeric_transform != "log" or self.missing_indicators or self.numeric_buckets > 0
-
-
 def preprocess(
-    raws: Sequence[Path], folder: Path, columns: Columns, options: Options, overwrite: bool = False
+    raws: Sequence[Path], folder: Path, columns: Columns, options: PreprocessingSpec, overwrite: bool = False
 ) -> DataFolder:
     """Make a data folder of raw files: count, merge, encode, and the manifest last.
 
@@ -97,7 +70,7 @@ def preprocess(
 class _Run:
     """One run; arguments as for `preprocess`."""
 
-    def __init__(self, raws: Sequence[Path], folder: Path, columns: Columns, options: Options):
+    def __init__(self, raws: Sequence[Path], folder: Path, columns: Columns, options: PreprocessingSpec):
         self.raws, self.folder, self.given_columns, self.options = raws, folder, columns, options
         self.names = ", ".join(map(str, raws))
         for raw in raws:

@@ -12,14 +12,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from src.base.errors import InputError, run
 from src.base.files import whole_file
-from src.model_utils.config import resolve
+from src.options import ReportOptions, resolve
 from src.report.compare import ComparedRun, compared, comparison_page, failures
 
 
 def main(argv: Sequence[str]) -> int:
     """Compare; 0, or 1 if a run is worse than allowed."""
     folders = [word for word in argv if not word.startswith("--")]
-    config = resolve("report", [word for word in argv if word.startswith("--")])
+    spec = resolve(ReportOptions, [word for word in argv if word.startswith("--")]).compare
     if len(folders) < 2:
         raise InputError(
             f"{len(folders)} of at least 2 runs given: python -m src.report RUN_A RUN_B ... --OPTION=VALUE"
@@ -29,13 +29,13 @@ def main(argv: Sequence[str]) -> int:
     widths = [max(len(line[place]) for line in (heads, *rows)) for place in range(len(heads))]
     for line in (heads, *rows):
         print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths)))
-    if config.output:
-        path = Path(config.output)
+    if spec.output:
+        path = Path(spec.output)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
             file.write(comparison_page(runs).encode())
         print(f"comparison: {path}")
-    wrong = failures(runs, config.fail_below) if config.fail_below >= 0 else []
+    wrong = failures(runs, spec.fail_below) if spec.fail_below >= 0 else []
     for reason in wrong:
         print(f"worse: {reason}")
     return 1 if wrong else 0

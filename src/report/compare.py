@@ -8,13 +8,12 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.metrics.bootstrap import Interval, differences
+from src.metrics.monitored import MONITORED
 from src.report.files import load_report
 from src.report.plots import Axes, Series, number, plot
 from src.report.style import page, section, table
 from src.training.checkpoint import UNFINISHED
 from src.training.run_folder import REPORT, REPORT_PAGE, SCORES
-
-METRICS = ("auc", "logloss", "acc", "normalised_entropy", "calibration", "ece", "average_precision", "brier")
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,11 @@ class ComparedRun:
         found: dict[str, float] = self.report["evaluation"]["metrics"]
         return found
 
+    @property
+    def monitor(self) -> str:
+        """Name of the metric that chose the network."""
+        return str(self.report["options"].get("monitor", "auc"))  # which older runs do not name
+
     def above(self, first: "ComparedRun") -> dict[str, Interval] | None:
         """Differences of AUC and logloss to the first run with paired intervals; None if the rows are others."""
         if self.rows_identity != first.rows_identity:
@@ -67,10 +71,11 @@ class ComparedRun:
 
 def compared(runs: list[ComparedRun]) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of the table: a row a run; differences are those to the first."""
-    heads = ["run", "rows", *METRICS, "AUC - first's", "95 %", "logloss - first's", "95 %"]
+    names = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    heads = ["run", "rows", *names, "AUC - first's", "95 %", "logloss - first's", "95 %"]
     rows = []
     for run in runs:
-        cells = [run.name, number(len(run.labels)), *(number(run.metrics[name], 5) for name in METRICS)]
+        cells = [run.name, number(len(run.labels)), *(number(run.metrics.get(name), 5) for name in names)]
         found = run.above(runs[0]) if run is not runs[0] else None
         if found:
             for name in ("auc", "logloss"):
@@ -83,16 +88,17 @@ def compared(runs: list[ComparedRun]) -> tuple[list[str], list[list[str]]]:
 
 
 def failures(runs: list[ComparedRun], fail_below: float) -> list[str]:
-    """What is wrong with each later run whose AUC lies more than fail_below under the first's.
+    """What is wrong with each later run that is worse than the first by more than fail_below.
 
-    The AUCs as they are, not their intervals. A run that has none fails.
+    By the metric that chose the first run's network, as it is, not its interval. A run that has none fails.
     """
-    first, found = runs[0].metrics["auc"], []
+    name, found = runs[0].monitor, []
+    one, first = MONITORED[name], runs[0].metrics[name]
     for run in runs[1:]:
-        area = run.metrics["auc"]
-        if area is None or first is None or area - first < -fail_below:
-            found.append(f"{run.name}: AUC {number(area, 6)}, more than {fail_below:g} below {number(first, 6)} of "
-                         f"{runs[0].name}")  # fmt: skip
+        value = run.metrics.get(name)
+        if value is None or first is None or one.worse_by(value, first) > fail_below:
+            found.append(f"{run.name}: {one.shown} {number(value, 6)}, more than {fail_below:g} "
+                         f"{'below' if one.rises else 'above'} {number(first, 6)} of {runs[0].name}")  # fmt: skip
     return found
 
 

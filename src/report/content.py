@@ -14,9 +14,10 @@ import numpy as np
 from src.data.manifest import VOCABULARY, DataFolder
 from src.dataset import Batch, RowBatches
 from src.dlrm import DLRM
-from src.metrics.binary import auc, binary_metrics, scores_of
+from src.metrics.binary import auc, scores_of
 from src.metrics.bootstrap import intervals
 from src.metrics.curves import curves, histogram, quality, reliability
+from src.metrics.monitored import MONITORED
 from src.metrics.slices import field_slices
 from src.ranks.group import Ranks
 from src.training.evaluation import finite_score
@@ -51,26 +52,25 @@ class _Kept:
 
 
 def evaluation_content(
-    model: DLRM, data: DataFolder, part: str, batches: RowBatches, batch_size: int, ranks: Ranks, *,
-    importance_rows: int, seed: int,
+    model: DLRM, data: DataFolder, part: str, batches: RowBatches, ranks: Ranks, *, importance_rows: int, seed: int
 ) -> tuple[Scored, dict[str, Any]]:  # fmt: skip
     """Scores of a part's rows, and what the report says of them; all ranks call this together.
 
     Args:
         model: with the values that are kept.
         data: the data folder.
-        part, batches, batch_size: the rows, in their order.
+        part, batches: the rows, in their order.
         ranks: of the run; the content is rank 0's, others get an empty one.
         importance_rows: on how many rows at most columns are shuffled, 0 for none.
         seed: of the shuffling and of resampling.
     """
-    kept = _Kept(batches)
+    kept, batch_size = _Kept(batches), batches.batch_size
     labels, logits = finite_score(model, kept, batch_size, ranks)
     dense, ids = np.concatenate(kept.dense), np.concatenate(kept.ids)
     some, manifest = slice(None, None, kept.every), data.manifest
     content: dict[str, Any] = {}
     if importance_rows:
-        found = importance(model, dense, ids, labels[some], batch_size, ranks, importance_rows, seed)
+        found = importance(model, _Sample(dense, ids, labels[some]), batch_size, ranks, importance_rows, seed)
         names = (*manifest.inputs, *manifest.fields)
         content["importance"] = {"rows": min(importance_rows, len(ids)), "auc_drop": dict(zip(names, found))}
     if ranks.rank:
@@ -90,7 +90,7 @@ def score_content(labels: np.ndarray, logits: np.ndarray, seed: int) -> dict[str
         "rows": len(labels),
         "label_mean": float(np.mean(labels, dtype=np.float64)),
         "score_mean": float(np.mean(scores)),
-        "metrics": binary_metrics(labels, logits).as_dict() | quality(labels, logits),
+        "metrics": {name: one.of(labels, logits) for name, one in MONITORED.items()} | quality(labels, logits),
         "intervals": {name: asdict(one) for name, one in intervals(labels, logits, seed=seed).items()},
         **curves(labels, logits),
         "reliability": {name: values.tolist() for name, values in vars(reliability(labels, scores)).items()},
@@ -98,9 +98,24 @@ def score_content(labels: np.ndarray, logits: np.ndarray, seed: int) -> dict[str
     }
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """Rows: dense [B, N], ids [B, F], labels [B]."""
+
+    dense: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray
+
+    def some(self, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """At most so many of them, by chance."""
+        if len(self.labels) <= rows:
+            return self.dense, self.ids, self.labels
+        chosen = np.sort(np.random.default_rng([seed, 0]).choice(len(self.labels), rows, replace=False))
+        return self.dense[chosen], self.ids[chosen], self.labels[chosen]
+
+
 def importance(
-    model: DLRM, dense: np.ndarray, ids: np.ndarray, labels: np.ndarray, batch_size: int, ranks: Ranks, rows: int,
-    seed: int,
+    model: DLRM, sample: _Sample, batch_size: int, ranks: Ranks, rows: int, seed: int
 ) -> list[float]:  # fmt: skip
     """How much AUC the network loses when a column's values are shuffled among the rows, for N + F columns.
 
@@ -109,15 +124,13 @@ def importance(
 
     Args:
         model: the network.
-        dense, ids, labels: [B, N], [B, F], [B].
+        sample: the rows.
         batch_size: rows that the graph is compiled for.
         ranks: of the run.
         rows: how many of B are taken, by chance.
         seed: of the choice, and of the shuffling of each column.
     """
-    if len(labels) > rows:
-        chosen = np.sort(np.random.default_rng([seed, 0]).choice(len(labels), rows, replace=False))
-        dense, ids, labels = dense[chosen], ids[chosen], labels[chosen]
+    dense, ids, labels = sample.some(rows, seed)
     columns = dense.shape[1] + ids.shape[1]
 
     def copies() -> Iterator[tuple[np.ndarray, np.ndarray]]:

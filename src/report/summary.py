@@ -17,7 +17,7 @@ import numpy as np
 from src.base.errors import InputError, run
 from src.data.manifest import find
 from src.dataset import batches_of
-from src.metrics.binary import binary_metrics
+from src.metrics.binary import auc
 
 
 def reachable_auc(folder: Path, truth: Path) -> float:
@@ -28,7 +28,7 @@ def reachable_auc(folder: Path, truth: Path) -> float:
     part = data.manifest.parts["test"]
     labels = np.concatenate([batch[2][:, 0] for batch in batches_of(data, "test", 65536)])
     logits = np.load(truth, mmap_mode="r")[part.first_line - 1 : part.last_line]
-    return binary_metrics(labels, np.asarray(logits)).auc
+    return auc(labels, np.asarray(logits))
 
 
 def rows_of_report(folder: Path, raw: Path) -> list[tuple[str, str]]:

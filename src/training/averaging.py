@@ -5,9 +5,10 @@ from typing import TypeVar
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 
-from src.network.cpu_kernels import Kernels
+from src.network.operators import Operators
+from src.network.stock import STOCK
 
 Result = TypeVar("Result")
 
@@ -18,7 +19,7 @@ class WeightAverage(nn.Cell):
     Args:
         parameters: what is averaged.
         first: the number, from 0, of the first step that counts.
-        kernels: the compiled operators, if they are to be used.
+        operators: what computes it.
 
     Attributes:
         means: zeros before that step.
@@ -26,7 +27,7 @@ class WeightAverage(nn.Cell):
     Inputs: step [1] int32, the number of this one; done, what DenseOptimizer gave for the same parameters in it.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], first: int, kernels: Kernels | None = None):
+    def __init__(self, parameters: Sequence[Parameter], first: int, operators: Operators = STOCK):
         super().__init__()
         self.values, self.first = tuple(parameters), first
         self.means = tuple(
@@ -34,19 +35,10 @@ class WeightAverage(nn.Cell):
             for value in parameters
         )
         self.first_step = Tensor([first], ms.int32)
-        self.kernel = kernels.average() if kernels else None
-        self.assign_add = ops.AssignAdd()
+        self.update = operators.average()
 
     def construct(self, step, done):
-        if self.kernel is not None:
-            return self.kernel(step, self.first_step, done, *self.values, *self.means)
-        counted = (step - self.first_step + 1).astype(ms.float32)
-        share = (counted > 0).astype(ms.float32) / ops.maximum(counted, 1)
-        changed: tuple = ()
-        for index in range(len(self.means)):
-            change = (done[index] - self.means[index]) * share
-            changed = (*changed, self.assign_add(self.means[index], change))
-        return changed
+        return self.update(step, self.first_step, done, self.values, self.means)
 
     def instead(self, work: Callable[[], Result]) -> Result:
         """The result of some work that finds the means in the parameters' places."""

@@ -1,6 +1,6 @@
 """Checkpoints: the values of the network alone, and beside them what is needed to use it.
 
-    checkpoint/dlrm.ckpt         the best network by validation AUC, or the last one without validation rows
+    checkpoint/dlrm.ckpt         the best network on validation rows, or the last one without such
     checkpoint/dlrm.yaml         the options of the run
     checkpoint/manifest.json     facts of the training data
     checkpoint/vocabulary.npz    the encoder: category -> id, and what else is learned of the columns
@@ -13,18 +13,20 @@ from 500 on. Whoever reads a checkpoint takes the rows it needs out of whatever 
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
 from src.base.errors import InputError
 from src.base.npz import Arrays
-from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
+from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest
 from src.dlrm import DLRM
-from src.network.cpu_kernels import Kernels
-from src.network.embedding import EmbeddingTables, Fill, SplitTables, joint_rows, whole_fields
+from src.network.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
 from src.network.mixed_dims import projection_name, widths_of
+from src.network.operators import Operators
+from src.network.options import NetworkSpec
+from src.network.stock import STOCK
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.placement import Piece
 from src.training import checkpoint_file
@@ -74,11 +76,11 @@ def write_part(
         path: the checkpoint.
         common: what all ranks have, which stands in part 0.
         rows: what has a row for each row of the tables, as `rows_of` gives it.
-        tables: say whether the rows are split, and so whether there is a part for each rank, or one.
+        tables: say whether all ranks hold the same rows, and so whether there is a part for each rank, or one.
         ranks: of the run.
         check: raises InputError for values that are not to be written.
     """
-    parts = ranks.size if isinstance(tables, SplitTables) else 1
+    parts = 1 if tables.replicated else ranks.size
 
     def write() -> None:
         values = (common if ranks.rank == 0 else {}) | rows
@@ -230,56 +232,41 @@ def check_encoder(path: Path, data: DataFolder) -> None:
 
 
 def load(
-    path: Path,
-    fields: Sequence[str],
-    table_rows: Sequence[int],
-    emb_dim: int,
-    kernels: Kernels | None = None,
-    mixed_dims: float = 0.0,
-    **network: Any,
+    path: Path, coded: Coded, network: NetworkSpec, operators: Operators = STOCK, compute_dtype=ms.float32
 ) -> DLRM:
     """The network of a checkpoint, on one device.
 
     Args:
         path: a file that `save` wrote; if it is one of several parts, the first one.
-        fields: names of the categorical columns.
-        table_rows: rows of each field's table.
-        emb_dim: width of an embedding vector.
-        kernels: the compiled operators, if they are to be used.
-        mixed_dims: the option.
-        network: the other arguments of DLRM.
+        coded: names of the inputs and fields, and rows of the fields' tables; a manifest has them.
+        network: its shape.
+        operators: what is to compute it.
+        compute_dtype: type of the MLPs' matrix products.
 
     Raises:
         InputError: no such file, not a checkpoint, or values of other names or sizes.
     """
-    widths = widths_of(table_rows, emb_dim, mixed_dims)
+    widths = widths_of(coded.table_rows, network)
     rows = widths.packed_rows
-    parts = Parts(path, fields, rows)
-    values = joint_rows(whole_fields(rows), emb_dim, parts.fill(TABLE))
-    model = network_of(parts, EmbeddingTables(rows, values, kernels), widths=widths, **network)
+    parts = Parts(path, coded.fields, rows)
+    values = joint_rows(whole_fields(rows), network.emb_dim, parts.fill(TABLE))
+    model = DLRM(len(coded.inputs), EmbeddingTables(rows, values, operators), network, compute_dtype, widths=widths)
+    fill_mlps(model, parts)
     parts.check_all_read()
     return model
 
 
-def network_of(parts: Parts, tables: EmbeddingTables, **network: Any) -> DLRM:
-    """The network of a checkpoint around tables that are there already; arguments as for `load`."""
-    model = DLRM(tables=tables, **network)
-    _fill_mlps(model, parts)
-    return model
-
-
-def full_width(
-    path: Path, fields: Sequence[str], table_rows: Sequence[int], emb_dim: int, mixed_dims: float
-) -> tuple[Parts, Fill]:
+def full_width(path: Path, coded: Coded, network: NetworkSpec) -> tuple[Parts, Fill]:
     """A checkpoint, and what fills pieces with its vectors, all of full width; arguments as for `load`."""
-    widths = widths_of(table_rows, emb_dim, mixed_dims)
-    parts = Parts(path, fields, widths.packed_rows)
-    shapes = {width: (len(group), width, emb_dim) for width, group in widths.projections.items()}
+    widths = widths_of(coded.table_rows, network)
+    parts = Parts(path, coded.fields, widths.packed_rows)
+    shapes = {width: (len(group), width, network.emb_dim) for width, group in widths.projections.items()}
     fill = widths.full_width(parts.fill(TABLE), lambda width: parts.value(projection_name(width), shapes[width]))
     return parts, fill
 
 
-def _fill_mlps(model: DLRM, parts: Parts) -> None:
+def fill_mlps(model: DLRM, parts: Parts) -> None:
+    """Give a network the values of a checkpoint but the tables'."""
     for parameter in model.mlp_parameters():
         parameter.set_data(Tensor.from_numpy(parts.value(parameter.name, parameter.shape)))
 
@@ -290,4 +277,4 @@ def restore(model: DLRM, path: Path, fields: Sequence[str]) -> None:
     parts = Parts(path, fields, tables.table_rows, check=())
     values = joint_rows(tables.pieces, tables.table.shape[1], parts.fill(TABLE), tables.spare)
     tables.table.set_data(Tensor.from_numpy(values))
-    _fill_mlps(model, parts)
+    fill_mlps(model, parts)

@@ -11,7 +11,7 @@ from src.base.errors import InputError
 from src.base.stops import held_back
 from src.dataset import Batch
 from src.dlrm import DLRM
-from src.metrics.binary import Metrics, binary_metrics
+from src.metrics.monitored import Metrics, measured
 from src.ranks.group import ONE_RANK, Ranks
 
 
@@ -62,6 +62,8 @@ def finite_score(
     return labels, logits
 
 
-def evaluate(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Metrics:
-    """Accuracy, AUC and logloss over all rows; arguments and errors as for `finite_score`."""
-    return binary_metrics(*finite_score(model, batches, batch_size, ranks))
+def evaluate(
+    model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK, monitor: str = "auc"
+) -> Metrics:
+    """Accuracy, AUC, logloss and the monitored metric over all rows; arguments and errors as for `finite_score`."""
+    return measured(*finite_score(model, batches, batch_size, ranks), monitor)

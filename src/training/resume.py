@@ -17,8 +17,8 @@ from mindspore import Tensor
 
 from src.base.errors import InputError
 from src.base.npz import Arrays
-from src.metrics.binary import Metrics
-from src.network.embedding import Fill, SplitTables, joint_rows
+from src.metrics.monitored import Metrics
+from src.network.embedding import Fill, joint_rows
 from src.ranks.group import Ranks
 from src.training import checkpoint, run_folder
 from src.training.step import TrainStep
@@ -55,7 +55,7 @@ def save(run: run_folder.Run, step: TrainStep, fields: Sequence[str], progress: 
     rows: Arrays = {}
     for name, parameter in step.row_values().items():
         rows |= checkpoint.rows_of(step.tables, f"{name}.", parameter.asnumpy(), fields)
-    check_equal(common if isinstance(step.tables, SplitTables) else common | rows, ranks)
+    check_equal(common if not step.tables.replicated else common | rows, ranks)
     checkpoint.write_part(run.state(progress.step), common, rows, step.tables, ranks)
     run.commit(asdict(progress), progress.step, progress.best_step)
 
@@ -92,8 +92,7 @@ class State:
         self, run: run_folder.Run, content: dict[str, Any], fields: Sequence[str], table_rows: Sequence[int],
         ranks: Ranks,
     ):  # fmt: skip
-        best = content.pop("best")
-        self.progress = Progress(**content, best=Metrics(**best) if best else None)
+        self.progress = Progress(**content)
         try:
             # Each rank compares the checksums of some parts.
             checked = range(ranks.rank, 1 << 16, ranks.size)

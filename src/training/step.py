@@ -11,42 +11,14 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.graph.api import _cell_graph_executor
 
 from src.dlrm import DLRM
-from src.network.cpu_kernels import Kernels
 from src.network.embedding import Fill
 from src.ranks.exchange import Exchange
 from src.ranks.placement import Piece
 from src.training.averaging import Result, WeightAverage
-from src.training.optimizers import DenseOptimizer, TableOptimizer, adam_corrections
+from src.training.optimizers import DenseOptimizer, TableOptimizer
+from src.training.options import OptimizationSpec
+from src.training.rules import UpdateRule, rule_of, rule_of_mlps
 from src.training.step_counter import StepCounter
-
-
-class SigmoidCrossEntropy(nn.Cell):
-    """Mean sigmoid cross entropy with logits (paper, section 2.1).
-
-    The gradient is written out as (sigmoid(logit) - label) / B: three operators where the stock one takes eleven.
-
-    Args:
-        kernels: the compiled operators, if they are to be used.
-
-    Inputs: logits [B, 1], labels [B, 1] of 0 and 1. Outputs: scalar.
-    """
-
-    def __init__(self, kernels: Kernels | None = None):
-        super().__init__()
-        self.forward: ops.Custom | None = None
-        self.backward: ops.Custom | None = None
-        if kernels:
-            self.forward, self.backward = kernels.cross_entropy()
-
-    def construct(self, logits, labels):
-        if self.forward is not None:
-            return self.forward(logits, labels).reshape(())
-        return ops.binary_cross_entropy_with_logits(logits, labels, reduction="mean")
-
-    def bprop(self, logits, labels, out, dout):
-        if self.backward is not None:
-            return self.backward(logits, labels, dout), ops.zeros_like(labels)
-        return (ops.sigmoid(logits) - labels) * (dout / logits.shape[0]), ops.zeros_like(labels)
 
 
 class TrainStep(nn.Cell):
@@ -57,18 +29,11 @@ class TrainStep(nn.Cell):
 
     Args:
         model: the network; its parameters are updated in place.
-        learning_rate: of the MLPs, and of the tables unless they have their own.
-        table_learning_rate: of the tables.
-        optimizer: one of optimizers.RULES, for tables and MLPs.
-        mlp_optimizer: the same for the MLPs alone; "" for `optimizer`.
-        table_weight_decay: of the rows that a batch looks up.
-        mlp_weight_decay: of the MLPs' weights, apart from their gradients; biases have none.
+        optimization: how.
         factors: what both rates are multiplied with in each step, [steps]; the last one serves all later steps.
-        dropout: share of the values behind the MLPs' hidden layers that are dropped.
-        seed: of the dropout.
-        label_smoothing: e, for which a label y becomes y (1 - e) + e / 2, also in the loss that is given.
         average_from: number, from 0, of the first step behind which the MLPs' weights are averaged.
         loss_scale: factor on the loss while gradients are taken, undone before the update; for float16 products.
+        seed: of the dropout.
         exchange: with the other ranks, if there are any: the batch is then this rank's part of the samples, and the
             loss and the gradients are means over those of all ranks.
 
@@ -79,50 +44,39 @@ class TrainStep(nn.Cell):
     def __init__(
         self,
         model: DLRM,
-        learning_rate: float,
-        table_learning_rate: float | None = None,
-        optimizer: str = "sgd",
-        mlp_optimizer: str = "",
-        table_weight_decay: float = 0.0,
-        mlp_weight_decay: float = 0.0,
+        optimization: OptimizationSpec,
         factors: np.ndarray | None = None,
-        dropout: float = 0.0,
-        seed: int = 1,
-        label_smoothing: float = 0.0,
         average_from: int | None = None,
         loss_scale: float = 1.0,
+        seed: int = 1,
         exchange: Exchange | None = None,
     ):
         super().__init__(auto_prefix=False)
-        self.model = model
-        self.tables = model.tables
-        self.learning_rate = _number(learning_rate, "learning_rate")
-        self.table_learning_rate = _number(
-            learning_rate if table_learning_rate is None else table_learning_rate, "table_learning_rate"
-        )
-        mlp_optimizer = mlp_optimizer or optimizer
-        # What the rates of tables, MLPs and weight decay are multiplied with; the last is without Adam's correction.
-        rules, corrected = (optimizer, mlp_optimizer), None
-        if "adam" in rules:
-            corrected = _product(np.ones(1) if factors is None else factors, adam_corrections())
-        wanted = [corrected if rule == "adam" else factors for rule in rules]
-        wanted.append(factors if mlp_weight_decay else None)
+        self.model, self.tables, self.operators = model, model.tables, model.operators
+        self.learning_rate = _number(optimization.lr, "learning_rate")
+        self.table_learning_rate = _number(optimization.table_lr or optimization.lr, "table_learning_rate")
+        rule = rule_of(optimization.optimizer)
+        mlp_rule = rule_of_mlps(optimization.mlp_optimizer or optimization.optimizer)
+        # What the rates of tables, MLPs and weight decay are multiplied with; the last is without a rule's corrections.
         series: list[np.ndarray] = []
+        corrected = {one.name: _corrected(factors, one) for one in (rule, mlp_rule)}
+        wanted = [corrected[rule.name], corrected[mlp_rule.name], factors if optimization.mlp_weight_decay else None]
         self.factor_places = tuple(_place(one, series) for one in wanted)
-        self.dropout, self.label_smoothing = dropout, label_smoothing
-        if dropout:
-            model.set_dropout(dropout, seed, exchange.rank if exchange else 0)
-        counts = bool(series or dropout or average_from is not None)
-        self.counter = StepCounter(series or [np.ones(1)], model.kernels) if counts else None
-        self.mlp_weight_decay = mlp_weight_decay
+        self.dropout, self.label_smoothing = optimization.dropout, optimization.label_smoothing
+        if self.dropout:
+            model.set_dropout(self.dropout, seed, exchange.rank if exchange else 0)
+        counts = bool(series or self.dropout or average_from is not None)
+        self.counter = StepCounter(series or [np.ones(1)], self.operators) if counts else None
+        self.mlp_weight_decay = optimization.mlp_weight_decay
         self.loss_scale, self.exchange = loss_scale, exchange
-        self.cross_entropy = SigmoidCrossEntropy(model.kernels)
+        self.cross_entropy = self.operators.cross_entropy()
         parameters = model.mlp_parameters()
         self.shapes = tuple(parameter.shape for parameter in parameters)
         self.ends = tuple(int(end) for end in np.cumsum([parameter.size for parameter in parameters]))
-        self.table_optimizer = TableOptimizer(model.tables.table, optimizer, table_weight_decay, model.kernels)
-        self.dense_optimizer = DenseOptimizer(parameters, mlp_optimizer, model.kernels, mlp_weight_decay)
-        self.average = None if average_from is None else WeightAverage(parameters, average_from, model.kernels)
+        decay = optimization.table_weight_decay
+        self.table_optimizer = TableOptimizer(self.tables.table, rule, decay, self.operators)
+        self.dense_optimizer = DenseOptimizer(parameters, mlp_rule, self.operators, self.mlp_weight_decay)
+        self.average = None if average_from is None else WeightAverage(parameters, average_from, self.operators)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
         self._last_call: tuple | None = None
 
@@ -136,6 +90,8 @@ class TrainStep(nn.Cell):
             return _cell_graph_executor(self, *batch, phase=self.phase)
         self._last_call = None  # a call that fails leaves MindSpore with another graph's key
         loss = super().__call__(*batch)
+        if call[0] == ms.GRAPH_MODE:
+            self.operators.check_graph(self)
         self._last_call = call if call[0] == ms.GRAPH_MODE else None
         return loss
 
@@ -151,9 +107,10 @@ class TrainStep(nn.Cell):
     def other_values(self) -> dict[str, Parameter]:
         """All other values that change from step to step, by name."""
         dense = self.dense_optimizer
+        states = [value for state in dense.states for value in state]
         counter = [self.counter.steps_done] if self.counter is not None else []
         means = self.average.means if self.average is not None else ()
-        return {value.name: value for value in (*dense.values, *dense.first, *dense.second, *means, *counter)}
+        return {value.name: value for value in (*dense.values, *states, *means, *counter)}
 
     def with_average(self, work: Callable[[], Result]) -> Result:
         """The result of some work that finds the averaged weights in the MLPs, if averaging has begun."""
@@ -166,10 +123,10 @@ class TrainStep(nn.Cell):
         if self.label_smoothing != 0:
             labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         logits = self.model.each(dense, vectors, step)
-        if self.model.towers == 1:
+        if self.model.count == 1:
             loss = self.cross_entropy(logits[0], labels)
         else:  # the mean of the towers' losses, so that each learns by itself
-            loss = self.cross_entropy(ops.concat(logits, 0), ops.tile(labels, (self.model.towers, 1)))
+            loss = self.cross_entropy(ops.concat(logits, 0), ops.tile(labels, (self.model.count, 1)))
         return loss if self.loss_scale == 1 else loss * self.loss_scale
 
     def construct(self, dense, ids, labels):
@@ -177,18 +134,11 @@ class TrainStep(nn.Cell):
         if self.counter is not None:
             counted = self.counter()
         step = counted[:1] if self.dropout else ()
-        mask = None
-        if self.model.projections is not None:
-            ids, mask = self.model.projections.address(ids)
-        rows, vectors = self.tables.lookup(ids)
-        if mask is not None:
-            vectors = vectors * mask
+        rows, vectors, mask = self.model.look_up(ids)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *step)
         if self.exchange is not None:
             loss, gradients = self.mean_over_ranks(loss, gradients, self.exchange)
-        if mask is not None:
-            vector_gradients = vector_gradients * mask
-        rows, vector_gradients = self.tables.owned(rows, vector_gradients)
+        rows, vector_gradients = self.model.table_gradients(rows, vector_gradients, mask)
         return self.update(loss, rows, vector_gradients, gradients, counted)
 
     def mean_over_ranks(self, loss, gradients, exchange):
@@ -243,8 +193,11 @@ def _place(factors: np.ndarray | None, series: list[np.ndarray]) -> int:
     return len(series) - 1
 
 
-def _product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of two series whose last values go on for ever."""
+def _corrected(factors: np.ndarray | None, rule: UpdateRule) -> np.ndarray | None:
+    """The factors with a rule's corrections, which both go on for ever with their last values."""
+    if rule.corrections is None:
+        return factors
+    first, second = np.ones(1) if factors is None else factors, rule.corrections()
     length = max(len(first), len(second))
     return np.pad(first, (0, length - len(first)), "edge") * np.pad(second, (0, length - len(second)), "edge")
 

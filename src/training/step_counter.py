@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 
-from src.network.cpu_kernels import Kernels
+from src.network.operators import Operators
+from src.network.stock import STOCK
 
 
 class StepCounter(nn.Cell):
@@ -14,23 +15,16 @@ class StepCounter(nn.Cell):
 
     Args:
         series: factors by step, [steps] each; the last one of a series serves all later steps.
-        kernels: the compiled operators, if they are to be used.
+        operators: what computes it.
 
     Outputs: the number of steps before this one, [1] int32, and this step's factor of each series, [1] float32.
     """
 
-    def __init__(self, series: Sequence[np.ndarray], kernels: Kernels | None = None):
+    def __init__(self, series: Sequence[np.ndarray], operators: Operators = STOCK):
         super().__init__()
         self.series = tuple(Tensor(np.asarray(factors, np.float32)) for factors in series)
-        self.lasts = tuple(len(factors) - 1 for factors in series)
         self.steps_done = Parameter(Tensor([0], ms.int32), name="steps_done", requires_grad=False)
-        self.kernel = kernels.next_step(len(self.series)) if kernels else None
+        self.next_step = operators.next_step([len(factors) for factors in series])
 
     def construct(self):
-        if self.kernel is not None:
-            return self.kernel(self.steps_done, *self.series)
-        step = ops.assign_add(self.steps_done, 1) - 1
-        found: tuple = (step,)
-        for index in range(len(self.series)):
-            found = (*found, ops.gather(self.series[index], ops.minimum(step, self.lasts[index]), 0))
-        return found
+        return self.next_step(self.steps_done, *self.series)

@@ -4,10 +4,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from src.network.interactions.cross import CrossNetwork
 from test_dlrm import make_batch, make_model, plain_mlp, plain_values
 from test_step import values_by_name
 
-from src.network.interactions.cross import CrossNetwork
 from src.training.step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)

@@ -1,0 +1,174 @@
+"""Flags and YAML files to checked values of options."""
+
+import argparse
+import difflib
+import re
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+import yaml
+
+from src.base.errors import InputError
+from src.model_utils.options import Option
+
+Options = Mapping[str, Option]
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are InputErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"command line: {message} (--help lists the options)")
+
+
+def parse_flags(
+    program: str, usage: str | None, options: Options, argv: Sequence[str], others: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """The values that a command line gives.
+
+    Args:
+        program, usage: for the help; usage is argparse's own unless given.
+        options: that it takes.
+        argv: without the program's name.
+        others: the programs that take each option of any program, for who mistook the program.
+
+    Raises:
+        InputError: an unknown or repeated option, or a value of the wrong type or outside its rule.
+    """
+    parser = _Parser(prog=program, usage=usage, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for name, one in options.items():
+        more: dict[str, Any] = {"nargs": "?", "const": "true"} if one.kind is bool else {}
+        parser.add_argument(
+            f"--{name}",
+            *(f"--{other}" for other in one.metadata["aliases"]),
+            dest=name,
+            action="append",
+            metavar=name.upper(),
+            **more,
+            help=f"{one.help} (default {_show(one.default)})".replace("%", "%%"),
+        )
+    given, unknown = parser.parse_known_args(list(argv))
+    if unknown:
+        word = unknown[0].split("=")[0].lstrip("-")
+        advice = (
+            f": it is an option of {', '.join(others[word])}" if word in others else _nearest(word, list(options), "--")
+        )
+        raise InputError(f"command line: {program} knows no option {unknown[0]!r}{advice}")
+    values = {}
+    for name, texts in vars(given).items():
+        if len(texts) > 1:
+            raise InputError(f"command line: --{name} is given {len(texts)} times: give it once")
+        values[name] = checked(options[name], _from_text(options[name], texts[0]), "command line: --")
+    return values
+
+
+def _from_text(one: Option, text: str) -> Any:
+    """A flag's text as YAML would read it, but for text options, which stay as typed."""
+    if one.kind is str or not text:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML lets the last of two equal keys win; here that is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise InputError(
+                    f"{node.start_mark.name} line {key.start_mark.line + 1}: option {key.value!r} is "
+                    f"given twice: keep one"
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, options: Options) -> dict[str, Any]:
+    """A YAML file's options, checked.
+
+    Args:
+        path: the file.
+        options: of all programs, so that one file can serve them all.
+
+    Raises:
+        InputError: it is no YAML file of options, or a value is of the wrong type or outside its rule.
+    """
+    if not path.is_file():
+        raise InputError(f"config_path {path} is not a file: name a YAML file of options")
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = yaml.load(file, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}: it must hold lines of the form option: value")
+    for name in content:
+        if name == "config_path":
+            raise InputError(f"{path}: config_path names a YAML file and can't stand in one: drop it")
+        if name not in options:
+            raise InputError(f"{path}: unknown option {name!r}{_nearest(str(name), list(options), '')}")
+    return {name: checked(options[name], value, f"{path}: ") for name, value in content.items()}
+
+
+def checked(one: Option, value: Any, where: str) -> Any:
+    """The value in the option's type and within its rule; `where` opens the message of the error."""
+    converted = _converted(value, one.kind)
+    if converted is None:
+        raise InputError(f"{where}{one.name} is {_show(value)}: it must be {_type_name(one.kind)}")
+    rule = one.metadata["rule"]
+    if rule and not rule.holds(converted):
+        raise InputError(f"{where}{one.name} is {_show(converted)}: it {rule.words}")
+    return converted
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """The value as `kind`, or None if it is of another type."""
+    if get_origin(kind) is types.UnionType:
+        found = [_converted(value, one) for one in get_args(kind)]
+        return next((one for one in found if one is not None), None)
+    if get_origin(kind) is Literal:
+        return value if value in get_args(kind) else None
+    if get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)):
+            return None
+        items = [_converted(item, get_args(kind)[0]) for item in value]
+        return None if None in items else tuple(items)
+    if kind is float:
+        # PyYAML reads 1e-3 as text, since YAML 1.1 asks for a point in a number with an exponent.
+        if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
+            return float(value)
+        if isinstance(value, str) and value.lower() in ("nan", "inf", "-inf"):
+            return float(value)
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if kind is bool and value in (0, 1):
+        return bool(value)
+    if kind is int and isinstance(value, bool):
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def _type_name(kind: Any) -> str:
+    if get_origin(kind) is types.UnionType:
+        return " or ".join(_type_name(one) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    if get_origin(kind) is tuple:
+        return "a list of whole numbers such as [512,256,16]"
+    return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}[kind]
+
+
+def _show(value: Any) -> str:
+    return str(list(value)).replace(" ", "") if isinstance(value, tuple) else repr(value)
+
+
+def _nearest(word: str, names: Sequence[str], prefix: str) -> str:
+    close = difflib.get_close_matches(word, names, 1, 0.5)
+    return f"; did you mean {prefix}{close[0]}?" if close else " (--help lists the options)"

@@ -1,0 +1,104 @@
+"""The seam between what a network computes and what computes it.
+
+`Operators` says what there is to compute; `src/network/stock.py` does it by MindSpore's own operators, on any device,
+and `src/network/compiled.py` by ones that are compiled for this CPU. A network gets one of them when it is made, and
+nothing behind the seam, nor before it, asks which. Each method gives a cell or a primitive to call in a graph; none of
+these holds parameters: what they read and change is handed to them.
+
+Legend: B batch, F fields, D width of a vector, P pairs of vectors, I inputs and O outputs of a layer, R rows of all
+tables, U rows that a batch looks up (with those that come twice).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+
+from src.network.dropout import Dropout
+
+
+class Operators(ABC):
+    """What there is to compute."""
+
+    @abstractmethod
+    def linear(self, relu: bool, pad: bool, input_gradient: bool, bias: bool, compute_dtype=ms.float32) -> Any:
+        """(x [B, I], weight [O, I], bias [O]) to [B, O].
+
+        Args:
+            relu: whether negative outputs become 0.
+            pad: whether rows of the outputs may have a tail that the next layer of the same operators passes over.
+            input_gradient: whether anybody asks for the gradient of x.
+            bias: whether there is one; else what is given in its place are zeros.
+            compute_dtype: of the product; what goes in and comes out is float32.
+        """
+
+    @abstractmethod
+    def dropped_linear(self, dropout: Dropout, pad: bool, input_gradient: bool, compute_dtype=ms.float32) -> Any:
+        """(x, weight, bias, step [1] int32) to [B, O]: as `linear`, with a ReLU, a bias, and dropout behind it."""
+
+    @abstractmethod
+    def pair_dots(self, fields: int, width: int, self_interaction: bool) -> Any:
+        """(bottom [B, D], vectors [B, F, D]) to [B, D + P]: products of all pairs of these, behind the bottom."""
+
+    @abstractmethod
+    def cross_entropy(self) -> Any:
+        """(logits [B, 1], labels [B, 1]) to the mean sigmoid cross entropy, a scalar (paper, section 2.1)."""
+
+    @abstractmethod
+    def lookup(self) -> Any:
+        """(table [R, D], ids [B, F] int32, starts [F] int32) to rows [B, F] int32 of the table, and vectors [B, F, D].
+
+        The rows of a field begin at starts[f]. An id outside them is an error of the compiled operators; MindSpore's
+        own give zeros, or another field's row.
+        """
+
+    @abstractmethod
+    def next_step(self, lengths: Sequence[int]) -> Any:
+        """(steps done [1] int32, series of factors [S], ...) to that number, and this step's factor of each, [1].
+
+        Counts the step in place. The last factor of a series, of one of these lengths, serves all later steps.
+        """
+
+    @abstractmethod
+    def average(self) -> Any:
+        """(step [1] int32, first step [1] int32, done, values, means) to what comes after the means' change in place.
+
+        The mean of values behind each step from the first one on; values and means are tuples, and done, what
+        `dense_update` gave for these values in this step.
+        """
+
+    @abstractmethod
+    def table_update(self, rule: Any, weight_decay: float, width: int) -> Any:
+        """(table [R, D], rows [B, F] int32, gradients [B, F, D], rate, states) to what comes after the change in place.
+
+        A row that comes several times gets one update by the sum of its gradients, as if the gradient were dense; it
+        may do so within one field only.
+
+        Args:
+            rule: a training.rules.UpdateRule.
+            weight_decay: times the row, added to the gradient of a row that is looked up.
+            width: D.
+        """
+
+    @abstractmethod
+    def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool]) -> Any:
+        """(rate, rate of the decay, values, gradients, states) to what comes after the change in place.
+
+        Args:
+            rule: as for `table_update`; states hold a tuple for each of the rule's names.
+            weight_decay: share of the values that goes, times its rate, apart from the gradient.
+            decays: which of the values have it.
+        """
+
+    def serve(self, table_rule: Any, mlp_rule: Any) -> bool:
+        """Whether there are operators that update tables by one rule, and other values by another one."""
+        return True
+
+    def check_graph(self, cell: nn.Cell) -> None:
+        """See that a cell's compiled graph computes what it says; for the training step, once it is compiled.
+
+        Raises:
+            RuntimeError: it does not; the error says why.
+        """

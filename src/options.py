@@ -1,0 +1,161 @@
+"""The options of every program: which specs it takes, and the rules that tie these together.
+
+Each option stands once in its spec: src/network/options.py, src/training/options.py and so on. Only a program's main
+touches what stands here; everything below takes the specs, or plain arguments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.base.errors import InputError
+from src.export.options import ExportSpec, ResultSpec, RowsSpec
+from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
+from src.network.options import ComputeSpec, NetworkSpec
+from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
+from src.ranks.options import ParallelSpec
+from src.report.options import CompareSpec
+from src.training.options import (
+    DataSpec,
+    EvaluationSpec,
+    KeptSpec,
+    OptimizationSpec,
+    ScheduleSpec,
+    ScoreLogSpec,
+    ScoreSpec,
+)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Of train.py."""
+
+    yaml: YamlSpec
+    device: DeviceSpec
+    parallel: ParallelSpec
+    compute: ComputeSpec
+    data: DataSpec
+    network: NetworkSpec
+    optimization: OptimizationSpec
+    schedule: ScheduleSpec
+    evaluation: EvaluationSpec
+    kept: KeptSpec
+
+    def __post_init__(self) -> None:
+        self.compute.check_device(self.device.device_target)
+        self.optimization.check_network(self.network)
+        self.optimization.check_compute(self.compute.compute_dtype, self.device.device_target)
+        self.kept.check_evaluation(self.evaluation.do_eval)
+        if self.parallel.parallel_mode != "none" and self.device.device_id:
+            raise InputError(
+                f"device_id {self.device.device_id} has no effect with several ranks, which share out the cards"
+            )
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Of eval.py."""
+
+    yaml: YamlSpec
+    device: DeviceSpec
+    compute: ComputeSpec
+    network: NetworkSpec
+    score: ScoreSpec
+    logs: ScoreLogSpec
+
+    def __post_init__(self) -> None:
+        self.compute.check_device(self.device.device_target)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Of export.py."""
+
+    yaml: YamlSpec
+    device: DeviceSpec
+    network: NetworkSpec
+    export: ExportSpec
+
+    def __post_init__(self) -> None:
+        self.export.check_device(self.device.device_target)
+
+
+@dataclass(frozen=True)
+class TableAccuracyOptions:
+    """Of src/table_accuracy.py."""
+
+    yaml: YamlSpec
+    device: DeviceSpec
+    network: NetworkSpec
+    score: ScoreSpec
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """Of preprocess.py."""
+
+    rows: RowsSpec
+
+
+@dataclass(frozen=True)
+class PostprocessOptions:
+    """Of postprocess.py."""
+
+    result: ResultSpec
+    logs: ScoreLogSpec
+
+
+@dataclass(frozen=True)
+class PreprocessDataOptions:
+    """Of src/preprocess_data.py."""
+
+    yaml: YamlSpec
+    raw: RawSpec
+    preprocessing: PreprocessingSpec
+
+
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """Of src/synthetic.py."""
+
+    synthetic: SyntheticSpec
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Of python -m src.report."""
+
+    compare: CompareSpec
+
+
+PROGRAMS = Programs(
+    {
+        "train": TrainOptions,
+        "eval": EvalOptions,
+        "export": ExportOptions,
+        "preprocess": PreprocessOptions,
+        "postprocess": PostprocessOptions,
+        "preprocess_data": PreprocessDataOptions,
+        "synthetic": SyntheticOptions,
+        "table_accuracy": TableAccuracyOptions,
+        "report": ReportOptions,
+    },
+    {
+        "report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; a RUN is a checkpoint folder, or the report "
+        "in it"
+    },
+    Path(__file__).parents[1],
+)
+
+
+def resolve(program: type[Program], argv: Sequence[str]) -> Program:
+    """The options of a program's run: default < saved beside the checkpoint < YAML < flag.
+
+    Args:
+        program: one of the classes above.
+        argv: the command line without the program's name.
+
+    Raises:
+        InputError: an unknown or repeated option, a value of the wrong type or outside its rule, an unreadable YAML.
+    """
+    return PROGRAMS.resolve(program, argv)

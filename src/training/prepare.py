@@ -1,0 +1,221 @@
+"""What a training run works on, before anything is made: what it is to do, its rows, and its plan over the ranks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.base.errors import InputError
+from src.base.logs import open_logs
+from src.data.manifest import DataFolder, find
+from src.dataset import RowBatches, batches_of
+from src.dlrm import mlp_values
+from src.model_utils.config import SAVED_OPTIONS, DeviceSpec, to_yaml
+from src.model_utils.device_target import set_device, start_ranks
+from src.model_utils.options import free_names
+from src.network.mixed_dims import Widths, widths_of
+from src.network.options import ComputeSpec, NetworkSpec
+from src.ranks.group import ONE_RANK, Ranks
+from src.ranks.options import ParallelSpec
+from src.ranks.placement import Placement, place, plan, plan_lines
+from src.training import run_folder
+from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec
+from src.training.rules import rule_of
+from src.training.schedule import rate_factors
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a run is computed on: the device, how, and the processes that train together, of which this is one."""
+
+    device: DeviceSpec = DeviceSpec("CPU")
+    compute: ComputeSpec = ComputeSpec()
+    parallel: ParallelSpec = ParallelSpec()
+    ranks: Ranks = ONE_RANK
+
+
+@dataclass(frozen=True)
+class Specs:
+    """What a run is to do."""
+
+    data: DataSpec
+    network: NetworkSpec
+    optimization: OptimizationSpec
+    schedule: ScheduleSpec
+    evaluation: EvaluationSpec
+    kept: KeptSpec
+    runtime: Runtime
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        """The specs whose options are kept beside the checkpoint."""
+        own = [spec for spec in vars(self).values() if not isinstance(spec, Runtime)]
+        return (self.runtime.device, self.runtime.parallel, self.runtime.compute, *own)
+
+    def saved(self) -> run_folder.RunOptions:
+        """These options as they are kept."""
+        defaults = [type(spec)() for spec in self.options]
+        return run_folder.RunOptions(
+            SAVED_OPTIONS, to_yaml(*self.options), frozenset(free_names(*self.options)), to_yaml(*defaults)
+        )
+
+
+def start(
+    device: DeviceSpec | None = None, compute: ComputeSpec | None = None, parallel: ParallelSpec | None = None
+) -> Runtime:
+    """Set MindSpore up for a device, by default the CPU, and join the processes of a run.
+
+    Raises:
+        InputError: there is no such device, or this process was started as one of several where it should not, or not.
+    """
+    device, parallel = device or DeviceSpec("CPU"), parallel or ParallelSpec()
+    set_device(device.device_target, device.device_id)
+    return Runtime(device, compute or ComputeSpec(), parallel, Ranks(*start_ranks(parallel.parallel_mode)))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run works on, before anything is made.
+
+    Attributes:
+        specs: what to do.
+        folder: the data.
+        batches: training rows; batch_size is that of all ranks, a multiple of their number.
+        part: name of the rows that are evaluated, "" for none; eval_batches has them.
+        widths, placement: of the tables.
+        factors: of the learning rates, one a step of the whole training.
+    """
+
+    specs: Specs
+    folder: DataFolder
+    batches: RowBatches
+    batch_size: int
+    part: str
+    eval_batches: RowBatches | None
+    widths: Widths
+    placement: Placement
+    factors: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return len(self.factors)
+
+
+def prepare(specs: Specs) -> Prepared:
+    """Find the rows, see that there are enough, and open the logs.
+
+    Raises:
+        InputError: there are not; OSError: a log can't be written.
+    """
+    data, evaluation, kept, ranks = specs.data, specs.evaluation, specs.kept, specs.runtime.ranks
+    folder = training_folder(data)
+    batch_size = _rounded_up(data.batch_size, ranks.size)
+    batches = batches_of(
+        folder, "train", batch_size, shuffle=data.shuffle, drop_last=True, seed=data.seed, rank=ranks.rank,
+        ranks=ranks.size,
+    )  # fmt: skip
+    if not len(batches):
+        raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")
+    part = evaluation_part(folder, evaluation.early_stopping) if evaluation.do_eval else ""
+    if part == "test":
+        print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
+    if ranks.rank == 0:
+        open_logs(kept.loss_file_name, kept.metrics_file_name, *([kept.eval_file_name] if part else []))
+    widths = _widths(folder, specs.network)
+    return Prepared(
+        specs,
+        folder,
+        batches,
+        batch_size,
+        part,
+        batches_of(folder, part, evaluation.eval_batch_size) if part else None,
+        widths,
+        place(widths.packed_rows, specs.runtime.parallel.parallel_mode, ranks.size),
+        _factors(specs.schedule, len(batches)),
+    )
+
+
+def training_folder(data: DataSpec) -> DataFolder:
+    """The data folder whose train part is to train.
+
+    Raises:
+        InputError: there is none, or another part of it is named.
+    """
+    folder = find(data.dataset_path)
+    if folder.named_part not in (None, "train"):
+        raise InputError(
+            f"dataset_path {data.dataset_path} is the {folder.named_part} part: train.py trains on the train "
+            f"part, so give {folder.path} or {folder.path / 'train'}"
+        )
+    return folder
+
+
+def evaluation_part(data: DataFolder, early_stopping: int = 0) -> str:
+    """The part that is evaluated while training: validation rows, or test rows where the split has no others.
+
+    Raises:
+        InputError: the data folder has neither, or only test rows, which must not end the training.
+    """
+    for part in ("valid", "test"):
+        if part in data.manifest.parts:
+            if part == "test" and early_stopping:
+                raise InputError(
+                    f"early_stopping {early_stopping} needs validation rows, and data folder {data.path} has only test "
+                    f"rows: preprocess with a valid_fraction above 0, or drop it"
+                )
+            return part
+    raise InputError(
+        f"data folder {data.path} has neither validation nor test rows: preprocess at least 7 rows, or give "
+        f"--do_eval=False"
+    )
+
+
+def _widths(folder: DataFolder, network: NetworkSpec) -> Widths:
+    rows = folder.manifest.table_rows
+    widths = widths_of(rows, network)
+    if network.mixed_dims and not widths.projections:
+        raise InputError(
+            f"mixed_dims {network.mixed_dims} has no effect: the tables, of {min(rows)} to {max(rows)} rows, all "
+            f"get the full width; give a higher one or drop it"
+        )
+    return widths
+
+
+def _rounded_up(batch_size: int, ranks: int) -> int:
+    """The next multiple of the number of ranks, so that each has as many samples as the others."""
+    rounded = -(-batch_size // ranks) * ranks
+    if rounded != batch_size:
+        print(f"batch_size is rounded up to {rounded}, a multiple of the {ranks} ranks", flush=True)
+    return rounded
+
+
+def _factors(schedule: ScheduleSpec, steps_of_epoch: int) -> np.ndarray:
+    """Of the learning rates, [steps]."""
+    return rate_factors(
+        schedule.lr_schedule, schedule.epochs * steps_of_epoch, schedule.warmup_steps, schedule.decay_steps,
+        schedule.lr_end_factor, schedule.lr_power, schedule.decay_share,
+        schedule.epochs if schedule.restart_lr_each_epoch else 1,
+    )  # fmt: skip
+
+
+def print_plan(
+    data: DataSpec, network: NetworkSpec, optimization: OptimizationSpec, parallel: ParallelSpec, device_target: str
+) -> None:
+    """Print what each rank would hold and send.
+
+    Raises:
+        InputError: a rank would need more memory than a device has.
+    """
+    folder = training_folder(data)
+    rows, width = folder.manifest.table_rows, network.emb_dim
+    widths = _widths(folder, network)
+    placement = place(widths.packed_rows, parallel.parallel_mode, parallel.ranks)
+    values = mlp_values(len(folder.manifest.inputs), len(rows), network) + widths.projection_values
+    states = rule_of(optimization.optimizer).state_values(width)
+    planned = plan(placement, data.batch_size, width, values, states, device_target)
+    print("\n".join(plan_lines(placement, planned, optimization.optimizer, data.batch_size)))
+    if parallel.device_memory_mb and max(planned.memory_mb) > parallel.device_memory_mb:
+        raise InputError(
+            f"a device's {parallel.device_memory_mb} MB can't hold the {max(planned.memory_mb):.0f} MB of a rank: give "
+            f"more ranks with parallel_mode hybrid, or an optimizer that keeps less"
+        )
