@@ -1,8 +1,8 @@
 """Result files of the benchmarks, and tables made from them: `python benchmarks/results.py` rewrites these.
 
-A result file holds the command, the machine, and rows of a table. README.md, here and above, names a file between two
-comments, `<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here. With the first
-cells of rows behind the name, as in `<!-- results: NAME | one row | another -->`, it has those rows alone.
+A result file holds the command, the machine, and rows of a table. A file of READMES names one between two comments,
+`<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here. With the first cells of rows behind
+the name, as in `<!-- results: NAME | one row | another -->`, it has those rows alone.
 """
 
 import json
@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from src.base.machine import processor
 
 FOLDER = Path(__file__).resolve().parent / "results"
-READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")
+READMES = tuple(ROOT / name for name in ("README.md", "benchmarks/README.md", "docs/training.md", "docs/export.md"))
 _PLACE = re.compile(r"(<!-- results: (\w+)((?: \| .*?)?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

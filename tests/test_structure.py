@@ -124,7 +124,7 @@ def test_importing_a_program_reads_no_options(monkeypatch):
         __import__(name)
 
 
-@pytest.mark.parametrize("readme", results.READMES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("readme", results.READMES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_readme_tables_are_those_of_the_result_files(readme):
     text = readme.read_text()
     assert "<!-- results:" in text

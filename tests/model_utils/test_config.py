@@ -11,6 +11,8 @@ from src.model_utils import config
 from src.model_utils.config import NETWORK, OPTIONS, PROGRAMS, options_of, resolve
 
 ROOT = Path(__file__).parents[2]
+SHOWN = [path.relative_to(ROOT).as_posix() for name in ("README.md", "docs/*.md", "scripts/*.sh")
+         for path in sorted(ROOT.glob(name))]  # fmt: skip
 
 
 def yaml_file(folder, text, name="options.yaml"):
@@ -187,9 +189,7 @@ def test_every_option_has_a_program_help_and_reader():
             assert read or name == "config_path", f"{readers[program]} does not read {name}"
 
 
-@pytest.mark.parametrize(
-    "path", ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "scripts").glob("*.sh"))]
-)
+@pytest.mark.parametrize("path", SHOWN)
 def test_every_flag_shown_to_users_exists(path):
     """Flags of our programs; a line that calls something else is passed over."""
     text = (ROOT / path).read_text().replace("\\\n", " ")
