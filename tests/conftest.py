@@ -12,8 +12,11 @@ from hypothesis import settings
 
 from src.data.lines import Columns
 from src.data.manifest import DataFolder
-from src.network import cpu_kernels
-from src.preprocessing.run import Options, preprocess
+from src.network.compiled import CompiledOperators, operators_for
+from src.network.operators import Operators
+from src.network.stock import STOCK
+from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.run import preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = "--device_target=CPU"
@@ -77,7 +80,9 @@ def preprocess_lines(
     **options: Any,
 ) -> DataFolder:
     """Preprocess a raw file, with small records and shards unless the options say otherwise."""
-    chosen = Options(**({"record_rows": 64, "shard_rows": 512, "train_line_count": train_line_count} | options))
+    chosen = PreprocessingSpec(
+        **({"record_rows": 64, "shard_rows": 512, "train_line_count": train_line_count} | options)
+    )
     return preprocess([raw], folder, columns or Columns.numbered(), chosen, overwrite)
 
 
@@ -89,17 +94,17 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
 
 
 @pytest.fixture(scope="session")
-def compiled() -> cpu_kernels.Kernels:
+def compiled() -> CompiledOperators:
     """The compiled operators; the tests need a C++ compiler."""
-    kernels = cpu_kernels.load()
-    assert kernels, "install g++"
-    return kernels
+    found = operators_for("CPU", True)
+    assert isinstance(found, CompiledOperators), "install g++"
+    return found
 
 
 @pytest.fixture(params=["stock", "compiled"])
-def operators(request: pytest.FixtureRequest, compiled: cpu_kernels.Kernels) -> cpu_kernels.Kernels | None:
+def operators(request: pytest.FixtureRequest, compiled: CompiledOperators) -> Operators:
     """Both ways to compute: by MindSpore's operators alone, and with the compiled ones."""
-    return compiled if request.param == "compiled" else None
+    return compiled if request.param == "compiled" else STOCK
 
 
 @pytest.fixture(scope="session")

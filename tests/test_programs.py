@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import yaml
 from conftest import CPU, ROOT, SMALL, preprocess_lines, raw_lines, write_raw
+from networks import loaded
+from runs import LOSS_LINE, METRIC_LINE, rows_of
 from sklearn.metrics import roc_auc_score
-from test_callback import LOSS_LINE, METRIC_LINE
 
 import eval as eval_program
 import train as train_program
@@ -135,13 +136,9 @@ def test_parts_are_named_by_their_folder_and_test_is_the_default(evaluated, tiny
 
 def test_evaluation_is_that_of_scikit_learn_over_all_rows(run_folder, evaluated, tiny_data):
     from src.dataset import batches_of
-    from src.training import checkpoint
     from src.training.evaluation import score
 
-    model = checkpoint.load(
-        run_folder / "checkpoint" / "dlrm.ckpt", tiny_data.manifest.categorical, tiny_data.manifest.table_rows, 8,
-        dense_dim=13, bottom_mlp=(16, 8), top_mlp=(32, 1),
-    )  # fmt: skip
+    model = loaded(run_folder / "checkpoint" / "dlrm.ckpt", tiny_data)
     labels, logits = score(model, batches_of(tiny_data, "test", 50), 50)
     assert len(labels) == 142
     assert evaluated(f"--dataset_path={tiny_data.path}")["auc"] == pytest.approx(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CPU, ROOT, preprocess_lines, write_raw
-from test_callback import METRIC_LINE
+from runs import METRIC_LINE
 
 import eval as eval_program
 import export

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from conftest import CPU, SMALL, files_of, preprocess_lines, raw_lines, write_raw
 from sklearn.metrics import log_loss, roc_auc_score
-from test_infer_310 import scored
+from program_310 import scored
 from test_numeric import plain_edges, plain_share
 
 import eval as eval_program
@@ -245,11 +245,7 @@ def late_lines(model):
 def evaluated(folder):
     """What eval.py's network gives for the test rows."""
     data = find(str(folder / "dataset"))
-    manifest = data.manifest
-    model = checkpoint.load(
-        folder / "checkpoint/dlrm.ckpt", manifest.fields, manifest.table_rows, 8, dense_dim=len(manifest.inputs),
-        bottom_mlp=(16, 8), top_mlp=(32, 1),
-    )  # fmt: skip
+    model = loaded(folder / "checkpoint/dlrm.ckpt", data)
     _, logits = score(model, batches_of(data, "test", 64), 64)
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
 

@@ -9,7 +9,7 @@ from conftest import CPU, preprocess_lines, raw_lines, write_raw
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from test_infer_310 import scored
+from program_310 import scored
 
 import export as export_program
 import preprocess as preprocess_program
@@ -28,10 +28,7 @@ ms.set_device("CPU")
 
 def logits_of(run_folder, data, part):
     """Labels and logits of a part by the run's checkpoint itself."""
-    model = checkpoint.load(
-        run_folder / "checkpoint/dlrm.ckpt", data.manifest.categorical, data.manifest.table_rows, 8,
-        dense_dim=13, bottom_mlp=(16, 8), top_mlp=(32, 1),
-    )  # fmt: skip
+    model = loaded(run_folder / "checkpoint/dlrm.ckpt", data)
     return score(model, batches_of(data, part, 64), 64)
 
 

@@ -31,10 +31,7 @@ SIZES = {"bottom_mlp": (16, 8), "top_mlp": (32, 1)}
 @pytest.fixture(scope="module")
 def expected(run_folder, tiny_data):
     """Dense values, ids and the scores of all test rows by the checkpoint itself."""
-    model = checkpoint.load(
-        run_folder / "checkpoint/dlrm.ckpt", tiny_data.manifest.categorical, tiny_data.manifest.table_rows, 8,
-        dense_dim=13, **SIZES,
-    )  # fmt: skip
+    model = loaded(run_folder / "checkpoint/dlrm.ckpt", tiny_data)
     dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
     _, logits = score(model, batches_of(tiny_data, "test", 64), 64)
     return dense, ids, 1 / (1 + np.exp(-logits.astype(np.float64)))
@@ -173,8 +170,7 @@ def test_other_interactions_are_exported(tiny_data, tmp_path, monkeypatch, inter
         "--self_interaction=True": {"self_interaction": True},
         "--interaction_op=dcnv2": {"interaction": "dcnv2", "dcn_rank": 5},
     }[interaction[0]]
-    model = checkpoint.load(Path("checkpoint/dlrm.ckpt"), tiny_data.manifest.categorical, tiny_data.manifest.table_rows,
-                            4, dense_dim=13, bottom_mlp=(4,), top_mlp=(8, 1), **options)  # fmt: skip
+    model = loaded("checkpoint/dlrm.ckpt", tiny_data, emb_dim=4, bottom_mlp=(4,), top_mlp=(8, 1), **options)
     _, logits = score(model, batches_of(tiny_data, "test", 64), 64)
     for scores in found:
         assert np.abs(scores - 1 / (1 + np.exp(-logits))).max() < 1e-6

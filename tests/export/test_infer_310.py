@@ -15,7 +15,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ROOT, raw_lines, write_raw
-from test_callback import METRIC_LINE
+from runs import LOSS_LINE, METRIC_LINE, Recorder, StopAt, Watch, rows_of, train_small
 
 import eval as eval_program
 import export as export_program
@@ -27,12 +27,6 @@ from src.base.sealed import read_facts, write_facts
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
-
-# MindSpore Lite leaves memory behind, which is not ours to mend.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("GLOG_v", "LITE_HOME")} | {
-    "ASAN_OPTIONS": "detect_leaks=0"
-}
-
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -53,18 +47,6 @@ def rows(exports, tmp_path_factory):
     preprocess_program.main([f"--dataset_path={folder}/raw.txt", f"--export_path={exports['fp32']}",
                              f"--preprocess_path={folder}/rows"])  # fmt: skip
     return folder
-
-
-def run(program, *arguments, environment=ENVIRONMENT, **more):
-    return subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, env=environment,
-                          check=False, **more)  # fmt: skip
-
-
-def scored(program, model, rows, *arguments):
-    """The program's scores of rows, into the working folder."""
-    done = run(program, f"--model={model}", f"--input={rows}", "--device_type=CPU", *arguments)
-    assert (done.returncode, done.stderr) == (0, "")
-    return Scores.load(Path("result_Files"), RowFiles.load(rows)).values
 
 
 def table_rows_of(folder):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from conftest import CPU, preprocess_lines, raw_lines, write_raw
 from sklearn.metrics import log_loss, roc_auc_score
-from test_callback import METRIC_LINE
+from runs import LOSS_LINE, METRIC_LINE, Recorder, StopAt, Watch, rows_of, train_small
 
 import postprocess as postprocess_program
 import preprocess as preprocess_program

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from src.base.errors import InputError
-from src.export.table_file import TYPES, TableFile, decode_rows, encode_rows, row_bytes, write_tables
+from src.export.options import TABLE_TYPES
+from src.export.table_file import TableFile, decode_rows, encode_rows, row_bytes, write_tables
 
 TABLE_ROWS, WIDTH = (5, 700, 1), 8
 
@@ -18,7 +19,7 @@ def values_of(rows, seed=1):
     return values
 
 
-@pytest.fixture(params=TYPES)
+@pytest.fixture(params=TABLE_TYPES)
 def table(request, tmp_path):
     """A file of each type, the values it was written from, and the type."""
     values = [values_of(rows, field) for field, rows in enumerate(TABLE_ROWS)]

@@ -5,10 +5,15 @@ import math
 import mindspore as ms
 import numpy as np
 import pytest
+from networks import (
+    logits_of,
+    make_batch,
+    make_model,
+)
 from sklearn.metrics import roc_auc_score
-from test_dlrm import logits_of, make_batch, make_model
 
-from src.metrics.binary import Metrics, accuracy, auc, binary_metrics, logloss
+from src.metrics.binary import Metrics, accuracy, auc, logloss
+from src.metrics.monitored import measured
 from src.training.evaluation import evaluate, score
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -62,7 +67,7 @@ def test_auc_of_extreme_cases():
 @pytest.mark.parametrize("label", [0, 1])
 def test_auc_of_a_single_class_is_not_a_number(label):
     assert math.isnan(auc(np.full(5, label), np.arange(5.0)))
-    metrics = binary_metrics(np.full(5, label, np.float32), np.arange(5, dtype=np.float32) - 2)
+    metrics = measured(np.full(5, label, np.float32), np.arange(5, dtype=np.float32) - 2)
     assert math.isnan(metrics.auc)
     assert metrics.acc == (0.6 if label == 0 else 0.4)
     assert math.isfinite(metrics.logloss)
@@ -99,7 +104,7 @@ def test_accuracy_counts_rows_on_the_right_side():
 
 def test_metrics_by_their_names_in_the_order_of_the_logs():
     labels, logits = rows_with_ties(3)
-    metrics = binary_metrics(labels, logits)
+    metrics = measured(labels, logits)
     assert metrics == Metrics(accuracy(labels, logits), auc(labels, logits), logloss(labels, logits))
     assert list(metrics.as_dict()) == ["acc", "auc", "logloss"]
     assert {type(value) for value in metrics.as_dict().values()} == {float}  # np.float64 would show its type in logs
@@ -110,12 +115,12 @@ def test_logit_that_is_not_finite_is_refused(value):
     labels, logits = rows_with_ties(3)
     logits[[5, 9]] = value
     with pytest.raises(ValueError, match="120 rows, 2 of whose logits are not finite"):
-        binary_metrics(labels, logits)
+        measured(labels, logits)
 
 
 def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="0 rows"):
-        binary_metrics(np.zeros(0, np.float32), np.zeros(0, np.float32))
+        measured(np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 10, 50, 64])

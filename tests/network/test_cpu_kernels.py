@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from mindspore import Tensor, nn, ops
-from test_dlrm import make_batch, make_model
+from networks import (
+    make_batch,
+    make_model,
+    plain_gradients,
+)
 
 from src.base import native
 from src.network import cpu_kernels
@@ -56,7 +60,7 @@ def plain_gradients(layers, x, gradient, last_relu):
 def test_layers_and_their_gradients(sizes, last_relu, batch, operators):
     """To 1e-4 of the largest value; rows with and without a gap behind them, in one part and in several."""
     rng = np.random.default_rng(1)
-    mlp = MLP(sizes[0] + 125, sizes, last_relu, rng, kernels=operators)
+    mlp = MLP(sizes[0] + 125, sizes, last_relu, rng, operators=operators)
     values = [value.asnumpy().astype(np.float64) for value in mlp.trainable_params()]
     layers = list(zip(values[::2], values[1::2]))
     x = rng.normal(size=(batch, sizes[0] + 125)).astype(np.float32)
@@ -69,14 +73,14 @@ def test_layers_and_their_gradients(sizes, last_relu, batch, operators):
 
 
 def test_nan_is_not_hidden_by_relu(compiled):
-    mlp = MLP(4, (8, 2), True, np.random.default_rng(1), kernels=compiled)
+    mlp = MLP(4, (8, 2), True, np.random.default_rng(1), operators=compiled)
     mlp.layers[0].weight.set_data(Tensor(np.full((8, 4), np.nan, np.float32)))
     assert np.isnan(mlp(Tensor(np.ones((3, 4), np.float32))).asnumpy()).all()
 
 
 def test_library_stays_when_no_graph_uses_it(compiled):
     """Its threads outlive every graph; MindSpore closes it with the last one."""
-    model = make_model(kernels=compiled)
+    model = make_model(operators=compiled)
     dense, ids, _ = make_batch(model, 5)
     model(Tensor(dense), Tensor(ids))
     del model

@@ -4,11 +4,18 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
-from src.network.interactions.cross import CrossNetwork
-from test_dlrm import make_batch, make_model, plain_mlp, plain_values
-from test_step import values_by_name
+from networks import (
+    make_batch,
+    make_model,
+    make_step,
+    plain_gradients,
+    plain_mlp,
+    plain_values,
+    values_by_name,
+)
 
-from src.training.step import TrainStep
+from src.network.interactions.dcnv2 import CrossNetwork
+from src.network.stock import STOCK
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -62,7 +69,7 @@ class Gradients(nn.Cell):
 def test_crosses_and_their_gradients(width, layers, rank, batch, operators):
     """To 1e-5 of the largest value."""
     rng = np.random.default_rng(1)
-    cross = CrossNetwork(width, layers, rank, rng, kernels=operators)
+    cross = CrossNetwork(width, layers, rank, rng, operators=operators)
     for up in cross.up:
         assert not up.bias.asnumpy().any()
         up.bias.set_data(Tensor(rng.normal(size=width).astype(np.float32)))
@@ -88,7 +95,7 @@ def test_initial_weights_have_the_deviation_of_the_paper_s_code():
 
 
 def test_network_crosses_all_vectors(operators):
-    model = make_model(interaction="dcnv2", dcn_layers=2, dcn_rank=3, seed=3, kernels=operators)
+    model = make_model(interaction="dcnv2", dcn_layers=2, dcn_rank=3, seed=3, operators=operators)
     dense, ids, _ = make_batch(model, 5)
     values, expected = plain_values(model), []
     for features, row in zip(dense, ids):
@@ -102,9 +109,9 @@ def test_network_crosses_all_vectors(operators):
 def test_step_trains_the_crosses_with_both_kinds_of_operators(compiled):
     """The same values after three steps, to 1e-5; all change, and the loss falls."""
     found = []
-    for kernels in (None, compiled):
-        model = make_model(interaction="dcnv2", dcn_rank=4, bottom=(12, 16), seed=2, kernels=kernels)
-        step, batch = TrainStep(model, 0.05, optimizer="adagrad"), tuple(map(Tensor, make_batch(model, 5, 24)))
+    for operators in (STOCK, compiled):
+        model = make_model(interaction="dcnv2", dcn_rank=4, bottom=(12, 16), seed=2, operators=operators)
+        step, batch = make_step(model, 0.05, optimizer="adagrad"), tuple(map(Tensor, make_batch(model, 5, 24)))
         before = [value.asnumpy().copy() for value in model.mlp_parameters()]
         losses = [float(step(*batch).asnumpy()) for _ in range(3)]
         assert losses[2] < losses[0]

@@ -3,17 +3,17 @@
 `plain_forward` and its helpers are the oracle that the tests of training and checkpoints use too.
 """
 
-from types import SimpleNamespace
-
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from networks import logits_of, make_batch, make_model, plain_forward, plain_mlp, plain_pairs, plain_values
 
-from src.dlrm import DLRM, PairDots, mlp_values
+from src.dlrm import DLRM, mlp_values
 from src.network import embedding
 from src.network.embedding import EmbeddingTables, initial_rows, initial_values
 from src.network.layers import MLP, Linear
+from src.network.pair_dots import PairDots
 from src.ranks.placement import Piece
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -30,87 +30,6 @@ NETWORKS = {
     "width 64": {"dense_dim": 3, "slot_dim": 16, "bottom": (8, 64), "top": (9, 1)},
     "width 128": {"dense_dim": 3, "slot_dim": 18, "bottom": (8, 128), "top": (9, 1), "self_interaction": True},
 }
-
-
-def make_model(
-    dense_dim=5,
-    slot_dim=8,
-    bottom=(12, 7),
-    top=(9, 1),
-    interaction="dot",
-    self_interaction=False,
-    seed=1,
-    kernels=None,
-    **more,
-):
-    """A network whose field f has 5 + 3 f rows."""
-    rows = [5 + 3 * field for field in range(slot_dim)]
-    tables = EmbeddingTables(rows, initial_rows(rows, bottom[-1], seed), kernels)
-    return DLRM(dense_dim, tables, bottom, top, interaction, self_interaction, seed=seed, **more)
-
-
-def make_batch(model, dense_dim, batch=6, seed=0):
-    """dense, ids and labels for a network, as NumPy arrays of the types it takes."""
-    rng = np.random.default_rng(seed)
-    dense = rng.exponential(1.0, (batch, dense_dim)).astype(np.float32)
-    ids = np.stack([rng.integers(0, rows, batch) for rows in model.tables.table_rows], 1).astype(np.int32)
-    return dense, ids, rng.integers(0, 2, (batch, 1)).astype(np.float32)
-
-
-def logits_of(model, dense, ids):
-    return model(Tensor(dense), Tensor(ids)).asnumpy()
-
-
-def plain_values(model):
-    """Copies of all values in float64: layers (weight, bias) of both MLPs and a table for each field."""
-
-    def layers(mlp):
-        values = {name.rpartition(".")[0]: {} for name, _ in mlp.parameters_and_names()}
-        for name, value in mlp.parameters_and_names():
-            cell, _, kind = name.rpartition(".")
-            values[cell][kind] = value.asnumpy().astype(np.float64)
-        return [(value["weight"], value["bias"]) for value in values.values()]
-
-    tables, start = [], 0
-    everything = model.tables.table.asnumpy().astype(np.float64)
-    for rows in model.tables.table_rows:
-        tables.append(everything[start : start + rows])
-        start += rows
-    return SimpleNamespace(bottom=layers(model.bottom), top=layers(model.top), tables=tables)
-
-
-def plain_mlp(layers, x, last_relu):
-    """Output of each layer for one sample, the input first."""
-    outputs = [x]
-    for index, (weight, bias) in enumerate(layers):
-        x = np.array([sum(w * v for w, v in zip(row, x)) + b for row, b in zip(weight.tolist(), bias.tolist())])
-        if last_relu or index < len(layers) - 1:
-            x = np.maximum(x, 0.0)
-        outputs.append(x)
-    return outputs
-
-
-def plain_pairs(vectors, self_interaction):
-    """Index pairs (i, j) that interact, row by row of the lower triangle."""
-    return [(i, j) for i in range(vectors) for j in range(i + 1 if self_interaction else i)]
-
-
-def plain_sample(values, dense, ids, interaction="dot", self_interaction=False):
-    """Everything the network computes for one sample."""
-    bottom = plain_mlp(values.bottom, dense.astype(np.float64), True)
-    vectors = [bottom[-1]] + [table[row] for table, row in zip(values.tables, ids)]
-    if interaction == "cat":
-        features = np.concatenate(vectors)
-    else:
-        pairs = plain_pairs(len(vectors), self_interaction)
-        features = np.concatenate([bottom[-1], [float(np.dot(vectors[i], vectors[j])) for i, j in pairs]])
-    top = plain_mlp(values.top, features, False)
-    return SimpleNamespace(bottom=bottom, vectors=vectors, top=top, logit=top[-1][0])
-
-
-def plain_forward(values, dense, ids, **kind):
-    """Logits [B, 1] in float64."""
-    return np.array([[plain_sample(values, *row, **kind).logit] for row in zip(dense, ids)])
 
 
 class Gradient(nn.Cell):
@@ -193,7 +112,7 @@ def test_gradient_of_pair_dots_is_the_derived_one_and_the_finite_difference(vect
 @pytest.mark.parametrize("name", NETWORKS)
 def test_whole_forward_pass(name, operators):
     sizes = dict(NETWORKS[name])
-    model = make_model(**sizes, seed=3, kernels=operators)
+    model = make_model(**sizes, seed=3, operators=operators)
     dense, ids, _ = make_batch(model, sizes["dense_dim"])
     kind = {key: sizes[key] for key in ("interaction", "self_interaction") if key in sizes}
     expected = plain_forward(plain_values(model), dense, ids, **kind)

@@ -4,12 +4,16 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
-from test_dlrm import make_batch, make_model
-from test_step import values_by_name
+from networks import (
+    make_batch,
+    make_model,
+    make_step,
+    values_by_name,
+)
 
 from src.network.dropout import Dropout
 from src.network.layers import MLP
-from src.training.step import TrainStep
+from src.network.stock import STOCK
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -97,7 +101,7 @@ class Gradients(nn.Cell):
 def test_mlp_and_its_gradient_are_of_the_same_choices(sizes, batch, operators):
     """To 1e-4 of the largest value; rows with and without a gap, in one part and several; the last layer keeps all."""
     rng = np.random.default_rng(1)
-    mlp = MLP(9, sizes, False, rng, kernels=operators)
+    mlp = MLP(9, sizes, False, rng, operators=operators)
     mlp.set_dropout(0.3, (1, 0), 1)
     x, weight = (rng.normal(size=(batch, width)).astype(np.float32) for width in (9, sizes[-1]))
     (_, result), (x_gradient, gradients) = Gradients(mlp)(Tensor(x), Tensor(weight), Tensor([4], ms.int32))
@@ -120,10 +124,12 @@ def test_mlp_and_its_gradient_are_of_the_same_choices(sizes, batch, operators):
 
 def test_steps_with_both_kinds_of_operators_agree_and_scores_keep_all(compiled):
     """Compiled operators drop what MindSpore's do, step by step; scoring between the steps drops nothing."""
-    models = [make_model(bottom=(12, 9, 16), top=(9, 8, 1), seed=2, kernels=kernels) for kernels in (None, compiled)]
+    models = [
+        make_model(bottom=(12, 9, 16), top=(9, 8, 1), seed=2, operators=operators) for operators in (STOCK, compiled)
+    ]
     dense, ids, labels = make_batch(models[0], 5, 24)
-    steps = [TrainStep(model, 0.1, dropout=0.3, seed=5) for model in models]
-    plain = TrainStep(make_model(bottom=(12, 9, 16), top=(9, 8, 1), seed=2, kernels=compiled), 0.1)
+    steps = [make_step(model, 0.1, dropout=0.3, seed=5) for model in models]
+    plain = make_step(make_model(bottom=(12, 9, 16), top=(9, 8, 1), seed=2, operators=compiled), 0.1)
     losses = [[float(step(*map(Tensor, (dense, ids, labels))).asnumpy()) for _ in range(3)] for step in (*steps, plain)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     assert abs(losses[2][0] - losses[1][0]) > 1e-3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import CPU
 from mindspore import Tensor, ops
+from networks import loaded, make_step, network_spec
 
 import export as export_program
 import train
@@ -15,28 +16,29 @@ from src import table_accuracy
 from src.base.errors import InputError
 from src.dataset import batches_of
 from src.dlrm import DLRM
-from src.metrics.binary import binary_metrics
-from src.model_utils.config import resolve
+from src.metrics.monitored import measured
 from src.network.embedding import EmbeddingTables, initial_values, joint_rows, whole_fields
 from src.network.mixed_dims import widths_of
+from src.network.stock import STOCK
+from src.options import TrainOptions, resolve
 from src.ranks.placement import Piece
 from src.scorer import Scorer
-from src.training import checkpoint, run_folder
+from src.training import run_folder
 from src.training.evaluation import score
-from src.training.optimizers import RULES
-from src.training.step import TrainStep
+from src.training.rules import RULES
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
 
 ROWS, BOTTOM, TOP, TEMPERATURE = (3, 41, 1001, 9, 77), (6, 8), (8, 1), 0.3
-WIDTHS = widths_of(ROWS, 8, TEMPERATURE)
+NETWORK = network_spec(BOTTOM, TOP, mixed_dims=TEMPERATURE)
+WIDTHS = widths_of(ROWS, NETWORK)
 
 
-def make(kernels=None, **more):
+def make(operators=STOCK):
     rows = WIDTHS.packed_rows
     values = joint_rows(whole_fields(rows), 8, initial_values(ROWS, 1))
-    return DLRM(2, EmbeddingTables(rows, values, kernels), BOTTOM, TOP, widths=WIDTHS, **more)
+    return DLRM(2, EmbeddingTables(rows, values, operators), NETWORK, widths=WIDTHS)
 
 
 def batch(samples=32):
@@ -65,10 +67,13 @@ def test_widths_fall_with_the_rows():
     assert WIDTHS.packed_rows == (3, 21, 126, 9, 39)
     assert WIDTHS.projections == {4: [1, 4], 1: [2]}
     assert WIDTHS.projection_values == sum(value.size for value in make().projections.get_parameters())
-    assert widths_of(ROWS, 8, 0).packed_rows == ROWS
-    assert widths_of((2, 10**6), 12, 9).shares == (1, 4)  # 12 values can be shared by 4 vectors, not by 8
-    assert widths_of((2, 10**6), 8, 1e300).shares == (1, 8)
-    criteo = widths_of((10_131_227, 2_202_608, 305, 24, 12517, 633, 3), 16, 0.3)
+    assert widths_of(ROWS, network_spec((8,))).packed_rows == ROWS
+    assert widths_of((2, 10**6), network_spec((12,), mixed_dims=9)).shares == (
+        1,
+        4,
+    )  # 12 values can be shared by 4 vectors, not by 8
+    assert widths_of((2, 10**6), network_spec((8,), mixed_dims=1e300)).shares == (1, 8)
+    criteo = widths_of((10_131_227, 2_202_608, 305, 24, 12517, 633, 3), network_spec((16,), mixed_dims=0.3))
     assert 16 * sum(criteo.packed_rows) < 0.1 * 16 * sum(criteo.table_rows)
 
 
@@ -116,7 +121,7 @@ def test_a_step_is_that_of_tables_by_themselves(operators, optimizer):
         np.add.at(table, ids[:, field], of_vectors[:, field] @ matrix.T)
     narrow = (1, 2, 4)
     of_matrices = [looked_up[field].T @ of_vectors[:, field] for field in narrow]
-    TrainStep(model, 0.1, optimizer=optimizer)(*columns)
+    make_step(model, 0.1, optimizer=optimizer)(*columns)
     after, projected = apart(model)
     trained = [*after, *(projected[field] for field in narrow)]
     started = [*before, *(matrices[field] for field in narrow)]
@@ -157,18 +162,18 @@ def test_pieces_of_full_width_are_those_of_the_whole():
 
 def test_odd_width_is_refused():
     with pytest.raises(InputError, match="mixed_dims 0.3 halves widths, and emb_dim 9 is odd"):
-        resolve("train", [CPU, "--mixed_dims=0.3", "--emb_dim=9", "--bottom_mlp=[9]"])
+        resolve(TrainOptions, [CPU, "--mixed_dims=0.3", "--emb_dim=9", "--bottom_mlp=[9]"])
 
 
 @pytest.mark.parametrize("optimizer", [*RULES])
 def test_optimizers_that_would_change_neighbours_are_refused(optimizer):
     flags = [CPU, "--mixed_dims=0.3", f"--optimizer={optimizer}"]
     if optimizer in ("sgd", "adagrad"):
-        assert resolve("train", flags).mixed_dims == 0.3
+        assert resolve(TrainOptions, flags).mixed_dims == 0.3
         flags.append("--table_weight_decay=0.1")
         optimizer = "table_weight_decay"
     with pytest.raises(InputError, match=rf"mixed_dims 0.3 packs several vectors in a row, of which .*{optimizer} "):
-        resolve("train", flags)
+        resolve(TrainOptions, flags)
 
 
 def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeypatch):
@@ -203,8 +208,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     assert Path("checkpoint/dlrm.ckpt").read_bytes() == Path("whole/dlrm.ckpt").read_bytes()
 
     manifest = tiny_data.manifest
-    network = {"dense_dim": 13, "bottom_mlp": (16, 8), "top_mlp": (8, 1), "mixed_dims": 0.4}
-    model = checkpoint.load(Path("checkpoint/dlrm.ckpt"), manifest.fields, manifest.table_rows, 8, **network)
+    model = loaded("checkpoint/dlrm.ckpt", tiny_data, top_mlp=(8, 1), mixed_dims=0.4)
     assert len(model.tables.table) < 0.5 * sum(manifest.table_rows)
     dense, ids, labels = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
     _, logits = score(model, batches_of(tiny_data, "test", 64), 64)
@@ -212,7 +216,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
         export_program.main([CPU, f"--export_path={placement}", f"--table_placement={placement}"])
         assert np.abs(Scorer(placement).score_ids(dense, ids) - 1 / (1 + np.exp(-logits))).max() < 1e-6
     exact, _, small = table_accuracy.evaluate([CPU, f"--dataset_path={tiny_data.path}"])
-    assert exact.metrics.as_dict() == pytest.approx(binary_metrics(labels[:, 0], logits).as_dict(), abs=1e-6)
+    assert exact.metrics == pytest.approx(measured(labels[:, 0], logits).as_dict(), abs=1e-6)
     assert 0 < small.largest_difference < 0.01
     export_program.main([CPU, "--export_path=calibrated", "--calibrate=True", f"--dataset_path={tiny_data.path}"])
     calibrated = Scorer("calibrated").score_ids(dense, ids)
@@ -221,9 +225,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     assert abs(slope - 1) + abs(bias) > 1e-3
     assert found == pytest.approx(slope * logits + bias, abs=1e-4)
     with pytest.raises(InputError, match="the model needs"):
-        checkpoint.load(
-            Path("checkpoint/dlrm.ckpt"), manifest.fields, manifest.table_rows, 8, **network | {"mixed_dims": 0}
-        )
+        loaded("checkpoint/dlrm.ckpt", tiny_data, top_mlp=(8, 1))
     report = json.loads(Path("checkpoint/report.json").read_text())
     assert report["options"]["mixed_dims"] == 0.4
     rates = [point[1] for point in report["curves"]["rate"]]

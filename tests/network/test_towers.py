@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 from conftest import CPU
 from mindspore import Tensor
+from networks import loaded, make_step, network_spec
 
 import export as export_program
 import train
 from src.base.errors import InputError
 from src.dataset import batches_of
 from src.dlrm import DLRM, mlp_values
-from src.model_utils.config import resolve
 from src.network.embedding import EmbeddingTables, initial_rows
+from src.network.stock import STOCK
+from src.options import TrainOptions, resolve
 from src.scorer import Scorer
-from src.training import checkpoint
 from src.training.evaluation import score
-from src.training.step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
 
 ROWS, BOTTOM, TOP = (5, 9, 7), (6, 4), (8, 1)
-RULES = {"learning_rate": 0.01, "table_learning_rate": 0.05, "optimizer": "adagrad"}
+RULES = {"lr": 0.01, "table_lr": 0.05, "optimizer": "adagrad"}
 
 
 def batch(rows=32):
@@ -33,17 +33,17 @@ def batch(rows=32):
     return rng.normal(size=(rows, 2)).astype(np.float32), ids, rng.integers(0, 2, (rows, 1)).astype(np.float32)
 
 
-def make(kernels, towers=3, **more):
-    tables = EmbeddingTables(ROWS, initial_rows(ROWS, towers * BOTTOM[-1], 1), kernels)
-    return DLRM(2, tables, BOTTOM, TOP, towers=towers, **more)
+def make(operators=STOCK, towers=3, **more):
+    tables = EmbeddingTables(ROWS, initial_rows(ROWS, towers * BOTTOM[-1], 1), operators)
+    return DLRM(2, tables, network_spec(BOTTOM, TOP, towers, **more))
 
 
-def alone(model, number, kernels):
+def alone(model, number, operators):
     """A network of one tower with the values of one among several."""
     width = BOTTOM[-1]
     values = model.tables.table.asnumpy()[:, number * width : (number + 1) * width].copy()
-    one = DLRM(2, EmbeddingTables(ROWS, values, kernels), BOTTOM, TOP)
-    for own, other in zip(one.tower_parameters(), model.all_towers()[number].tower_parameters()):
+    one = DLRM(2, EmbeddingTables(ROWS, values, operators), network_spec(BOTTOM, TOP))
+    for own, other in zip(one.mlp_parameters(), model.towers[number].get_parameters()):
         own.set_data(Tensor(other.asnumpy().copy()))
     return one
 
@@ -61,38 +61,39 @@ def test_each_tower_learns_as_it_would_alone(operators):
     model = make(operators)
     ones = [alone(model, number, operators) for number in range(3)]
     columns = [Tensor(column) for column in batch()]
-    step, steps = TrainStep(model, **RULES), [TrainStep(one, **RULES) for one in ones]
+    step, steps = make_step(model, **RULES), [make_step(one, **RULES) for one in ones]
     for _ in range(5):
         loss = float(step(*columns).asnumpy())
         losses = [float(one(*columns).asnumpy()) for one in steps]
         assert loss == pytest.approx(np.mean(losses), abs=1e-5)
     for number, one in enumerate(ones):
         again = alone(model, number, operators)
-        for own, other in zip(again.tower_parameters(), one.tower_parameters()):
+        for own, other in zip(again.mlp_parameters(), one.mlp_parameters()):
             assert np.abs(own.asnumpy() - other.asnumpy()).max() < 1e-4
         assert np.abs(again.tables.table.asnumpy() - one.tables.table.asnumpy()).max() < 1e-4
 
 
 def test_one_tower_is_the_network_as_it_was():
-    names = [parameter.name for parameter in make(None, 1).get_parameters()]
+    names = [parameter.name for parameter in make(STOCK, 1).get_parameters()]
     assert len([name for name in names if name.startswith(("bottom.", "top.", "tables."))]) == len(names)
-    first, of_three = make(None, 1), make(None, 3)
-    for own, other in zip(first.tower_parameters(), of_three.tower_parameters()):
+    first, of_three = make(STOCK, 1), make(STOCK, 3)
+    for own, other in zip(first.mlp_parameters(), of_three.mlp_parameters()):
         assert np.array_equal(own.asnumpy(), other.asnumpy())
 
 
 @pytest.mark.parametrize("interaction", ["dot", "cat", "dcnv2"])
 def test_planned_values_count_all_towers(interaction):
-    model = make(None, interaction=interaction, dcn_rank=5)
-    planned = mlp_values(2, len(ROWS), BOTTOM, TOP, interaction, False, 3, 5, 3)
+    more = {"dcn_rank": 5} if interaction == "dcnv2" else {}
+    model = make(interaction=interaction, **more)
+    planned = mlp_values(2, len(ROWS), network_spec(BOTTOM, TOP, 3, interaction=interaction, **more))
     assert planned == sum(parameter.size for parameter in model.mlp_parameters())
 
 
 def test_widths_must_agree():
     with pytest.raises(InputError, match=r"ends with 16, which must equal emb_dim 16 / towers 2"):
-        resolve("train", [CPU, "--towers=2"])
-    with pytest.raises(ValueError, match="must end with emb_dim 16 / towers"):
-        DLRM(2, EmbeddingTables(ROWS, initial_rows(ROWS, 16, 1)), (8, 16), TOP, towers=2)
+        resolve(TrainOptions, [CPU, "--towers=2"])
+    with pytest.raises(ValueError, match="the tables have a width of 16, the network 8"):
+        DLRM(2, EmbeddingTables(ROWS, initial_rows(ROWS, 16, 1)), network_spec((8, 4), TOP, 2))
 
 
 @pytest.mark.parametrize("calibrate", [False, True])
@@ -103,8 +104,7 @@ def test_towers_train_evaluate_and_export(tiny_data, tmp_path, monkeypatch, cali
     rules = ["--optimizer=adagrad", "--lr=0.02", "--dropout=0.2", "--average_share=0.5"]
     train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--importance_rows=50", *sizes, *rules])
     dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
-    model = checkpoint.load(Path("checkpoint/dlrm.ckpt"), tiny_data.manifest.fields, tiny_data.manifest.table_rows, 12,
-                            dense_dim=13, bottom_mlp=(8, 4), top_mlp=(8, 1), towers=3)  # fmt: skip
+    model = loaded("checkpoint/dlrm.ckpt", tiny_data, emb_dim=12, bottom_mlp=(8, 4), top_mlp=(8, 1), towers=3)
     _, logits = score(model, batches_of(tiny_data, "test", 64), 64)
     more = ["--calibrate=True", f"--dataset_path={tiny_data.path}"] if calibrate else []
     for placement in ("graph", "host"):

@@ -18,7 +18,7 @@ from conftest import CPU, ROOT, raw_lines
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mindspore import Tensor
-from test_callback import rows_of
+from runs import rows_of
 
 import export as export_program
 from src.base.errors import InputError

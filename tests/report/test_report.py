@@ -10,9 +10,9 @@ import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ROOT, SMALL
+from networks import loaded
+from runs import StopAt, rows_of, train_small
 from sklearn.metrics import roc_auc_score
-from test_callback import rows_of, train_small
-from test_resume import StopAt
 
 import train as train_program
 from src.base.errors import InputError
@@ -22,9 +22,7 @@ from src.report import __main__ as report
 from src.report import content as report_content
 from src.report.files import load_report, without_nan
 from src.report.plots import Axes, Series, number, plot, ticks
-from src.training import checkpoint
 from src.training.evaluation import score
-from src.training.run_folder import RunOptions
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -33,10 +31,7 @@ ms.set_device("CPU")
 @pytest.fixture(scope="module")
 def kept(run_folder, tiny_data):
     """The checkpoint's network, and its labels and logits of the validation rows."""
-    model = checkpoint.load(
-        run_folder / "checkpoint/dlrm.ckpt", tiny_data.manifest.categorical, tiny_data.manifest.table_rows, 8,
-        dense_dim=13, bottom_mlp=(16, 8), top_mlp=(32, 1),
-    )  # fmt: skip
+    model = loaded(run_folder / "checkpoint/dlrm.ckpt", tiny_data)
     return model, *score(model, batches_of(tiny_data, "valid", 64), 64)
 
 
@@ -83,7 +78,7 @@ def test_importance_is_the_drop_in_auc_of_a_shuffled_column(kept, tiny_data, run
     assert few != found
 
 
-REPORTED = {"report": True, "options": RunOptions("dlrm.yaml", "lr: 0.1\n"), "log_steps": 1, "eval_steps": 5}
+REPORTED = {"report": True, "log_steps": 1, "eval_steps": 5}
 
 
 def test_resumed_run_shows_the_whole_curves(tiny_data, tmp_path):
@@ -106,7 +101,7 @@ def test_resumed_run_shows_the_whole_curves(tiny_data, tmp_path):
 
 def test_failed_run_leaves_a_report_with_its_error(tiny_data, tmp_path):
     with pytest.raises(InputError, match="training diverged"):
-        train_small(tiny_data, tmp_path, **REPORTED | {"optimization": {"learning_rate": 3e38}, "log_steps": 2})
+        train_small(tiny_data, tmp_path, **REPORTED | {"lr": 3e38, "log_steps": 2})
     content = load_report(tmp_path / "unfinished")
     assert content["state"] == "failed"
     assert "training diverged; try a smaller --lr" in content["error"]

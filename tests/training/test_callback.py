@@ -12,28 +12,20 @@ import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
 from mindspore import Tensor
 from mindspore.train import Callback
+from networks import loaded
+from runs import LOSS_LINE, METRIC_LINE, SMALL, Recorder, Watch, rows_of, train_small
 
 from src import callback
 from src import run as training
 from src.base.errors import InputError
 from src.base.logs import MetricsFile, append_line, evaluation_line
-from src.callback import EvalCallBack, LossCallBack, TrainingClock
-from src.metrics.binary import Metrics
+from src.callback import BestSoFar, EvalCallBack, LossCallBack, TrainingClock
+from src.dataset import batches_of
 from src.network.embedding import initial_values, joint_rows, whole_fields
-from src.training import checkpoint
-from src.training.run_folder import RunOptions
+from src.network.stock import STOCK
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
-
-TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-NUMBER = r"\d+\.\d+(e-\d+)?"
-LOSS_LINE = re.compile(rf"{TIME} epoch: (\d+), step: (\d+), loss is ({NUMBER})")
-METRIC_LINE = re.compile(
-    rf"{TIME} EvalCallBack metric "
-    rf"{{'acc': (?P<acc>{NUMBER}), 'auc': (?P<auc>{NUMBER}), 'logloss': (?P<logloss>{NUMBER})}}; eval_time \d+s"
-)
-SMALL = {"bottom_mlp": (8, 4), "top_mlp": (8, 1), "compute_dtype": ms.float32}
 
 
 def context(step, batch_num=10, epoch_num=2, loss=0.5):
@@ -56,23 +48,6 @@ def walk(hooks, batch_num=10, epoch_num=2, losses=None):
     hooks.on_train_end(context(batch_num * epoch_num, batch_num, epoch_num))
 
 
-def rows_of(path, kind):
-    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
-    return [row for row in rows if row["kind"] == kind]
-
-
-def train_small(data, folder, **changed):
-    """A real training of 26 steps an epoch, logs and checkpoint in the folder."""
-    options = {
-        "epochs": 1, "batch_size": 64, "seed": 1, "shuffle": True, "do_eval": True,
-        "eval_steps": 1000, "eval_batch_size": 64, "log_steps": 10, "loss_file_name": str(folder / "loss.log"),
-        "eval_file_name": str(folder / "auc.log"), "metrics_file_name": str(folder / "metrics.jsonl"),
-        "emb_dim": 4, "network": SMALL, "optimization": {"learning_rate": 0.1}, "schedule": {"schedule": "constant"},
-        "options": RunOptions("dlrm.yaml", "lr: 0.1\n", frozenset(["log_steps"])),
-    }  # fmt: skip
-    return training.train(data, folder, **(options | changed))
-
-
 @pytest.fixture
 def logs(tmp_path):
     return SimpleNamespace(
@@ -87,9 +62,9 @@ def scripted(logs, aucs, eval_steps, part="valid"):
     waiting = list(aucs)
     saved_after = []
     hooks = EvalCallBack(
-        lambda: Metrics(0.5, waiting.pop(0), 0.7),
+        lambda: {"acc": 0.5, "auc": waiting.pop(0), "logloss": 0.7},
         lambda step: saved_after.append(len(aucs) - len(waiting)),
-        part,
+        BestSoFar(part),
         logs.auc,
         logs.metrics,
         eval_steps,
@@ -100,7 +75,7 @@ def scripted(logs, aucs, eval_steps, part="valid"):
 
 def test_lines_are_those_of_the_public_original(tmp_path):
     path = tmp_path / "new" / "auc.log"
-    append_line(str(path), evaluation_line(Metrics(0.787175917087641, 0.79, 0.45).as_dict(), 893.6))
+    append_line(str(path), evaluation_line({"acc": 0.787175917087641, "auc": 0.79, "logloss": 0.45}, 893.6))
     append_line(str(path), "epoch: 1, step: 76742, loss is 0.3277069926261902")
     lines = path.read_text().splitlines()
     assert (
@@ -168,7 +143,7 @@ def test_test_rows_choose_nothing(logs):
     hooks, saved_after = scripted(logs, [0.6, 0.8, 0.7], 0, part="test")
     walk(hooks, 10, 3)
     assert saved_after == [3]
-    assert hooks.best.auc == 0.7
+    assert hooks.best["auc"] == 0.7
 
 
 @pytest.mark.parametrize(
@@ -199,7 +174,7 @@ def test_best_network_by_auc_is_kept(logs, aucs, saves, best_step):
     walk(hooks)
     assert saved_after == saves
     assert hooks.best_step == best_step
-    assert hooks.best.auc == max(aucs)
+    assert hooks.best["auc"] == max(aucs)
 
 
 def test_last_network_is_kept_where_no_evaluation_has_an_auc(logs):
@@ -237,18 +212,15 @@ def test_network_that_is_kept_has_the_averaged_weights(tiny_data, tmp_path, oper
     """And scores as the evaluation did that chose it; without evaluation too."""
     for do_eval in (True, False):
         watch = Watch(26)
-        result = train_small(tiny_data, tmp_path, average_share=0.5, overwrite=True, do_eval=do_eval, kernels=operators,
+        result = train_small(tiny_data, tmp_path, average_share=0.5, overwrite=True, do_eval=do_eval, cpu_kernels=operators is not STOCK,
                              callbacks=[watch])  # fmt: skip
-        model = checkpoint.load(
-            result.checkpoint, tiny_data.manifest.categorical, tiny_data.manifest.table_rows, 4, operators,
-            dense_dim=13, **SMALL,
-        )  # fmt: skip
+        model = loaded(result.checkpoint, tiny_data, operators, emb_dim=4, **SMALL)
         values, _ = watch.seen[26]
         for parameter in model.mlp_parameters():
             np.testing.assert_array_equal(parameter.asnumpy(), values[f"average.{parameter.name}"])
             assert not np.array_equal(parameter.asnumpy(), values[parameter.name])
         if do_eval:
-            found = training.evaluate(model, training.batches_of(tiny_data, "valid", 64), 64)
+            found = training.evaluate(model, batches_of(tiny_data, "valid", 64), 64)
             assert found == result.best
 
 
@@ -263,48 +235,11 @@ def test_evaluations_do_not_count_as_training_time(monkeypatch):
     assert clock.seconds() == pytest.approx(7)
 
 
-class Recorder(Callback):
-    """A user's own callback, in the manner of MindSpore."""
-
-    def __init__(self, stop_at=None):
-        super().__init__()
-        self.calls, self.losses, self.stop_at = [], [], stop_at
-
-    def on_train_begin(self, run_context):
-        self.calls.append("begin")
-
-    def on_train_step_end(self, run_context):
-        args = run_context.original_args()
-        self.calls.append(args.cur_step_num)
-        self.losses.append(float(args.net_outputs.asnumpy()))
-        if args.cur_step_num == self.stop_at:
-            run_context.request_stop()
-
-    def on_train_end(self, run_context):
-        self.calls.append("end")
-
-
-class Watch(Callback):
-    """Copies all values that change after some steps."""
-
-    def __init__(self, *steps):
-        super().__init__()
-        self.steps, self.seen = steps, {}
-
-    def on_train_step_end(self, run_context):
-        args = run_context.original_args()
-        if args.cur_step_num in self.steps:
-            step = args.train_network
-            values = {name: value.asnumpy().copy() for name, value in (step.row_values() | step.other_values()).items()}
-            ids = args.train_dataset_element[1].asnumpy() + step.tables.starts.asnumpy()
-            self.seen[args.cur_step_num] = values, np.unique(ids)
-
-
 def test_tables_begin_each_epoch_anew_and_mlps_go_on(tiny_data, tmp_path, operators):
     """After an epoch's first step only what it looked up differs from new initial values, and Adam's states from 0."""
     watch, rows = Watch(26, 27, 53), tiny_data.manifest.table_rows
-    train_small(tiny_data, tmp_path, epochs=3, reset_tables_each_epoch=True, kernels=operators, callbacks=[watch],
-                optimization={"learning_rate": 0.001, "optimizer": "adam", "dropout": 0.3})  # fmt: skip
+    train_small(tiny_data, tmp_path, epochs=3, reset_tables_each_epoch=True, cpu_kernels=operators is not STOCK, callbacks=[watch],
+                lr=0.001, optimizer="adam", dropout=0.3)  # fmt: skip
     for step, epoch in ((27, 1), (53, 2)):
         values, touched = watch.seen[step]
         expected = joint_rows(whole_fields(rows), 4, initial_values(rows, 1, epoch))
@@ -347,7 +282,7 @@ def test_seed_and_shuffle_reach_the_order_of_the_rows(tiny_data, tmp_path):
         rows = Rows()
         train_small(tiny_data, tmp_path, batch_size=343, do_eval=False, overwrite=True, callbacks=[rows], **options)
         orders.append(np.concatenate(rows.ids))
-    (whole,) = [batch[1] for batch in training.batches_of(tiny_data, "train", 2000)]
+    (whole,) = [batch[1] for batch in batches_of(tiny_data, "train", 2000)]
     assert len(whole) == 1715
     assert [np.array_equal(order, whole) for order in orders] == [False, False, True]
     assert not np.array_equal(orders[0], orders[1])
@@ -375,16 +310,14 @@ def test_checkpoint_kept_is_the_one_with_the_best_auc(tiny_data, tmp_path, monke
         measured.append(real(model, *arguments))
         values.append({value.name: value.asnumpy().tobytes() for value in model.get_parameters()})
         auc = 0.99 if len(measured) == 3 else 0.5
-        return Metrics(measured[-1].acc, auc, measured[-1].logloss)
+        return measured[-1] | {"auc": auc}
 
     monkeypatch.setattr(training, "evaluate", evaluate)
     result = train_small(tiny_data, tmp_path, eval_steps=10, epochs=2)
     assert [row["step"] for row in rows_of(tmp_path / "metrics.jsonl", "eval")] == [10, 20, 26, 30, 40, 50, 52]
-    assert (result.best_step, result.best.auc) == (26, 0.99)
-    assert len({metrics.logloss for metrics in measured}) == 7  # each saw other values
-    model = checkpoint.load(
-        result.checkpoint, tiny_data.manifest.categorical, tiny_data.manifest.table_rows, 4, dense_dim=13, **SMALL
-    )
+    assert (result.best_step, result.best["auc"]) == (26, 0.99)
+    assert len({metrics["logloss"] for metrics in measured}) == 7  # each saw other values
+    model = loaded(result.checkpoint, tiny_data, emb_dim=4, **SMALL)
     kept = {value.name: value.asnumpy().tobytes() for value in model.get_parameters()}
     assert [kept == seen for seen in values] == [False, False, True, False, False, False, False]
 
@@ -406,7 +339,7 @@ class Poison(Callback):
 @pytest.mark.parametrize("do_eval", [True, False])
 def test_diverging_training_is_one_error_and_leaves_no_checkpoint(tiny_data, tmp_path, do_eval):
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+: training diverged; try a smaller --lr"):
-        train_small(tiny_data, tmp_path, optimization={"learning_rate": 3e38}, log_steps=2, do_eval=do_eval)
+        train_small(tiny_data, tmp_path, lr=3e38, log_steps=2, do_eval=do_eval)
     assert not (tmp_path / "dlrm.ckpt").exists()
 
 

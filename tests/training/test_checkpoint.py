@@ -7,14 +7,25 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
 import pytest
 from conftest import ROOT
 from mindspore import Tensor
-from test_dlrm import logits_of, make_batch, make_model, plain_forward, plain_values
-from test_step import RATE, plain_step, values_by_name
+from networks import (
+    RATE,
+    logits_of,
+    make_batch,
+    make_model,
+    make_step,
+    network_spec,
+    plain_forward,
+    plain_step,
+    plain_values,
+    values_by_name,
+)
 
 from src.base.errors import InputError
 from src.data.manifest import DataFolder, Manifest
@@ -24,13 +35,11 @@ from src.training import checkpoint, checkpoint_file
 from src.training.checkpoint_file import CheckpointFile
 from src.training.evaluation import score
 from src.training.run_folder import Run, RunOptions
-from src.training.step import TrainStep
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
 
 FIELDS = [f"C{field + 1}" for field in range(8)]
-SIZES = {"dense_dim": 5, "bottom_mlp": (12, 7), "top_mlp": (9, 1)}
 ROWS = [5 + 3 * field for field in range(8)]
 
 
@@ -38,7 +47,7 @@ ROWS = [5 + 3 * field for field in range(8)]
 def trained(tmp_path_factory):
     """A network after two steps, and the content of its checkpoint. Do not train it further."""
     model = make_model(seed=4)
-    step = TrainStep(model, RATE)
+    step = make_step(model, RATE)
     for seed in range(2):
         step(*map(Tensor, make_batch(model, 5, 16, seed=seed)))
     path = tmp_path_factory.mktemp("trained") / "dlrm.ckpt"
@@ -54,8 +63,9 @@ def saved(trained, tmp_path):
     return trained[0], path
 
 
-def load(path, fields=FIELDS, rows=ROWS, emb_dim=7, **changed):
-    return checkpoint.load(path, fields, rows, emb_dim, **(SIZES | changed))
+def load(path, fields=FIELDS, rows=ROWS, dense_dim=5, bottom=(12, 7), top=(9, 1), **more):
+    coded = SimpleNamespace(inputs=["I"] * dense_dim, fields=fields, table_rows=rows)
+    return checkpoint.load(path, coded, network_spec(bottom, top, **more))
 
 
 def bits(model):
@@ -100,7 +110,7 @@ def test_loaded_values_are_those_that_train_and_score(saved):
     np.testing.assert_allclose(logits[-1], plain_forward(plain_values(model), *batch[:2])[:, 0], rtol=0, atol=1e-5)
 
     expected = plain_step(plain_values(model), batch, RATE)
-    step = TrainStep(model, RATE)
+    step = make_step(model, RATE)
     step(*map(Tensor, batch))
     for name, value in values_by_name(model).items():
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-6, err_msg=name)
@@ -243,13 +253,13 @@ import sys
 sys.path.insert(0, {root!r})
 import numpy as np
 from pathlib import Path
-from src.training import checkpoint, run_folder
-from src.dlrm import DLRM
+from src.training import checkpoint
 from src.dlrm import DLRM
 from src.network.embedding import EmbeddingTables
+from src.network.options import NetworkSpec
 
 tables = EmbeddingTables([{rows}], np.zeros(({rows}, 7), np.float32))
-model = DLRM(5, tables, (12, 7), (9, 1))
+model = DLRM(5, tables, NetworkSpec(7, (12, 7), (9, 1)))
 for number in range(200):
     tables.table.set_data(type(tables.table)(np.full(({rows}, 7), number, np.float32)))
     print(number, flush=True)
@@ -384,7 +394,7 @@ def test_tables_take_over_the_memory_they_are_given():
 @pytest.mark.parametrize("place", ["table", "mlp"])
 def test_values_that_are_not_finite_are_not_saved(tmp_path, place):
     rows = (4, 3)
-    model = DLRM(2, EmbeddingTables(rows, initial_rows(rows, 4, 1)), bottom_mlp=(4,), top_mlp=(1,))
+    model = DLRM(2, EmbeddingTables(rows, initial_rows(rows, 4, 1)), network_spec((4,), (1,)))
     parameter = model.tables.table if place == "table" else model.mlp_parameters()[0]
     values = parameter.asnumpy().copy()
     values[1, 1] = np.nan

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
-from src.training.optimizers import RULES, DenseOptimizer, TableOptimizer, adam_corrections
+from src.training.optimizers import DenseOptimizer, TableOptimizer
 from src.training.schedule import rate_factors
 
 ms.set_context(mode=ms.GRAPH_MODE)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, preprocess_lines, raw_lines, write_raw
 from mindspore.train import Callback
-from test_callback import rows_of, train_small
+from runs import StopAt, rows_of, train_small
 
 from src import run as training
 from src.base.errors import InputError
@@ -32,18 +32,6 @@ OPTIONS = [
 ]  # fmt: skip  # 214 steps an epoch
 
 
-class StopAt(Callback):
-    """Stops like Ctrl-C in the middle of a run, once."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def on_train_step_end(self, run_context):
-        if run_context.original_args().cur_step_num == self.step:
-            raise KeyboardInterrupt
-
-
 def bits(path):
     return {name: value.asnumpy().tobytes() for name, value in ms.load_checkpoint(str(path)).items()}
 
@@ -54,15 +42,14 @@ def losses_of(folder):
 
 
 RULES = [
-    {"optimization": {"learning_rate": 0.1}},
-    {"optimization": {"learning_rate": 0.1}, "schedule": {"schedule": "cosine", "warmup_steps": 9}},
-    {"optimization": {"learning_rate": 0.1, "optimizer": "adagrad"}},
-    {"optimization": {"learning_rate": 0.1, "optimizer": "rowwise_adagrad", "table_weight_decay": 0.01}},
-    {"optimization": {"learning_rate": 0.01, "optimizer": "adam"}},
-    {"optimization": {"learning_rate": 0.01, "optimizer": "adagrad", "mlp_optimizer": "adam", "mlp_weight_decay": 0.1},
-     "schedule": {"schedule": "polynomial", "decay_share": 0.6}},
-    {"optimization": {"learning_rate": 0.01, "optimizer": "adagrad", "dropout": 0.4}, "reset_tables_each_epoch": True,
-     "average_share": 0.4},
+    {"lr": 0.1},
+    {"lr": 0.1, "lr_schedule": "cosine", "warmup_steps": 9},
+    {"lr": 0.1, "optimizer": "adagrad"},
+    {"lr": 0.1, "optimizer": "rowwise_adagrad", "table_weight_decay": 0.01},
+    {"lr": 0.01, "optimizer": "adam"},
+    {"lr": 0.01, "optimizer": "adagrad", "mlp_optimizer": "adam", "mlp_weight_decay": 0.1,
+     "lr_schedule": "polynomial", "decay_share": 0.6},
+    {"lr": 0.01, "optimizer": "adagrad", "dropout": 0.4, "reset_tables_each_epoch": True, "average_share": 0.4},
 ]  # fmt: skip
 
 
@@ -73,11 +60,10 @@ RULES = [
     + [(RULES[1], 26, True), (RULES[6] | {"save_steps": 13}, 28, True)],  # the latter goes on at an epoch's begin
 )
 def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(
-    tiny_data, tmp_path, compiled, rule, stop, with_kernels, capsys
+    tiny_data, tmp_path, rule, stop, with_kernels, capsys
 ):
     """26 steps an epoch; saves behind every 5, so 2 or 1 steps are done again. Behind step 26 an epoch ends."""
-    kernels = compiled if with_kernels else None
-    options = {"epochs": 2, "eval_steps": 10, "save_steps": 5, "log_steps": 1, "kernels": kernels} | rule
+    options = {"epochs": 2, "eval_steps": 10, "save_steps": 5, "log_steps": 1, "cpu_kernels": with_kernels} | rule
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
     undisturbed = train_small(tiny_data, whole, **options)
@@ -334,7 +320,7 @@ def test_damaged_state_is_refused(tiny_data, stopped):
 def test_resume_false_starts_afresh(tiny_data, stopped, tmp_path_factory, capsys):
     whole = tmp_path_factory.mktemp("whole")
     train_small(tiny_data, whole)
-    train_small(tiny_data, stopped, resume_stopped=False, save_steps=5)
+    train_small(tiny_data, stopped, resume=False, save_steps=5)
     assert "going on" not in capsys.readouterr().out
     assert bits(stopped / "dlrm.ckpt") == bits(whole / "dlrm.ckpt")
     assert len([row for row in rows_of(stopped / "metrics.jsonl", "loss") if row["step"] == 10]) == 2

@@ -4,14 +4,21 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, ops
-from test_dlrm import make_batch, make_model, plain_pairs, plain_sample, plain_values
-
-from src.training.step import TrainStep
+from networks import (
+    RATE,
+    make_batch,
+    make_model,
+    make_step,
+    plain_gradients,
+    plain_loss,
+    plain_step,
+    plain_values,
+    values_by_name,
+)
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
 
-RATE = 0.15
 KINDS = {
     "dot": {},
     "self": {"self_interaction": True},
@@ -27,73 +34,7 @@ GOLDEN = [0.7152985, 0.6835237, 0.7125955, 0.6800426, 0.7046847, 0.6849464, 0.70
 
 def run_step(model, batch, **options):
     """The loss of one step on a batch of NumPy arrays."""
-    return float(TrainStep(model, RATE, **options)(*map(Tensor, batch)).asnumpy())
-
-
-def plain_loss(values, dense, ids, labels, interaction="dot", self_interaction=False, **_):
-    """Mean sigmoid cross entropy, term by term."""
-    logits = [plain_sample(values, *row, interaction, self_interaction).logit for row in zip(dense, ids)]
-    terms = [
-        -np.log(1 / (1 + np.exp(-logit))) if label else -np.log(1 / (1 + np.exp(logit)))
-        for logit, label in zip(logits, labels[:, 0])
-    ]
-    return float(np.mean(terms))
-
-
-def plain_gradients(values, dense, ids, labels, interaction="dot", self_interaction=False, **_):
-    """Gradients of the mean loss: (weight, bias) of each layer, and a dense one for each table."""
-    bottom = [(np.zeros_like(weight), np.zeros_like(bias)) for weight, bias in values.bottom]
-    top = [(np.zeros_like(weight), np.zeros_like(bias)) for weight, bias in values.top]
-    tables = [np.zeros_like(table) for table in values.tables]
-    for features, row, label in zip(dense, ids, labels[:, 0]):
-        sample = plain_sample(values, features, row, interaction, self_interaction)
-        error = np.array([(1 / (1 + np.exp(-sample.logit)) - label) / len(labels)])
-        back = plain_backward(values.top, sample.top, error, False, top)
-        width = len(sample.bottom[-1])
-        if interaction == "cat":
-            vectors = back.reshape(-1, width).copy()
-        else:
-            vectors = np.zeros((len(sample.vectors), width))
-            vectors[0] += back[:width]
-            for g, (i, j) in zip(back[width:], plain_pairs(len(vectors), self_interaction)):
-                vectors[i] += g * sample.vectors[j]
-                vectors[j] += g * sample.vectors[i]
-        plain_backward(values.bottom, sample.bottom, vectors[0], True, bottom)
-        for table, place, gradient in zip(tables, row, vectors[1:]):
-            np.add.at(table, place, gradient)
-    return bottom, top, tables
-
-
-def plain_backward(layers, outputs, back, last_relu, gradients):
-    """Add one sample's gradients of an MLP's layers, and return that of its input."""
-    for index in reversed(range(len(layers))):
-        if last_relu or index < len(layers) - 1:
-            back = back * (outputs[index + 1] > 0)
-        gradients[index][0][...] += np.outer(back, outputs[index])
-        gradients[index][1][...] += back
-        back = layers[index][0].T @ back
-    return back
-
-
-def plain_step(values, batch, rate, **kind):
-    """Names and values of all parameters after one step of dense SGD."""
-    bottom, top, tables = plain_gradients(values, *batch, **kind)
-    after = {"tables": np.concatenate([t - rate * g for t, g in zip(values.tables, tables)])}
-    for name, layers, gradients in (("bottom", values.bottom, bottom), ("top", values.top, top)):
-        for index, ((weight, bias), (dw, db)) in enumerate(zip(layers, gradients)):
-            after[f"{name} weight {index}"] = weight - rate * dw
-            after[f"{name} bias {index}"] = bias - rate * db
-    return after
-
-
-def values_by_name(model):
-    """As `plain_step` names them."""
-    values = plain_values(model)
-    named = {"tables": np.concatenate(values.tables)}
-    for name, layers in (("bottom", values.bottom), ("top", values.top)):
-        for index, (weight, bias) in enumerate(layers):
-            named |= {f"{name} weight {index}": weight, f"{name} bias {index}": bias}
-    return named
+    return float(make_step(model, RATE, **options)(*map(Tensor, batch)).asnumpy())
 
 
 def batch_with_duplicates(model, batch=24):
@@ -106,8 +47,8 @@ def batch_with_duplicates(model, batch=24):
 
 def golden_losses(kernels=None, seed=1):
     """The losses of 20 steps on 4 generated batches in turn, at the sizes of Criteo but for the tables' rows."""
-    model = make_model(13, 26, (512, 256, 64, 16), (512, 256, 1), seed=seed, kernels=kernels)
-    step = TrainStep(model, RATE)
+    model = make_model(13, 26, (512, 256, 64, 16), (512, 256, 1), seed=seed, operators=operators)
+    step = make_step(model, RATE)
     return [float(step(*map(Tensor, make_batch(model, 13, 64, seed=number % 4))).asnumpy()) for number in range(20)]
 
 
@@ -134,7 +75,7 @@ def test_plain_gradients_are_the_finite_differences_of_the_plain_loss(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_step_with_duplicate_ids_equals_dense_sgd(kind, operators):
     """Every parameter within 1e-6, where the updates reach 1e-2 and more."""
-    model = make_model(seed=2, kernels=operators, **KINDS[kind])
+    model = make_model(seed=2, operators=operators, **KINDS[kind])
     batch = batch_with_duplicates(model)
     before = values_by_name(model)
     expected = plain_step(plain_values(model), batch, RATE, **KINDS[kind])
@@ -150,8 +91,8 @@ def test_step_with_duplicate_ids_equals_dense_sgd(kind, operators):
 
 def test_several_steps_equal_dense_sgd(operators):
     """Within 1e-5 after 5 steps: the graph sees its own updates."""
-    model = make_model(seed=2, kernels=operators)
-    step, values = TrainStep(model, RATE), plain_values(model)
+    model = make_model(seed=2, operators=operators)
+    step, values = make_step(model, RATE), plain_values(model)
     for number in range(5):
         batch = make_batch(model, 5, 16, seed=number)
         expected = plain_step(values, batch, RATE)
@@ -172,8 +113,8 @@ def test_loss_is_the_mean_cross_entropy_before_the_update():
 
 
 def test_rows_outside_the_batch_keep_their_bits(operators):
-    model = make_model(seed=2, kernels=operators)
-    step = TrainStep(model, RATE)
+    model = make_model(seed=2, operators=operators)
+    step = make_step(model, RATE)
     before = model.tables.table.asnumpy().copy()
     touched = set()
     for seed in range(3):
@@ -190,7 +131,7 @@ def test_rows_outside_the_batch_keep_their_bits(operators):
 def test_step_keeps_no_copy_of_any_value():
     """No optimizer state: the step's values are the model's and the learning rates."""
     model = make_model()
-    step = TrainStep(model, RATE)
+    step = make_step(model, RATE)
     run_step(model, make_batch(model, 5))
     mine = {id(value) for value in model.get_parameters()}
     assert [value.name for value in step.get_parameters() if id(value) not in mine] == [
@@ -202,7 +143,7 @@ def test_step_keeps_no_copy_of_any_value():
 @pytest.mark.parametrize("scale", [1024.0, 1000.0, 1e-3])
 def test_loss_scale_changes_neither_loss_nor_update(scale, operators):
     """To 1e-6; a power of two is exact."""
-    models = [make_model(seed=2, kernels=operators), make_model(seed=2, kernels=operators)]
+    models = [make_model(seed=2, operators=operators), make_model(seed=2, operators=operators)]
     batch = batch_with_duplicates(models[0])
     before = values_by_name(models[0])
     losses = [run_step(models[0], batch), run_step(models[1], batch, loss_scale=scale)]
@@ -222,7 +163,7 @@ def test_loss_scale_reaches_float16_gradients():
         logits = model(Tensor(dense), Tensor(ids)).asnumpy()
         model.top.layers[0].bias.set_data(Tensor(np.array([-17 - logits.max()], np.float32)))
         before = model.top.layers[0].weight.asnumpy().copy()
-        step = TrainStep(model, 1e4, loss_scale=scale)
+        step = make_step(model, 1e4, loss_scale=scale)
         step(Tensor(dense), Tensor(ids), Tensor(np.zeros((4, 1), np.float32)))
         updates.append(np.abs(model.top.layers[0].weight.asnumpy() - before).max())
     assert updates[0] < updates[1] / 2
@@ -235,8 +176,8 @@ def test_golden_losses_of_20_seeded_steps(operators):
 
 def test_one_seed_gives_identical_weights_and_another_does_not(operators):
     def weights(seed):
-        model = make_model(seed=seed, kernels=operators)
-        step = TrainStep(model, RATE)
+        model = make_model(seed=seed, operators=operators)
+        step = make_step(model, RATE)
         for number in range(5):
             step(*map(Tensor, make_batch(model, 5, 64, seed=number)))
         return {value.name: value.asnumpy().tobytes() for value in model.get_parameters()}
@@ -248,8 +189,8 @@ def test_one_seed_gives_identical_weights_and_another_does_not(operators):
 
 def test_step_answers_every_kind_of_batch_in_turn(operators):
     """Batches of two sizes by turns, then another mode: as steps by a cell that was never called before."""
-    model, other = make_model(seed=2, kernels=operators), make_model(seed=2, kernels=operators)
-    step = TrainStep(model, RATE)
+    model, other = make_model(seed=2, operators=operators), make_model(seed=2, operators=operators)
+    step = make_step(model, RATE)
     for number, size in enumerate((16, 16, 16, 7, 7, 16, 7)):
         batch = make_batch(model, 5, size, seed=number)
         assert float(step(*map(Tensor, batch)).asnumpy()) == run_step(other, batch)
@@ -258,8 +199,8 @@ def test_step_answers_every_kind_of_batch_in_turn(operators):
 
 
 def test_step_refuses_a_batch_of_the_wrong_kind(operators):
-    model = make_model(seed=2, kernels=operators)
-    step = TrainStep(model, RATE)
+    model = make_model(seed=2, operators=operators)
+    step = make_step(model, RATE)
     dense, ids, labels = map(Tensor, make_batch(model, 5, 8))
     for _ in range(2):
         step(dense, ids, labels)
@@ -278,7 +219,7 @@ def test_step_refuses_a_batch_of_the_wrong_kind(operators):
 
 
 def test_compiled_operators_refuse_other_types(compiled):
-    model = make_model(seed=2, kernels=compiled)
+    model = make_model(seed=2, operators=compiled)
     dense, ids, labels = make_batch(model, 5, 8)
     for batch in ((dense.astype(np.float64), ids, labels), (dense, ids.astype(np.int64), labels),
                   (dense, ids, labels.astype(np.int32))):  # fmt: skip
@@ -289,7 +230,7 @@ def test_compiled_operators_refuse_other_types(compiled):
 @pytest.mark.parametrize("row", [-1, 5, 132])
 def test_id_outside_its_table_is_an_error(compiled, row):
     """5 is the second field's first row; MindSpore's operators look such ids up, see DLRM."""
-    model = make_model(seed=2, kernels=compiled)
+    model = make_model(seed=2, operators=compiled)
     assert sum(model.tables.table_rows) == 124
     dense, ids, labels = make_batch(model, 5, 8)
     ids[3, 0] = row
@@ -301,14 +242,14 @@ def test_rates_of_tables_and_mlps_are_separate(operators):
     """Tables at 0.3, MLPs at 0.15: each as in a step of that rate alone."""
     expected = {}
     for rate in (0.3, 0.15):
-        model = make_model(seed=2, kernels=operators)
+        model = make_model(seed=2, operators=operators)
         batch = batch_with_duplicates(model)
-        TrainStep(model, rate)(*map(Tensor, batch))
+        make_step(model, rate)(*map(Tensor, batch))
         for name, value in values_by_name(model).items():
             if (name == "tables") == (rate == 0.3):
                 expected[name] = value
-    model = make_model(seed=2, kernels=operators)
-    TrainStep(model, 0.15, 0.3)(*map(Tensor, batch))
+    model = make_model(seed=2, operators=operators)
+    make_step(model, 0.15, 0.3)(*map(Tensor, batch))
     for name, value in values_by_name(model).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
@@ -317,9 +258,9 @@ def test_rates_of_tables_and_mlps_are_separate(operators):
 def test_factors_of_the_steps_multiply_both_rates(operators, optimizer):
     """Factors 0, 1/2, 1/4 and on with 1/4: as steps at these rates by hand, but for Adam's state."""
     factors = [0.0, 0.5, 0.25, 0.25]
-    model, by_hand = make_model(seed=2, kernels=operators), make_model(seed=2, kernels=operators)
-    step = TrainStep(model, 0.1, 0.2, optimizer, factors=np.array(factors[:3]))
-    hand = TrainStep(by_hand, 0.1, 0.2, optimizer)
+    model, by_hand = make_model(seed=2, operators=operators), make_model(seed=2, operators=operators)
+    step = make_step(model, 0.1, 0.2, optimizer, factors=np.array(factors[:3]))
+    hand = make_step(by_hand, 0.1, 0.2, optimizer)
     for number, factor in enumerate(factors):
         batch = tuple(map(Tensor, make_batch(model, 5, 16, seed=number)))
         before = values_by_name(model)
@@ -337,9 +278,9 @@ def test_mlps_have_a_rule_of_their_own(operators, rules):
     """After two steps: each as where both have its rule, in a step of the same values before."""
     factors, values, batches = np.array([0.5, 1.0]), {}, []
     for kind, pair in {"tables": (rules[0], ""), "mlps": (rules[1], ""), "mixed": rules}.items():
-        model = make_model(seed=2, kernels=operators)
+        model = make_model(seed=2, operators=operators)
         batches = [make_batch(model, 5, 16, seed=number) for number in range(2)]
-        step = TrainStep(model, 0.01, 0.02, *pair, factors=factors)
+        step = make_step(model, 0.01, 0.02, *pair, factors=factors)
         step(*map(Tensor, batches[0]))
         values[kind] = values_by_name(model)
         if kind == "mixed":
@@ -357,9 +298,9 @@ def test_mlp_weight_decay_is_at_the_rate_of_the_step(operators, optimizer):
     """Without Adam's correction, which is 0.3 in the first step; biases and tables have none."""
     found = []
     for decay in (0.0, 2.0):
-        model = make_model(seed=2, kernels=operators)
+        model = make_model(seed=2, operators=operators)
         before = values_by_name(model)
-        step = TrainStep(model, 0.1, optimizer=optimizer, mlp_weight_decay=decay, factors=np.array([0.5]))
+        step = make_step(model, 0.1, optimizer=optimizer, mlp_weight_decay=decay, factors=np.array([0.5]))
         step(*map(Tensor, make_batch(model, 5, 16)))
         found.append(values_by_name(model))
     for name, value in found[0].items():
@@ -371,7 +312,7 @@ def test_label_smoothing_moves_labels_towards_a_half(operators):
     """As a step with labels y (1 - e) + e / 2, in loss and update."""
     found = []
     for smoothing in (0.2, 0.0):
-        model = make_model(seed=2, kernels=operators)
+        model = make_model(seed=2, operators=operators)
         dense, ids, labels = make_batch(model, 5, 16)
         labels = labels if smoothing else (labels * 0.8 + 0.1).astype(np.float32)
         found.append((run_step(model, (dense, ids, labels), label_smoothing=smoothing), values_by_name(model)))
@@ -382,8 +323,8 @@ def test_label_smoothing_moves_labels_towards_a_half(operators):
 
 def test_average_is_the_mean_of_the_weights_after_the_steps_from_one_on(operators):
     """Steps 2, 3 and 4 of 0 to 4; training goes on from its own weights, to the bit."""
-    model, plain = make_model(seed=2, kernels=operators), make_model(seed=2, kernels=operators)
-    step, other = TrainStep(model, 0.1, average_from=2), TrainStep(plain, 0.1)
+    model, plain = make_model(seed=2, operators=operators), make_model(seed=2, operators=operators)
+    step, other = make_step(model, 0.1, average_from=2), make_step(plain, 0.1)
     after = []
     for number in range(5):
         batch = make_batch(model, 5, 16, seed=number)
