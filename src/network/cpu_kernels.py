@@ -15,7 +15,7 @@ from mindspore import ops
 
 from src.base.native import build
 
-SOURCE = Path(__file__).with_name("cpu_kernels.cc")
+SOURCE = Path(__file__).parent / "kernels" / "layers.cc"
 # No fused multiply-add but where the source asks for one: updates round as MindSpore's operators do.
 # Never unloaded: MindSpore does that with the last graph that calls an operator, while the library's threads go on.
 _ONEDNN = Path(ms.__file__).parent / "lib" / "libdnnl.so.3"  # MindSpore's own copy; already loaded, so nothing is twice
