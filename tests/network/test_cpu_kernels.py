@@ -88,8 +88,8 @@ def test_library_stays_when_no_graph_uses_it(compiled):
 def load_in_new_folder(tmp_path, monkeypatch, source=None):
     monkeypatch.setattr(native, "BUILD", tmp_path / "build")
     if source is not None:
-        (tmp_path / "cpu_kernels.cc").write_text(source)
-        monkeypatch.setattr(cpu_kernels, "SOURCE", tmp_path / "cpu_kernels.cc")
+        (tmp_path / "kernels.cc").write_text(source)
+        monkeypatch.setattr(cpu_kernels, "SOURCE", tmp_path / "kernels.cc")
     return cpu_kernels.load()
 
 
