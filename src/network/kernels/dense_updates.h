@@ -34,7 +34,7 @@ void ForPieces(const Arguments &arguments, int begin, int end, const Part &part)
 template <typename Rule>
 int UpdateDense(const Arguments &arguments, int count) {
   const Rule rule(*arguments.At(0), arguments.At(2));
-  const float lost = *arguments.At(1) * arguments.At(2)[1];
+  const float lost = *arguments.At(1) * rule.weight_decay;
   const int parameters = (count - 4) / (2 + Rule::kStates);
   ForPieces(arguments, 3, 3 + parameters, [&](int p, int64_t first, int64_t values) {
     float *states[Rule::kStates + 1];

@@ -1,5 +1,6 @@
 // The optimizers: the rules by which values change, and the operators of each, Table<rule> for the tables' looked-up
-// rows and Dense<rule> for whole parameters.
+// rows and Dense<rule> for whole parameters. One more takes a struct, and a line at the end of this file; by its name
+// src/training/optimizers.py, which writes the rules down, finds it.
 
 #include <cmath>
 #include <cstdint>
@@ -10,22 +11,30 @@
 
 namespace {
 
-// Each rule updates n values w by their gradients g and its states of these values, as src/training/optimizers.py
-// writes it down. `rate` is the step's learning rate, with Adam's correction of the first steps in it. The constants:
-// epsilon, weight decay, b1, 1 - b1, b2, 1 - b2.
+// What rules have in common. Each updates n values w by their gradients g and its kStates states of these values.
+struct RuleBase {
+  float rate;  // the step's learning rate, with Adam's correction of the first steps in it
+  float epsilon, weight_decay, keep1, add1, keep2, add2;  // b1, 1 - b1, b2, 1 - b2
 
-struct SGD {
-  float rate;
-  SGD(float rate, const float *) : rate(rate) {}
+  RuleBase(float rate, const float *constants)
+      : rate(rate), epsilon(constants[0]), weight_decay(constants[1]), keep1(constants[2]), add1(constants[3]),
+        keep2(constants[4]), add2(constants[5]) {}
+
+  // Whether a row that was looked up at several places may be updated for one after the other, without a sum.
+  static constexpr bool kAdditive = false;
+};
+
+struct SGD : RuleBase {
+  using RuleBase::RuleBase;
   static constexpr int kStates = 0;
+  static constexpr bool kAdditive = true;
   void operator()(float *__restrict w, const float *__restrict g, int64_t n, float *const *) const {
     for (int64_t k = 0; k < n; ++k) w[k] -= rate * g[k];
   }
 };
 
-struct Adagrad {
-  float rate, epsilon;
-  Adagrad(float rate, const float *constants) : rate(rate), epsilon(constants[0]) {}
+struct Adagrad : RuleBase {
+  using RuleBase::RuleBase;
   static constexpr int kStates = 1;
   void operator()(float *__restrict w, const float *__restrict g, int64_t n, float *const *states) const {
     float *__restrict sum = states[0];
@@ -37,9 +46,8 @@ struct Adagrad {
 };
 
 // One sum for a whole row.
-struct RowwiseAdagrad {
-  float rate, epsilon;
-  RowwiseAdagrad(float rate, const float *constants) : rate(rate), epsilon(constants[0]) {}
+struct RowwiseAdagrad : RuleBase {
+  using RuleBase::RuleBase;
   static constexpr int kStates = 1;
   void operator()(float *__restrict w, const float *__restrict g, int64_t n, float *const *states) const {
     float squares = 0;
@@ -50,11 +58,8 @@ struct RowwiseAdagrad {
   }
 };
 
-struct Adam {
-  float rate, epsilon, keep1, add1, keep2, add2;
-  Adam(float rate, const float *constants)
-      : rate(rate), epsilon(constants[0]), keep1(constants[2]), add1(constants[3]), keep2(constants[4]),
-        add2(constants[5]) {}
+struct Adam : RuleBase {
+  using RuleBase::RuleBase;
   static constexpr int kStates = 2;
   void operator()(float *__restrict w, const float *__restrict g, int64_t n, float *const *states) const {
     float *__restrict mean = states[0], *__restrict square = states[1];
@@ -68,10 +73,11 @@ struct Adam {
 
 }  // namespace
 
-OPERATOR(TableSGD) { ARGUMENTS; return UpdateTable<SGD>(arguments); }
-OPERATOR(TableAdagrad) { ARGUMENTS; return UpdateTable<Adagrad>(arguments); }
-OPERATOR(TableRowwiseAdagrad) { ARGUMENTS; return UpdateTable<RowwiseAdagrad>(arguments); }
-OPERATOR(TableAdam) { ARGUMENTS; return UpdateTable<Adam>(arguments); }
-OPERATOR(DenseSGD) { ARGUMENTS; return UpdateDense<SGD>(arguments, count); }
-OPERATOR(DenseAdagrad) { ARGUMENTS; return UpdateDense<Adagrad>(arguments, count); }
-OPERATOR(DenseAdam) { ARGUMENTS; return UpdateDense<Adam>(arguments, count); }
+#define TABLE_OPERATOR(rule) OPERATOR(Table##rule) { ARGUMENTS; return UpdateTable<rule>(arguments); }
+#define DENSE_OPERATOR(rule) OPERATOR(Dense##rule) { ARGUMENTS; return UpdateDense<rule>(arguments, count); }
+#define TABLE_AND_DENSE_OPERATORS(rule) TABLE_OPERATOR(rule) DENSE_OPERATOR(rule)
+
+TABLE_AND_DENSE_OPERATORS(SGD)
+TABLE_AND_DENSE_OPERATORS(Adagrad)
+TABLE_OPERATOR(RowwiseAdagrad)  // a whole parameter has no rows: MLPs use Adagrad
+TABLE_AND_DENSE_OPERATORS(Adam)

@@ -41,10 +41,10 @@ struct Groups {
   }
 };
 
-// Updates each looked-up row once, by the sum of its gradients and `decay` times the row itself.
+// Updates each looked-up row once, by the sum of its gradients and the weight decay times the row itself.
 template <int D, typename Rule>
-void UpdateRows(float *table, const int32_t *rows, const float *gradients, const Rule &rule, float decay,
-                float *const *states, const int64_t *state_widths, int64_t places, int64_t any_width) {
+void UpdateRows(float *table, const int32_t *rows, const float *gradients, const Rule &rule, float *const *states,
+                const int64_t *state_widths, int64_t places, int64_t any_width) {
   const int64_t width = D ? D : any_width;
   static thread_local Groups groups;
   groups.Find(rows, places);
@@ -64,8 +64,8 @@ void UpdateRows(float *table, const int32_t *rows, const float *gradients, const
       std::memcpy(sum, gradients + int64_t{found.first[u]} * width, width * sizeof(float));
       for (int64_t i = found.next[found.first[u]]; i >= 0; i = found.next[i])
         for (int64_t k = 0; k < width; ++k) sum[k] += gradients[i * width + k];
-      if (decay != 0)
-        for (int64_t k = 0; k < width; ++k) sum[k] += decay * w[k];
+      if (rule.weight_decay != 0)
+        for (int64_t k = 0; k < width; ++k) sum[k] += rule.weight_decay * w[k];
       float *row_states[Rule::kStates + 1];
       for (int s = 0; s < Rule::kStates; ++s) row_states[s] = states[s] + row * state_widths[s];
       rule(w, sum, width, row_states);
@@ -73,19 +73,17 @@ void UpdateRows(float *table, const int32_t *rows, const float *gradients, const
   });
 }
 
-// Plain SGD needs no sums: places in their order, the fields shared out, since no row is in two fields.
-template <int D>
-void SubtractRows(float *table, const int32_t *rows, const float *gradients, float rate, int64_t batch, int64_t fields,
-                  int64_t any_width) {
+// Updates by a rule that needs no sums: places in their order, the fields shared out, since no row is in two fields.
+template <int D, typename Rule>
+void UpdatePlaces(float *table, const int32_t *rows, const float *gradients, const Rule &rule, int64_t batch,
+                  int64_t fields, int64_t any_width) {
   const int64_t width = D ? D : any_width;
   const int64_t share = batch * fields * width > kPartValues ? (fields + 3) / 4 : fields;
   Pool::Get().For(fields, share, [=](int64_t begin, int64_t end) {
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t f = begin; f < end; ++f) {
         if (b + 1 < batch) __builtin_prefetch(table + rows[(b + 1) * fields + f] * width, 1);
-        float *__restrict w = table + rows[b * fields + f] * width;
-        const float *__restrict g = gradients + (b * fields + f) * width;
-        for (int64_t k = 0; k < width; ++k) w[k] -= rate * g[k];
+        rule(table + rows[b * fields + f] * width, gradients + (b * fields + f) * width, width, nullptr);
       }
   });
 }
@@ -93,13 +91,15 @@ void SubtractRows(float *table, const int32_t *rows, const float *gradients, flo
 // Inputs: table [R, D], rows [B, F] int32, gradients [B, F, D], rate, constants, states. Output: [1].
 template <int D, typename Rule>
 void UpdateTable(const Arguments &arguments) {
-  const float rate = *arguments.At(3), *constants = arguments.At(4), decay = constants[1];
+  const Rule rule(*arguments.At(3), arguments.At(4));
   float *table = arguments.At(0), *gradients = arguments.At(2);
   const int32_t *rows = arguments.At<int32_t>(1);
   const int64_t width = arguments.shapes[0][1];
-  if (Rule::kStates == 0 && decay == 0) {
-    SubtractRows<D>(table, rows, gradients, rate, arguments.shapes[1][0], arguments.shapes[1][1], width);
-    return;
+  if constexpr (Rule::kAdditive) {
+    if (rule.weight_decay == 0) {
+      UpdatePlaces<D>(table, rows, gradients, rule, arguments.shapes[1][0], arguments.shapes[1][1], width);
+      return;
+    }
   }
   float *states[Rule::kStates + 1];
   int64_t widths[Rule::kStates + 1];
@@ -107,7 +107,7 @@ void UpdateTable(const Arguments &arguments) {
     states[s] = arguments.At(5 + s);
     widths[s] = arguments.Size(5 + s) / arguments.shapes[0][0];
   }
-  UpdateRows<D>(table, rows, gradients, Rule(rate, constants), decay, states, widths, arguments.Size(1), width);
+  UpdateRows<D>(table, rows, gradients, rule, states, widths, arguments.Size(1), width);
 }
 
 template <typename Rule>
