@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
+_INCLUDED = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
 def build(source: Path, flags: Sequence[str], what: str, without: str) -> Path | None:
     """A source's library, compiled if it has not been for this source and processor yet.
 
     Args:
-        source: a C++ file.
+        source: a C++ file; what it includes by "..." stands beside it.
         flags: of the compiler; libraries to link among them.
         what: names the library in the line that says that it is compiled.
         without: says what is done without it.
@@ -52,9 +54,22 @@ def _tell(without: str, reason: str) -> None:
 
 
 def _fingerprint(source: Path, flags: Sequence[str], compiler: str) -> str:
-    """Of all that the library depends on: source, flags, compiler and the processor's instructions."""
+    """Of all that the library depends on: its files, flags, compiler and the processor's instructions."""
     about = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     processor = [line for line in about if line.startswith(("flags", "Features"))]  # x86 and Arm
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    parts = (source.read_bytes(), " ".join(flags).encode(), version, "".join(processor[:1]).encode())
+    parts = (*_texts(source), " ".join(flags).encode(), version, "".join(processor[:1]).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _texts(source: Path) -> list[bytes]:
+    """Of a C++ file and all that it includes, each once; a name without a file is left to the compiler."""
+    found: dict[Path, bytes] = {}
+    waiting = [source.resolve()]
+    while waiting:
+        path = waiting.pop()
+        if path not in found and path.is_file():
+            found[path] = path.read_bytes()
+            names = _INCLUDED.findall(found[path].decode(errors="replace"))
+            waiting += [(path.parent / name).resolve() for name in names]
+    return list(found.values())

@@ -1,4 +1,4 @@
-"""Operators compiled for the CPU from cpu_kernels.cc, which take the place of several of MindSpore's at a time.
+"""Operators compiled for the CPU from kernels/, which take the place of several of MindSpore's at a time.
 
 They are built on first use with the machine's own C++ compiler, and kept in build/. Without a compiler, and on Ascend
 and GPU, MindSpore's operators do the same work; tests compare the two. benchmarks/train_step.py shows what they gain.
@@ -16,7 +16,7 @@ from mindspore import ops
 
 from src.base.native import build
 
-SOURCE = Path(__file__).with_name("cpu_kernels.cc")
+SOURCE = Path(__file__).parent / "kernels" / "kernels.cc"
 # No fused multiply-add but where the source asks for one: updates round as MindSpore's operators do.
 # Never unloaded: MindSpore does that with the last graph that calls an operator, while the library's threads go on.
 _ONEDNN = Path(ms.__file__).parent / "lib" / "libdnnl.so.3"  # MindSpore's own copy; already loaded, so nothing is twice

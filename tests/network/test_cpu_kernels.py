@@ -1,6 +1,7 @@
 """The compiled operators: when they can't be had, the life of their library, and layers against plain NumPy."""
 
 import gc
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,8 +92,8 @@ def test_library_stays_when_no_graph_uses_it(compiled):
 def load_in_new_folder(tmp_path, monkeypatch, source=None):
     monkeypatch.setattr(native, "BUILD", tmp_path / "build")
     if source is not None:
-        (tmp_path / "cpu_kernels.cc").write_text(source)
-        monkeypatch.setattr(cpu_kernels, "SOURCE", tmp_path / "cpu_kernels.cc")
+        (tmp_path / "kernels.cc").write_text(source)
+        monkeypatch.setattr(cpu_kernels, "SOURCE", tmp_path / "kernels.cc")
     return cpu_kernels.load()
 
 
@@ -123,6 +124,41 @@ def test_library_is_compiled_once_and_anew_for_another_source(tmp_path, monkeypa
     assert load_in_new_folder(tmp_path, monkeypatch).library == first.library
     assert capsys.readouterr().out.count("compiling") == 1
     assert load_in_new_folder(tmp_path, monkeypatch, "// two").library != first.library
+
+
+def test_edit_of_an_included_file_makes_a_new_library(tmp_path, monkeypatch):
+    """Also of one that is included by another one, or from two sides, or includes itself in a circle."""
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels/outer.h").write_text('#pragma once\n#include <vector>\n  # include "../kernels/inner.h"\n')
+    inner = tmp_path / "kernels/inner.h"
+    libraries = []
+    for number in (1, 2, 2):
+        inner.write_text(f'#pragma once\n#include "outer.h"\n// {number}')
+        source = '#include "kernels/inner.h"\n#include "kernels/outer.h"\n'
+        libraries.append(load_in_new_folder(tmp_path, monkeypatch, source).library)
+    assert libraries[0] != libraries[1] == libraries[2]
+
+
+def test_included_file_that_is_missing_is_one_line(tmp_path, monkeypatch, capsys):
+    assert load_in_new_folder(tmp_path, monkeypatch, '#include "missing.h"') is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "missing.h" in line
+
+
+def test_all_files_of_the_kernels_are_in_the_library(tmp_path, monkeypatch):
+    """An edit of any of them makes a new one. The compiler is one that writes nothing."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] || touch "$2"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    folder = shutil.copytree(cpu_kernels.SOURCE.parent, tmp_path / "kernels")
+    monkeypatch.setattr(cpu_kernels, "SOURCE", folder / cpu_kernels.SOURCE.name)
+    libraries = {load_in_new_folder(tmp_path, monkeypatch).library}
+    files = sorted(folder.iterdir())
+    for path in files:
+        path.write_text(path.read_text() + "// edited\n")
+        libraries.add(load_in_new_folder(tmp_path, monkeypatch).library)
+    assert len(libraries) == 1 + len(files)
 
 
 def test_training_without_a_compiler_goes_on(tiny_data, tmp_path):
