@@ -1,6 +1,5 @@
 """train.py and eval.py as users call them, on generated data, and how they refuse what is wrong."""
 
-import json
 import os
 import re
 import shutil
@@ -24,11 +23,6 @@ from src.base.errors import InputError
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
-
-
-def rows_of(path, kind):
-    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
-    return [row for row in rows if row["kind"] == kind]
 
 
 def last_metrics(path):

@@ -6,7 +6,7 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
 
@@ -14,6 +14,7 @@ from src.base.errors import InputError
 from src.model_utils.options import Option
 
 Options = Mapping[str, Option]
+_UNIONS = (Union, types.UnionType)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,7 +132,7 @@ def checked(one: Option, value: Any, where: str) -> Any:
 
 def _converted(value: Any, kind: Any) -> Any:
     """The value as `kind`, or None if it is of another type."""
-    if get_origin(kind) is types.UnionType:
+    if get_origin(kind) in _UNIONS:
         found = [_converted(value, one) for one in get_args(kind)]
         return next((one for one in found if one is not None), None)
     if get_origin(kind) is Literal:
@@ -156,7 +157,7 @@ def _converted(value: Any, kind: Any) -> Any:
 
 
 def _type_name(kind: Any) -> str:
-    if get_origin(kind) is types.UnionType:
+    if get_origin(kind) in _UNIONS:
         return " or ".join(_type_name(one) for one in get_args(kind))
     if get_origin(kind) is Literal:
         return " or ".join(get_args(kind))

@@ -2,7 +2,7 @@
 
 Whether a value is dropped says a hash of its place, so a training that was stopped goes on with the same choices, and
 several ranks make those that one process does: the place counts the samples of all ranks. The mixing is lowbias32, by
-Chris Wellons (https://nullprogram.com/blog/2018/07/31/). cpu_kernels.cc has the same.
+Chris Wellons (https://nullprogram.com/blog/2018/07/31/). kernels/dropout.h has the same.
 
 Legend: b samples of a rank, O outputs of a layer.
 """

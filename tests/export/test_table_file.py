@@ -57,7 +57,7 @@ def test_file_is_laid_out_as_described(table):
     path, values, table_type = table
     data = path.read_bytes()
     magic, version, kind, width, fields, rows, header, pages_crc, _ = struct.unpack_from("<8s4I2Q2I", data)
-    assert (magic, version, kind, width, fields, rows) == (b"DLRMTBL\n", 1, TYPES.index(table_type), WIDTH, 3, 706)
+    assert (magic, version, kind, width, fields, rows) == (b"DLRMTBL\n", 1, TABLE_TYPES.index(table_type), WIDTH, 3, 706)
     assert struct.unpack_from("<3Q", data, 48) == TABLE_ROWS
     assert header == 4096
     assert struct.unpack_from("<I", data, header - 4)[0] == zlib.crc32(data[: header - 4])
@@ -84,7 +84,7 @@ def test_int8_is_within_half_a_step(scale):
     assert np.all(np.abs(back - values) <= step * 0.5001)
 
 
-@pytest.mark.parametrize("table_type", TYPES)
+@pytest.mark.parametrize("table_type", TABLE_TYPES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_refused(table_type, value):
     with pytest.raises(InputError, match="hold nan or infinity, .*: train again, with a lower lr"):

@@ -1,14 +1,22 @@
 """Options: default < saved < YAML < flag, and every way to get one wrong."""
 
+import ast
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
 from src.base.errors import InputError
-from src.model_utils import config
-from src.model_utils.config import NETWORK, OPTIONS, PROGRAMS, options_of, resolve
+from src.metrics.monitored import MONITORED
+from src.model_utils.config import to_yaml
+from src.model_utils.options import free_names, option, options_of
+from src.network.interactions import INTERACTIONS
+from src.options import PROGRAMS, EvalOptions, ExportOptions, PreprocessDataOptions, TrainOptions, resolve
+from src.training.options import DataSpec, EvaluationSpec, KeptSpec, steps_between
+from src.training.rules import RULES
+from src.training.schedule import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 SHOWN = [path.relative_to(ROOT).as_posix() for name in ("README.md", "docs/*.md", "scripts/*.sh")
@@ -23,42 +31,45 @@ def yaml_file(folder, text, name="options.yaml"):
 
 def test_flag_over_yaml_over_default(tmp_path):
     path = yaml_file(tmp_path, "lr: 0.5\nbatch_size: 64\n")
-    options = resolve("train", [f"--config_path={path}", "--batch_size=32"])
-    assert (options.lr, options.batch_size, options.seed) == (0.5, 32, 1)
+    options = resolve(TrainOptions, [f"--config_path={path}", "--batch_size=32"])
+    assert (options.optimization.lr, options.data.batch_size, options.data.seed) == (0.5, 32, 1)
 
 
 def test_device_chooses_the_yaml():
-    chosen = {device: resolve("train", [f"--device_target={device}"]) for device in ("Ascend", "GPU", "CPU")}
-    assert resolve("train", []) == chosen["Ascend"]
-    assert {device: options.device_target for device, options in chosen.items()} == {d: d for d in chosen}
-    assert [options.batch_size for options in chosen.values()] == [128, 1280, 128]
+    chosen = {device: resolve(TrainOptions, [f"--device_target={device}"]) for device in ("Ascend", "GPU", "CPU")}
+    assert resolve(TrainOptions, []) == chosen["Ascend"]
+    assert {device: options.device.device_target for device, options in chosen.items()} == {d: d for d in chosen}
+    assert [options.data.batch_size for options in chosen.values()] == [128, 1280, 128]
 
 
 @pytest.mark.parametrize("name", ["npu_config.yaml", "gpu_config.yaml", "cpu_config.yaml", "best_config.yaml"])
 def test_shipped_yaml_holds_only_what_differs(name):
-    resolve("train", [f"--config_path={ROOT / name}"])
+    resolve(TrainOptions, [f"--config_path={ROOT / name}"])
     for key, value in yaml.safe_load((ROOT / name).read_text()).items():
-        assert key == "device_target" or OPTIONS[key].default != value
+        assert key == "device_target" or PROGRAMS.all_options()[key].default != value
 
 
 def test_defaults_of_the_public_original():
-    options = resolve("train", [])
-    assert (options.device_target, options.eval_file_name, options.loss_file_name) == (
-        "Ascend",
-        "./auc.log",
-        "./loss.log",
-    )
-    assert (options.do_eval, options.lr, options.epochs, options.eval_batch_size) == (True, 0.15, 1, 16384)
-    assert (options.emb_dim, options.bottom_mlp, options.top_mlp) == (16, (512, 256, 64, 16), (512, 256, 1))
-    assert resolve("eval", []).eval_file_name == "./acc.log"
+    options = resolve(TrainOptions, [])
+    logs = options.kept.eval_file_name, options.kept.loss_file_name
+    assert (options.device.device_target, *logs) == ("Ascend", "./auc.log", "./loss.log")
+    evaluation, network = options.evaluation, options.network
+    assert (options.optimization.lr, options.schedule.epochs) == (0.15, 1)
+    assert (evaluation.do_eval, evaluation.eval_batch_size) == (True, 16384)
+    assert (network.emb_dim, network.bottom_mlp, network.top_mlp) == (16, (512, 256, 64, 16), (512, 256, 1))
+    assert resolve(EvalOptions, []).logs.eval_file_name == "./acc.log"
 
 
 def test_lists_booleans_and_exponents(tmp_path):
-    options = resolve("train", ["--top_mlp=[32,1]", "--do_eval=false", "--lr=1e-3", "--shuffle", "--overwrite=True"])
-    assert (options.top_mlp, options.do_eval, options.lr, options.shuffle) == ((32, 1), False, 0.001, True)
+    options = resolve(
+        TrainOptions, ["--top_mlp=[32,1]", "--do_eval=false", "--lr=1e-3", "--shuffle", "--overwrite=True"]
+    )
+    assert (options.network.top_mlp, options.evaluation.do_eval) == ((32, 1), False)
+    assert (options.optimization.lr, options.data.shuffle, options.kept.overwrite) == (0.001, True, True)
     path = yaml_file(tmp_path, "lr: 1e-3\nbottom_mlp: [8, 16]\ndo_eval: no\n")
-    options = resolve("train", [f"--config_path={path}"])
-    assert (options.lr, options.bottom_mlp, options.do_eval) == (0.001, (8, 16), False)
+    options = resolve(TrainOptions, [f"--config_path={path}"])
+    assert (options.optimization.lr, options.network.bottom_mlp) == (0.001, (8, 16))
+    assert not options.evaluation.do_eval
 
 
 WRONG_FLAGS = [
@@ -96,21 +107,26 @@ WRONG_FLAGS = [
     (["--restart_lr_each_epoch=True", "--epochs=2"], "no effect with a constant rate without warmup_steps"),
     (["--early_stopping=3", "--do_eval=False"], "early_stopping 3 has no effect with do_eval False"),
     (["--label_smoothing=1"], "label_smoothing is 1.0: it must be 0 or more, and below 1"),
-    (["--dcn_rank=8"], "dcn_rank has no effect with interaction dot: drop it or use dcnv2"),
+    (["--dcn_rank=8"], "dcn_rank 8 has no effect with interaction dot: drop it or use dcnv2"),
     (["--interaction=dcnv2", "--self_interaction"], "no effect with interaction dcnv2"),
     (["--interaction_op=dcnv2", "--interaction=cat"], "--interaction is given 2 times"),
     (["--dropout=1"], "dropout is 1.0: it must be 0 or more, and below 1"),
     (["--dropout=0.1", "--bottom_mlp=[16]", "--top_mlp=[1]"], "dropout 0.1 has no effect without hidden layers"),
     (["--decay_share=0.3"], "decay_share and lr_end_factor have no effect with lr_schedule constant"),
     (["--lr_schedule=cosine", "--decay_share=0.3", "--decay_steps=9"], "both say how long the decay takes"),
-    (["--device_target=CPU", "--loss_scale=8"], "loss_scale 8.0 has no effect"),
+    (["--device_target=CPU", "--loss_scale=8"], "loss_scale 8.0 has no effect with device_target CPU"),
+    (["--loss_scale=8"], "loss_scale 8.0 has no effect with compute_dtype float32"),
+    (["--eval_steps=often"], "--eval_steps is 'often': it must be a whole number or epoch"),
+    (["--eval_steps=-1"], "--eval_steps is -1: it must be 0 or more, or epoch"),
+    (["--monitor=f1"], "monitor is 'f1': it must be one of acc, auc, logloss, normalised_entropy"),
+    (["--monitor=logloss", "--do_eval=False"], "monitor logloss has no effect with do_eval False"),
 ]
 
 
 @pytest.mark.parametrize(("argv", "message"), WRONG_FLAGS)
 def test_wrong_flag_is_refused(argv, message):
     with pytest.raises(InputError, match=message):
-        resolve("train", argv)
+        resolve(TrainOptions, argv)
 
 
 WRONG_INPUTS = [
@@ -118,17 +134,17 @@ WRONG_INPUTS = [
     (["--numeric_buckets=1"], "must be 0, or lie between 2 and 10000"),
     (["--numeric_buckets=10001"], "must be 0, or lie between 2 and 10000"),
     (["--category_counts", "--hash_rows=10"], "category_counts needs a vocabulary, which hash_rows does without"),
-    (["--vocab_path=x", "--numeric_transform=quantile"], "numeric_transform has no effect with vocab_path"),
-    (["--vocab_path=x", "--missing_indicators"], "missing_indicators has no effect with vocab_path"),
-    (["--vocab_path=x", "--numeric_buckets=3"], "numeric_buckets has no effect with vocab_path"),
-    (["--vocab_path=x", "--category_counts"], "category_counts has no effect with vocab_path"),
+    (["--vocab_path=x", "--numeric_transform=quantile"], "numeric_transform quantile has no effect with vocab_path"),
+    (["--vocab_path=x", "--missing_indicators"], "missing_indicators True has no effect with vocab_path"),
+    (["--vocab_path=x", "--numeric_buckets=3"], "numeric_buckets 3 has no effect with vocab_path"),
+    (["--vocab_path=x", "--category_counts"], "category_counts True has no effect with vocab_path"),
 ]
 
 
 @pytest.mark.parametrize(("argv", "message"), WRONG_INPUTS)
 def test_wrong_choice_of_inputs_is_refused(argv, message):
     with pytest.raises(InputError, match=message):
-        resolve("preprocess_data", argv)
+        resolve(PreprocessDataOptions, argv)
 
 
 WRONG_YAML = [
@@ -148,52 +164,106 @@ WRONG_YAML = [
 def test_wrong_yaml_is_refused_by_its_name(tmp_path, text, message):
     path = yaml_file(tmp_path, text)
     with pytest.raises(InputError, match=message) as caught:
-        resolve("train", [f"--config_path={path}"])
+        resolve(TrainOptions, [f"--config_path={path}"])
     assert "options.yaml" in str(caught.value)
     assert "\n" not in " ".join(str(caught.value).split())
 
 
 def test_options_survive_their_own_yaml(tmp_path):
-    options = resolve("train", ["--device_target=CPU", "--top_mlp=[32,1]", "--lr=1e-5", "--do_eval=False"])
-    path = yaml_file(tmp_path, options.to_yaml("train"))
-    again = resolve("train", [f"--config_path={path}"])
-    assert again == config.dataclasses.replace(options, config_path=str(path))
+    options = resolve(TrainOptions, ["--device_target=CPU", "--top_mlp=[32,1]", "--lr=1e-5", "--do_eval=False"])
+    path = yaml_file(tmp_path, to_yaml(*vars(options).values()))
+    again = resolve(TrainOptions, [f"--config_path={path}"])
+    assert vars(again) | {"yaml": None} == vars(options) | {"yaml": None}
 
 
 def test_eval_takes_the_shape_saved_beside_the_checkpoint(tmp_path):
     yaml_file(tmp_path, "emb_dim: 8\nbottom_mlp: [32, 8]\nlr: 0.5\neval_batch_size: 7\n", "dlrm.yaml")
-    options = resolve("eval", [f"--checkpoint_path={tmp_path / 'dlrm.ckpt'}"])
-    assert (options.emb_dim, options.bottom_mlp) == (8, (32, 8))
-    assert options.eval_batch_size == 16384  # only the network's shape is taken
-    assert resolve("eval", [f"--checkpoint_path={tmp_path}"]).emb_dim == 8
-    wider = resolve("eval", [f"--checkpoint_path={tmp_path / 'dlrm.ckpt'}", "--emb_dim=4", "--bottom_mlp=[4]"])
-    assert wider.emb_dim == 4
+    options = resolve(EvalOptions, [f"--checkpoint_path={tmp_path / 'dlrm.ckpt'}"])
+    assert (options.network.emb_dim, options.network.bottom_mlp) == (8, (32, 8))
+    assert options.score.eval_batch_size == 16384  # only the network's shape is taken
+    assert resolve(EvalOptions, [f"--checkpoint_path={tmp_path}"]).network.emb_dim == 8
+    wider = resolve(EvalOptions, [f"--checkpoint_path={tmp_path / 'dlrm.ckpt'}", "--emb_dim=4", "--bottom_mlp=[4]"])
+    assert wider.network.emb_dim == 4
 
 
-def test_every_option_has_a_program_help_and_reader():
-    readers = {program: f"{program}.py" for program in PROGRAMS}
-    readers |= {
-        program: f"src/{program}.py" for program in ("preprocess_data", "synthetic", "table_accuracy", "report")
-    }
-    for name, option in OPTIONS.items():
-        assert option.metadata["programs"]
-        assert set(option.metadata["programs"]) <= set(PROGRAMS)
-        assert option.metadata["help"]
-        for program in option.metadata["programs"]:
-            text = (ROOT / readers[program]).read_text()
-            if program == "preprocess_data":
-                text += (ROOT / "src/preprocessing/run.py").read_text().replace("options.", "config.")
-            if "config.network()" in text:
-                text += "".join(f'"{name}"' for name in NETWORK)
-            read = re.search(rf'config\.{name}\b|"{name}"', text)
-            assert read or name == "config_path", f"{readers[program]} does not read {name}"
+def readers():
+    """Names that are read as attributes, or as texts, anywhere in the programs and in src but where options stand."""
+    files = [path for path in (*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")) if path.name != "options.py"]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    own = [node for path in (ROOT / "src").rglob("options.py") for node in ast.walk(ast.parse(path.read_text()))]
+    of_specs = {node.attr for node in own if isinstance(node, ast.Attribute)}
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return of_specs | {node.attr for node in nodes if isinstance(node, ast.Attribute)} | texts
+
+
+def test_every_option_has_help_and_a_reader():
+    read = readers()
+    for program in PROGRAMS.programs.values():
+        for name, one in options_of(program).items():
+            assert one.metadata["help"], name
+            assert name in read, f"nobody reads {name}"
+
+
+def test_an_option_stands_once():
+    """Programs that share one agree in its type and rule, and declare no two of one name."""
+    found = {}
+    for program in PROGRAMS.programs.values():
+        for name, one in options_of(program).items():
+            rule = one.metadata["rule"]
+            same = (one.kind, rule.words if rule else "", one.metadata["network"])
+            assert found.setdefault(name, same) == same, name
+
+    @dataclass(frozen=True)
+    class Again:
+        lr: float = option(0.1, "again")
+
+    @dataclass(frozen=True)
+    class Twice:
+        one: Again
+        other: Again
+
+    with pytest.raises(ValueError, match="Twice has the option lr twice"):
+        options_of(Twice)
+
+
+def test_choices_are_those_that_are_implemented():
+    options = options_of(TrainOptions)
+    for name, known in {"optimizer": RULES, "interaction": INTERACTIONS, "lr_schedule": SCHEDULES,
+                        "monitor": MONITORED}.items():  # fmt: skip
+        assert all(options[name].metadata["rule"].holds(choice) for choice in known)
+        assert not options[name].metadata["rule"].holds("other")
+
+
+def test_rules_belong_to_the_programs_that_they_concern(tmp_path):
+    """Of one YAML for all: what training refuses, programs that do not train take."""
+    path = yaml_file(tmp_path, "mixed_dims: 0.3\noptimizer: adam\nloss_scale: 8\nreset_tables_each_epoch: true\n")
+    assert resolve(EvalOptions, [f"--config_path={path}", "--device_target=CPU"]).network.mixed_dims == 0.3
+    assert resolve(ExportOptions, [f"--config_path={path}", "--device_target=CPU"]).network.mixed_dims == 0.3
+    with pytest.raises(InputError, match="mixed_dims 0.3 packs several vectors in a row|no effect with epochs 1"):
+        resolve(TrainOptions, [f"--config_path={path}", "--device_target=CPU"])
+
+
+@pytest.mark.parametrize(("given", "steps"), [("0", 12), ("7", 7), ("epoch", 120)])
+def test_steps_between_may_be_an_epoch(tmp_path, given, steps):
+    """By flag and by YAML, for evaluations and saves; 0 is a tenth of one."""
+    path = yaml_file(tmp_path, f"save_steps: {given}\n")
+    options = resolve(TrainOptions, [f"--config_path={path}", f"--eval_steps={given}"])
+    assert steps_between(options.evaluation.eval_steps, 120) == steps
+    assert steps_between(options.kept.save_steps, 120) == steps
+    assert steps_between(0, 3) == 1
+
+
+def test_options_that_are_free_when_going_on_say_so_themselves():
+    assert {"ckpt_path", "log_steps", "report", "save_steps"} <= set(free_names(KeptSpec))
+    assert set(free_names(DataSpec)) == {"dataset_path"}
+    assert set(free_names(EvaluationSpec())) == set()
 
 
 @pytest.mark.parametrize("path", SHOWN)
 def test_every_flag_shown_to_users_exists(path):
     """Flags of our programs; a line that calls something else is passed over."""
     text = (ROOT / path).read_text().replace("\\\n", " ")
-    programs = {f"{program}.py": program for program in PROGRAMS}
+    programs = {f"{name}.py": program for name, program in PROGRAMS.programs.items()}
     for line in text.splitlines():
         for file, program in programs.items():
             if re.search(rf"(python\S*|run) .*\b{file}", line):
@@ -204,11 +274,13 @@ def test_every_flag_shown_to_users_exists(path):
 def test_preprocessing_reads_a_yaml_that_is_named(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("min_count: 3\nlr: 0.01\nbottom_mlp: [8, 16]\n")
-    assert resolve("preprocess_data", [f"--config_path={path}"]).min_count == 3
-    assert resolve("preprocess_data", []).min_count == 1
-    assert resolve("train", [f"--config_path={path}", "--device_target=CPU"]).lr == 0.01
+    assert resolve(PreprocessDataOptions, [f"--config_path={path}"]).preprocessing.min_count == 3
+    assert resolve(PreprocessDataOptions, []).preprocessing.min_count == 1
+    assert resolve(TrainOptions, [f"--config_path={path}", "--device_target=CPU"]).optimization.lr == 0.01
 
 
 def test_network_options_belong_to_all_programs_that_build_it():
-    for name in NETWORK:
-        assert OPTIONS[name].metadata["programs"] == ("train", "eval", "export", "table_accuracy")
+    of_train = {name for name, one in options_of(TrainOptions).items() if one.metadata["network"]}
+    assert len(of_train) == 9
+    for name in ("eval", "export", "table_accuracy"):
+        assert of_train <= set(options_of(PROGRAMS.programs[name]))

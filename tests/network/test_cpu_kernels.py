@@ -14,7 +14,6 @@ from mindspore import Tensor, nn, ops
 from networks import (
     make_batch,
     make_model,
-    plain_gradients,
 )
 
 from src.base import native
@@ -40,7 +39,7 @@ class Gradients(nn.Cell):
         return self.gradients(x, weight)[1]
 
 
-def plain_gradients(layers, x, gradient, last_relu):
+def plain_layer_gradients(layers, x, gradient, last_relu):
     """As `Gradients`, in float64: of x, then (weight, bias) of each layer."""
     results = [x]
     for index, (weight, bias) in enumerate(layers):
@@ -67,7 +66,7 @@ def test_layers_and_their_gradients(sizes, last_relu, batch, operators):
     x = rng.normal(size=(batch, sizes[0] + 125)).astype(np.float32)
     weight = rng.normal(size=(batch, sizes[-1])).astype(np.float32)
     x_gradient, gradients = Gradients(mlp)(Tensor(x), Tensor(weight))
-    expected = plain_gradients(layers, x.astype(np.float64), weight.astype(np.float64), last_relu)
+    expected = plain_layer_gradients(layers, x.astype(np.float64), weight.astype(np.float64), last_relu)
     for got, plain in zip([x_gradient, *gradients], expected, strict=True):
         assert got.shape == plain.shape
         np.testing.assert_allclose(got.asnumpy(), plain, rtol=0, atol=1e-4 * np.abs(plain).max() + 1e-12)
@@ -86,7 +85,7 @@ def test_library_stays_when_no_graph_uses_it(compiled):
     model(Tensor(dense), Tensor(ids))
     del model
     gc.collect()
-    assert compiled.library.name in Path("/proc/self/maps").read_text()
+    assert compiled.kernels.library.name in Path("/proc/self/maps").read_text()
 
 
 def load_in_new_folder(tmp_path, monkeypatch, source=None):

@@ -8,7 +8,6 @@ from networks import (
     make_batch,
     make_model,
     make_step,
-    plain_gradients,
     plain_mlp,
     plain_values,
     values_by_name,
@@ -37,7 +36,7 @@ def plain_cross(layers, first):
     return xs
 
 
-def plain_gradients(layers, first, back):
+def plain_cross_gradients(layers, first, back):
     """Of sum(back * result): of the input, and (V, U, b) of each layer."""
     xs, to_first, found = plain_cross(layers, first), np.zeros_like(first), []
     for (v, u, b), x in zip(reversed(layers), reversed(xs[:-1])):
@@ -76,7 +75,7 @@ def test_crosses_and_their_gradients(width, layers, rank, batch, operators):
     x, weight = (rng.normal(size=(batch, width)).astype(np.float32) for _ in range(2))
     (_, result), (x_gradient, gradients) = Gradients(cross)(Tensor(x), Tensor(weight))
     plain = plain_layers(cross)
-    to_first, found = plain_gradients(plain, x.astype(np.float64), weight.astype(np.float64))
+    to_first, found = plain_cross_gradients(plain, x.astype(np.float64), weight.astype(np.float64))
     by_name = {}
     for number, (v, u, b) in enumerate(found):
         by_name |= {f"down.{number}.weight": v, f"up.{number}.weight": u, f"up.{number}.bias": b}
@@ -89,7 +88,7 @@ def test_crosses_and_their_gradients(width, layers, rank, batch, operators):
 
 
 def test_initial_weights_have_the_deviation_of_the_paper_s_code():
-    cross = CrossNetwork(432, 2, 64, np.random.default_rng(1))
+    cross = CrossNetwork(432, 2, 64, np.random.default_rng(1), STOCK)
     for layer in (*cross.down, *cross.up):
         assert layer.weight.asnumpy().std() == pytest.approx(np.sqrt(2 / (432 + 64)), rel=0.02)
 
@@ -101,7 +100,7 @@ def test_network_crosses_all_vectors(operators):
     for features, row in zip(dense, ids):
         bottom = plain_mlp(values.bottom, features.astype(np.float64), True)[-1]
         joint = np.concatenate([bottom, *(table[place] for table, place in zip(values.tables, row))])
-        crossed = plain_cross(plain_layers(model.cross), joint[None])[-1][0]
+        crossed = plain_cross(plain_layers(model.towers[0].interaction.cross), joint[None])[-1][0]
         expected.append(plain_mlp(values.top, crossed, False)[-1])
     np.testing.assert_allclose(model(Tensor(dense), Tensor(ids)).asnumpy(), expected, rtol=1e-5, atol=1e-5)
 

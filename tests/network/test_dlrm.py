@@ -7,12 +7,22 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
-from networks import logits_of, make_batch, make_model, plain_forward, plain_mlp, plain_pairs, plain_values
+from networks import (
+    logits_of,
+    make_batch,
+    make_model,
+    network_spec,
+    plain_forward,
+    plain_mlp,
+    plain_pairs,
+    plain_values,
+)
 
 from src.dlrm import DLRM, mlp_values
 from src.network import embedding
 from src.network.embedding import EmbeddingTables, initial_rows, initial_values
 from src.network.layers import MLP, Linear
+from src.network.options import NetworkSpec
 from src.network.pair_dots import PairDots
 from src.ranks.placement import Piece
 
@@ -218,7 +228,8 @@ def test_tables_are_filled_anew_in_place(monkeypatch, chunk_rows, operators):
 
 
 def test_mlps_start_the_same_whatever_the_tables_rows():
-    models = [DLRM(3, EmbeddingTables([n, 5], initial_rows([n, 5], 4, 1)), (4,), (1,)) for n in (10, 20)]
+    spec = network_spec((4,), (1,))
+    models = [DLRM(3, EmbeddingTables([n, 5], initial_rows([n, 5], 4, 1)), spec) for n in (10, 20)]
     for a, b in zip(models[0].mlp_parameters(), models[1].mlp_parameters()):
         np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
 
@@ -246,12 +257,14 @@ def test_tables_look_each_field_up_in_its_own_rows(operators):
 
 def test_wrong_sizes_are_refused():
     tables = EmbeddingTables([3], initial_rows([3], 4, 1))
-    with pytest.raises(ValueError, match=r"bottom_mlp \[8\] must end with emb_dim 4"):
-        DLRM(2, tables, (8,), (1,))
-    with pytest.raises(ValueError, match=r"top_mlp \[2\] with 1"):
-        DLRM(2, tables, (4,), (2,))
+    with pytest.raises(ValueError, match=r"bottom_mlp \[8\] ends with 8, which must equal emb_dim 4"):
+        NetworkSpec(4, (8,), (1,))
+    with pytest.raises(ValueError, match="the tables have a width of 4, the network 8"):
+        DLRM(2, tables, network_spec((8,), (1,)))
+    with pytest.raises(ValueError, match=r"top_mlp \[2\] must end with 1"):
+        network_spec((4,), (2,))
     with pytest.raises(ValueError, match="interaction is 'sum'; it is one of dot, cat, dcnv2"):
-        DLRM(2, tables, (4,), (1,), interaction="sum")
+        DLRM(2, tables, network_spec((4,), (1,), interaction="sum"))
     with pytest.raises(ValueError, match="values have 3 rows, the tables 4"):
         EmbeddingTables([4], np.zeros((3, 2), np.float32))
     with pytest.raises(ValueError, match=r"2147483648 rows in all tables; at most 2\*\*31 - 1"):
@@ -263,6 +276,6 @@ def test_wrong_sizes_are_refused():
 )
 def test_planned_values_of_the_mlps_are_those_of_the_network(interaction, self_interaction):
     tables = EmbeddingTables([5, 3, 9], initial_rows([5, 3, 9], 4, 1))
-    model = DLRM(6, tables, (7, 4), (9, 1), interaction, self_interaction)
-    planned = mlp_values(6, 3, (7, 4), (9, 1), interaction, self_interaction)
+    spec = network_spec((7, 4), (9, 1), interaction=interaction, self_interaction=self_interaction)
+    model, planned = DLRM(6, tables, spec), mlp_values(6, 3, spec)
     assert planned == sum(parameter.size for parameter in model.mlp_parameters())

@@ -79,8 +79,8 @@ def test_widths_fall_with_the_rows():
 
 def test_no_projection_where_all_are_of_full_width():
     names = [[parameter.name for parameter in DLRM(
-        2, EmbeddingTables(ROWS, np.zeros((sum(ROWS), 8), np.float32)), BOTTOM, TOP, widths=widths
-    ).get_parameters()] for widths in (None, widths_of(ROWS, 8, 0.0))]  # fmt: skip
+        2, EmbeddingTables(ROWS, np.zeros((sum(ROWS), 8), np.float32)), network_spec(BOTTOM, TOP), widths=widths
+    ).get_parameters()] for widths in (None, widths_of(ROWS, network_spec(BOTTOM, TOP)))]  # fmt: skip
     assert names[0] == names[1]
 
 
@@ -89,11 +89,11 @@ def test_logits_are_those_of_projected_vectors(operators, towers):
     model = make(operators) if towers == 1 else None
     if model is None:
         tables = make(operators).tables
-        model = DLRM(2, tables, (6, 4), TOP, widths=WIDTHS, towers=2)
+        model = DLRM(2, tables, network_spec((6, 4), TOP, 2), widths=WIDTHS)
     dense, ids, _ = batch()
     tables, matrices = apart(model)
     wide = np.concatenate([table @ matrix for table, matrix in zip(tables, matrices)])
-    plain = DLRM(2, EmbeddingTables(ROWS, wide, operators), (6, 8 // towers), TOP, towers=towers)
+    plain = DLRM(2, EmbeddingTables(ROWS, wide, operators), network_spec((6, 8 // towers), TOP, towers))
     for own, other in zip(plain.mlp_parameters(), model.mlp_parameters()):
         own.set_data(Tensor(other.asnumpy()))
     expected = plain(Tensor(dense), Tensor(ids)).asnumpy()
@@ -112,7 +112,7 @@ def test_a_step_is_that_of_tables_by_themselves(operators, optimizer):
     vectors = np.stack([rows @ matrix for rows, matrix in zip(looked_up, matrices)], 1)
 
     def loss(vectors):
-        logits = model.tower_logits(columns[0], vectors)
+        logits = model.towers[0](columns[0], vectors)
         return ops.binary_cross_entropy_with_logits(logits, columns[2], reduction="mean")
 
     of_vectors = ms.grad(loss)(Tensor(vectors)).asnumpy()
@@ -169,7 +169,7 @@ def test_odd_width_is_refused():
 def test_optimizers_that_would_change_neighbours_are_refused(optimizer):
     flags = [CPU, "--mixed_dims=0.3", f"--optimizer={optimizer}"]
     if optimizer in ("sgd", "adagrad"):
-        assert resolve(TrainOptions, flags).mixed_dims == 0.3
+        assert resolve(TrainOptions, flags).network.mixed_dims == 0.3
         flags.append("--table_weight_decay=0.1")
         optimizer = "table_weight_decay"
     with pytest.raises(InputError, match=rf"mixed_dims 0.3 packs several vectors in a row, of which .*{optimizer} "):

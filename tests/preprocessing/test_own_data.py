@@ -20,7 +20,8 @@ from src.data.schema import load_schema
 from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches
 from src.preprocess_data import main
-from src.preprocessing.run import Options, preprocess
+from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.run import preprocess
 
 DENSE = ["price", "age", "hour", "visits", "dwell"]
 TEXTS = ["site", "city", "device", "brand", "campaign", "keyword", "language", "referrer"]
@@ -152,7 +153,9 @@ def test_a_bad_row_of_several_files_is_named_with_its_file(tmp_path):
     write_raw(tmp_path / "day_0.txt", raw_lines(20))
     write_raw(tmp_path / "day_1.txt", [*raw_lines(5), "bad"])
     with pytest.raises(InputError, match=r"day_1.txt line 6: 1 columns instead of 40"):
-        preprocess([tmp_path / "day_0.txt", tmp_path / "day_1.txt"], tmp_path / "d", Columns.numbered(), Options())
+        preprocess(
+            [tmp_path / "day_0.txt", tmp_path / "day_1.txt"], tmp_path / "d", Columns.numbered(), PreprocessingSpec()
+        )
 
 
 def test_damaged_archive_is_refused(tmp_path):

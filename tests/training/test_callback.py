@@ -57,14 +57,14 @@ def logs(tmp_path):
     )
 
 
-def scripted(logs, aucs, eval_steps, part="valid"):
+def scripted(logs, aucs, eval_steps, part="valid", monitor="auc", patience=0):
     """An EvalCallBack whose evaluations give these AUCs in turn; `saved_after` counts evaluations at each save."""
     waiting = list(aucs)
     saved_after = []
     hooks = EvalCallBack(
         lambda: {"acc": 0.5, "auc": waiting.pop(0), "logloss": 0.7},
         lambda step: saved_after.append(len(aucs) - len(waiting)),
-        BestSoFar(part),
+        BestSoFar(part, monitor, patience),
         logs.auc,
         logs.metrics,
         eval_steps,
@@ -140,14 +140,14 @@ def test_metrics_file_is_valid_json_and_grows_over_runs(tmp_path):
 
 
 def test_test_rows_choose_nothing(logs):
-    hooks, saved_after = scripted(logs, [0.6, 0.8, 0.7], 0, part="test")
+    hooks, saved_after = scripted(logs, [0.6, 0.8, 0.7], 10, part="test")
     walk(hooks, 10, 3)
     assert saved_after == [3]
-    assert hooks.best["auc"] == 0.7
+    assert hooks.best.metrics["auc"] == 0.7
 
 
 @pytest.mark.parametrize(
-    ("eval_steps", "steps"), [(0, [10, 20]), (4, [4, 8, 10, 12, 16, 20]), (5, [5, 10, 15, 20]), (100, [10, 20])]
+    ("eval_steps", "steps"), [(10, [10, 20]), (4, [4, 8, 10, 12, 16, 20]), (5, [5, 10, 15, 20]), (100, [10, 20])]
 )
 def test_evaluation_every_few_steps_and_once_at_the_end_of_an_epoch(logs, eval_steps, steps):
     hooks, _ = scripted(logs, [0.6] * 20, eval_steps)
@@ -173,8 +173,8 @@ def test_best_network_by_auc_is_kept(logs, aucs, saves, best_step):
     hooks, saved_after = scripted(logs, aucs, 5)
     walk(hooks)
     assert saved_after == saves
-    assert hooks.best_step == best_step
-    assert hooks.best["auc"] == max(aucs)
+    assert hooks.best.step == best_step
+    assert hooks.best.metrics["auc"] == max(aucs)
 
 
 def test_last_network_is_kept_where_no_evaluation_has_an_auc(logs):
@@ -182,7 +182,7 @@ def test_last_network_is_kept_where_no_evaluation_has_an_auc(logs):
     hooks, saved_after = scripted(logs, [math.nan] * 4, 5)
     walk(hooks)
     assert saved_after[-1] == 4
-    assert hooks.best_step == 20
+    assert hooks.best.step == 20
 
 
 @pytest.mark.parametrize(("aucs", "end"), [
@@ -190,8 +190,8 @@ def test_last_network_is_kept_where_no_evaluation_has_an_auc(logs):
 ])  # fmt: skip
 def test_training_ends_when_the_auc_has_not_risen_for_some_evaluations(logs, aucs, end):
     """Two, of which the last is at step `end`; an AUC that does not exist has not fallen."""
-    hooks, _ = scripted(logs, aucs, 5)
-    hooks.patience, stops = 2, []
+    hooks, _ = scripted(logs, aucs, 5, patience=2)
+    stops = []
     for step in range(1, 21):
         now = context(step)
         now.request_stop = lambda step=step: stops.append(step)
@@ -212,8 +212,8 @@ def test_network_that_is_kept_has_the_averaged_weights(tiny_data, tmp_path, oper
     """And scores as the evaluation did that chose it; without evaluation too."""
     for do_eval in (True, False):
         watch = Watch(26)
-        result = train_small(tiny_data, tmp_path, average_share=0.5, overwrite=True, do_eval=do_eval, cpu_kernels=operators is not STOCK,
-                             callbacks=[watch])  # fmt: skip
+        result = train_small(tiny_data, tmp_path, average_share=0.5, overwrite=True, do_eval=do_eval,
+                             cpu_kernels=operators is not STOCK, callbacks=[watch])  # fmt: skip
         model = loaded(result.checkpoint, tiny_data, operators, emb_dim=4, **SMALL)
         values, _ = watch.seen[26]
         for parameter in model.mlp_parameters():
@@ -238,8 +238,8 @@ def test_evaluations_do_not_count_as_training_time(monkeypatch):
 def test_tables_begin_each_epoch_anew_and_mlps_go_on(tiny_data, tmp_path, operators):
     """After an epoch's first step only what it looked up differs from new initial values, and Adam's states from 0."""
     watch, rows = Watch(26, 27, 53), tiny_data.manifest.table_rows
-    train_small(tiny_data, tmp_path, epochs=3, reset_tables_each_epoch=True, cpu_kernels=operators is not STOCK, callbacks=[watch],
-                lr=0.001, optimizer="adam", dropout=0.3)  # fmt: skip
+    train_small(tiny_data, tmp_path, epochs=3, reset_tables_each_epoch=True, cpu_kernels=operators is not STOCK,
+                callbacks=[watch], lr=0.001, optimizer="adam", dropout=0.3)  # fmt: skip
     for step, epoch in ((27, 1), (53, 2)):
         values, touched = watch.seen[step]
         expected = joint_rows(whole_fields(rows), 4, initial_values(rows, 1, epoch))

@@ -6,6 +6,7 @@ import pytest
 from mindspore import Parameter, Tensor
 
 from src.training.optimizers import DenseOptimizer, TableOptimizer
+from src.training.rules import RULES, adam_corrections, rule_of, rule_of_mlps
 from src.training.schedule import rate_factors
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -45,7 +46,7 @@ def test_rows_looked_up_repeatedly_change_as_by_the_dense_definition(rule, width
     """Within 3e-6, and 2e-5 for large batches, whose sums round more; other rows keep every bit, in states too."""
     start = make_table(width)
     table = Parameter(Tensor(start), name="table")
-    optimizer = TableOptimizer(table, rule, decay, operators)
+    optimizer = TableOptimizer(table, rule_of(rule), decay, operators)
     values = start.astype(np.float64)
     states = [np.zeros_like(values) for _ in range(2)]
     seen = np.zeros(len(start), bool)
@@ -75,7 +76,7 @@ def test_rows_looked_up_repeatedly_change_as_by_the_dense_definition(rule, width
 def test_states_of_a_table_are_as_large_as_told():
     """Row-wise Adagrad: one value a row."""
     table = Parameter(Tensor(make_table(16)), name="table")
-    shapes = {rule: [state.shape for state in TableOptimizer(table, rule).states] for rule in RULES}
+    shapes = {rule: [state.shape for state in TableOptimizer(table, rule_of(rule)).states] for rule in RULES}
     rows = ROWS * FIELDS
     assert shapes == {"sgd": [], "adagrad": [(rows, 16)], "rowwise_adagrad": [(rows, 1)], "adam": [(rows, 16)] * 2}
 
@@ -86,7 +87,7 @@ def test_dense_parameters_change_as_by_the_definition(rule, operators):
     rng = np.random.default_rng(1)
     start = [rng.normal(size=shape).astype(np.float32) for shape in ((1,), (5, 3), (300, 200), (7,))]
     parameters = [Parameter(Tensor(value), name=f"p{index}") for index, value in enumerate(start)]
-    optimizer = DenseOptimizer(parameters, rule, operators)
+    optimizer = DenseOptimizer(parameters, rule_of_mlps(rule), operators)
     values = [value.astype(np.float64) for value in start]
     states = [[np.zeros_like(value) for _ in range(2)] for value in values]
     for _ in range(STEPS):
@@ -104,7 +105,7 @@ def test_weight_decay_takes_a_share_of_matrices_apart_from_their_gradients(rule,
     rng = np.random.default_rng(1)
     start = [rng.normal(size=shape).astype(np.float32) for shape in ((5, 3), (300, 200), (7,))]
     parameters = [Parameter(Tensor(value), name=f"p{index}") for index, value in enumerate(start)]
-    optimizer = DenseOptimizer(parameters, rule, operators, 0.5)
+    optimizer = DenseOptimizer(parameters, rule_of_mlps(rule), operators, 0.5)
     values = [value.astype(np.float64) for value in start]
     states = [[np.zeros_like(value) for _ in range(2)] for value in values]
     for step in range(STEPS):
@@ -129,9 +130,9 @@ def test_adam_corrections_are_those_of_the_paper():
 
 def test_unknown_rule_is_refused():
     with pytest.raises(ValueError, match="optimizer is 'lamb'; it is one of sgd, adagrad, rowwise_adagrad, adam"):
-        TableOptimizer(Parameter(Tensor(make_table(4)), name="table"), "lamb")
+        rule_of("lamb")
     with pytest.raises(ValueError, match="optimizer is 'lamb'"):
-        DenseOptimizer([], "lamb")
+        rule_of_mlps("lamb")
 
 
 def test_constant_schedule_warms_up_and_stays():
@@ -140,7 +141,7 @@ def test_constant_schedule_warms_up_and_stays():
 
 
 def test_polynomial_schedule_decays_behind_the_warm_up():
-    got = rate_factors("polynomial", 9, warmup_steps=2, decay_steps=4, end_factor=0.2, power=2)
+    got = rate_factors("polynomial", 9, warmup_steps=2, decay_steps=4, lr_end_factor=0.2, lr_power=2)
     expected = [0.5, 1, *[0.2 + 0.8 * (1 - done / 4) ** 2 for done in range(5)], 0.2, 0.2]
     np.testing.assert_allclose(got, expected)
 
@@ -152,7 +153,7 @@ def test_cosine_schedule_ends_with_the_training():
 
 
 def test_decay_takes_a_share_of_the_steps_at_their_end():
-    got = rate_factors("polynomial", 10, warmup_steps=2, power=1, decay_share=0.3, end_factor=0.1)
+    got = rate_factors("polynomial", 10, warmup_steps=2, lr_power=1, decay_share=0.3, lr_end_factor=0.1)
     np.testing.assert_allclose(got, [0.5, 1, 1, 1, 1, 1, 1, 1, 0.7, 0.4])
     np.testing.assert_allclose(rate_factors("cosine", 11, 1, decay_share=1.0), rate_factors("cosine", 11, 1))
     np.testing.assert_allclose(rate_factors("polynomial", 4, 3, decay_share=0.5), [1 / 3, 2 / 3, 1, 1])
@@ -168,7 +169,7 @@ def test_unknown_schedule_is_refused():
 
 
 def test_each_cycle_begins_the_schedule_anew():
-    got = rate_factors("polynomial", 12, warmup_steps=1, power=1, decay_share=0.5, cycles=3)
+    got = rate_factors("polynomial", 12, warmup_steps=1, lr_power=1, decay_share=0.5, cycles=3)
     np.testing.assert_allclose(got, [1, 1, 1, 0.5] * 3)
     assert np.array_equal(rate_factors("cosine", 8), rate_factors("cosine", 8, cycles=1))
     with pytest.raises(ValueError, match="10 steps are not a multiple of 3 cycles"):

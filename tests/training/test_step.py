@@ -16,6 +16,8 @@ from networks import (
     values_by_name,
 )
 
+from src.network.stock import STOCK
+
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
 
@@ -45,7 +47,7 @@ def batch_with_duplicates(model, batch=24):
     return dense, ids, labels
 
 
-def golden_losses(kernels=None, seed=1):
+def golden_losses(operators=STOCK, seed=1):
     """The losses of 20 steps on 4 generated batches in turn, at the sizes of Criteo but for the tables' rows."""
     model = make_model(13, 26, (512, 256, 64, 16), (512, 256, 1), seed=seed, operators=operators)
     step = make_step(model, RATE)
@@ -161,11 +163,11 @@ def test_loss_scale_reaches_float16_gradients():
         model = make_model(slot_dim=2, top=(1,), seed=2, compute_dtype=ms.float16)
         dense, ids, _ = make_batch(model, 5, 4)
         logits = model(Tensor(dense), Tensor(ids)).asnumpy()
-        model.top.layers[0].bias.set_data(Tensor(np.array([-17 - logits.max()], np.float32)))
-        before = model.top.layers[0].weight.asnumpy().copy()
+        model.towers[0].top.layers[0].bias.set_data(Tensor(np.array([-17 - logits.max()], np.float32)))
+        before = model.towers[0].top.layers[0].weight.asnumpy().copy()
         step = make_step(model, 1e4, loss_scale=scale)
         step(Tensor(dense), Tensor(ids), Tensor(np.zeros((4, 1), np.float32)))
-        updates.append(np.abs(model.top.layers[0].weight.asnumpy() - before).max())
+        updates.append(np.abs(model.towers[0].top.layers[0].weight.asnumpy() - before).max())
     assert updates[0] < updates[1] / 2
 
 
