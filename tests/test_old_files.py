@@ -1,8 +1,8 @@
 """Data folders, checkpoints, stopped runs and exports that commit 4353fc0 made give what they gave there.
 
 `fixtures/made_by_4353fc0/make.py` says how they were made. Where that was done, all results are equal to the bit, but
-for logits, which are had from float32 probabilities here (3e-6). The tolerances are for other CPUs, which may round sums
-and logarithms otherwise: MindSpore's own operators in place of the compiled ones make a difference of 4e-7.
+for logits, which are had from float32 probabilities here (3e-6). The tolerances are for other CPUs, which may round
+sums and logarithms otherwise: MindSpore's own operators in place of the compiled ones make a difference of 4e-7.
 """
 
 import json
