@@ -67,7 +67,7 @@ def bare(
 def end_to_end(workers: dict[str, Worker], turns: int) -> list[dict]:
     """A row of the table for each batch size: epochs over 300,000 generated rows."""
     from src.data.manifest import find
-    from src.dataset import RowBatches
+    from src.dataset import RowBatches, Rows
     from src.preprocess_data import main as preprocess
     from src.synthetic import main as generate
 
@@ -78,7 +78,7 @@ def end_to_end(workers: dict[str, Worker], turns: int) -> list[dict]:
         data = find(f"{folder}/dataset")
         shards, counts = data.shards("train")
         rows = sum(counts)
-        columns = next(iter(RowBatches(shards, rows, 13, 26, rows)))
+        columns = next(iter(RowBatches(Rows(shards, rows, 13, 26), rows)))
         for name, column in zip(("dense", "ids", "labels"), columns):
             np.save(f"{folder}/{name}.npy", column)
         for worker in workers.values():

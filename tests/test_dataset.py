@@ -6,7 +6,7 @@ from src import dataset
 from src.data import records
 from src.data.encoder import load_encoder
 from src.data.lines import Columns, parse
-from src.dataset import RowBatches, TrainingDataset
+from src.dataset import RowBatches, Rows, TrainingDataset
 from src.preprocessing.steps import write_records
 
 ROWS, RECORD_ROWS = 1000, 16
@@ -37,7 +37,7 @@ def shards(tmp_path_factory) -> list[str]:
 
 
 def make(shards: list[str], batch_size: int, **options) -> RowBatches:
-    return RowBatches(shards, ROWS, DENSE_DIM, SLOT_DIM, batch_size, **options)
+    return RowBatches(Rows(shards, ROWS, DENSE_DIM, SLOT_DIM), batch_size, **options)
 
 
 def numbers_of(batches) -> list[int]:
@@ -139,7 +139,7 @@ def test_text_to_mindrecord_to_batch_gives_the_rows_of_the_text(tiny_data):
     for part, (first, last) in {"train": (0, 1715), "valid": (1715, 1858), "test": (1858, 2000)}.items():
         paths, shard_rows = tiny_data.shards(part)
         assert shard_rows == ([512, 512, 512, 179] if part == "train" else [last - first])
-        batches = list(RowBatches(paths, sum(shard_rows), 13, 26, 100))
+        batches = list(RowBatches(Rows(paths, sum(shard_rows), 13, 26), 100))
         columns = [np.concatenate(column) for column in zip(*batches)]
         np.testing.assert_array_equal(columns[0], dense[first:last])
         np.testing.assert_array_equal(columns[1], ids[first:last])
@@ -155,7 +155,7 @@ def test_records_and_shards_of_any_size_keep_the_order(tmp_path, record_rows, sh
     for part in ("train", "valid", "test"):
         paths, rows = data.shards(part)
         assert all(count == shard_rows for count in rows[:-1])
-        for _, _, batch_labels in RowBatches(paths, sum(rows), 13, 26, 4):
+        for _, _, batch_labels in RowBatches(Rows(paths, sum(rows), 13, 26), 4):
             labels += batch_labels[:, 0].tolist()
     assert labels == [float(line[0]) for line in lines]
 
@@ -164,7 +164,7 @@ def test_data_folder_can_be_moved(tmp_path):
     raw = write_raw(tmp_path / "train.txt", raw_lines(21))
     data = preprocess_lines(raw, tmp_path / "dataset")
     paths, rows = data.shards("train")
-    before = [batch[1].tolist() for batch in RowBatches(paths, sum(rows), 13, 26, 4)]
+    before = [batch[1].tolist() for batch in RowBatches(Rows(paths, sum(rows), 13, 26), 4)]
     (tmp_path / "dataset").rename(tmp_path / "moved")
     moved = [path.replace("/dataset/", "/moved/") for path in paths]
-    assert [batch[1].tolist() for batch in RowBatches(moved, sum(rows), 13, 26, 4)] == before
+    assert [batch[1].tolist() for batch in RowBatches(Rows(moved, sum(rows), 13, 26), 4)] == before

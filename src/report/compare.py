@@ -15,6 +15,8 @@ from src.report.style import page, section, table
 from src.training.checkpoint import UNFINISHED
 from src.training.run_folder import REPORT, REPORT_PAGE, SCORES
 
+_FIRST = ("auc", "logloss")  # of a table's metrics
+
 
 @dataclass(frozen=True)
 class ComparedRun:
@@ -71,7 +73,7 @@ class ComparedRun:
 
 def compared(runs: list[ComparedRun]) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of the table: a row a run; differences are those to the first."""
-    names = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    names = list(dict.fromkeys([*_FIRST, *(name for run in runs for name in run.metrics)]))
     heads = ["run", "rows", *names, "AUC - first's", "95 %", "logloss - first's", "95 %"]
     rows = []
     for run in runs:

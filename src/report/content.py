@@ -70,7 +70,7 @@ def evaluation_content(
     some, manifest = slice(None, None, kept.every), data.manifest
     content: dict[str, Any] = {}
     if importance_rows:
-        found = importance(model, _Sample(dense, ids, labels[some]), batch_size, ranks, importance_rows, seed)
+        found = importance(model, Sample(dense, ids, labels[some]), batch_size, ranks, importance_rows, seed)
         names = (*manifest.inputs, *manifest.fields)
         content["importance"] = {"rows": min(importance_rows, len(ids)), "auc_drop": dict(zip(names, found))}
     if ranks.rank:
@@ -99,7 +99,7 @@ def score_content(labels: np.ndarray, logits: np.ndarray, seed: int) -> dict[str
 
 
 @dataclass(frozen=True)
-class _Sample:
+class Sample:
     """Rows: dense [B, N], ids [B, F], labels [B]."""
 
     dense: np.ndarray
@@ -115,7 +115,7 @@ class _Sample:
 
 
 def importance(
-    model: DLRM, sample: _Sample, batch_size: int, ranks: Ranks, rows: int, seed: int
+    model: DLRM, sample: Sample, batch_size: int, ranks: Ranks, rows: int, seed: int
 ) -> list[float]:  # fmt: skip
     """How much AUC the network loses when a column's values are shuffled among the rows, for N + F columns.
 

@@ -140,4 +140,4 @@ def test_every_row_is_scored_whatever_the_batch_size(batch_size):
     got_labels, got = score(model, batches, batch_size)
     np.testing.assert_array_equal(got_labels, labels[:, 0])
     np.testing.assert_allclose(got, whole, rtol=0, atol=1e-6)
-    assert evaluate(model, batches, batch_size).auc == pytest.approx(plain_auc(labels[:, 0], got), abs=1e-12)
+    assert evaluate(model, batches, batch_size)["auc"] == pytest.approx(plain_auc(labels[:, 0], got), abs=1e-12)

@@ -216,7 +216,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
         export_program.main([CPU, f"--export_path={placement}", f"--table_placement={placement}"])
         assert np.abs(Scorer(placement).score_ids(dense, ids) - 1 / (1 + np.exp(-logits))).max() < 1e-6
     exact, _, small = table_accuracy.evaluate([CPU, f"--dataset_path={tiny_data.path}"])
-    assert exact.metrics == pytest.approx(measured(labels[:, 0], logits).as_dict(), abs=1e-6)
+    assert exact.metrics == pytest.approx(measured(labels[:, 0], logits), abs=1e-6)
     assert 0 < small.largest_difference < 0.01
     export_program.main([CPU, "--export_path=calibrated", "--calibrate=True", f"--dataset_path={tiny_data.path}"])
     calibrated = Scorer("calibrated").score_ids(dense, ids)

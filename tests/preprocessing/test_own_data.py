@@ -18,7 +18,7 @@ from src.data.lines import Columns
 from src.data.manifest import VOCABULARY, find
 from src.data.schema import load_schema
 from src.data.vocabulary import load_vocabulary
-from src.dataset import RowBatches
+from src.dataset import RowBatches, Rows
 from src.preprocess_data import main
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
@@ -46,7 +46,7 @@ def batch_of(data, part):
     """All rows of a part: dense, ids, labels."""
     shards, rows = data.shards(part)
     sizes = len(data.manifest.dense), len(data.manifest.categorical)
-    return tuple(np.concatenate(column) for column in zip(*RowBatches(shards, sum(rows), *sizes, 64)))
+    return tuple(np.concatenate(column) for column in zip(*RowBatches(Rows(shards, sum(rows), *sizes), 64)))
 
 
 def test_table_with_header_runs_through_all_programs_by_schema_alone(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from src.data.lines import Columns, key_of
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, find
 from src.data.raw_files import LineIndex
 from src.data.vocabulary import load_vocabulary
-from src.dataset import RowBatches
+from src.dataset import RowBatches, Rows
 from src.preprocess_data import main
 from src.preprocessing import run as preprocessing
 from src.preprocessing.run import REJECTS
@@ -29,7 +29,7 @@ def ids_of(data: DataFolder, part: str) -> np.ndarray:
     """A part's ids [rows, F]."""
     paths, rows = data.shards(part)
     width = len(data.manifest.dense), len(data.manifest.categorical)
-    return np.concatenate([ids for _, ids, _ in RowBatches(paths, sum(rows), *width, 64)])
+    return np.concatenate([ids for _, ids, _ in RowBatches(Rows(paths, sum(rows), *width), 64)])
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -239,7 +239,7 @@ def test_other_numbers_of_columns(tmp_path):
     assert (data.manifest.dense, data.manifest.categorical) == (("I1", "I2"), ("C1", "C2", "C3"))
     assert data.manifest.table_rows == (2, 3, 3)
     paths, rows = data.shards("train")
-    ((dense, ids, labels),) = RowBatches(paths, sum(rows), 2, 3, 24)
+    ((dense, ids, labels),) = RowBatches(Rows(paths, sum(rows), 2, 3), 24)
     np.testing.assert_allclose(dense[:2], np.log([[4, 1], [1, 5]]), rtol=1e-6)
     assert ids[0, 0] == ids[1, 0] == 1
     assert sorted(ids[:2, 1].tolist()) == sorted(ids[:2, 2].tolist()) == [1, 2]

@@ -60,7 +60,7 @@ def test_report_is_of_the_kept_network_on_validation_rows(run_folder, kept, tiny
 def test_importance_is_the_drop_in_auc_of_a_shuffled_column(kept, tiny_data, run_folder):
     model, labels, logits = kept
     dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "valid", 64)))
-    found = report_content.importance(model, dense, ids, labels, 64, ONE_RANK, 10_000, 1)
+    found = report_content.importance(model, report_content.Sample(dense, ids, labels), 64, ONE_RANK, 10_000, 1)
     assert len(found) == 39
     for column in (0, 12, 13, 14, 38):
         order = np.random.default_rng([1, 1 + column]).permutation(143)
@@ -74,7 +74,7 @@ def test_importance_is_the_drop_in_auc_of_a_shuffled_column(kept, tiny_data, run
     assert max(found[13:15]) > 0.02  # the signal stands in C1 and C2
     drops = load_report(run_folder / "checkpoint")["evaluation"]["importance"]["auc_drop"]
     assert list(drops.values()) == pytest.approx(found, abs=1e-6)
-    few = report_content.importance(model, dense, ids, labels, 64, ONE_RANK, 50, 1)
+    few = report_content.importance(model, report_content.Sample(dense, ids, labels), 64, ONE_RANK, 50, 1)
     assert few != found
 
 

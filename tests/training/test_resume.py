@@ -18,7 +18,7 @@ from runs import StopAt, rows_of, train_small
 
 from src import run as training
 from src.base.errors import InputError
-from src.dataset import RowBatches
+from src.dataset import RowBatches, Rows
 from src.training import checkpoint_file
 from src.training.run_folder import Run, RunOptions
 
@@ -107,7 +107,7 @@ def test_best_network_of_before_the_stop_is_kept(tiny_data, tmp_path, monkeypatc
 
     def worse_from_now_on(*args):
         metrics = real(*args)
-        return type(metrics)(metrics.acc, metrics.auc / 2, metrics.logloss)
+        return metrics | {"auc": metrics["auc"] / 2}
 
     options = {"eval_steps": 5, "save_steps": 5}
     with pytest.raises(KeyboardInterrupt):
@@ -116,14 +116,13 @@ def test_best_network_of_before_the_stop_is_kept(tiny_data, tmp_path, monkeypatc
     best = bits(tmp_path / "unfinished" / f"best-{before['best_step']}.ckpt")
     monkeypatch.setattr(training, "evaluate", worse_from_now_on)
     result = train_small(tiny_data, tmp_path, **options)
-    assert (result.best.as_dict(), result.best_step) == (before["best"], before["best_step"])
+    assert (result.best, result.best_step) == (before["best"], before["best_step"])
     assert bits(tmp_path / "dlrm.ckpt") == best
 
 
 def test_evaluations_that_were_waited_for_before_the_stop_count(tiny_data, tmp_path, monkeypatch):
     """The AUC never rises above the first; the end comes with the fourth evaluation, though one stop lies between."""
-    metrics = training.evaluate.__globals__["Metrics"]
-    monkeypatch.setattr(training, "evaluate", lambda *_: metrics(0.5, 0.5, 0.5))
+    monkeypatch.setattr(training, "evaluate", lambda *_: {"acc": 0.5, "auc": 0.5, "logloss": 0.5})
     options = {"eval_steps": 5, "save_steps": 4, "early_stopping": 3, "log_steps": 1}
     with pytest.raises(KeyboardInterrupt):
         train_small(tiny_data, tmp_path, **options, callbacks=[StopAt(14)])
@@ -138,7 +137,7 @@ def test_evaluations_that_were_waited_for_before_the_stop_count(tiny_data, tmp_p
 def test_batches_go_on_behind_any_step(tiny_data, step):
     def batches():
         shards, rows = tiny_data.shards("train")
-        return RowBatches(shards, sum(rows), 13, 26, 256, shuffle=True, drop_last=True, seed=3)
+        return RowBatches(Rows(shards, sum(rows), 13, 26), 256, shuffle=True, drop_last=True, seed=3)
 
     all_of_them, later = batches(), batches()
     assert len(all_of_them) == 6
@@ -249,20 +248,20 @@ def test_other_options_are_refused_and_nothing_is_lost(tiny_data, stopped, capsy
     state = stopped / "unfinished" / "state-15.ckpt"
     before = state.read_bytes()
     with pytest.raises(InputError, match=r"stopped, with lr 0\.1 instead of 0\.2: go on .* --resume=False"):
-        train_small(tiny_data, stopped, options=RunOptions("dlrm.yaml", "lr: 0.2\n"))
+        train_small(tiny_data, stopped, lr=0.2)
     assert state.read_bytes() == before
-    train_small(
-        tiny_data, stopped, options=RunOptions("dlrm.yaml", "lr: 0.1\nlog_steps: 7\n", frozenset(["log_steps"]))
-    )
+    train_small(tiny_data, stopped, log_steps=7)
     assert "going on from step 15" in capsys.readouterr().out
     assert "log_steps: 7" in (stopped / "dlrm.yaml").read_text()
 
 
 def test_options_that_are_new_since_the_stop_count_as_their_defaults(tiny_data, stopped, capsys):
-    defaults = "lr: 0.3\ntowers: 1\n"
-    with pytest.raises(InputError, match="stopped, with towers 1 instead of 8"):
-        train_small(tiny_data, stopped, options=RunOptions("dlrm.yaml", "lr: 0.1\ntowers: 8\n", defaults=defaults))
-    train_small(tiny_data, stopped, options=RunOptions("dlrm.yaml", "lr: 0.1\ntowers: 1\n", defaults=defaults))
+    saved = stopped / "unfinished/dlrm.yaml"
+    lines = saved.read_text().splitlines()
+    saved.write_text("\n".join(line for line in lines if not line.startswith("monitor: ")))
+    with pytest.raises(InputError, match="stopped, with monitor auc instead of logloss"):
+        train_small(tiny_data, stopped, monitor="logloss")
+    train_small(tiny_data, stopped)
     assert "going on from step 15" in capsys.readouterr().out
 
 
