@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.lines import Block
 from src.base.errors import InputError
 from src.base.npz import Arrays, save_arrays
+from src.data.lines import Block
 from src.data.numeric import Summary, bucket_edges, count_scores, log_of, log_scale, quantile_curve
 from src.data.vocabulary import BESIDE, AnyVocabulary, load_vocabulary
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from src.data.lines import BadRow, Block, Columns, parse
 from src.base.errors import InputError
+from src.data.lines import BadRow, Block, Columns, parse
 
 REJECTS = "rejected_rows.txt"
 _NAMES = ("train.txt", "train.txt.gz", "train.txt.xz")

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from src.export.calibration import Calibration
-from src.training.checkpoint import full_width, network_of
-from src.network.embedding import EmbeddingTables, joint_rows, whole_fields
 from src.base.errors import InputError
 from src.base.files import whole_folder
-from src.export.graph import export_graph
-from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.base.sealed import Facts, begins_as, read_facts, write_facts
+from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+from src.export.calibration import Calibration
+from src.export.graph import export_graph
 from src.export.table_file import TableFile, write_tables
+from src.network.embedding import EmbeddingTables, joint_rows, whole_fields
+from src.training.checkpoint import full_width, network_of
 
 DESCRIPTION = ".model"
 _CHUNK_BYTES = 1 << 20

@@ -12,9 +12,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from src.export import mindir
-from src.dlrm import DLRM
 from src.base.errors import InputError
+from src.dlrm import DLRM
+from src.export import mindir
 
 SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
 

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.lines import BadRow, Columns
-from src.dataset import batches_of
-from src.data.encoder import Encoder, load_encoder
 from src.base.errors import InputError
-from src.export.folder import ExportFolder
+from src.data.encoder import Encoder, load_encoder
+from src.data.lines import BadRow, Columns
 from src.data.manifest import VOCABULARY, DataFolder
 from src.data.raw_files import (
     REJECTS,
@@ -21,6 +19,8 @@ from src.data.raw_files import (
     with_header,
     write_rejects,
 )
+from src.dataset import batches_of
+from src.export.folder import ExportFolder
 from src.export.scored_files import Rows, RowSource
 
 _BATCH = 1 << 16

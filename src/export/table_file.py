@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.network.embedding import Fill
 from src.base.errors import InputError
 from src.base.files import whole_file
+from src.network.embedding import Fill
 from src.ranks.placement import Piece
 
 TYPES = ("fp32", "fp16", "int8")

@@ -20,18 +20,18 @@ import eval as eval_program
 import export as export_program
 import preprocess as preprocess_program
 import train as train_program
-from src.training import checkpoint
-from src.data.lines import Columns, parse
-from src.dataset import batches_of
-from src.data.encoder import load_encoder
 from src.base.errors import InputError
-from src.training.evaluation import score
+from src.data.encoder import load_encoder
+from src.data.lines import Columns, parse
 from src.data.manifest import VOCABULARY, find
-from src.preprocess_data import main, report
 from src.data.schema import load_schema
-from src.export.scored_files import RowFiles
-from src.scorer import Scorer
 from src.data.vocabulary import load_vocabulary
+from src.dataset import batches_of
+from src.export.scored_files import RowFiles
+from src.preprocess_data import main, report
+from src.scorer import Scorer
+from src.training import checkpoint
+from src.training.evaluation import score
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

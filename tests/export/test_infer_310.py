@@ -21,9 +21,9 @@ import eval as eval_program
 import export as export_program
 import postprocess as postprocess_program
 import preprocess as preprocess_program
+from src.base.sealed import read_facts, write_facts
 from src.export.scored_files import INDEX, RowFiles, RowSource, Scores
 from src.scorer import Scorer
-from src.base.sealed import read_facts, write_facts
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

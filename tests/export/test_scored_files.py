@@ -16,12 +16,12 @@ from test_callback import METRIC_LINE
 
 import postprocess as postprocess_program
 import preprocess as preprocess_program
-from src.dataset import batches_of
 from src.base.errors import InputError
-from src.export.scored_files import RowFiles, RowSource, logits_of
-from src.scorer import Scorer
 from src.base.sealed import write_facts
 from src.data.vocabulary import load_vocabulary
+from src.dataset import batches_of
+from src.export.scored_files import RowFiles, RowSource, logits_of
+from src.scorer import Scorer
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
