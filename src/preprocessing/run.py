@@ -24,6 +24,7 @@ from src.data.raw_files import (
     with_header,
     write_rejects,
 )
+from src.data.transforms import TRANSFORMS
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, record
 from src.preprocessing.steps import (
@@ -67,7 +68,7 @@ class Options:
     @property
     def learns_from_numbers(self) -> bool:
         """Whether the values of numeric columns are counted too."""
-        return self.numeric_transform != "log" or self.missing_indicators or self.numeric_buckets > 0
+        return TRANSFORMS[self.numeric_transform].learns or self.missing_indicators or self.numeric_buckets > 0
 
 
 def preprocess(
