@@ -10,6 +10,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.workers import run_parallel
+from src.data import records
 from src.data.encoder import Encoder, learn, load_encoder
 from src.data.lines import BadRow, Columns
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
@@ -299,6 +300,7 @@ class _Run:
             (self.folder / part).mkdir(exist_ok=True)
         if self.journal.missing("encode", len(self.spans)):
             encoder.prepare()
+            records.prepare()
         shuffled = "train" if self.options.shuffle_rows else None
         mixed = [span for part, _, span in self.spans if part == shuffled]
         scattered = [self.journal.folder / f"scattered-{number:05d}.npy" for number in range(len(mixed))]

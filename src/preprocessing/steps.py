@@ -9,17 +9,13 @@ What a step gives depends on its arguments alone, so any number of processes or 
 was finished before a crash need not be done again.
 """
 
-import errno
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore.mindrecord import FileWriter
 
 from src.base.npz import Arrays
 from src.data import numeric, records
@@ -29,8 +25,6 @@ from src.data.manifest import File
 from src.data.raw_files import Span, read_span
 from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
 
-_PAGE_BYTES = 4 << 20
-_HEADER_BYTES = 1 << 20
 _MERGED_AT_ONCE = 32
 
 
@@ -182,7 +176,7 @@ def _pack(arrays: tuple[np.ndarray, ...], record_rows: int) -> list[bytes]:
 
 
 def _shard(path: Path, folder: Path, packed: list[bytes], rows: int, clicks: int, unseen: np.ndarray) -> Arrays:
-    write_records(path, packed)
+    records.write(path, packed)
     files = File.of(folder, path), File.of(folder, path.with_name(path.name + ".db"))
     return {"shard": _from_json(asdict(Shard(files, rows, clicks, tuple(unseen.tolist()))))}
 
@@ -193,31 +187,6 @@ def _from_json(value: Any) -> np.ndarray:
 
 def _to_json(array: np.ndarray) -> Any:
     return json.loads(array.tobytes())
-
-
-def write_records(path: Path, packed: list[bytes]) -> None:
-    """Write records to one MindRecord file and its index file, in place of whatever stood there.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    for leftover in path.parent.glob(path.name + "*"):  # a killed run's SQLite journal would spoil the new index
-        leftover.unlink()
-    try:
-        writer = FileWriter(str(path), shard_num=1)
-        writer.set_header_size(_HEADER_BYTES)
-        # Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB.
-        writer.set_page_size(_PAGE_BYTES * (1 + 2 * max(map(len, packed), default=0) // _PAGE_BYTES))
-        writer.add_schema(records.SCHEMA, "packed rows of a click log")
-        if packed:
-            writer.write_raw_data([{records.COLUMN: record} for record in packed])
-        writer.commit()
-    except RuntimeError:  # what MindSpore makes of any failure to write
-        if shutil.disk_usage(path.parent).free < 2 * (sum(map(len, packed)) + _PAGE_BYTES):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
-        raise
-    for written in (path, path.with_name(path.name + ".db")):
-        written.chmod(0o644)  # MindRecord leaves them to their owner alone
 
 
 def split(rows: int, valid_fraction: float) -> dict[str, tuple[int, int]]:
