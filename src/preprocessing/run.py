@@ -14,20 +14,10 @@ from src.data import records
 from src.data.encoder import Encoder, learn, load_encoder
 from src.data.lines import BadRow, Columns
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
-from src.data.raw_files import (
-    REJECTS,
-    LineIndex,
-    RawFiles,
-    Span,
-    is_packed,
-    read_span,
-    unpacked,
-    with_header,
-    write_rejects,
-)
+from src.data.raw_files import REJECTS, RawInput, Span, fingerprint, is_packed, write_rejects
 from src.data.transforms import TRANSFORMS
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
-from src.preprocessing.journal import Journal, record
+from src.preprocessing.journal import FOLDER, Journal, record
 from src.preprocessing.steps import (
     Shard,
     bad_rows_of,
@@ -105,21 +95,17 @@ class _Run:
         for raw in raws:
             if raw.stat().st_size == 0:
                 raise InputError(f"{raw} is empty: it must hold lines of raw text")
-        self.given = self._given()
+        self.given = [fingerprint(raw) for raw in raws]
         self.known = self._known_encoder(columns)
         plan = {"raw": self.given, **asdict(columns), **asdict(options)}
         if any(is_packed(raw) for raw in raws):
             self.journal = Journal(folder, plan)
-            self._find_rows([unpacked(raw, self.journal.folder) for raw in raws], columns)
+            self._find_rows(columns)
         else:  # a mistake is found before anything is made
-            self._find_rows(raws, columns)
+            self._find_rows(columns)
             self.journal = Journal(folder, plan)
         if (folder / MANIFEST).exists():
             self.journal.forget("encode")  # of a run killed just before it would have ended
-
-    def _given(self) -> list[list[Any]]:
-        """Name, size and time of change of each raw file."""
-        return [[str(raw.resolve()), raw.stat().st_size, raw.stat().st_mtime_ns] for raw in self.raws]
 
     def _known_encoder(self, columns: Columns) -> Encoder | None:
         """The encoder at vocab_path, if one is given."""
@@ -140,10 +126,10 @@ class _Run:
             )
         return load_encoder(place / VOCABULARY, manifest.dense)
 
-    def _find_rows(self, texts: Sequence[Path], columns: Columns) -> None:
-        """Where the rows are in the unpacked files, and which part they belong to."""
-        files = RawFiles([LineIndex(text, header=columns.header) for text in texts])
-        orders = [with_header(columns, text) for text in texts] if columns.header else [columns]
+    def _find_rows(self, columns: Columns) -> None:
+        """Where the rows are in the files, and which part they belong to."""
+        files = RawInput(self.raws, columns, self.folder / FOLDER)
+        orders = files.columns
         for raw, order in zip(self.raws, orders):
             if order != orders[0]:
                 raise InputError(f"{raw} has another header than {self.raws[0]}: give files of one form")
@@ -167,10 +153,10 @@ class _Run:
         parts = ", ".join(f"{part} {first + 1}-{last}" for part, (first, last) in self.bounds.items())
         print(f"{names}: {self.rows} rows; {parts}", flush=True)
 
-    def _refuse_other_kinds_of_file(self, files: RawFiles) -> None:
+    def _refuse_other_kinds_of_file(self, files: RawInput) -> None:
         """A file that begins with nothing but bad rows holds other columns, or no rows at all."""
         span = files.spans(0, min(self.rows, _FIRST_ROWS), _FIRST_ROWS)[0]
-        blocks = list(read_span(span, self.columns))
+        blocks = list(files.read(span))
         if span.rows > 1 and not any(len(block.labels) for block in blocks):
             raise InputError(
                 f"{self.names}: none of the first {span.rows} lines is a row of {len(self.columns.names)} columns; "
@@ -186,7 +172,7 @@ class _Run:
         if bad:
             write_rejects(self.folder / REJECTS, bad)
         shards = self._encode(encoder)
-        if self._given() != self.given:
+        if [fingerprint(raw) for raw in self.raws] != self.given:
             raise InputError(f"{self.names} changed while it was read: start again when it is whole")
         names = [name for name in (VOCABULARY, REJECTS) if (self.folder / name).is_file()]
         parts = {part: _part(self.bounds[part], shards[part]) for part in self.bounds}
@@ -237,7 +223,7 @@ class _Run:
         spans = [span for _, _, span in self.spans]
         self._pieces(
             "count", count_span, [(span,) for span in spans], [span.rows for span in spans], "rows",
-            self.columns, allowed + _SHOWN_BAD_ROWS, self.options.learns_from_numbers, len(self.raws) > 1,
+            self.columns, allowed + _SHOWN_BAD_ROWS, self.options.learns_from_numbers,
         )  # fmt: skip
         bad: list[BadRow] = []
         bad_rows, rows = 0, dict.fromkeys(PARTS, 0)

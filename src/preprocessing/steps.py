@@ -28,13 +28,13 @@ from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
 _MERGED_AT_ONCE = 32
 
 
-def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = False, name_file: bool = False) -> Arrays:
+def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = False) -> Arrays:
     """Count the categories of a span of lines, and the numbers if asked for.
 
     Returns:
         rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur.
         values_0, values_counts_0, ...: each numeric column's summary.
-        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON, with the file's name if asked for.
+        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON.
     """
     keys, bad, of_numbers = [], [], []
     for block in read_span(span, columns):
@@ -42,8 +42,7 @@ def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = Fals
         of_numbers += [block.numbers] if numbers else []
         bad += block.bad
     joined = np.concatenate(keys, axis=1)
-    file = span.path.name if name_file else ""
-    kept = [(row.line, row.reason, row.text.decode("latin-1"), file) for row in bad[:keep_bad]]
+    kept = [(row.line, row.reason, row.text.decode("latin-1"), row.file) for row in bad[:keep_bad]]
     arrays = {"rows": np.array(joined.shape[1]), "bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
     for field, (distinct, counts) in enumerate(count(joined)):
         arrays |= {f"keys_{field}": distinct, f"counts_{field}": counts}

@@ -166,6 +166,19 @@ def test_row_with_39_columns_is_refused_by_line_number(preprocessed, tmp_path):
     assert [row[0] for row in scores_csv()[1:]] == [str(number) for number in range(1, 51) if number != 42]
 
 
+def test_bad_rows_of_several_files_are_named_with_their_file(preprocessed, tmp_path):
+    """Those before the refusal too, and in the file of rejected rows."""
+    lines = raw_lines(20)
+    write_raw(tmp_path / "a.txt", [*lines[:2], "x", *lines[2:10]])
+    write_raw(tmp_path / "b.txt", [*lines[10:], "y\tz"])
+    with pytest.raises(InputError, match=r"^a.txt line 3: 1 columns instead of 40; 1 bad rows are allowed"):
+        preprocessed("a.txt,b.txt", "--max_bad_rows=1")
+    rows = preprocessed("a.txt,b.txt", "--max_bad_rows=2")
+    assert (rows.rows, rows.skipped) == (20, (3, 22))
+    rejects = (rows.path / "rejected_rows.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in rejects] == ["a.txt:3", "b.txt:11"]
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (lambda lines: [*lines[:3], "1\tx" + lines[3][3:], *lines[4:]], "line 4: I1 is 'x"),
     (lambda lines: [*lines[:3], "2" + lines[3][1:]], "line 4: label is '2', which is not 0 or 1"),
