@@ -160,11 +160,6 @@ class RawInput:
             text.unlink()
 
 
-def is_packed(path: Path) -> bool:
-    """Whether a file is compressed, going by its name."""
-    return path.suffix in _OPENERS
-
-
 def fingerprint(raw: Path) -> tuple[str, int, int]:
     """Place, size and time of change of a raw file, which tell whether it is still the one that it was."""
     return str(raw.resolve()), raw.stat().st_size, raw.stat().st_mtime_ns
@@ -176,7 +171,7 @@ def _unpacked(raw: Path, folder: Path) -> Path:
     Lines of a compressed file can't be found again without reading all before them, hence the unpacking. The text's
     name tells which file it is of, so that no other is taken for it, be it of the same name.
     """
-    if not is_packed(raw):
+    if raw.suffix not in _OPENERS:
         return raw
     which = hashlib.sha256(repr(fingerprint(raw)).encode()).hexdigest()[:16]
     target = folder / f"{which}-{raw.name}.txt"

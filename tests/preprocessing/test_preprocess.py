@@ -18,7 +18,7 @@ from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches
 from src.preprocess_data import main
 from src.preprocessing.run import REJECTS
-from src.preprocessing.steps import split
+from src.preprocessing.source import split
 
 GOOD = "\t".join(["1", *["5"] * 13, *["abcdef01"] * 26])
 BAD = "\t".join(["7", *["5"] * 13, *["abcdef01"] * 26])
