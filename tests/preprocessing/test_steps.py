@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 from conftest import write_raw
+from mindspore.mindrecord import FileReader
 
 from src.base.npz import save_arrays
+from src.data import records
 from src.data.encoder import Encoder
 from src.data.lines import Columns
 from src.data.raw_files import RawInput
 from src.data.vocabulary import HashedVocabulary
-from src.dataset import RowBatches
 from src.preprocessing.steps import Coding, Scattered, Shard, gather_bucket, scatter_span
 
 ROWS, SPANS = 900, 3
@@ -34,9 +35,11 @@ def shuffled(tmp_path_factory):
     for bucket in range(SPANS):
         path = folder / f"part-{bucket}.mindrecord"
         shard = Shard.of(gather_bucket(bucket, path, coding)["shard"])
-        batches = list(RowBatches([str(path)], shard.rows, 1, 1, 1000))
-        shards.append(numbers_of(batches[0][0][:, 0]))
-        assert (len(batches), shard.rows, shard.clicks) == (1, len(shards[-1]), (shards[-1] % 2).sum())
+        packed = [records.unpack(record[records.COLUMN], 1, 1) for record in FileReader(str(path)).get_next()]
+        assert [len(labels) for _, _, labels in packed[:-1]] == [16] * (len(packed) - 1)
+        shards.append(numbers_of(np.concatenate([dense[:, 0] for dense, _, _ in packed])))
+        np.testing.assert_array_equal(np.concatenate([labels for _, _, labels in packed]), shards[-1] % 2)
+        assert (shard.rows, shard.clicks) == (len(shards[-1]), (shards[-1] % 2).sum())
         assert [file.name for file in shard.files] == [path.name, path.name + ".db"]
     return shards, buckets
 
