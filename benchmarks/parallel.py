@@ -58,13 +58,11 @@ class Measured:
 
 def random_data(folder: Path, rows_of_fields: tuple[int, ...], steps: int) -> DataFolder:
     """A data folder of random rows, enough for so many steps."""
-    from src.preprocessing.steps import write_records
-
     names = tuple(f"C{field + 1}" for field in range(len(rows_of_fields)))
     path = folder / "train" / "part-00000.mindrecord"
     path.parent.mkdir(parents=True)
     batches = make_batches(rows_of_fields, BATCH, "uniform", steps)
-    write_records(path, [records.pack(dense, ids, labels[:, 0]) for dense, ids, labels in batches])
+    records.write(path, [records.pack(dense, ids, labels[:, 0]) for dense, ids, labels in batches])
     save_arrays(folder / VOCABULARY, {name: np.empty(0, np.uint64) for name in names})
     files = [File.of(folder, place) for place in (folder / VOCABULARY, path, path.with_name(path.name + ".db"))]
     rows = steps * BATCH

@@ -37,7 +37,7 @@ import yaml
 from benchmarks import results
 from src.data.raw_files import LineIndex
 from src.model_utils.config import options_of
-from src.preprocessing.steps import split
+from src.preprocessing.source import split
 
 FOLDS = (5, 6, 7)  # sevenths of the training rows that a fold takes
 REFUSED = 2  # exit code of a program that says what is wrong with its input

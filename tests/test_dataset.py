@@ -7,7 +7,6 @@ from src.data import records
 from src.data.encoder import load_encoder
 from src.data.lines import Columns, parse
 from src.dataset import RowBatches, Rows, TrainingDataset
-from src.preprocessing.steps import write_records
 
 ROWS, RECORD_ROWS = 1000, 16
 SHARD_ROWS = [320, 320, 320, 40]  # 63 records, the last one of 8 rows
@@ -30,7 +29,7 @@ def shards(tmp_path_factory) -> list[str]:
         blocks = [plain_rows(np.arange(start, min(start + RECORD_ROWS, first + rows))) for start in starts]
         packed = [records.pack(dense, ids, labels[:, 0]) for dense, ids, labels in blocks]
         path = folder / f"part-{number:05d}.mindrecord"
-        write_records(path, packed)
+        records.write(path, packed)
         paths.append(str(path))
         first += rows
     return paths

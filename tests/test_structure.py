@@ -84,7 +84,7 @@ def test_each_concern_has_one_place(path):
     if "src.options" in imports:
         assert level_of(module) == len(LEVELS) - 1, "only a main touches the options of a program"
     assert "mindspore.dataset" not in imports or name == "src/dataset.py"
-    assert "mindspore.mindrecord" not in imports or name == "src/preprocessing/steps.py"
+    assert "mindspore.mindrecord" not in imports or name == "src/data/records.py"
     # native.py reads CXX, the compiler; launch.py hands its surroundings on to the ranks.
     if not name.startswith("src/model_utils/") and name not in ("src/base/native.py", "src/launch.py"):
         assert "environ" not in path.read_text()

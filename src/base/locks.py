@@ -21,11 +21,9 @@ def hold(path: Path, what: str) -> IO[str]:
         InputError: another process, or another run of this one, holds it.
     """
     file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _taken(file.fileno(), path):
         file.close()
-        raise InputError(f"{what}: another run is at work there: wait for it, or stop it") from None
+        raise InputError(f"{what}: another run is at work there: wait for it, or stop it")
     return file
 
 
@@ -50,10 +48,10 @@ def hold_folder(path: Path, what: str) -> Iterator[None]:
         os.close(folder)
 
 
-def _taken(folder: int, path: Path) -> bool:
+def _taken(place: int, path: Path) -> bool:
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     # Whoever held it may have removed it meanwhile.
-    return path.exists() and os.path.samestat(os.fstat(folder), path.stat())
+    return path.exists() and os.path.samestat(os.fstat(place), path.stat())

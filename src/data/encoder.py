@@ -6,25 +6,32 @@
     fields           the categorical columns: C1 ...
                      the numeric columns as buckets: "I1 bucket" ...
 
-All of it is learned from the training rows and kept in one file. By default there is nothing but a vocabulary, and
-numbers become log(x + 1).
+All of it is learned from the training rows and kept in one file, which is called vocabulary.npz after its largest part.
+By default there is nothing but a vocabulary, and numbers become log(x + 1). What else there is has names that begin
+with /inputs/: the transform's kind, what it learned of each column, and so on; other such names are refused.
 
 Legend: B rows, N numeric inputs, F fields.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
 
-from src.data.lines import Block
 from src.base.errors import InputError
 from src.base.npz import Arrays, save_arrays
-from src.data.numeric import Summary, bucket_edges, count_scores, log_of, log_scale, quantile_curve
+from src.data.lines import Block
+from src.data.numeric import Summary, bucket_edges, count_scores
+from src.data.transforms import TRANSFORMS
 from src.data.vocabulary import BESIDE, AnyVocabulary, load_vocabulary
 
 _EMPTY, _FIRST_BUCKET = 1, 2  # ids of a bucket field; 0, the id for unseen values, no row gets
+_KIND = "transform"
+# Not named in the file, which at first named none: their arrays tell, and log, the last one here, has none.
+_UNNAMED = ("standard_log", "quantile", "log")
+_OTHERS = ("missing", "edges", "counts")
 
 
 @dataclass(frozen=True)
@@ -32,36 +39,68 @@ class Learned:
     """What is learned beside the vocabulary; what no option asks for is empty.
 
     Attributes:
-        log_scales: of each numeric column, mean and deviation of its logs, [2].
-        quantiles: of each numeric column, its `quantile_curve`.
+        transform: name of the numeric transform.
+        columns: of each numeric column, the arrays that it learned.
         missing: numbers of the columns that have an empty cell in training, each an array without dimensions.
         edges: of each numeric column, its `bucket_edges`.
         counts: of each categorical column, the `count_scores` of its ids.
     """
 
-    log_scales: tuple[np.ndarray, ...] = ()
-    quantiles: tuple[np.ndarray, ...] = ()
+    transform: str = "log"
+    columns: tuple[tuple[np.ndarray, ...], ...] = ()
     missing: tuple[np.ndarray, ...] = ()
     edges: tuple[np.ndarray, ...] = ()
     counts: tuple[np.ndarray, ...] = ()
 
     def arrays(self) -> Arrays:
         """What is kept."""
-        return {
+        lists = dict(zip(_names_of(self.transform), zip(*self.columns)))
+        lists |= {name: getattr(self, name) for name in _OTHERS}
+        kind = {} if self.transform in _UNNAMED else {BESIDE + _KIND: np.array(self.transform)}
+        return kind | {
             f"{BESIDE}{name}/{number}": array
-            for name, kept in vars(self).items()
+            for name, kept in lists.items()
             for number, array in enumerate(kept)
         }  # fmt: skip
 
     @classmethod
-    def load(cls, path: Path) -> "Learned":
-        """What an .npz file with the `arrays` holds."""
+    def load(cls, path: Path, dense_dim: int) -> "Learned":
+        """What an .npz file with the `arrays` holds, for so many numeric columns.
+
+        Raises:
+            InputError: the file is of a program that knows more than this one.
+        """
         with np.load(path) as arrays:
-            names = {one.name: f"{BESIDE}{one.name}/" for one in fields(cls)}
-            return cls(**{
-                name: tuple(arrays[file] for file in arrays.files if file.startswith(begin))
-                for name, begin in names.items()
-            })  # fmt: skip
+            names = [file for file in arrays.files if file.startswith(BESIDE)]
+            left = {name.removeprefix(BESIDE): arrays[name] for name in names}
+        told = (name for name in _UNNAMED if all(f"{kept}/0" in left for kept in _names_of(name)))
+        transform = str(left.pop(_KIND)) if _KIND in left else next(told)
+        if transform not in TRANSFORMS:
+            raise InputError(
+                f"{path} says that numbers are transformed by {transform!r}, and this program knows "
+                f"{', '.join(TRANSFORMS)}: use the program that wrote it"
+            )
+
+        def taken(name: str) -> tuple[np.ndarray, ...]:
+            there = takewhile(lambda number: f"{name}/{number}" in left, count())
+            return tuple(left.pop(f"{name}/{number}") for number in there)
+
+        kept = [taken(name) for name in _names_of(transform)]
+        others = {name: taken(name) for name in _OTHERS}
+        if left:
+            raise InputError(
+                f"{path} holds {BESIDE}{next(iter(left))}, which this program does not know: use the program that "
+                f"wrote it"
+            )
+        if any(len(of_columns) != dense_dim for of_columns in kept):
+            raise InputError(f"{path} does not hold what {transform} learned of {dense_dim} numeric columns")
+        return cls(transform, tuple(zip(*kept)), **others)
+
+
+def _names_of(transform: str) -> list[str]:
+    """The names under which a transform's arrays are kept."""
+    begin = "" if transform in _UNNAMED else f"{_KIND}/"
+    return [begin + name for name in TRANSFORMS[transform].keeps]
 
 
 def learn(
@@ -71,14 +110,15 @@ def learn(
 
     Args:
         transform, missing, buckets: the options numeric_transform, missing_indicators, numeric_buckets.
-        summaries: of each numeric column; needed for any of these options.
+        summaries: of each numeric column; needed for any of these options but a transform that learns nothing.
         counts: of the ids of each categorical column, from 1 on; none without the option category_counts.
         rows: that all this is about.
     """
     with_empty = [number for number, (_, counts_of_values) in enumerate(summaries) if counts_of_values.sum() < rows]
+    kind = TRANSFORMS[transform]
     return Learned(
-        log_scales=tuple(log_scale(summary) for summary in summaries if transform == "standard_log"),
-        quantiles=tuple(quantile_curve(summary) for summary in summaries if transform == "quantile"),
+        transform,
+        tuple(kind.learn(summary) for summary in summaries if kind.learns),
         missing=tuple(np.array(number) for number in with_empty if missing),
         edges=tuple(bucket_edges(summary, buckets) for summary in summaries if buckets),
         counts=tuple(count_scores(of_field, rows) for of_field in counts),
@@ -103,6 +143,7 @@ class Encoder:
 
     def __init__(self, dense: Sequence[str], vocabulary: AnyVocabulary, learned: Learned | None = None):
         self.vocabulary, self.learned = vocabulary, learned or Learned()
+        self._transform = TRANSFORMS[self.learned.transform]
         self._with_indicator = [int(number) for number in self.learned.missing]
         buckets = len(dense) if self.learned.edges else 0
         counted = vocabulary.names if self.learned.counts else ()
@@ -127,7 +168,7 @@ class Encoder:
     def encode(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """Numeric inputs [B, N] float32 and ids [B, F] int32 of rows."""
         ids = self.vocabulary.encode(block.keys)
-        inputs, all_ids = [self._transformed(block.numbers)], [ids]
+        inputs, all_ids = [self._transform(block.numbers, self.learned.columns)], [ids]
         if self._with_indicator:
             inputs.append(np.isnan(block.numbers[:, self._with_indicator]).astype(np.float32))
         if self.learned.counts:
@@ -135,18 +176,6 @@ class Encoder:
         if self.learned.edges:
             all_ids.append(self._bucket_ids(block.numbers))
         return _joined(inputs), _joined(all_ids)
-
-    def _transformed(self, numbers: np.ndarray) -> np.ndarray:
-        if self.learned.quantiles:
-            curves = zip(numbers.T, self.learned.quantiles)
-            dense = np.stack([np.interp(column, *curve) for column, curve in curves], axis=1).astype(np.float32)
-        elif self.learned.log_scales:
-            means, deviations = np.stack(self.learned.log_scales, axis=1)
-            dense = (log_of(numbers) - means) / deviations
-        else:
-            return log_of(numbers)
-        dense[np.isnan(numbers)] = 0  # the mean
-        return dense
 
     def _bucket_ids(self, numbers: np.ndarray) -> np.ndarray:
         """Ids [B, columns] int32: 1 for an empty cell, then the buckets; the end ones have no outer bound."""
@@ -165,4 +194,4 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def load_encoder(path: Path, dense: Sequence[str]) -> Encoder:
     """What `save` wrote; the names of the numeric columns stand in the manifest beside it."""
-    return Encoder(dense, load_vocabulary(path), Learned.load(path))
+    return Encoder(dense, load_vocabulary(path), Learned.load(path, len(dense)))

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from src.data.lines import Columns
 from src.base.errors import InputError
 from src.base.files import whole_file
+from src.data.lines import Columns
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.npz"
@@ -91,8 +91,8 @@ class Manifest:
         bad_rows: lines left out.
         source: names of the raw files, the lines read of them, and their columns.
         options: of preprocessing.
-        inputs, fields: names of the network's numeric inputs and fields, as `src/data/encoder.py` makes them of the columns;
-            unless given, these are the columns.
+        inputs, fields: names of the network's numeric inputs and fields, as `src/data/encoder.py` makes them of the
+            columns; unless given, these are the columns.
     """
 
     dense: tuple[str, ...]

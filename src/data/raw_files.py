@@ -1,6 +1,7 @@
-"""Raw files: where their lines begin, and runs of lines to be read apart from each other."""
+"""Raw files: found, unpacked, and seen as one run of rows, of which parts are read apart from each other."""
 
 import gzip
+import hashlib
 import lzma
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from src.data.lines import BadRow, Block, Columns, parse
 from src.base.errors import InputError
+from src.data.lines import BadRow, Block, Columns, parse
 
 REJECTS = "rejected_rows.txt"
 _NAMES = ("train.txt", "train.txt.gz", "train.txt.xz")
@@ -31,6 +32,7 @@ class Span:
         first_row: number of its first line among all rows of all files, from 0.
         rows: how many lines.
         first_line: number of its first line in its file, from 1.
+        raw: the raw file as the user gave it, where there are several; `path` may be its unpacked text.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Span:
     first_row: int
     rows: int
     first_line: int
+    raw: str = ""
 
 
 class LineIndex:
@@ -81,15 +84,12 @@ class LineIndex:
                 file.readline()
             return file.tell()
 
-    def spans(self, first_row: int, last_row: int, rows: int, rows_before: int = 0) -> list[Span]:
-        """Rows first_row up to, not including, last_row, in spans of `rows` rows, the last one shorter.
-
-        Rows_before is the number of rows in the files before this one.
-        """
+    def spans(self, first_row: int, last_row: int, rows: int) -> list[Span]:
+        """Rows first_row up to, not including, last_row, in spans of `rows` rows, the last one shorter."""
         bounds = [*range(first_row, last_row, rows), last_row]
         offsets = [self.offset(bound) for bound in bounds]
         return [
-            Span(self.path, start, end, rows_before + first, last - first, first + 1 + self.header)
+            Span(self.path, start, end, first, last - first, first + 1 + self.header)
             for first, last, start, end in zip(bounds, bounds[1:], offsets, offsets[1:])
         ]
 
@@ -107,73 +107,95 @@ def read_span(span: Span, columns: Columns) -> Iterator[Block]:
                 cut = text.rfind(b"\n") + 1
                 text, rest = text[:cut], text[cut:]
             if text:
-                yield parse(text, columns, line)
+                block = parse(text, columns, line)
+                block.bad = [replace(row, file=span.raw) for row in block.bad]
+                yield block
                 line += text.count(b"\n")
 
 
-class RawFiles:
-    """The rows of several raw files, one behind the other.
+class RawInput:
+    """The rows of raw files, one behind the other, whatever the files are: packed or not, with a header or without.
 
     Args:
-        indexes: of the files, in order.
+        raws: the files as the user gave them, in order.
+        columns: what their lines hold.
+        folder: takes the text of packed ones, where it stays for a later run.
+
+    Attributes:
+        columns: of each file, in the order that its header gives, if there are headers.
+        rows: of all files.
+
+    Raises:
+        InputError: a file can't be unpacked, or its header lacks a column.
     """
 
-    def __init__(self, indexes: Sequence[LineIndex]):
-        self.indexes = list(indexes)
-        self.rows = sum(index.rows for index in indexes)
+    def __init__(self, raws: Sequence[Path], columns: Columns, folder: Path):
+        self.raws = tuple(raws)
+        self._texts = [_unpacked(raw, folder) for raw in raws]
+        self._indexes = [LineIndex(text, header=columns.header) for text in self._texts]
+        self.columns = [
+            _with_header(columns, text, raw) if columns.header else columns for raw, text in zip(raws, self._texts)
+        ]
+        self.rows = sum(index.rows for index in self._indexes)
 
     def spans(self, first_row: int, last_row: int, rows: int) -> list[Span]:
         """Rows first_row up to, not including, last_row, in spans of at most `rows` rows of one file."""
         found: list[Span] = []
         before = 0
-        for index in self.indexes:
+        for raw, index in zip(self.raws, self._indexes):
             first, last = max(first_row - before, 0), min(last_row - before, index.rows)
-            if first < last:
-                found += index.spans(first, last, rows, before)
+            name = str(raw) if len(self.raws) > 1 else ""
+            spans = index.spans(first, last, rows) if first < last else []
+            found += [replace(span, first_row=before + span.first_row, raw=name) for span in spans]
             before += index.rows
         return found
 
+    def read(self, span: Span) -> Iterator[Block]:
+        """The blocks of one of the spans, in order."""
+        return read_span(span, self.columns[self._texts.index(span.path)])
 
-def is_packed(path: Path) -> bool:
-    """Whether a file is compressed, going by its name."""
-    return path.suffix in _OPENERS
+    def remove_unpacked(self) -> None:
+        """Remove the text of packed files, once the rows are through."""
+        for text in set(self._texts) - set(self.raws):
+            text.unlink()
 
 
-def unpacked(path: Path, folder: Path) -> Path:
-    """The file itself, or for .gz and .xz its unpacked text in the folder, where it stays for a later run.
+def fingerprint(raw: Path) -> tuple[str, int, int]:
+    """Place, size and time of change of a raw file, which tell whether it is still the one that it was."""
+    return str(raw.resolve()), raw.stat().st_size, raw.stat().st_mtime_ns
 
-    Lines of a compressed file can't be found again without reading all before them, hence the unpacking.
 
-    Raises:
-        InputError: the file can't be unpacked.
+def _unpacked(raw: Path, folder: Path) -> Path:
+    """The file itself, or for .gz and .xz its unpacked text in the folder.
+
+    Lines of a compressed file can't be found again without reading all before them, hence the unpacking. The text's
+    name tells which file it is of, so that no other is taken for it, be it of the same name.
     """
-    if not is_packed(path):
-        return path
-    target = folder / f"{path.name}.txt"
+    if raw.suffix not in _OPENERS:
+        return raw
+    which = hashlib.sha256(repr(fingerprint(raw)).encode()).hexdigest()[:16]
+    target = folder / f"{which}-{raw.name}.txt"
     if not target.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
         beside = target.with_suffix(".tmp")
         try:
-            with _OPENERS[path.suffix](path, "rb") as packed, beside.open("wb") as text:
+            with _OPENERS[raw.suffix](raw, "rb") as packed, beside.open("wb") as text:
                 shutil.copyfileobj(packed, text, _BLOCK_BYTES)
         except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise InputError(f"{path} can't be unpacked ({error}): is it damaged, or of another kind?") from None
+            raise InputError(f"{raw} can't be unpacked ({error}): is it damaged, or of another kind?") from None
         beside.rename(target)
     return target
 
 
-def with_header(columns: Columns, path: Path) -> Columns:
-    """The columns in the order that the first line of a file gives.
-
-    Raises:
-        InputError: a column is not there, or there twice.
-    """
-    with path.open("rb") as file:
+def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
+    """The columns in the order that the first line of a file gives."""
+    with text.open("rb") as file:
         line = file.readline().removeprefix(_BYTE_ORDER_MARK).rstrip(b"\r\n")
     order = tuple(line.decode("utf-8", "replace").split(columns.separator))
     for name in columns.names:
         if order.count(name) != 1:
             raise InputError(
-                f"{path}: its header has column {name!r} {order.count(name)} times: it must stand there once, and "
+                f"{raw}: its header has column {name!r} {order.count(name)} times: it must stand there once, and "
                 f"the header is {columns.separator.join(order)[:200]!r}"
             )
     return replace(columns, order=order)

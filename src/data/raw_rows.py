@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from src.data.lines import Block, Columns, keys_of, parse
 from src.base.errors import InputError
+from src.data.lines import Block, Columns, keys_of, parse
 
 _LARGEST = float(np.finfo(np.float32).max)
 

@@ -1,17 +1,25 @@
-"""How rows are packed into a MindRecord record: one value of type bytes, three blocks one behind the other.
+"""MindRecord files of rows: some hundred in a record, which is one value of type bytes, three blocks behind each other.
 
     dense   [R, N] float32
     ids     [R, F] int32
     labels  [R]    uint8
 
-A row takes 4 N + 4 F + 1 bytes, 157 with Criteo's columns, and R follows from the length. Packing some hundred rows
-makes writing and reading several times faster than a record a row.
+A row takes 4 N + 4 F + 1 bytes, 157 with Criteo's columns, and R follows from the length. Packing them makes
+writing and reading several times faster than a record a row.
 """
+
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 COLUMN = "rows"
 SCHEMA = {COLUMN: {"type": "bytes"}}
+_PAGE_BYTES = 4 << 20
+_HEADER_BYTES = 1 << 20
 
 
 def row_bytes(dense_dim: int, slot_dim: int) -> int:
@@ -36,3 +44,35 @@ def unpack(record: np.ndarray, dense_dim: int, slot_dim: int) -> tuple[np.ndarra
         data[ids_start:labels_start].view("<i4").reshape(rows, slot_dim),
         data[labels_start:],
     )
+
+
+def prepare() -> None:
+    """Import now what the first `write` would, so that forked processes share it."""
+    import mindspore.mindrecord  # noqa: F401
+
+
+def write(path: Path, packed: Sequence[bytes]) -> None:
+    """Write records to one MindRecord file and its index file, in place of whatever stood there.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    from mindspore.mindrecord import FileWriter  # late, so that who counts rows, or reads them, needs no MindSpore
+
+    for leftover in path.parent.glob(path.name + "*"):  # a killed run's SQLite journal would spoil the new index
+        leftover.unlink()
+    try:
+        writer = FileWriter(str(path), shard_num=1)
+        writer.set_header_size(_HEADER_BYTES)
+        # Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB.
+        writer.set_page_size(_PAGE_BYTES * (1 + 2 * max(map(len, packed), default=0) // _PAGE_BYTES))
+        writer.add_schema(SCHEMA, "packed rows of a click log")
+        if packed:
+            writer.write_raw_data([{COLUMN: record} for record in packed])
+        writer.commit()
+    except RuntimeError:  # what MindSpore makes of any failure to write
+        if shutil.disk_usage(path.parent).free < 2 * (sum(map(len, packed)) + _PAGE_BYTES):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+        raise
+    for written in (path, path.with_name(path.name + ".db")):
+        written.chmod(0o644)  # MindRecord leaves them to their owner alone

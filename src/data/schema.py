@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from src.data.lines import Columns
 from src.base.errors import InputError
+from src.data.lines import Columns
 
 _KEYS = {"label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str}
 _REQUIRED = ("label", "dense", "categorical")

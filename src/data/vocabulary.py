@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.base.errors import InputError
 from src.base.npz import Arrays
 
 UNSEEN = 0
@@ -110,9 +111,17 @@ AnyVocabulary = Vocabulary | HashedVocabulary
 
 
 def load_vocabulary(path: Path) -> AnyVocabulary:
-    """The vocabulary whose `arrays` an .npz file holds, among others that begin with BESIDE."""
+    """The vocabulary whose `arrays` an .npz file holds, among others that begin with BESIDE.
+
+    Raises:
+        InputError: it says more of hashing than this program knows.
+    """
     with np.load(path) as arrays:
-        if _HASHED in arrays.files:
-            return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]))
         names = [name for name in arrays.files if not name.startswith(BESIDE)]
+        if _HASHED in names:
+            if unknown := set(names) - {_HASHED, "names"}:
+                raise InputError(
+                    f"{path} holds {min(unknown)}, which this program does not know: use the program that wrote it"
+                )
+            return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]))
         return Vocabulary(names, [arrays[name] for name in names])

@@ -12,10 +12,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from src.base.errors import InputError
+from src.dlrm import DLRM
 from src.export import mindir
 from src.export.options import SUFFIXES, ExportSpec
-from src.dlrm import DLRM
-from src.base.errors import InputError
+
 
 class _Score(nn.Cell):
     def __init__(self, model: DLRM):

@@ -5,22 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.lines import BadRow, Columns
-from src.dataset import batches_of
-from src.data.encoder import Encoder, load_encoder
 from src.base.errors import InputError
-from src.export.folder import ExportFolder
+from src.data.encoder import Encoder, load_encoder
+from src.data.lines import BadRow, Columns
 from src.data.manifest import VOCABULARY, DataFolder
-from src.data.raw_files import (
-    REJECTS,
-    LineIndex,
-    RawFiles,
-    find_raws,
-    read_span,
-    unpacked,
-    with_header,
-    write_rejects,
-)
+from src.data.raw_files import REJECTS, RawInput, find_raws, write_rejects
+from src.dataset import batches_of
+from src.export.folder import ExportFolder
 from src.export.scored_files import Rows, RowSource
 
 _BATCH = 1 << 16
@@ -73,26 +64,23 @@ def _coded(
     raws: Sequence[Path], columns: Columns, max_bad_rows: int, encoder: Encoder, folder: Path,
     skipped: dict[int, BadRow],
 ) -> Iterator[Rows]:  # fmt: skip
-    texts = [unpacked(raw, folder) for raw in raws]
-    files = RawFiles([LineIndex(text, header=columns.header) for text in texts])
-    names = {text: raw for text, raw in zip(texts, raws)}
-    of_file = {text: with_header(columns, text) if columns.header else columns for text in texts}
-    for span in files.spans(0, files.rows, max(files.rows, 1)):
-        for block in read_span(span, of_file[span.path]):
+    raw_input = RawInput(raws, columns, folder)
+    for span in raw_input.spans(0, raw_input.rows, max(raw_input.rows, 1)):
+        for block in raw_input.read(span):
             skipped |= {span.first_row + row.line - span.first_line + 1: row for row in block.bad}
             if len(skipped) > max_bad_rows:
-                raise _refusal(next(iter(skipped.values())), names[span.path], columns, max_bad_rows)
+                raise _refusal(next(iter(skipped.values())), raws[0], columns, max_bad_rows)
             yield *encoder.encode(block), block.labels
     if skipped:
         write_rejects(folder / REJECTS, list(skipped.values()))
-    for text in set(texts) - set(raws):
-        text.unlink()
+    raw_input.remove_unpacked()
 
 
 def _refusal(row: BadRow, raw: Path, columns: Columns, max_bad_rows: int) -> InputError:
+    place = str(row) if row.file else f"{raw} {row}"  # of several files the row knows its own
     hint = ""
     if columns.label and row.reason.startswith(f"{len(columns.file_names) - 1} columns"):
         hint = " (rows without a label need --has_labels=False)"
     return InputError(
-        f"{raw} {row}{hint}; {max_bad_rows} bad rows are allowed: mend it, or leave such rows out with --max_bad_rows"
+        f"{place}{hint}; {max_bad_rows} bad rows are allowed: mend it, or leave such rows out with --max_bad_rows"
     )

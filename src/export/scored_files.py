@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from src.data.lines import BadRow
 from src.base.errors import InputError
 from src.base.sealed import begins_as, read_facts, write_facts
+from src.data.lines import BadRow
 
 INDEX = "index"
 _ROWS = 1 << 16

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.export.options import TABLE_TYPES
-from src.network.embedding import Fill
 from src.base.errors import InputError
 from src.base.files import whole_file
+from src.export.options import TABLE_TYPES
+from src.network.embedding import Fill
 from src.ranks.placement import Piece
 
 _MAGIC, _VERSION, _PAGE = b"DLRMTBL\n", 1, 4096

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from src.base.errors import InputError
+from src.data.transforms import TRANSFORMS
 from src.model_utils.options import (
     FRACTION,
     NOT_EMPTY,
@@ -58,7 +59,7 @@ class PreprocessingSpec:
     vocab_path: str = option("", "data or checkpoint folder whose vocabulary codes the rows, all for the test part")
     numeric_transform: str = option(
         "log", "what becomes of a number x: log(x + 1), the same standardised, or its rank among training rows",
-        one_of(("log", "standard_log", "quantile")),
+        one_of(TRANSFORMS),
     )  # fmt: skip
     missing_indicators: bool = option(
         False, "whether each numeric column with empty cells has an input more, which is 1 for them"
@@ -90,7 +91,7 @@ class PreprocessingSpec:
     @property
     def learns_from_numbers(self) -> bool:
         """Whether the values of numeric columns are counted too."""
-        return self.numeric_transform != "log" or self.missing_indicators or self.numeric_buckets > 0
+        return TRANSFORMS[self.numeric_transform].learns or self.missing_indicators or self.numeric_buckets > 0
 
 
 @dataclass(frozen=True)

@@ -1,46 +1,34 @@
 """A preprocessing run: from raw files to a data folder, in pieces that a killed run need not do again."""
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from src.base.errors import InputError
-from src.base.workers import run_parallel
-from src.data.encoder import Encoder, learn, load_encoder
+from src.data import records
+from src.data.encoder import Encoder
 from src.data.lines import BadRow, Columns
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
-from src.data.raw_files import (
-    REJECTS,
-    LineIndex,
-    RawFiles,
-    Span,
-    is_packed,
-    read_span,
-    unpacked,
-    with_header,
-    write_rejects,
-)
-from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
-from src.preprocessing.journal import Journal, record
+from src.data.raw_files import REJECTS, RawInput, fingerprint, write_rejects
+from src.preprocessing.journal import UNPACKED, Journal, Work, hold_output
+from src.preprocessing.learning import learn_encoder, load_known
 from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.source import Source, find_rows
 from src.preprocessing.steps import (
+    Coding,
+    Scattered,
     Shard,
     bad_rows_of,
     count_span,
     encode_span,
     gather_bucket,
-    merge_column,
-    merge_field,
     scatter_span,
-    split,
-)  # fmt: skip
+)
 
 _SHOWN_BAD_ROWS = 3
-_FIRST_ROWS = 1000
+Shards = dict[str, list[Shard]]  # of each part
 
 
 def preprocess(
@@ -56,245 +44,142 @@ def preprocess(
         overwrite: whether a data folder in that place is replaced.
 
     Raises:
-        InputError: no rows, fewer than asked for, more bad ones than allowed, a vocabulary that does not fit, or a data
-            folder in the place of the new one.
+        InputError: no rows, fewer than asked for, more bad ones than allowed, a vocabulary that does not fit, a data
+            folder in the place of the new one, or another run at work there.
     """
+    with hold_output(folder):
+        _refuse_finished(folder, overwrite)  # once it is held, for another run may have ended just before
+        _refuse_empty(raws)
+        given = [fingerprint(raw) for raw in raws]
+        known = load_known(options.vocab_path, columns)
+        # A mistake is found before the results of an earlier run are given up.
+        source = find_rows(RawInput(raws, columns, folder / UNPACKED), options, all_test=known is not None)
+        journal = Journal(folder, {"raw": given, **asdict(columns), **asdict(options)})
+        bad = count(source, journal, options)
+        _make_room(folder, journal)  # only now, so that a refused input leaves an earlier data folder whole
+        encoder = known or learn_encoder(source, journal, options)
+        encoder.save(folder / VOCABULARY)
+        if bad:
+            write_rejects(folder / REJECTS, bad)
+        shards = code(source, journal, encoder, folder, options)
+        if [fingerprint(raw) for raw in raws] != given:
+            raise InputError(f"{source.names} changed while it was read: start again when it is whole")
+        manifest = manifest_of(folder, source, columns, options, encoder, shards, len(bad))
+        manifest.save(folder)
+        journal.close()
+    return DataFolder(folder, manifest)
+
+
+def _refuse_finished(folder: Path, overwrite: bool) -> None:
     if (folder / MANIFEST).exists() and not overwrite:
         raise InputError(
             f"output {folder} already holds preprocessed data: name another --output_path, or replace it with "
             f"--overwrite=True"
         )
-    return _Run(raws, folder, columns, options).data_folder()
 
 
-class _Run:
-    """One run; arguments as for `preprocess`."""
-
-    def __init__(self, raws: Sequence[Path], folder: Path, columns: Columns, options: PreprocessingSpec):
-        self.raws, self.folder, self.given_columns, self.options = raws, folder, columns, options
-        self.names = ", ".join(map(str, raws))
-        for raw in raws:
-            if raw.stat().st_size == 0:
-                raise InputError(f"{raw} is empty: it must hold lines of raw text")
-        self.given = self._given()
-        self.known = self._known_encoder(columns)
-        plan = {"raw": self.given, **asdict(columns), **asdict(options)}
-        if any(is_packed(raw) for raw in raws):
-            self.journal = Journal(folder, plan)
-            self._find_rows([unpacked(raw, self.journal.folder) for raw in raws], columns)
-        else:  # a mistake is found before anything is made
-            self._find_rows(raws, columns)
-            self.journal = Journal(folder, plan)
-        if (folder / MANIFEST).exists():
-            self.journal.forget("encode")  # of a run killed just before it would have ended
-
-    def _given(self) -> list[list[Any]]:
-        """Name, size and time of change of each raw file."""
-        return [[str(raw.resolve()), raw.stat().st_size, raw.stat().st_mtime_ns] for raw in self.raws]
-
-    def _known_encoder(self, columns: Columns) -> Encoder | None:
-        """The encoder at vocab_path, if one is given."""
-        if not self.options.vocab_path:
-            return None
-        place = Path(self.options.vocab_path)
-        if not (place / MANIFEST).is_file() or not (place / VOCABULARY).is_file():
-            raise InputError(
-                f"vocab_path {place} has no {MANIFEST} and {VOCABULARY}: name the data or checkpoint folder "
-                f"of the model"
-            )
-        manifest = Manifest.load(place / MANIFEST)
-        manifest.verify(place, [VOCABULARY])
-        if (manifest.dense, manifest.categorical) != (columns.dense, columns.categorical):
-            raise InputError(
-                f"vocab_path {place} is for columns {manifest.dense + manifest.categorical}, the raw files are said to "
-                f"hold {columns.dense + columns.categorical}: give its --schema"
-            )
-        return load_encoder(place / VOCABULARY, manifest.dense)
-
-    def _find_rows(self, texts: Sequence[Path], columns: Columns) -> None:
-        """Where the rows are in the unpacked files, and which part they belong to."""
-        files = RawFiles([LineIndex(text, header=columns.header) for text in texts])
-        orders = [with_header(columns, text) for text in texts] if columns.header else [columns]
-        for raw, order in zip(self.raws, orders):
-            if order != orders[0]:
-                raise InputError(f"{raw} has another header than {self.raws[0]}: give files of one form")
-        self.columns = orders[0]
-        wanted, names = self.options.train_line_count, self.names
-        if files.rows == 0:
-            raise InputError(f"{names} is empty: it must hold lines of raw text")
-        if wanted > files.rows:
-            raise InputError(
-                f"train_line_count is {wanted}, but {names} has {files.rows} lines: give at most that, or leave the "
-                f"option away to read all"
-            )
-        self.rows = wanted or files.rows
-        self._refuse_other_kinds_of_file(files)
-        self.bounds = {"test": (0, self.rows)} if self.known else split(self.rows, self.options.valid_fraction)
-        self.spans: list[tuple[str, int, Span]] = [
-            (part, number, span)
-            for part, (first, last) in self.bounds.items()
-            for number, span in enumerate(files.spans(first, last, self.options.shard_rows))
-        ]
-        parts = ", ".join(f"{part} {first + 1}-{last}" for part, (first, last) in self.bounds.items())
-        print(f"{names}: {self.rows} rows; {parts}", flush=True)
-
-    def _refuse_other_kinds_of_file(self, files: RawFiles) -> None:
-        """A file that begins with nothing but bad rows holds other columns, or no rows at all."""
-        span = files.spans(0, min(self.rows, _FIRST_ROWS), _FIRST_ROWS)[0]
-        blocks = list(read_span(span, self.columns))
-        if span.rows > 1 and not any(len(block.labels) for block in blocks):
-            raise InputError(
-                f"{self.names}: none of the first {span.rows} lines is a row of {len(self.columns.names)} columns; "
-                f"{blocks[0].bad[0]}. Are --dense_dim and --slot_dim right, or is a --schema needed?"
-            )
-
-    def data_folder(self) -> DataFolder:
-        """Do what is not done yet."""
-        bad, bad_rows = self._count()
-        self._make_room()  # only now, so that a refused input leaves an earlier data folder whole
-        encoder = self.known or self._encoder()
-        encoder.save(self.folder / VOCABULARY)
-        if bad:
-            write_rejects(self.folder / REJECTS, bad)
-        shards = self._encode(encoder)
-        if self._given() != self.given:
-            raise InputError(f"{self.names} changed while it was read: start again when it is whole")
-        names = [name for name in (VOCABULARY, REJECTS) if (self.folder / name).is_file()]
-        parts = {part: _part(self.bounds[part], shards[part]) for part in self.bounds}
-        manifest = Manifest(
-            self.columns.dense,
-            self.columns.categorical,
-            encoder.table_rows,
-            {name: part for name, part in parts.items() if part},
-            (*(File.of(self.folder, self.folder / name) for name in names),
-             *(file for part in shards.values() for shard in part for file in shard.files)),
-            bad_rows,
-            {"names": [raw.name for raw in self.raws], "lines": self.rows, "columns": raw_format(self.given_columns)},
-            asdict(self.options) | {"vocab_path": Path(self.options.vocab_path).name},
-            encoder.inputs,
-            encoder.fields,
-        )  # fmt: skip
-        manifest.save(self.folder)
-        self.journal.close()
-        return DataFolder(self.folder, manifest)
-
-    def _make_room(self) -> None:
-        """Remove files of an earlier data folder, but those that this plan's journal knows; nothing else is touched."""
-        (self.folder / MANIFEST).unlink(missing_ok=True)  # from here on the folder is not valid
-        if self.journal.any("encode"):
-            return
-        for name in (VOCABULARY, REJECTS):
-            (self.folder / name).unlink(missing_ok=True)
-        for part in PARTS:
-            for path in (self.folder / part).glob("part-*.mindrecord*"):
-                path.unlink()
-
-    def _pieces(
-        self, step: str, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], sizes: Sequence[int], unit: str,
-        *shared: Any,
-    ) -> None:  # fmt: skip
-        """Do the pieces of a step that are not finished yet."""
-        missing = self.journal.missing(step, len(work))
-        if len(missing) < len(work):
-            done = len(work) - len(missing)
-            print(f"{step}: going on from an earlier run, {done} of {len(work)} pieces are done", flush=True)
-        arguments = [(self.journal.path(step, number), function, *work[number]) for number in missing]
-        for _ in run_parallel(step, record, arguments, [sizes[number] for number in missing], unit, shared):
-            pass
-
-    def _count(self) -> tuple[list[BadRow], int]:
-        """Count all spans; the bad lines, of which no more than max_bad_rows may be."""
-        allowed = self.options.max_bad_rows
-        spans = [span for _, _, span in self.spans]
-        self._pieces(
-            "count", count_span, [(span,) for span in spans], [span.rows for span in spans], "rows",
-            self.columns, allowed + _SHOWN_BAD_ROWS, self.options.learns_from_numbers, len(self.raws) > 1,
-        )  # fmt: skip
-        bad: list[BadRow] = []
-        bad_rows, rows = 0, dict.fromkeys(PARTS, 0)
-        for number, (part, _, _) in enumerate(self.spans):
-            with self.journal.load("count", number) as arrays:
-                bad_rows += int(arrays["bad_rows"])
-                rows[part] += int(arrays["rows"])
-                if len(bad) <= allowed + _SHOWN_BAD_ROWS:
-                    bad += bad_rows_of(arrays)
-        if bad_rows > allowed:
-            self.journal.close()
-            with contextlib.suppress(OSError):  # unless there is something else in it
-                self.folder.rmdir()
-            shown = "; ".join(str(row) for row in bad[:_SHOWN_BAD_ROWS])
-            more = "; ..." if bad_rows > _SHOWN_BAD_ROWS else ""
-            raise InputError(
-                f"{self.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. Mend "
-                f"them, or skip them into {REJECTS} with --max_bad_rows={bad_rows}"
-            )
-        if not rows["train" if "train" in self.bounds else "test"]:
-            raise InputError(f"{self.names} has no good row to train on: mend the bad ones")
-        return bad, bad_rows
-
-    def _encoder(self) -> Encoder:
-        """What is learned from the training rows, or from all."""
-        options, scope = self.options, self.options.vocab_scope
-        spans = [number for number, (part, _, _) in enumerate(self.spans) if part == "train" or scope == "all"]
-        counted = [self.journal.path("count", number) for number in spans]
-        vocabulary, counts = self._vocabulary(counted)
-        columns = range(len(self.columns.dense) if options.learns_from_numbers else 0)
-        work = [(column,) for column in columns]
-        self._pieces("merge_numbers", merge_column, work, [1 for _ in columns], "columns", counted)
-        found = [self.journal.load("merge_numbers", column) for column in columns]
-        learned = learn(
-            options.numeric_transform, options.missing_indicators, options.numeric_buckets,
-            [(arrays["values"], arrays["counts"]) for arrays in found], counts if options.category_counts else (),
-            sum(int(self.journal.load("count", number)["rows"]) for number in spans),
-        )  # fmt: skip
-        return Encoder(self.columns.dense, vocabulary, learned)
-
-    def _vocabulary(self, counted: Sequence[Path]) -> tuple[AnyVocabulary, list[np.ndarray]]:
-        """The vocabulary of the counted rows and how often each id's category occurs there, or none but a hash."""
-        names, options = self.columns.categorical, self.options
-        if options.hash_rows:
-            return HashedVocabulary(names, options.hash_rows), []
-        pairs = [pair.rpartition(":") for pair in options.field_min_count.split(",") if pair]
-        by_field = {name: int(least) for name, _, least in pairs}
-        if unknown := set(by_field) - set(names):
-            raise InputError(
-                f"field_min_count: there is no field {sorted(unknown)[0]!r}: the fields are {', '.join(names)}"
-            )
-        work = [(field, by_field.get(name, options.min_count)) for field, name in enumerate(names)]
-        self._pieces("merge", merge_field, work, [1 for _ in work], "fields", counted, options.max_rows_per_field)
-        merged = [self.journal.load("merge", field) for field in range(len(names))]
-        return Vocabulary(names, [arrays["keys"] for arrays in merged]), [arrays["counts"] for arrays in merged]
-
-    def _encode(self, encoder: Encoder) -> dict[str, list[Shard]]:
-        """Each part's shards."""
-        for part in self.bounds:
-            (self.folder / part).mkdir(exist_ok=True)
-        if self.journal.missing("encode", len(self.spans)):
-            encoder.prepare()
-        shuffled = "train" if self.options.shuffle_rows else None
-        mixed = [span for part, _, span in self.spans if part == shuffled]
-        scattered = [self.journal.folder / f"scattered-{number:05d}.npy" for number in range(len(mixed))]
-        scatter = list(zip(mixed, range(len(mixed)), scattered))
-        common, seed = (self.columns, encoder), self.options.seed
-        self._pieces("scatter", scatter_span, scatter, [span.rows for span in mixed], "rows", *common, len(mixed), seed)
-        work = [
-            (part == shuffled, number, span, self.folder / part / f"part-{number:05d}.mindrecord")
-            for part, number, span in self.spans
-        ]
-        sizes, ending = [span.rows for _, _, span in self.spans], (self.folder, self.options.record_rows)
-        self._pieces("encode", _encode_or_gather, work, sizes, "rows", scattered, seed, *common, *ending)
-        shards: dict[str, list[Shard]] = {part: [] for part in self.bounds}
-        for piece, (part, _, _) in enumerate(self.spans):
-            shards[part].append(Shard.of(self.journal.load("encode", piece)))
-        return shards
+def _refuse_empty(raws: Sequence[Path]) -> None:
+    for raw in raws:
+        if raw.stat().st_size == 0:
+            raise InputError(f"{raw} is empty: it must hold lines of raw text")
 
 
-def _encode_or_gather(gather: bool, number: int, span: Span, path: Path, scattered: Sequence[Path], seed: int,
-                      columns: Columns, encoder: Encoder, folder: Path, record_rows: int) -> Any:  # fmt: skip
-    """A shard: of a span of lines, or of a bucket of shuffled rows."""
-    if gather:
-        return gather_bucket(number, path, scattered, seed, encoder, folder, record_rows)
-    return encode_span(span, path, columns, encoder, folder, record_rows)
+def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[BadRow]:
+    """Count all rows; the bad lines, of which no more than max_bad_rows may be."""
+    allowed = options.max_bad_rows
+    work = [Work(count_span, (piece.span,), piece.span.rows) for piece in source.pieces]
+    shared = source.columns, allowed + _SHOWN_BAD_ROWS, options.learns_from_numbers
+    journal.finish("count", work, "rows", *shared)
+    bad: list[BadRow] = []
+    bad_rows, rows = 0, dict.fromkeys(PARTS, 0)
+    for number, piece in enumerate(source.pieces):
+        good, not_good, kept = journal.load("count", number, "rows", "bad_rows", "bad")
+        bad_rows += int(not_good)
+        rows[piece.part] += int(good)
+        if len(bad) <= allowed + _SHOWN_BAD_ROWS:
+            bad += bad_rows_of(kept)
+    if bad_rows > allowed:
+        journal.close()
+        shown = "; ".join(str(row) for row in bad[:_SHOWN_BAD_ROWS])
+        more = "; ..." if bad_rows > _SHOWN_BAD_ROWS else ""
+        raise InputError(
+            f"{source.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. Mend "
+            f"them, or skip them into {REJECTS} with --max_bad_rows={bad_rows}"
+        )
+    if not rows["train" if "train" in source.bounds else "test"]:
+        raise InputError(f"{source.names} has no good row to train on: mend the bad ones")
+    return bad
+
+
+def _make_room(folder: Path, journal: Journal) -> None:
+    """Remove files of an earlier data folder, but those that this plan's journal knows; nothing else is touched."""
+    if (folder / MANIFEST).exists():
+        journal.forget("encode")  # of a run that was killed just before it would have ended
+        (folder / MANIFEST).unlink()  # from here on the folder is not valid
+    if journal.any("encode"):
+        return
+    for name in (VOCABULARY, REJECTS):
+        (folder / name).unlink(missing_ok=True)
+    for part in PARTS:
+        for path in (folder / part).glob("part-*.mindrecord*"):
+            path.unlink()
+
+
+def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, options: PreprocessingSpec) -> Shards:
+    """Code all rows to MindRecord files, those of training in random order if the options say so."""
+    for part in source.bounds:
+        (folder / part).mkdir(exist_ok=True)
+    shuffled = "train" if options.shuffle_rows else None
+    mixed = [piece for piece in source.pieces if piece.part == shuffled]
+    scattered = tuple(
+        Scattered(journal.folder / f"scattered-{number:05d}.npy", journal.path("scatter", number))
+        for number in range(len(mixed))
+    )
+    coding = Coding(source.columns, encoder, folder, options.record_rows, options.seed, scattered)
+    if journal.missing("encode", len(source.pieces)):
+        encoder.prepare()
+        records.prepare()
+    scatter = [Work(scatter_span, (piece.span, number), piece.span.rows) for number, piece in enumerate(mixed)]
+    journal.finish("scatter", scatter, "rows", coding)
+    work = []
+    for piece in source.pieces:
+        path = folder / piece.part / f"part-{piece.number:05d}.mindrecord"
+        if piece.part == shuffled:
+            work.append(Work(gather_bucket, (piece.number, path), piece.span.rows))
+        else:
+            work.append(Work(encode_span, (piece.span, path), piece.span.rows))
+    journal.finish("encode", work, "rows", coding)
+    shards: Shards = {part: [] for part in source.bounds}
+    for number, piece in enumerate(source.pieces):
+        shards[piece.part].append(Shard.of(journal.load("encode", number, "shard")[0]))
+    return shards
+
+
+def manifest_of(
+    folder: Path,
+    source: Source,
+    columns: Columns,
+    options: PreprocessingSpec,
+    encoder: Encoder,
+    shards: Shards,
+    bad_rows: int,
+) -> Manifest:
+    """The manifest of what lies in the folder; columns are those that the user gave."""
+    names = [name for name in (VOCABULARY, REJECTS) if (folder / name).is_file()]
+    parts = {part: _part(source.bounds[part], of_part) for part, of_part in shards.items()}
+    return Manifest(
+        source.columns.dense,
+        source.columns.categorical,
+        encoder.table_rows,
+        {name: part for name, part in parts.items() if part},
+        (*(File.of(folder, folder / name) for name in names),
+         *(file for of_part in shards.values() for shard in of_part for file in shard.files)),
+        bad_rows,
+        {"names": [raw.name for raw in source.raws], "lines": source.rows, "columns": raw_format(columns)},
+        asdict(options) | {"vocab_path": Path(options.vocab_path).name},
+        encoder.inputs,
+        encoder.fields,
+    )  # fmt: skip
 
 
 def _part(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:

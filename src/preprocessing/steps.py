@@ -4,22 +4,20 @@
     merge_field     counts of all spans         ->  one field's keys in the order of their ids
     merge_column    counts of all spans         ->  one numeric column's values
     encode_span     a span, the encoder         ->  a MindRecord file
+    scatter_span    a span, the encoder         ->  coded rows, dealt at random to buckets
+    gather_bucket   a bucket of all spans       ->  a MindRecord file of shuffled rows
 
 What a step gives depends on its arguments alone, so any number of processes or machines can share the work, and what
 was finished before a crash need not be done again.
 """
 
-import errno
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from mindspore.mindrecord import FileWriter
 
 from src.base.npz import Arrays
 from src.data import numeric, records
@@ -29,18 +27,16 @@ from src.data.manifest import File
 from src.data.raw_files import Span, read_span
 from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
 
-_PAGE_BYTES = 4 << 20
-_HEADER_BYTES = 1 << 20
 _MERGED_AT_ONCE = 32
 
 
-def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = False, name_file: bool = False) -> Arrays:
+def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = False) -> Arrays:
     """Count the categories of a span of lines, and the numbers if asked for.
 
     Returns:
         rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur.
         values_0, values_counts_0, ...: each numeric column's summary.
-        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON, with the file's name if asked for.
+        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON.
     """
     keys, bad, of_numbers = [], [], []
     for block in read_span(span, columns):
@@ -48,8 +44,7 @@ def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = Fals
         of_numbers += [block.numbers] if numbers else []
         bad += block.bad
     joined = np.concatenate(keys, axis=1)
-    file = span.path.name if name_file else ""
-    kept = [(row.line, row.reason, row.text.decode("latin-1"), file) for row in bad[:keep_bad]]
+    kept = [(row.line, row.reason, row.text.decode("latin-1"), row.file) for row in bad[:keep_bad]]
     arrays = {"rows": np.array(joined.shape[1]), "bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
     for field, (distinct, counts) in enumerate(count(joined)):
         arrays |= {f"keys_{field}": distinct, f"counts_{field}": counts}
@@ -59,9 +54,9 @@ def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = Fals
     return arrays
 
 
-def bad_rows_of(arrays: Arrays) -> list[BadRow]:
+def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
     """The bad lines that `count_span` kept."""
-    return [BadRow(line, why, text.encode("latin-1"), file) for line, why, text, file in _to_json(arrays["bad"])]
+    return [BadRow(line, why, text.encode("latin-1"), file) for line, why, text, file in _to_json(bad)]
 
 
 def merge_field(field: int, min_count: int, counted: Sequence[Path], max_rows: int = 0) -> Arrays:
@@ -103,15 +98,43 @@ class Shard:
     unseen: tuple[int, ...]  # of each field
 
     @classmethod
-    def of(cls, arrays: Arrays) -> "Shard":
+    def of(cls, shard: np.ndarray) -> "Shard":
         """What `encode_span` returned."""
-        content = _to_json(arrays["shard"])
+        content = _to_json(shard)
         files = (File(**content["files"][0]), File(**content["files"][1]))
         return cls(files, content["rows"], content["clicks"], tuple(content["unseen"]))
 
 
-def encode_span(span: Span, path: Path, columns: Columns, encoder: Encoder, folder: Path, record_rows: int) -> Arrays:
-    """Encode a span of lines to one MindRecord file at `path`, below `folder`; rows keep their order.
+class Scattered(NamedTuple):
+    """Where `scatter_span` leaves a span's rows: a .npy file, and an .npz file of what it returns."""
+
+    rows: Path
+    bounds: Path
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What all pieces of coded rows have in common.
+
+    Attributes:
+        columns: of the raw files.
+        encoder: codes the rows.
+        folder: the data folder; shards lie below it.
+        record_rows: rows in a MindRecord record.
+        seed: of shuffling.
+        scattered: the spans whose rows are shuffled, which make as many buckets.
+    """
+
+    columns: Columns
+    encoder: Encoder
+    folder: Path
+    record_rows: int
+    seed: int = 0
+    scattered: tuple[Scattered, ...] = ()
+
+
+def encode_span(span: Span, path: Path, coding: Coding) -> Arrays:
+    """Encode a span of lines to one MindRecord file at `path`, below the data folder; rows keep their order.
 
     Returns:
         shard: a `Shard`, as JSON.
@@ -119,58 +142,54 @@ def encode_span(span: Span, path: Path, columns: Columns, encoder: Encoder, fold
     packed: list[bytes] = []
     rest: tuple[np.ndarray, ...] = ()
     rows, clicks = 0, 0
-    unseen = np.zeros(len(encoder.fields), np.int64)
-    for block in read_span(span, columns):
-        dense, ids = encoder.encode(block)
+    unseen = np.zeros(len(coding.encoder.fields), np.int64)
+    for block in read_span(span, coding.columns):
+        dense, ids = coding.encoder.encode(block)
         rows += len(ids)
         clicks += int(block.labels.sum())
         unseen += (ids == UNSEEN).sum(axis=0)
         arrays: tuple[np.ndarray, ...] = (dense, ids, block.labels)
         if rest:
             arrays = tuple(np.concatenate(pair) for pair in zip(rest, arrays))
-        whole = len(arrays[0]) // record_rows * record_rows
-        packed += _pack(tuple(array[:whole] for array in arrays), record_rows)
+        whole = len(arrays[0]) // coding.record_rows * coding.record_rows
+        packed += _pack(tuple(array[:whole] for array in arrays), coding.record_rows)
         rest = tuple(array[whole:] for array in arrays)
-    packed += _pack(rest, record_rows) if rest else []
-    return _shard(path, folder, packed, rows, clicks, unseen)
+    packed += _pack(rest, coding.record_rows) if rest else []
+    return _shard(path, coding.folder, packed, rows, clicks, unseen)
 
 
-def scatter_span(
-    span: Span, number: int, scattered: Path, columns: Columns, encoder: Encoder, buckets: int, seed: int
-) -> Arrays:
-    """The first half of shuffling in fixed memory: deal a span's coded rows at random to buckets.
+def scatter_span(span: Span, number: int, coding: Coding) -> Arrays:
+    """The first half of shuffling in fixed memory: deal the coded rows of span `number` at random to buckets.
 
-    The rows go to the .npy file `scattered`, uint8 [rows, bytes of a row], those of a bucket side by side.
+    The rows go to the span's .npy file, uint8 [rows, bytes of a row], those of a bucket side by side.
 
     Returns:
         bounds: [buckets + 1], where each bucket's rows begin in the file.
     """
-    rows = []
-    for block in read_span(span, columns):
-        dense, ids = encoder.encode(block)
+    rows, buckets = [], len(coding.scattered)
+    for block in read_span(span, coding.columns):
+        dense, ids = coding.encoder.encode(block)
         rows.append(np.concatenate([dense.view(np.uint8), ids.view(np.uint8), block.labels[:, None]], axis=1))
     joined = np.concatenate(rows)
-    bucket = np.random.default_rng([seed, number]).integers(0, buckets, len(joined))
-    np.save(scattered, joined[np.argsort(bucket, kind="stable")])
+    bucket = np.random.default_rng([coding.seed, number]).integers(0, buckets, len(joined))
+    np.save(coding.scattered[number].rows, joined[np.argsort(bucket, kind="stable")])
     return {"bounds": np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=buckets))))}
 
 
-def gather_bucket(
-    bucket: int, path: Path, scattered: Sequence[Path], seed: int, encoder: Encoder, folder: Path, record_rows: int
-) -> Arrays:
+def gather_bucket(bucket: int, path: Path, coding: Coding) -> Arrays:
     """The second half: a bucket's rows of all spans, in random order, as a shard; returns what `encode_span` does."""
     rows = []
-    for file in scattered:
-        with np.load(file.with_name(file.name.replace("scattered", "scatter")).with_suffix(".npz")) as arrays:
+    for scattered in coding.scattered:
+        with np.load(scattered.bounds) as arrays:
             low, high = arrays["bounds"][bucket : bucket + 2]
-        rows.append(np.load(file, mmap_mode="r")[low:high])
+        rows.append(np.load(scattered.rows, mmap_mode="r")[low:high])
     joined = np.concatenate(rows)
-    joined = joined[np.random.default_rng([seed, len(scattered), bucket]).permutation(len(joined))]
-    ids_start = 4 * len(encoder.inputs)
+    joined = joined[np.random.default_rng([coding.seed, len(coding.scattered), bucket]).permutation(len(joined))]
+    ids_start = 4 * len(coding.encoder.inputs)
     dense = np.ascontiguousarray(joined[:, :ids_start]).view("<f4")
     ids = np.ascontiguousarray(joined[:, ids_start:-1]).view("<i4")
-    packed = _pack((dense, ids, joined[:, -1]), record_rows)
-    return _shard(path, folder, packed, len(joined), int(joined[:, -1].sum()), (ids == UNSEEN).sum(axis=0))
+    packed = _pack((dense, ids, joined[:, -1]), coding.record_rows)
+    return _shard(path, coding.folder, packed, len(joined), int(joined[:, -1].sum()), (ids == UNSEEN).sum(axis=0))
 
 
 def _pack(arrays: tuple[np.ndarray, ...], record_rows: int) -> list[bytes]:
@@ -182,7 +201,7 @@ def _pack(arrays: tuple[np.ndarray, ...], record_rows: int) -> list[bytes]:
 
 
 def _shard(path: Path, folder: Path, packed: list[bytes], rows: int, clicks: int, unseen: np.ndarray) -> Arrays:
-    write_records(path, packed)
+    records.write(path, packed)
     files = File.of(folder, path), File.of(folder, path.with_name(path.name + ".db"))
     return {"shard": _from_json(asdict(Shard(files, rows, clicks, tuple(unseen.tolist()))))}
 
@@ -193,37 +212,3 @@ def _from_json(value: Any) -> np.ndarray:
 
 def _to_json(array: np.ndarray) -> Any:
     return json.loads(array.tobytes())
-
-
-def write_records(path: Path, packed: list[bytes]) -> None:
-    """Write records to one MindRecord file and its index file, in place of whatever stood there.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    for leftover in path.parent.glob(path.name + "*"):  # a killed run's SQLite journal would spoil the new index
-        leftover.unlink()
-    try:
-        writer = FileWriter(str(path), shard_num=1)
-        writer.set_header_size(_HEADER_BYTES)
-        # Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB.
-        writer.set_page_size(_PAGE_BYTES * (1 + 2 * max(map(len, packed), default=0) // _PAGE_BYTES))
-        writer.add_schema(records.SCHEMA, "packed rows of a click log")
-        if packed:
-            writer.write_raw_data([{records.COLUMN: record} for record in packed])
-        writer.commit()
-    except RuntimeError:  # what MindSpore makes of any failure to write
-        if shutil.disk_usage(path.parent).free < 2 * (sum(map(len, packed)) + _PAGE_BYTES):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
-        raise
-    for written in (path, path.with_name(path.name + ".db")):
-        written.chmod(0o644)  # MindRecord leaves them to their owner alone
-
-
-def split(rows: int, valid_fraction: float) -> dict[str, tuple[int, int]]:
-    """First and behind-the-last row of each part that has rows: train is what comes before the last seventh."""
-    last_seventh = rows // 7
-    train = rows - last_seventh
-    valid = int(last_seventh * valid_fraction + 0.5)
-    bounds = {"train": (0, train), "valid": (train, train + valid), "test": (train + valid, rows)}
-    return {part: (first, last) for part, (first, last) in bounds.items() if last > first}

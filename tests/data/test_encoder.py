@@ -12,26 +12,27 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CPU, SMALL, files_of, preprocess_lines, raw_lines, write_raw
-from sklearn.metrics import log_loss, roc_auc_score
+from networks import loaded
 from program_310 import scored
-from test_numeric import plain_edges, plain_share
+from sklearn.metrics import log_loss, roc_auc_score
+from test_numeric import plain_edges
+from test_transforms import PLAIN, log_of
 
 import eval as eval_program
 import export as export_program
 import preprocess as preprocess_program
 import train as train_program
-from src.training import checkpoint
-from src.data.lines import Columns, parse
-from src.dataset import batches_of
-from src.data.encoder import load_encoder
 from src.base.errors import InputError
-from src.training.evaluation import score
+from src.data.encoder import load_encoder
+from src.data.lines import Columns, parse
 from src.data.manifest import VOCABULARY, find
-from src.preprocess_data import main, report
 from src.data.schema import load_schema
-from src.export.scored_files import RowFiles
-from src.scorer import Scorer
 from src.data.vocabulary import load_vocabulary
+from src.dataset import batches_of
+from src.export.scored_files import RowFiles
+from src.preprocess_data import main, report
+from src.scorer import Scorer
+from src.training.evaluation import score
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -77,36 +78,6 @@ def values_of(cells, column):
     return values, sorted(value for value in values[:TRAIN] if value is not None)
 
 
-def log_of(value):
-    return math.log(max(value, 0.0) + 1)
-
-
-def plain_log(values, known):
-    return [0.0 if value is None else log_of(value) for value in values]
-
-
-def plain_standard_log(values, known):
-    logs = [log_of(value) for value in known]
-    mean, deviation = (statistics.fmean(logs), statistics.pstdev(logs) or 1) if logs else (0, 1)
-    return [0.0 if value is None else (log_of(value) - mean) / deviation for value in values]
-
-
-def plain_quantile(values, known):
-    if not known:
-        return [0.0 for _ in values]
-    shares = [plain_share(known, value) for value in known]
-    mean, deviation = statistics.fmean(shares), statistics.pstdev(shares) or 1
-
-    def share_of(value):
-        value = min(max(value, known[0]), known[-1])
-        below = max(other for other in known if other <= value)
-        above = min(other for other in known if other >= value)
-        between = 0 if below == above else (value - below) / (above - below)
-        return (1 - between) * plain_share(known, below) + between * plain_share(known, above)
-
-    return [0.0 if value is None else (share_of(value) - mean) / deviation for value in values]
-
-
 def plain_counts(cells, column, min_count):
     counts = Counter(row[column] for row in cells[:TRAIN])
     of_rows = [math.log(1 + counts[row[column]] * (counts[row[column]] >= min_count)) for row in cells]
@@ -125,8 +96,7 @@ def test_rows_are_what_plain_loops_make_of_them(cells, raw, tmp_path, transform,
     assert manifest.fields == ("C1", "C2", "I1 bucket", "I2 bucket", "I3 bucket", "I4 bucket")
     assert (manifest.dense, manifest.categorical) == (COLUMNS.dense, COLUMNS.categorical)
     dense, ids = rows_of(data)
-    plain = {"log": plain_log, "standard_log": plain_standard_log, "quantile": plain_quantile}[transform]
-    expected = [plain(*values_of(cells, 1 + column)) for column in range(4)]
+    expected = [PLAIN[transform](*values_of(cells, 1 + column)) for column in range(4)]
     expected += [[float(row[column] == "") for row in cells] for column in (1, 4)]
     expected += [plain_counts(cells, column, 3) for column in (5, 6)]
     np.testing.assert_allclose(dense, np.transpose(expected), rtol=1e-5, atol=1e-5)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from src.data import lines as criteo, raw_files
+from src.data import lines as criteo
+from src.data import raw_files
 from src.data.lines import BadRow, Columns, key_of, parse, text_of
 from src.data.raw_files import LineIndex, read_span
 

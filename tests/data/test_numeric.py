@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.data import numeric
-from src.data.numeric import bucket_edges, count_scores, log_scale, merge, quantile_curve, summarise
+from src.data.numeric import bucket_edges, count_scores, merge, summarise
+from src.data.transforms import StandardLog
 
 # Few values, so that they repeat; None is an empty cell.
 some_numbers = st.lists(st.sampled_from([None, -2.0, 0.0, 0.5, 1.0, 7.0, 1e30]), max_size=40)
@@ -49,29 +50,6 @@ def test_summaries_of_parts_equal_counts_of_the_whole(parts):
     assert (values.dtype, counts.dtype) == (np.float32, np.int64)
 
 
-@given(some_numbers)
-def test_mean_and_deviation_of_logs(values):
-    logs = [math.log(max(value, 0.0) + 1) for value in present(values)]
-    mean, deviation = log_scale(summary_of(values))
-    assert mean == pytest.approx(statistics.fmean(logs) if logs else 0, rel=1e-6, abs=1e-6)
-    assert deviation == pytest.approx((statistics.pstdev(logs) if logs else 0) or 1, rel=1e-6)
-
-
-@given(some_numbers)
-def test_quantile_curve_gives_standardised_shares(values):
-    ordered = present(values)
-    places, shares = quantile_curve(summary_of(values))
-    if not ordered:
-        assert (places.tolist(), shares.tolist()) == ([0], [0])
-        return
-    plain = [plain_share(ordered, value) for value in ordered]
-    mean, deviation = statistics.fmean(plain), statistics.pstdev(plain) or 1
-    assert mean == pytest.approx(0.5)
-    assert places.tolist() == sorted(set(ordered))
-    expected = [(plain_share(ordered, value) - mean) / deviation for value in sorted(set(ordered))]
-    assert shares.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
-
-
 @given(some_numbers, st.integers(2, 6))
 def test_bucket_edges(values, buckets):
     assert bucket_edges(summary_of(values), buckets).tolist() == plain_edges(present(values), buckets)
@@ -89,7 +67,6 @@ def test_count_scores_are_standardised_over_the_rows(counts, unseen):
     assert scores.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-@pytest.fixture
 def many():
     """100,000 values, half of them distinct, and a heavy one; in parts."""
     rng = np.random.default_rng(5)
@@ -98,13 +75,14 @@ def many():
     return np.array_split(values, 60)
 
 
-def test_many_values_take_bounded_memory(many, monkeypatch):
+def test_many_values_take_bounded_memory(monkeypatch):
     """Merged in groups one after the other, as for a long file."""
-    exact = merge([summarise(part) for part in many])
+    parts = many()
+    exact = merge([summarise(part) for part in parts])
     assert len(exact[0]) > 40_000
     monkeypatch.setattr(numeric, "MOST_VALUES", 4096)
     pending = []
-    for part in many:
+    for part in parts:
         pending.append(summarise(part))
         if len(pending) == 8:
             pending = [merge(pending)]
@@ -118,16 +96,4 @@ def test_many_values_take_bounded_memory(many, monkeypatch):
     expected = ((ends - exact[1] / 2) / ends[-1])[np.searchsorted(exact[0], values)]
     assert np.abs(shares - expected).max() < 9 / 4096  # a merge may move each by one group
     assert np.abs(counts[values == 3.0] - 50_000).max() < 9 * 100_000 / 4096
-    np.testing.assert_allclose(log_scale((values, counts)), log_scale(exact), rtol=1e-3)
-
-
-def test_quantile_curve_of_many_values_is_close_to_all(many):
-    ordered = np.sort(np.concatenate(many))
-    places, shares = quantile_curve(merge([summarise(part) for part in many]))
-    assert 400 < len(places) <= 1000
-    found = np.interp(ordered, places, shares)
-    assert found.mean() == pytest.approx(0, abs=1e-5)
-    assert found.std() == pytest.approx(1, abs=1e-5)
-    middle = (np.searchsorted(ordered, ordered, "left") + np.searchsorted(ordered, ordered, "right")) / 2 / len(ordered)
-    expected = (middle - middle.mean()) / middle.std()
-    assert np.abs(found - expected).max() < 0.01
+    np.testing.assert_allclose(StandardLog().learn((values, counts)), StandardLog().learn(exact), rtol=1e-3)

@@ -8,19 +8,19 @@ import pytest
 from conftest import CPU, preprocess_lines, raw_lines, write_raw
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from networks import loaded
 from program_310 import scored
+from sklearn.linear_model import LogisticRegression
 
 import export as export_program
 import preprocess as preprocess_program
-from src.export import calibration
-from src.training import checkpoint
-from src.dataset import batches_of
 from src.base.errors import InputError
-from src.training.evaluation import score
+from src.base.sealed import read_facts
+from src.dataset import batches_of
+from src.export import calibration
 from src.metrics.binary import logloss, scores_of
 from src.scorer import Scorer
-from src.base.sealed import read_facts
+from src.training.evaluation import score
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -2,25 +2,24 @@
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, preprocess_lines, raw_lines, write_raw
 from mindspore.train.mind_ir_pb2 import ModelProto
+from networks import loaded
 
 import export as export_program
-from src.export import mindir
-from src.training import checkpoint
-from src.dataset import batches_of
-from src.network.embedding import EmbeddingTables
 from src.base.errors import InputError
-from src.training.evaluation import score
-from src.export.folder import ExportFolder, table_placement
-from src.data.manifest import MANIFEST, VOCABULARY, Manifest
-from src.scorer import Scorer
 from src.base.sealed import read_facts, write_facts
+from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+from src.dataset import batches_of
+from src.export import mindir
+from src.export.folder import ExportFolder, table_placement
+from src.network.embedding import EmbeddingTables
+from src.scorer import Scorer
+from src.training.evaluation import score
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -357,10 +356,10 @@ def test_table_accuracy_of_types(run_folder, tiny_data, capsys):
 
 def test_rounded_tables_are_those_of_the_files(run_folder, tiny_data, exports, expected):
     """table_accuracy's rounding and the file's are one."""
-    from src.training.checkpoint import TABLE, Parts
+    from src.export.table_file import TableFile
     from src.network.embedding import joint_rows, whole_fields
     from src.table_accuracy import rounded
-    from src.export.table_file import TableFile
+    from src.training.checkpoint import TABLE, Parts
 
     manifest = tiny_data.manifest
     _, ids, _ = expected

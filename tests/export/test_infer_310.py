@@ -15,18 +15,20 @@ import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ROOT, raw_lines, write_raw
-from runs import LOSS_LINE, METRIC_LINE, Recorder, StopAt, Watch, rows_of, train_small
+from program_310 import ENVIRONMENT, run, scored
+from runs import METRIC_LINE
 
 import eval as eval_program
 import export as export_program
 import postprocess as postprocess_program
 import preprocess as preprocess_program
-from src.export.scored_files import INDEX, RowFiles, RowSource, Scores
-from src.scorer import Scorer
 from src.base.sealed import read_facts, write_facts
+from src.export.scored_files import INDEX, RowFiles, RowSource
+from src.scorer import Scorer
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CPU, preprocess_lines, raw_lines, write_raw
+from runs import METRIC_LINE
 from sklearn.metrics import log_loss, roc_auc_score
-from runs import LOSS_LINE, METRIC_LINE, Recorder, StopAt, Watch, rows_of, train_small
 
 import postprocess as postprocess_program
 import preprocess as preprocess_program
-from src.dataset import batches_of
 from src.base.errors import InputError
-from src.export.scored_files import RowFiles, RowSource, logits_of
-from src.scorer import Scorer
 from src.base.sealed import write_facts
 from src.data.vocabulary import load_vocabulary
+from src.dataset import batches_of
+from src.export.scored_files import RowFiles, RowSource, logits_of
+from src.scorer import Scorer
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -164,6 +164,19 @@ def test_row_with_39_columns_is_refused_by_line_number(preprocessed, tmp_path):
     write_scores(rows, np.full(49, 0.5))
     postprocess_program.main([])
     assert [row[0] for row in scores_csv()[1:]] == [str(number) for number in range(1, 51) if number != 42]
+
+
+def test_bad_rows_of_several_files_are_named_with_their_file(preprocessed, tmp_path):
+    """Those before the refusal too, and in the file of rejected rows."""
+    lines = raw_lines(20)
+    write_raw(tmp_path / "a.txt", [*lines[:2], "x", *lines[2:10]])
+    write_raw(tmp_path / "b.txt", [*lines[10:], "y\tz"])
+    with pytest.raises(InputError, match=r"^a.txt line 3: 1 columns instead of 40; 1 bad rows are allowed"):
+        preprocessed("a.txt,b.txt", "--max_bad_rows=1")
+    rows = preprocessed("a.txt,b.txt", "--max_bad_rows=2")
+    assert (rows.rows, rows.skipped) == (20, (3, 22))
+    rejects = (rows.path / "rejected_rows.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in rejects] == ["a.txt:3", "b.txt:11"]
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -57,7 +57,14 @@ def test_file_is_laid_out_as_described(table):
     path, values, table_type = table
     data = path.read_bytes()
     magic, version, kind, width, fields, rows, header, pages_crc, _ = struct.unpack_from("<8s4I2Q2I", data)
-    assert (magic, version, kind, width, fields, rows) == (b"DLRMTBL\n", 1, TABLE_TYPES.index(table_type), WIDTH, 3, 706)
+    assert (magic, version, kind, width, fields, rows) == (
+        b"DLRMTBL\n",
+        1,
+        TABLE_TYPES.index(table_type),
+        WIDTH,
+        3,
+        706,
+    )
     assert struct.unpack_from("<3Q", data, 48) == TABLE_ROWS
     assert header == 4096
     assert struct.unpack_from("<I", data, header - 4)[0] == zlib.crc32(data[: header - 4])

@@ -17,9 +17,8 @@ from src.data.raw_files import LineIndex
 from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches, Rows
 from src.preprocess_data import main
-from src.preprocessing import run as preprocessing
 from src.preprocessing.run import REJECTS
-from src.preprocessing.steps import split
+from src.preprocessing.source import split
 
 GOOD = "\t".join(["1", *["5"] * 13, *["abcdef01"] * 26])
 BAD = "\t".join(["7", *["5"] * 13, *["abcdef01"] * 26])
@@ -385,7 +384,7 @@ def test_raw_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
             with path.open("a") as file:
                 file.write(GOOD + "\n")
 
-    monkeypatch.setattr(preprocessing, "LineIndex", GrowingIndex)
+    monkeypatch.setattr(raw_files, "LineIndex", GrowingIndex)
     with pytest.raises(InputError, match=r"train.txt changed .*while it was read: start again when it is whole"):
         preprocess_lines(raw, tmp_path / "dataset")
     assert not (tmp_path / "dataset" / MANIFEST).exists()

@@ -1,0 +1,1 @@
+"""What leaves the house: graphs, tables, and rows to be scored by the C++ program."""

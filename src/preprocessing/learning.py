@@ -1,0 +1,74 @@
+"""The encoder of a preprocessing run: that of a model, or learned from the counted rows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.base.errors import InputError
+from src.data.encoder import Encoder, learn, load_encoder
+from src.data.lines import Columns
+from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
+from src.preprocessing.journal import Journal, Work
+from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.source import Source
+from src.preprocessing.steps import merge_column, merge_field
+
+
+def load_known(vocab_path: str, columns: Columns) -> Encoder | None:
+    """The encoder at vocab_path, if one is given.
+
+    Raises:
+        InputError: there is none, or it is for other columns.
+    """
+    if not vocab_path:
+        return None
+    place = Path(vocab_path)
+    if not (place / MANIFEST).is_file() or not (place / VOCABULARY).is_file():
+        raise InputError(
+            f"vocab_path {place} has no {MANIFEST} and {VOCABULARY}: name the data or checkpoint folder of the model"
+        )
+    manifest = Manifest.load(place / MANIFEST)
+    manifest.verify(place, [VOCABULARY])
+    if (manifest.dense, manifest.categorical) != (columns.dense, columns.categorical):
+        raise InputError(
+            f"vocab_path {place} is for columns {manifest.dense + manifest.categorical}, the raw files are said to "
+            f"hold {columns.dense + columns.categorical}: give its --schema"
+        )
+    return load_encoder(place / VOCABULARY, manifest.dense)
+
+
+def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> Encoder:
+    """What is learned from the training rows, or from all; the journal must hold their counts."""
+    learned_from = [
+        number for number, piece in enumerate(source.pieces) if piece.part == "train" or options.vocab_scope == "all"
+    ]
+    counted = [journal.path("count", number) for number in learned_from]
+    vocabulary, counts = _vocabulary(source.columns.categorical, counted, journal, options)
+    columns = range(len(source.columns.dense) if options.learns_from_numbers else 0)
+    journal.finish("merge_numbers", [Work(merge_column, (column,)) for column in columns], "columns", counted)
+    summaries = [journal.load("merge_numbers", column, "values", "counts") for column in columns]
+    learned = learn(
+        options.numeric_transform, options.missing_indicators, options.numeric_buckets,
+        [(values, counts_of_values) for values, counts_of_values in summaries],
+        counts if options.category_counts else (),
+        sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
+    )  # fmt: skip
+    return Encoder(source.columns.dense, vocabulary, learned)
+
+
+def _vocabulary(
+    names: Sequence[str], counted: Sequence[Path], journal: Journal, options: PreprocessingSpec
+) -> tuple[AnyVocabulary, list[np.ndarray]]:
+    """The vocabulary of the counted rows and how often each id's category occurs there, or none but a hash."""
+    if options.hash_rows:
+        return HashedVocabulary(names, options.hash_rows), []
+    pairs = [pair.rpartition(":") for pair in options.field_min_count.split(",") if pair]
+    by_field = {name: int(least) for name, _, least in pairs}
+    if unknown := set(by_field) - set(names):
+        raise InputError(f"field_min_count: there is no field {min(unknown)!r}: the fields are {', '.join(names)}")
+    work = [Work(merge_field, (field, by_field.get(name, options.min_count))) for field, name in enumerate(names)]
+    journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
+    merged = [journal.load("merge", field, "keys", "counts") for field in range(len(names))]
+    return Vocabulary(names, [keys for keys, _ in merged]), [counts for _, counts in merged]

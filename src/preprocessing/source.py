@@ -1,0 +1,115 @@
+"""The rows of a preprocessing run: which lines of the raw files are read, in which spans, and which part each is of.
+
+The split is chronological: the last seventh of the lines is validation and test, everything before it is training.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.base.errors import InputError
+from src.data.lines import Columns
+from src.data.raw_files import RawInput, Span
+from src.preprocessing.options import PreprocessingSpec
+
+_FIRST_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A span of a part's rows, from which one shard comes.
+
+    Attributes:
+        part: train, valid or test.
+        number: of the span within the part.
+        span: the rows.
+    """
+
+    part: str
+    number: int
+    span: Span
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of a run.
+
+    Attributes:
+        raws: the raw files.
+        columns: what their lines hold, in the files' order.
+        rows: lines that are read, bad ones among them.
+        bounds: each part's first and behind-the-last row.
+        pieces: the spans of all parts, in order.
+    """
+
+    raws: tuple[Path, ...]
+    columns: Columns
+    rows: int
+    bounds: dict[str, tuple[int, int]]
+    pieces: tuple[Piece, ...]
+
+    @property
+    def names(self) -> str:
+        """The raw files, for messages."""
+        return names_of(self.raws)
+
+
+def names_of(raws: tuple[Path, ...]) -> str:
+    """Raw files as the user gave them."""
+    return ", ".join(map(str, raws))
+
+
+def find_rows(raw_input: RawInput, options: PreprocessingSpec, all_test: bool) -> Source:
+    """The rows that the options ask for.
+
+    Args:
+        raw_input: all rows.
+        options: train_line_count, valid_fraction and shard_rows of them matter.
+        all_test: whether all rows are the test part.
+
+    Raises:
+        InputError: no rows, fewer than asked for, files of several forms, or of another one than the columns say.
+    """
+    names = names_of(raw_input.raws)
+    for raw, columns in zip(raw_input.raws, raw_input.columns):
+        if columns != raw_input.columns[0]:
+            raise InputError(f"{raw} has another header than {raw_input.raws[0]}: give files of one form")
+    if raw_input.rows == 0:
+        raise InputError(f"{names} is empty: it must hold lines of raw text")
+    wanted = options.train_line_count
+    if wanted > raw_input.rows:
+        raise InputError(
+            f"train_line_count is {wanted}, but {names} has {raw_input.rows} lines: give at most that, or leave the "
+            f"option away to read all"
+        )
+    rows = wanted or raw_input.rows
+    _refuse_other_kinds_of_file(raw_input, rows)
+    bounds = {"test": (0, rows)} if all_test else split(rows, options.valid_fraction)
+    pieces = tuple(
+        Piece(part, number, span)
+        for part, (first, last) in bounds.items()
+        for number, span in enumerate(raw_input.spans(first, last, options.shard_rows))
+    )
+    parts = ", ".join(f"{part} {first + 1}-{last}" for part, (first, last) in bounds.items())
+    print(f"{names}: {rows} rows; {parts}", flush=True)
+    return Source(raw_input.raws, raw_input.columns[0], rows, bounds, pieces)
+
+
+def _refuse_other_kinds_of_file(raw_input: RawInput, rows: int) -> None:
+    """A file that begins with nothing but bad rows holds other columns, or no rows at all."""
+    span = raw_input.spans(0, min(rows, _FIRST_ROWS), _FIRST_ROWS)[0]
+    blocks = list(raw_input.read(span))
+    if span.rows > 1 and not any(len(block.labels) for block in blocks):
+        raise InputError(
+            f"{names_of(raw_input.raws)}: none of the first {span.rows} lines is a row of "
+            f"{len(raw_input.columns[0].names)} columns; {blocks[0].bad[0]}. Are --dense_dim and --slot_dim right, or "
+            f"is a --schema needed?"
+        )
+
+
+def split(rows: int, valid_fraction: float) -> dict[str, tuple[int, int]]:
+    """First and behind-the-last row of each part that has rows: train is what comes before the last seventh."""
+    last_seventh = rows // 7
+    train = rows - last_seventh
+    valid = int(last_seventh * valid_fraction + 0.5)
+    bounds = {"train": (0, train), "valid": (train, train + valid), "test": (train + valid, rows)}
+    return {part: (first, last) for part, (first, last) in bounds.items() if last > first}

@@ -1,0 +1,118 @@
+"""Several raw files as one run of rows, whatever they are; what is in a file's lines stands in test_lines."""
+
+import gzip
+import lzma
+
+import numpy as np
+import pytest
+from conftest import raw_lines, write_raw
+
+from src.base.errors import InputError
+from src.data import raw_files
+from src.data.lines import Columns, parse
+from src.data.raw_files import LineIndex, RawInput
+
+HEADER = Columns(("n",), ("c",), "y", header=True)
+
+
+def packed(path, lines):
+    """A compressed file, its last line without an end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (gzip.open if path.suffix == ".gz" else lzma.open)(path, "wt") as file:
+        file.write("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def days(tmp_path):
+    """Three files of 60 lines, and the lines."""
+    lines = raw_lines(60)
+    names = write_raw(tmp_path / "a.txt", lines[:20]), packed(tmp_path / "b.gz", lines[20:45])
+    return [*names, packed(tmp_path / "c.xz", lines[45:])], lines
+
+
+@pytest.mark.parametrize("rows", [1, 7, 60])
+@pytest.mark.parametrize(("first", "last"), [(0, 60), (5, 50), (20, 45), (44, 46), (3, 3)])
+def test_rows_of_several_files_equal_those_of_one(days, tmp_path, first, last, rows):
+    raws, lines = days
+    found = RawInput(raws, Columns.numbered(), tmp_path / "text")
+    assert found.rows == 60
+    spans = found.spans(first, last, rows)
+    assert all(0 < span.rows <= rows for span in spans)
+    assert [row for span in spans for row in range(span.first_row, span.first_row + span.rows)] == [*range(first, last)]
+    blocks = [block for span in spans for block in found.read(span)]
+    if first < last:
+        whole = parse("".join(line + "\n" for line in lines[first:last]).encode(), Columns.numbered())
+        np.testing.assert_array_equal(np.concatenate([block.keys for block in blocks], axis=1), whole.keys)
+        np.testing.assert_array_equal(np.concatenate([block.numbers for block in blocks]), whole.numbers)
+
+
+def test_unpacked_text_stays_until_it_is_removed(days, tmp_path, monkeypatch):
+    raws, _ = days
+    text = tmp_path / "text"
+    RawInput(raws, Columns.numbered(), text)
+    assert sorted(path.name.split("-", 1)[1] for path in text.iterdir()) == ["b.gz.txt", "c.xz.txt"]
+    with monkeypatch.context() as patch:
+        patch.setattr(raw_files, "_OPENERS", {".gz": None, ".xz": None})  # so that nothing can be unpacked
+        again = RawInput(raws, Columns.numbered(), text)
+    again.remove_unpacked()
+    assert list(text.iterdir()) == []
+    assert all(raw.exists() for raw in raws)
+
+
+def test_plain_files_need_no_folder(tmp_path):
+    RawInput([write_raw(tmp_path / "a.txt", raw_lines(3))], Columns.numbered(), tmp_path / "text").remove_unpacked()
+    assert not (tmp_path / "text").exists()
+
+
+def test_compressed_files_of_one_name_are_not_taken_for_each_other(tmp_path):
+    """day=1/part.gz and day=2/part.gz, and a file that another has replaced."""
+    raws = [packed(tmp_path / day / "part.gz", [f"{row % 2}\t1\t{day}" for row in range(5)]) for day in ("d1", "d2")]
+    columns = Columns.numbered(1, 1)
+
+    def texts():
+        found = RawInput(raws, columns, tmp_path / "text")
+        return [block.keys.tolist() for span in found.spans(0, 10, 10) for block in found.read(span)]
+
+    def keys_of(text):
+        return parse(f"1\t1\t{text}\n".encode() * 5, columns).keys.tolist()
+
+    assert texts() == [keys_of("d1"), keys_of("d2")]
+    packed(raws[1], [f"1\t1\td{row}" for row in (3, 3, 3, 3, 3)])
+    assert texts() == [keys_of("d1"), keys_of("d3")]
+
+
+def test_bad_rows_name_the_file_as_the_user_gave_it_where_there_are_several(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, other = write_raw(tmp_path / "a.txt", ["x"]), packed(tmp_path / "b.gz", ["0\t1\ta", "y"])
+    for raws, expected in (
+        ([one.relative_to(tmp_path), other.relative_to(tmp_path)], ["a.txt line 1: 1 columns", "b.gz line 2: 1 colum"]),
+        ([other], ["line 2: 1 columns in"]),
+    ):
+        found = RawInput(raws, Columns.numbered(1, 1), tmp_path / "text")
+        bad = [row for span in found.spans(0, 9, 9) for block in found.read(span) for row in block.bad]
+        assert [str(row)[: len(text)] for row, text in zip(bad, expected)] == expected
+        assert len(bad) == len(expected)
+
+
+def test_each_file_has_the_order_of_its_own_header(tmp_path):
+    raws = [
+        write_raw(tmp_path / "a.txt", ["n\tc\ty", "5\ta\t1"]),
+        packed(tmp_path / "b.gz", ["y\tz\tc\tn", "0\t\tb\t6"]),
+    ]
+    found = RawInput(raws, HEADER, tmp_path / "text")
+    assert [columns.order for columns in found.columns] == [("n", "c", "y"), ("y", "z", "c", "n")]
+    blocks = [block for span in found.spans(0, 2, 9) for block in found.read(span)]
+    assert [(block.labels.tolist(), block.numbers.tolist()) for block in blocks] == [([1], [[5.0]]), ([0], [[6.0]])]
+
+
+def test_a_header_without_a_column_is_refused_by_the_users_name_of_the_file(tmp_path):
+    raw = packed(tmp_path / "b.gz", ["y\tn", "0\t6"])
+    with pytest.raises(InputError, match=rf"^{raw}: its header has column 'c' 0 times"):
+        RawInput([raw], HEADER, tmp_path / "text")
+
+
+def test_index_of_spans_is_that_of_the_file(tmp_path):
+    """RawInput counts rows over all files, an index over its own."""
+    index = LineIndex(write_raw(tmp_path / "a.txt", raw_lines(9)))
+    assert [(span.first_row, span.raw) for span in index.spans(2, 9, 4)] == [(2, ""), (6, "")]

@@ -1,0 +1,167 @@
+"""The run around the steps: what it imports, who may be at work in a folder, and what a refused run leaves behind."""
+
+import gzip
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, preprocess_lines, raw_lines, write_raw
+
+from src.base.errors import InputError
+from src.base.locks import hold
+from src.data import raw_files
+from src.data.lines import Columns
+from src.data.manifest import find
+from src.data.raw_files import LineIndex, RawInput
+from src.preprocessing import journal, run
+from src.preprocessing.journal import Journal
+from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.run import preprocess
+from src.preprocessing.source import Piece, find_rows
+
+
+@pytest.mark.parametrize("module", ["src.preprocessing.steps", "src.preprocessing.run", "src.data.records"])
+def test_counting_needs_no_mindspore(module):
+    """Its workers are forked from a process that has imported no more than this."""
+    code = f"import sys, {module}; assert 'mindspore' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_names_of_transforms_are_known_without_pandas():
+    """They are choices of an option, which every program reads first."""
+    code = "import sys, src.data.transforms; assert 'pandas' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_ends_just_before_the_next_one_has_the_lock_is_not_replaced(tmp_path, monkeypatch):
+    """Whether there is a manifest is of no use before the lock is taken."""
+    folder, ended = tmp_path / "dataset", []
+
+    def hold_after_another(path, what):
+        monkeypatch.undo()
+        preprocess_lines(write_raw(tmp_path / "one.txt", raw_lines(60)), folder)
+        ended.append(files_of(folder))
+        return hold(path, what)
+
+    monkeypatch.setattr(journal, "hold", hold_after_another)
+    with pytest.raises(InputError, match=r"output \S+dataset already holds preprocessed data: .*--overwrite=True"):
+        preprocess_lines(write_raw(tmp_path / "two.txt", raw_lines(30, seed=2)), folder)
+    assert [files_of(folder)] == ended
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nobody_else_gets_in_while_the_rows_are_found(tmp_path, monkeypatch, overwrite):
+    """That is ten seconds of a large file; nor does a run that is refused take the other's lock away."""
+    folder, refused = tmp_path / "dataset", []
+    other = write_raw(tmp_path / "two.txt", raw_lines(30, seed=2))
+
+    class AnotherStarts(LineIndex):
+        def __init__(self, path, header):
+            super().__init__(path, header=header)
+            for _ in range(2):
+                with pytest.raises(InputError, match="dataset: another run is at work there: wait for it, or stop it"):
+                    preprocess_lines(other, folder, overwrite=overwrite)
+                refused.append(1)
+
+    monkeypatch.setattr(raw_files, "LineIndex", AnotherStarts)
+    data = preprocess_lines(write_raw(tmp_path / "one.txt", raw_lines(60)), folder)
+    assert refused == [1, 1]
+    assert find(str(folder)).manifest == data.manifest
+    assert data.manifest.source["names"] == ["one.txt"]
+    assert not (folder / journal.LOCK).exists()
+
+
+def test_a_refused_run_removes_what_it_made_and_nothing_else(tmp_path):
+    raw = write_raw(tmp_path / "train.txt", raw_lines(30))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for folder in (tmp_path / "deep/er/dataset", mine, mine / "dataset"):
+        with pytest.raises(InputError, match="train_line_count is 31"):
+            preprocess_lines(raw, folder, train_line_count=31)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "train.txt"]
+    assert list(mine.iterdir()) == []
+    done = preprocess_lines(raw, mine)
+    before = files_of(mine)
+    for more in ({}, {"train_line_count": 31, "overwrite": True}):
+        with pytest.raises(InputError, match="already holds preprocessed data|train_line_count is 31"):
+            preprocess_lines(raw, mine, **more)
+    assert files_of(mine) == before
+    assert find(str(mine)).manifest == done.manifest
+
+
+@pytest.mark.parametrize("name", ["train.txt", "train.txt.gz"])
+def test_a_mistake_costs_an_unfinished_run_nothing(tmp_path, monkeypatch, capfd, name):
+    """The next run goes on; another one, of other options, unpacks no file again."""
+    raw, folder = tmp_path / name, tmp_path / "dataset"
+    text = "".join(line + "\n" for line in raw_lines(60)).encode()
+    raw.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "code", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_lines(raw, folder)
+    before = files_of(folder)
+    assert len(list((folder / ".work").glob("*.npz"))) == 3 + 26
+    assert len(list((folder / journal.UNPACKED).glob("*"))) == name.endswith("gz")
+    with pytest.raises(InputError, match="train_line_count is 61"):
+        preprocess_lines(raw, folder, train_line_count=61)
+    assert files_of(folder) == before
+    monkeypatch.setattr(raw_files, "_OPENERS", dict.fromkeys(raw_files._OPENERS))  # so that nothing can be unpacked
+    capfd.readouterr()
+    first = preprocess_lines(raw, folder)
+    assert "count: going on from an earlier run, 3 of 3 pieces are done" in capfd.readouterr().out
+    assert not (folder / ".work").exists()
+    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "code", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_lines(raw, tmp_path / "other", min_count=2)
+    monkeypatch.setattr(raw_files, "_OPENERS", dict.fromkeys(raw_files._OPENERS))
+    assert preprocess_lines(raw, tmp_path / "other").manifest == first.manifest
+    assert "starting afresh" in capfd.readouterr().out
+
+
+def test_compressed_files_of_one_name_are_all_read(tmp_path):
+    """day=1/part.gz and day=2/part.gz."""
+    lines = raw_lines(60)
+    one = preprocess_lines(write_raw(tmp_path / "all.txt", lines), tmp_path / "one")
+    raws = [tmp_path / day / "part.gz" for day in ("day=1", "day=2")]
+    for raw, own in zip(raws, (lines[:20], lines[20:])):
+        raw.parent.mkdir()
+        raw.write_bytes(gzip.compress("".join(line + "\n" for line in own).encode()))
+    two = preprocess(raws, tmp_path / "two", Columns.numbered(), PreprocessingSpec())
+    assert [part.label_mean for part in two.manifest.parts.values()] == [
+        part.label_mean for part in one.manifest.parts.values()
+    ]
+    assert two.manifest.files[0] == one.manifest.files[0]  # the vocabulary
+
+
+def test_rows_are_found_without_a_run(tmp_path):
+    raws = [write_raw(tmp_path / "a.txt", raw_lines(9)), write_raw(tmp_path / "b.txt", raw_lines(19))]
+    found = RawInput(raws, Columns.numbered(), tmp_path)
+    source = find_rows(found, PreprocessingSpec(shard_rows=10), all_test=False)
+    assert (source.rows, source.bounds) == (28, {"train": (0, 24), "valid": (24, 26), "test": (26, 28)})
+    spans = [*found.spans(0, 24, 10), *found.spans(24, 26, 10), *found.spans(26, 28, 10)]
+    assert [span.rows for span in spans] == [9, 10, 5, 2, 2]
+    places = [("train", 0), ("train", 1), ("train", 2), ("valid", 0), ("test", 0)]
+    assert source.pieces == tuple(Piece(*place, span) for place, span in zip(places, spans))
+    known = find_rows(found, PreprocessingSpec(train_line_count=12), all_test=True)
+    assert (known.rows, known.bounds, len(known.pieces)) == (12, {"test": (0, 12)}, 2)
+
+
+def test_rows_are_counted_without_a_run(tmp_path):
+    lines = raw_lines(28)
+    lines[3], lines[27] = "x", "y"
+    found = RawInput([write_raw(tmp_path / "a.txt", lines)], Columns.numbered(), tmp_path)
+    options = PreprocessingSpec(shard_rows=10, max_bad_rows=2)
+    book = Journal(tmp_path, {})
+    bad = run.count(find_rows(found, options, all_test=False), book, options)
+    assert [str(row) for row in bad] == ["line 4: 1 columns instead of 40", "line 28: 1 columns instead of 40"]
+    assert [int(book.load("count", number, "rows")[0]) for number in range(5)] == [9, 10, 4, 2, 1]

@@ -1,0 +1,71 @@
+"""Shuffling by two steps, which know of each other only by the paths that they are given."""
+
+import numpy as np
+import pytest
+from conftest import write_raw
+from mindspore.mindrecord import FileReader
+
+from src.base.npz import save_arrays
+from src.data import records
+from src.data.encoder import Encoder
+from src.data.lines import Columns
+from src.data.raw_files import RawInput
+from src.data.vocabulary import HashedVocabulary
+from src.preprocessing.steps import Coding, Scattered, Shard, gather_bucket, scatter_span
+
+ROWS, SPANS = 900, 3
+COLUMNS = Columns.numbered(1, 1)
+
+
+@pytest.fixture(scope="module")
+def shuffled(tmp_path_factory):
+    """Numbers of the rows of each shard, in order, and those of each span's buckets."""
+    folder = tmp_path_factory.mktemp("shuffled")
+    raw = write_raw(folder / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(ROWS)])
+    spans = RawInput([raw], COLUMNS, folder).spans(0, ROWS, ROWS // SPANS)
+    scattered = tuple(Scattered(folder / f"any{n}.npy", folder / f"name{n}.npz") for n in range(SPANS))
+    coding = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), folder, 16, 7, scattered)
+    buckets = []
+    for number, span in enumerate(spans):
+        kept = scatter_span(span, number, coding)
+        save_arrays(scattered[number].bounds, kept)
+        numbers = numbers_of(np.load(scattered[number].rows)[:, :4].copy().view("<f4")[:, 0])
+        buckets.append(np.split(numbers, kept["bounds"][1:-1]))
+    shards = []
+    for bucket in range(SPANS):
+        path = folder / f"part-{bucket}.mindrecord"
+        shard = Shard.of(gather_bucket(bucket, path, coding)["shard"])
+        packed = [records.unpack(record[records.COLUMN], 1, 1) for record in FileReader(str(path)).get_next()]
+        assert [len(labels) for _, _, labels in packed[:-1]] == [16] * (len(packed) - 1)
+        shards.append(numbers_of(np.concatenate([dense[:, 0] for dense, _, _ in packed])))
+        np.testing.assert_array_equal(np.concatenate([labels for _, _, labels in packed]), shards[-1] % 2)
+        assert (shard.rows, shard.clicks) == (len(shards[-1]), (shards[-1] % 2).sum())
+        assert [file.name for file in shard.files] == [path.name, path.name + ".db"]
+    return shards, buckets
+
+
+def numbers_of(logs):
+    return np.rint(np.exp(logs.astype(np.float64)) - 1).astype(int)
+
+
+def test_each_row_is_in_one_shard(shuffled):
+    shards, buckets = shuffled
+    assert sorted(np.concatenate(shards).tolist()) == list(range(ROWS))
+    for bucket, shard in enumerate(shards):
+        assert sorted(shard.tolist()) == sorted(np.concatenate([of_span[bucket] for of_span in buckets]).tolist())
+
+
+def test_rows_of_a_shard_come_from_all_spans_in_random_order(shuffled):
+    for shard in shuffled[0]:
+        assert np.bincount(shard * SPANS // ROWS, minlength=SPANS).min() > 70  # 100 expected, deviation 8
+        assert abs(np.corrcoef(shard, np.arange(len(shard)))[0, 1]) < 0.2  # deviation 0.06
+        assert (np.diff(shard) == 1).sum() < 5
+
+
+def test_each_span_is_dealt_by_a_stream_of_its_own(shuffled):
+    """Else the rows that stand at one place of their spans would always be in one shard."""
+    _, buckets = shuffled
+    size = ROWS // SPANS
+    places = [set((of_span[0] % size).tolist()) for of_span in buckets]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert len(places[one] & places[other]) < 60  # 33 expected, 100 if the streams were one
