@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks import results
 from src.data.manifest import DataFolder, find
 from src.dataset import batches_of
-from src.metrics.binary import Metrics, binary_metrics
+from src.metrics.monitored import LOGGED, Metrics, measured
 
 _BUCKETS = 1 << 18
 _PARTS = ("valid", "test")
@@ -58,9 +58,9 @@ def linear_metrics(data: DataFolder) -> dict[str, Metrics]:
     best: dict[str, Metrics] = {}
     for strength in (0.01, 0.03, 0.1):
         model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3).fit(x, labels)
-        found = {part: binary_metrics(rows_of(data, part)[2], model.decision_function(evaluated[part]))
+        found = {part: measured(rows_of(data, part)[2], model.decision_function(evaluated[part]))
                  for part in _PARTS}  # fmt: skip
-        if not best or found["valid"].auc > best["valid"].auc:
+        if not best or found["valid"]["auc"] > best["valid"]["auc"]:
             best = found
     return best
 
@@ -68,7 +68,7 @@ def linear_metrics(data: DataFolder) -> dict[str, Metrics]:
 def true_metrics(data: DataFolder, truth: Path) -> dict[str, Metrics]:
     """Metrics of the logits that the labels were drawn from."""
     logits, parts = np.load(truth), data.manifest.parts
-    return {part: binary_metrics(rows_of(data, part)[2], logits[parts[part].first_line - 1 : parts[part].last_line])
+    return {part: measured(rows_of(data, part)[2], logits[parts[part].first_line - 1 : parts[part].last_line])
             for part in _PARTS}  # fmt: skip
 
 
@@ -82,18 +82,18 @@ def trained_metrics(folder: Path, data: DataFolder, seed: int, more: list[str]) 
         run("eval.py", "--device_target=CPU", f"--dataset_path={data.path / part}",
             f"--checkpoint_path={place}/dlrm.ckpt", *logs)  # fmt: skip
     lines = [json.loads(line) for line in metrics_file.read_text(encoding="utf-8").splitlines()]
-    return {line["part"]: Metrics(line["acc"], line["auc"], line["logloss"]) for line in lines if "part" in line}
+    return {line["part"]: {name: line[name] for name in LOGGED} for line in lines if "part" in line}
 
 
 def table_row(name: str, runs: list[dict[str, Metrics]]) -> dict[str, str]:
     """A row of the table: each metric's mean over the runs, and the AUC's deviation where there are several."""
     row = {"model": name}
     for part in _PARTS:
-        aucs = [run[part].auc for run in runs]
+        aucs = [run[part]["auc"] for run in runs]
         spread = f" ± {np.std(aucs, ddof=1):.4f}" if len(runs) > 1 else ""
         row[f"{part} AUC"] = f"{np.mean(aucs):.4f}{spread}"
-        row[f"{part} logloss"] = f"{np.mean([run[part].logloss for run in runs]):.4f}"
-        row[f"{part} accuracy"] = f"{np.mean([run[part].acc for run in runs]):.4f}"
+        row[f"{part} logloss"] = f"{np.mean([run[part]['logloss'] for run in runs]):.4f}"
+        row[f"{part} accuracy"] = f"{np.mean([run[part]['acc'] for run in runs]):.4f}"
     return row
 
 
@@ -119,8 +119,8 @@ def main() -> None:
         if not arguments.data:
             best = true_metrics(data, folder / "train.truth.npy")
             table.append(table_row("best reachable (the true logits)", [best]))
-            more = {part: float(np.mean([run[part].auc - linear[part].auc for run in runs])
-                                / (best[part].auc - linear[part].auc)) for part in _PARTS}  # fmt: skip
+            more = {part: float(np.mean([run[part]["auc"] - linear[part]["auc"] for run in runs])
+                                / (best[part]["auc"] - linear[part]["auc"])) for part in _PARTS}  # fmt: skip
             print("share of the way from linear to best: " + ", ".join(f"{part} {more[part]:.3f}" for part in _PARTS))
             for row, share in zip(table, ("0", f"{more['test']:.3f}", "1")):
                 row["test: share of the way from linear to best"] = share

@@ -45,6 +45,7 @@ def make_exports(folder: Path, total: int, kinds: list[str]) -> None:
     from src.dlrm import DLRM
     from src.model_utils.device_target import set_device
     from src.network.embedding import EmbeddingTables, initial_rows
+    from src.network.options import NetworkSpec
     from src.training import checkpoint
 
     set_device("CPU")
@@ -55,7 +56,9 @@ def make_exports(folder: Path, total: int, kinds: list[str]) -> None:
     save_arrays(place / VOCABULARY, {name: np.empty(0, np.uint64) for name in fields})
     dense = tuple(f"I{column + 1}" for column in range(13))
     Manifest(dense, fields, rows, {}, (File.of(place, place / VOCABULARY),), 0, {}, {}).save(place)
-    checkpoint.save(DLRM(13, EmbeddingTables(rows, initial_rows(rows, 16, 1))), fields, place / "dlrm.ckpt")
+    checkpoint.save(
+        DLRM(13, EmbeddingTables(rows, initial_rows(rows, 16, 1)), NetworkSpec()), fields, place / "dlrm.ckpt"
+    )
     for kind in kinds:
         placement, table_type = KINDS[kind]
         export.main(["--device_target=CPU", f"--checkpoint_path={place}", f"--export_path={folder / kind}",

@@ -36,7 +36,8 @@ import yaml
 
 from benchmarks import results
 from src.data.raw_files import LineIndex
-from src.model_utils.config import options_of
+from src.model_utils.options import options_of
+from src.options import PROGRAMS
 from src.preprocessing.source import split
 
 FOLDS = (5, 6, 7)  # sevenths of the training rows that a fold takes
@@ -56,7 +57,8 @@ def key_of(options: Options) -> str:
 
 def flags_of(options: Options, program: str) -> list[str]:
     """The options that a program reads, as flags."""
-    return [f"--{name}={str(value).replace(' ', '')}" for name, value in options.items() if name in options_of(program)]
+    known = options_of(PROGRAMS.programs[program])
+    return [f"--{name}={str(value).replace(' ', '')}" for name, value in options.items() if name in known]
 
 
 def call(program: str, *flags: str) -> str:

@@ -61,19 +61,21 @@ class Ours:
 
     def __init__(self, kernels: bool):
         from src.model_utils.device_target import set_device
-        from src.network import cpu_kernels
+        from src.network.compiled import operators_for
 
         set_device("CPU", 0)
-        self.kernels = cpu_kernels.load() if kernels else None
+        self.operators = operators_for("CPU", kernels)
 
     def lay_out(self, rows: Sequence[int], optimizer: str = "sgd") -> None:
         """Tables of so many rows, and a step over them."""
         from src.dlrm import DLRM
         from src.network.embedding import EmbeddingTables, initial_rows
+        from src.network.options import NetworkSpec
+        from src.training.options import OptimizationSpec
         from src.training.step import TrainStep
 
-        self.model = DLRM(13, EmbeddingTables(rows, initial_rows(rows, 16, 1), self.kernels))
-        self.step = TrainStep(self.model, 0.01, optimizer=optimizer)
+        self.model = DLRM(13, EmbeddingTables(rows, initial_rows(rows, 16, 1), self.operators), NetworkSpec())
+        self.step = TrainStep(self.model, OptimizationSpec(optimizer, lr=0.01))
 
     def batch(self, *columns: np.ndarray) -> tuple:
         """Tensors of a batch."""

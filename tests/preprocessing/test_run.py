@@ -146,7 +146,7 @@ def test_compressed_files_of_one_name_are_all_read(tmp_path):
 def test_rows_are_found_without_a_run(tmp_path):
     raws = [write_raw(tmp_path / "a.txt", raw_lines(9)), write_raw(tmp_path / "b.txt", raw_lines(19))]
     found = RawInput(raws, Columns.numbered(), tmp_path)
-    source = find_rows(found, PreprocessingSpec(shard_rows=10), all_test=False)
+    source = find_rows(found, PreprocessingSpec(record_rows=10, shard_rows=10), all_test=False)
     assert (source.rows, source.bounds) == (28, {"train": (0, 24), "valid": (24, 26), "test": (26, 28)})
     spans = [*found.spans(0, 24, 10), *found.spans(24, 26, 10), *found.spans(26, 28, 10)]
     assert [span.rows for span in spans] == [9, 10, 5, 2, 2]
@@ -160,7 +160,7 @@ def test_rows_are_counted_without_a_run(tmp_path):
     lines = raw_lines(28)
     lines[3], lines[27] = "x", "y"
     found = RawInput([write_raw(tmp_path / "a.txt", lines)], Columns.numbered(), tmp_path)
-    options = PreprocessingSpec(shard_rows=10, max_bad_rows=2)
+    options = PreprocessingSpec(record_rows=10, shard_rows=10, max_bad_rows=2)
     book = Journal(tmp_path, {})
     bad = run.count(find_rows(found, options, all_test=False), book, options)
     assert [str(row) for row in bad] == ["line 4: 1 columns instead of 40", "line 28: 1 columns instead of 40"]
