@@ -35,7 +35,7 @@ class UpdateRule:
             function of this module's kind, which MindSpore compiles.
         states: names of what is kept for each value, zeros at first.
         rowwise: whether a table's rows have one value of each state, instead of one for each of their values.
-        epsilon: as the compiled operators take it.
+        epsilon, betas: constants of the compiled operators, which the change has in itself.
         corrections: factors on the rate by step, [steps]; the last one serves all later steps.
         packs_rows: whether a gradient of 0 changes no value, so that rows of several vectors may be updated when one
             of them is looked up.
@@ -48,6 +48,7 @@ class UpdateRule:
     states: tuple[str, ...] = ()
     rowwise: bool = False
     epsilon: float = 0.0
+    betas: tuple[float, float] = (_BETA1, _BETA2)
     corrections: Callable[[], np.ndarray] | None = None
     packs_rows: bool = False
     kernel: str = ""
@@ -59,7 +60,8 @@ class UpdateRule:
 
     def constants(self, weight_decay: float) -> tuple[float, ...]:
         """As the compiled operators take them, six."""
-        return (self.epsilon, weight_decay, _BETA1, _REST1, _BETA2, _REST2)
+        first, second = self.betas
+        return (self.epsilon, weight_decay, first, 1 - first, second, 1 - second)
 
 
 def _sgd(gradient, rate, states):

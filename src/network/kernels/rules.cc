@@ -1,6 +1,6 @@
 // The optimizers: the rules by which values change, and the operators of each, Table<rule> for the tables' looked-up
 // rows and Dense<rule> for whole parameters. One more takes a struct, and a line at the end of this file; by its name
-// src/training/optimizers.py, which writes the rules down, finds it.
+// src/training/rules.py, which writes the rules down, finds it.
 
 #include <cmath>
 #include <cstdint>
