@@ -76,7 +76,7 @@ def test_each_walk_is_short_and_changes_few_files():
 
 
 def test_all_of_them_work_together(extended):
-    """Raw rows by the transform; optimizer, interaction, metric and callback in training; evaluation, export, scores."""
+    """Raw rows by the transform; optimizer, interaction, metric, callback in training; evaluation, export, scores."""
     run(extended, "src/preprocess_data.py", "--data_path=train.txt", "--numeric_transform=signed_root")
     with np.load(extended / "dataset/vocabulary.npz") as arrays:
         assert str(arrays["/inputs/transform"]) == "signed_root"
