@@ -1,6 +1,7 @@
 """The layout's rules, read off the files."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -122,6 +123,24 @@ def test_importing_a_program_reads_no_options(monkeypatch):
     for name in ("train", "eval"):
         sys.modules.pop(name, None)
         __import__(name)
+
+
+def test_the_map_of_the_house_names_every_room():
+    """In docs/architecture.md, below the heading of its wing, and no room that is not there."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    headings = re.split(r"\n\*\*`(\S+)/`\*\*", text.split("## The way of a row")[0])
+    parts = {
+        wing: part for wing, part in zip(headings[1::2], headings[2::2]) if (ROOT / wing / "__init__.py").is_file()
+    }
+    named = {wing: set(re.findall(r"^\| (`.*?`) \|", part, re.M)) for wing, part in parts.items()}
+    for wing, firsts in named.items():
+        names = set(re.findall(r"`([\w/.]+)`", " ".join(firsts)))
+        files = {path.name for path in (ROOT / wing).iterdir() if path.suffix in (".py", ".cc")} - {"__init__.py"}
+        assert files == {name for name in names if not name.endswith("/")}, wing
+        assert all((ROOT / wing / name).is_dir() for name in names if name.endswith("/")), wing
+    assert set(named) == {f"src/{path.name}" for path in (ROOT / "src").iterdir() if (path / "__init__.py").is_file()}
+    for name in re.findall(r"`(src/[\w/.]+\.py)`", text):
+        assert (ROOT / name).is_file(), name
 
 
 @pytest.mark.parametrize("readme", results.READMES, ids=lambda path: path.relative_to(ROOT).as_posix())
