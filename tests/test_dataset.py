@@ -167,3 +167,13 @@ def test_data_folder_can_be_moved(tmp_path):
     (tmp_path / "dataset").rename(tmp_path / "moved")
     moved = [path.replace("/dataset/", "/moved/") for path in paths]
     assert [batch[1].tolist() for batch in RowBatches(Rows(moved, sum(rows), 13, 26), 4)] == before
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5])
+def test_ranks_get_even_parts_of_each_batch_in_their_order(shards, ranks):
+    options = {"shuffle": True, "drop_last": True, "seed": 3}
+    parts = [list(make(shards, 20, rank=rank, ranks=ranks, **options)) for rank in range(ranks)]
+    for number, whole in enumerate(make(shards, 20, **options)):
+        for place, column in enumerate(whole):
+            np.testing.assert_array_equal(np.concatenate([part[number][place] for part in parts]), column)
+    assert {len(part[0][0]) for part in parts} == {20 // ranks}

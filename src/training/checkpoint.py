@@ -19,6 +19,7 @@ import numpy as np
 from mindspore import Tensor
 
 from src.base.errors import InputError
+from src.base.events import happens
 from src.base.npz import Arrays
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest
 from src.dlrm import DLRM
@@ -61,9 +62,11 @@ def save(model: DLRM, fields: Sequence[str], path: Path, ranks: Ranks = ONE_RANK
     Raises:
         InputError: a value is not finite; MindSpore's ReLU on CPU makes 0 of nan, so the loss need not show it.
     """
+    happens("a network is to be kept")
     common = {parameter.name: parameter.asnumpy() for parameter in model.mlp_parameters()}
     rows = rows_of(model.tables, TABLE, model.tables.table.asnumpy(), fields)
     write_part(path, common, rows, model.tables, ranks, _check_finite)
+    happens("a network is kept")
 
 
 def write_part(

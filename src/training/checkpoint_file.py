@@ -24,6 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from src.base.errors import InputError
+from src.base.events import happens
 from src.base.files import whole_file
 
 _TYPES = {"Float32": np.dtype("<f4"), "Int32": np.dtype("<i4")}
@@ -49,6 +50,7 @@ def write(path: Path, entries: Iterable[tuple[str, np.ndarray]]) -> None:
             for part in _messages(name, values):
                 crc = zlib.crc32(part, crc)
                 file.write(part)
+            happens("an entry of a checkpoint is written")
         file.write(_CRC + crc.to_bytes(_CRC_BYTES, "big"))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from mindspore import Tensor
 
 from src.base.errors import InputError
+from src.base.events import happens
 from src.base.npz import Arrays
 from src.metrics.monitored import Metrics
 from src.network.embedding import Fill, joint_rows
@@ -51,6 +52,7 @@ def save(run: run_folder.Run, step: TrainStep, fields: Sequence[str], progress: 
         OSError: the disk is full; it names the file.
         RuntimeError: ranks hold different values of what they all have.
     """
+    happens("a state is to be saved")
     common = {name: parameter.asnumpy() for name, parameter in step.other_values().items()}
     rows: Arrays = {}
     for name, parameter in step.row_values().items():

@@ -17,6 +17,7 @@ from typing import IO, Any
 import yaml
 
 from src.base.errors import InputError, naming
+from src.base.events import happens
 from src.base.files import whole_file
 from src.base.locks import hold
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
@@ -172,8 +173,10 @@ class Run:
         self._ranks.together(work if self._ranks.rank == 0 else lambda: None)
 
     def _commit(self, progress: dict[str, Any], step: int, best_step: int) -> None:
+        happens("a state is whole")
         with whole_file(self._progress, sync=True) as file:
             file.write(json.dumps(progress).encode())
+        happens("the progress names another state")
         self._remove_older(step, best_step)
 
     def _remove_older(self, step: int, best_step: int) -> None:
@@ -194,6 +197,7 @@ class Run:
 
     def _publish(self, best: Path, target: Path) -> None:
         """Nothing leaves the subfolder before all is in its place, so a run that is killed here can go on."""
+        happens("the files are to go to their places")
         with naming(self.folder):
             target.unlink(missing_ok=True)  # it must not stand beside another run's files
             for path in self.folder.glob(f"{target.stem}.rank_*{target.suffix}"):
@@ -206,6 +210,7 @@ class Run:
                     _place(self.path / name, self.folder / name)
             for rank in reversed(range(parts_of(CheckpointFile(best, check=False)))):
                 _place(part_of(best, rank), part_of(target, rank))
+            happens("all files are in their places")
             self._progress.unlink(missing_ok=True)
             shutil.rmtree(self.path)
 
@@ -216,6 +221,7 @@ def _place(source: Path, target: Path) -> None:
     beside.unlink(missing_ok=True)
     _link_or_copy(source, beside)
     os.replace(beside, target)
+    happens(f"{target.name} is in its place")
     beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
 
 

@@ -50,6 +50,15 @@ def test_fit_is_logistic_regression(seed, slope, bias):
     assert found.after <= found.before
 
 
+def test_fit_of_far_too_sure_scores_is_logistic_regression():
+    """A whole step of Newton's method from slope 1 would go too far and never come back."""
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 60, 2000).astype(np.float32)
+    labels = (rng.random(2000) < scores_of(0.02 * logits)).astype(np.float32)
+    found = calibration.fit(labels, logits)
+    assert (1 / found.temperature, found.bias) == pytest.approx(by_scikit_learn(labels, logits), abs=1e-4)
+
+
 @pytest.mark.parametrize(("labels", "logits", "message"), [
     ([1, 1, 1], [0, 1, 2], "rows of one label or of one score"),
     ([0, 1, 1], [2, 2, 2], "rows of one label or of one score"),

@@ -18,9 +18,11 @@ from conftest import CPU, ROOT, raw_lines
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mindspore import Tensor
+from networks import loaded
 from runs import rows_of
 
 import export as export_program
+from src.base import events
 from src.base.errors import InputError
 from src.launch import main as launch_main
 from src.network.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows, slots_of
@@ -29,7 +31,7 @@ from src.ranks.placement import Piece, place, plan
 from src.ranks.rank_table import check_rank_table
 from src.scorer import Scorer
 from src.training import checkpoint_file, run_folder
-from src.training.checkpoint import Parts, load, part_of
+from src.training.checkpoint import Parts, part_of
 from src.training.checkpoint import rows_of as entries_of
 
 SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
@@ -69,9 +71,7 @@ def several(folder, data, ranks, *options, rate=RATE):
 
 def values(folder, data, mixed_dims=0.0):
     """The parameters of a run's checkpoint; the tables are one."""
-    manifest = data.manifest
-    model = load(folder / "checkpoint/dlrm.ckpt", manifest.categorical, manifest.table_rows, 8, dense_dim=13,
-                 bottom_mlp=(32, 8), top_mlp=(32, 1), mixed_dims=mixed_dims)  # fmt: skip
+    model = loaded(folder / "checkpoint/dlrm.ckpt", data, bottom_mlp=(32, 8), mixed_dims=mixed_dims)
     return {"tables": model.tables.table.asnumpy()} | {v.name: v.asnumpy() for v in model.mlp_parameters()}
 
 
@@ -451,12 +451,10 @@ def test_all_to_all_moves_what_all_gather_does(monkeypatch, ranks):
 
 def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path, monkeypatch):
     """Part 1 is there, part 0 is not yet: going on from an earlier state, the best network must still be whole."""
-    real = run_folder._place
 
-    def kill_at_the_checkpoint(source, target):
-        if target.name == "dlrm.ckpt":
+    def kill_before_the_checkpoint(moment):
+        if moment == "dlrm.rank_1.ckpt is in its place":
             raise KeyboardInterrupt
-        real(source, target)
 
     def run_at(step, fail):
         with run_folder.Run(tmp_path, tiny_data, run_folder.RunOptions("dlrm.yaml", "lr: 1\n")) as run:
@@ -468,7 +466,7 @@ def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path,
             run.finish(step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "_place", kill_at_the_checkpoint)
+        patch.setattr(events, "listeners", [kill_before_the_checkpoint])
         with pytest.raises(KeyboardInterrupt):
             run_at(20, True)
     assert not (tmp_path / "dlrm.ckpt").exists()

@@ -149,45 +149,35 @@ def test_batches_go_on_behind_any_step(tiny_data, step):
         assert all(np.array_equal(left, right) for left, right in zip(one, other))
 
 
-# Runs train.py with one function of a module replaced: at its n-th call the process kills itself, before or behind it.
+# Runs train.py, which kills itself when a moment of src/base/events.py comes for the n-th time.
 KILLED = """
-import importlib, os, signal, sys
-root, target, when, number = sys.argv[1:5]
+import os, signal, sys
+root, wanted, number = sys.argv[1:4]
 sys.path.insert(0, root)
-sys.argv = ["train.py", *sys.argv[5:]]
-module, path = target.split(":")
-holder = importlib.import_module(module)
-*owners, name = path.split(".")
-for owner in owners:
-    holder = getattr(holder, owner)
-real, calls = getattr(holder, name), []
+sys.argv = ["train.py", *sys.argv[4:]]
+from src.base import events
+came = []
 
-def counted(*args, **options):
-    calls.append(1)
-    result = real(*args, **options) if when == "behind" or len(calls) < int(number) else None
-    if len(calls) == int(number):
+def kill(moment):
+    came.extend([moment] if moment == wanted else [])
+    if len(came) == int(number):
         os.kill(os.getpid(), signal.SIGKILL)
-    return result
 
-setattr(holder, name, counted)
+events.listeners.append(kill)
 import train
 train.run(train.main)
 """
 KILLS = [
-    ("src.training.resume:save", "before", 1),  # nothing is saved yet
-    ("src.training.checkpoint_file:_messages", "behind", 20),  # the first state is half written
-    ("src.training.run_folder:Run.commit", "before", 3),  # whole, but not the one to go on from yet
-    ("src.training.checkpoint:save", "before", 1),
-    ("src.training.checkpoint:save", "behind", 1),  # a best network that the state does not know of
-    (
-        "src.training.run_folder:Run._remove_older",
-        "before",
-        2,
-    ),  # two states, two best networks, the progress has the newer ones
-    ("src.training.resume:save", "before", 11),
-    ("src.training.resume:save", "before", 37),  # the second epoch
-    ("src.training.run_folder:Run.finish", "before", 1),
-    ("src.training.run_folder:_place", "behind", 2),  # half of the files in their places
+    ("a state is to be saved", 1),  # nothing is saved yet
+    ("an entry of a checkpoint is written", 20),  # the first state is half written
+    ("a state is whole", 3),  # but not the one to go on from yet
+    ("a network is to be kept", 1),
+    ("a network is kept", 1),  # a best network that the state does not know of
+    ("the progress names another state", 2),  # two states, two best networks, the progress has the newer ones
+    ("a state is to be saved", 11),
+    ("a state is to be saved", 37),  # the second epoch
+    ("the files are to go to their places", 1),
+    ("manifest.json is in its place", 1),  # half of the files
 ]
 
 
@@ -229,7 +219,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tiny_data, tmp_path):
 
 
 def test_killed_when_it_had_ended_but_for_its_folder(tiny_data, tmp_path):
-    code, _ = train_program(tmp_path, tiny_data.path, "src.training.run_folder:shutil.rmtree", "before", 1)
+    code, _ = train_program(tmp_path, tiny_data.path, "all files are in their places", 1)
     assert code == -signal.SIGKILL
     assert (tmp_path / "checkpoint" / "dlrm.ckpt").is_file()
     code, text = train_program(tmp_path, tiny_data.path)
@@ -242,6 +232,17 @@ def stopped(tiny_data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_small(tiny_data, tmp_path, save_steps=5, callbacks=[StopAt(17)])
     return tmp_path
+
+
+def test_older_states_and_networks_go(tiny_data, tmp_path):
+    """A run that was stopped leaves the state it goes on from and the best network that goes with it, no others."""
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, tmp_path, save_steps=5, eval_steps=3, callbacks=[StopAt(17)])
+    folder = tmp_path / "unfinished"
+    best_step = json.loads((folder / "progress.json").read_text())["best_step"]
+    found = {path.name for path in folder.glob("*-*.ckpt")}
+    assert found == {"state-15.ckpt", f"best-{best_step}.ckpt"}
+    assert best_step <= 15
 
 
 def test_other_options_are_refused_and_nothing_is_lost(tiny_data, stopped, capsys):
