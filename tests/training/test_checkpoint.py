@@ -27,6 +27,7 @@ from networks import (
     values_by_name,
 )
 
+from src.base import events
 from src.base.errors import InputError
 from src.data.manifest import DataFolder, Manifest
 from src.dlrm import DLRM
@@ -234,12 +235,12 @@ def test_interrupted_save_leaves_the_older_checkpoint_whole(saved, monkeypatch):
     older = path.read_bytes()
     newer = make_model(seed=5)
 
-    def full_disk(name, values):
-        yield older[:100]
-        raise OSError(28, "No space left on device")
+    def full_disk(moment):
+        if moment == "an entry of a checkpoint is written":
+            raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_file, "_messages", full_disk)
+        patch.setattr(events, "listeners", [full_disk])
         with pytest.raises(OSError, match="No space left"):
             checkpoint.save(newer, FIELDS, path)
     assert path.read_bytes() == older

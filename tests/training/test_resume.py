@@ -17,9 +17,9 @@ from mindspore.train import Callback
 from runs import StopAt, rows_of, train_small
 
 from src import run as training
+from src.base import events
 from src.base.errors import InputError
 from src.dataset import RowBatches, Rows
-from src.training import checkpoint_file
 from src.training.run_folder import Run, RunOptions
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -354,11 +354,11 @@ def test_damaged_progress_is_refused(tiny_data, stopped):
 
 
 def test_state_on_a_full_disk_is_one_error_that_names_it(tiny_data, tmp_path, monkeypatch):
-    def full(name, values):
-        yield b"the beginning"
-        raise OSError(28, "No space left on device")
+    def full(moment):
+        if moment == "an entry of a checkpoint is written":
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_file, "_messages", full)
+    monkeypatch.setattr(events, "listeners", [full])
     with pytest.raises(OSError, match="No space left") as caught:
         train_small(tiny_data, tmp_path, save_steps=5)
     assert Path(caught.value.filename).name == "state-5.ckpt"
