@@ -235,7 +235,7 @@ def test_a_failed_export_leaves_nothing(run_folder, tmp_path, monkeypatch):
     (["--table_type=int8", "--table_placement=graph"], "table_type int8 has no effect with table_placement graph"),
     (["--file_name=a/b"], "file_name is 'a/b': it must be a name"),
     (["--mindir_version=2"], "mindir_version is 2: it must be 1 or 3"),
-    (["--file_format=ONNX", "--mindir_version=3"], "mindir_version has no effect with file_format ONNX"),
+    (["--file_format=ONNX", "--mindir_version=3"], "mindir_version 3 has no effect with file_format ONNX"),
     (["--export_batch_size=0"], "export_batch_size is 0"),
     (["--emb_dim=16", "--bottom_mlp=[16]"], "the model needs"),
 ])  # fmt: skip

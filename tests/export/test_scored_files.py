@@ -194,8 +194,8 @@ def test_bad_rows_are_refused(preprocessed, tmp_path, change, message):
 
 
 @pytest.mark.parametrize(("argv", "message"), [
-    (["--has_labels=False"], "has_labels has no effect on the data folder"),
-    (["--max_bad_rows=3"], "max_bad_rows has no effect on the data folder"),
+    (["--has_labels=False"], "has_labels False has no effect on the data folder"),
+    (["--max_bad_rows=3"], "max_bad_rows 3 has no effect on the data folder"),
 ])  # fmt: skip
 def test_options_of_raw_rows_have_no_effect_on_a_data_folder(preprocessed, tiny_data, argv, message):
     with pytest.raises(InputError, match=message):
