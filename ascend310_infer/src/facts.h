@@ -1,4 +1,4 @@
-// Small text files of facts that Python writes and reads too (src/sealed.py): a key and values a line, with tabs
+// Small text files of facts that Python writes and reads too (src/base/sealed.py): a key and values a line, with tabs
 // between, and a last line with the CRC-32 of all before it.
 
 #ifndef DLRM_INFER_FACTS_H_

@@ -34,8 +34,8 @@ void WriteFile(const std::filesystem::path &path, const void *data, size_t size)
 
 // Gives a folder to write to in place of `folder`, which Publish puts there; without it nothing is left.
 //
-// As src/files.py's whole_folder: all is done in FOLDER.writing, which one run holds, and which has the new folder, and the
-// earlier one for the moment between two renames; the next run puts it back if this one is killed there.
+// As src/base/files.py's whole_folder: all is done in FOLDER.writing, which one run holds, and which has the new folder,
+// and the earlier one for the moment between two renames; the next run puts it back if this one is killed there.
 class NewFolder {
  public:
   // `is_ours` tells an earlier folder of this kind, which is replaced, from anything else, which is not.

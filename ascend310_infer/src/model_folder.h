@@ -1,4 +1,4 @@
-// The folder that export.py wrote (src/export_folder.py): what the graph takes, and which files belong to it.
+// The folder that export.py wrote (src/export/folder.py): what the graph takes, and which files belong to it.
 
 #ifndef DLRM_INFER_MODEL_FOLDER_H_
 #define DLRM_INFER_MODEL_FOLDER_H_

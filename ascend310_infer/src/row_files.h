@@ -1,4 +1,4 @@
-// The rows that preprocess.py wrote (src/scored_files.py): .bin files of numbers and ids, and an index.
+// The rows that preprocess.py wrote (src/export/scored_files.py): .bin files of numbers and ids, and an index.
 
 #ifndef DLRM_INFER_ROW_FILES_H_
 #define DLRM_INFER_ROW_FILES_H_

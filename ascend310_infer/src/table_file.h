@@ -1,4 +1,4 @@
-// The embedding tables in one file that is mapped into memory; src/table_file.py says what stands where.
+// The embedding tables in one file that is mapped into memory; src/export/table_file.py says what stands where.
 
 #ifndef DLRM_INFER_TABLE_FILE_H_
 #define DLRM_INFER_TABLE_FILE_H_

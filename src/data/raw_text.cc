@@ -1,5 +1,5 @@
-// Parses blocks of raw text, for src/criteo.py, which does the same in NumPy and says what the rules are. Lines that
-// need more than the plain rules here - bad ones, numbers with a fraction or many digits - are left to it.
+// Parses blocks of raw text, for src/data/lines.py, which does the same in NumPy and says what the rules are. Lines
+// that need more than the plain rules here - bad ones, numbers with a fraction or many digits - are left to it.
 
 #include <cstdint>
 #include <cstring>

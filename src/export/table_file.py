@@ -1,7 +1,7 @@
 """The embedding tables in one flat file, which a program maps into its memory and looks rows up in.
 
 Nothing is read that is not looked up, so that tables of any size are ready at once. Each page of the rows has a
-checksum, which is compared when the page is first touched. ascend310_infer/table_file.cc reads the same.
+checksum, which is compared when the page is first touched. ascend310_infer/src/table_file.cc reads the same.
 
 Legend: B rows of a batch, F fields, D width of a vector, R rows of all tables together.
 

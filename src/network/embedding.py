@@ -63,15 +63,15 @@ def initial_rows(table_rows: Sequence[int], emb_dim: int, seed: int) -> np.ndarr
 class EmbeddingTables(nn.Cell):
     """The tables of all fields on one device, one below the other in one parameter.
 
-    Attributes:
-        replicated: whether all ranks of a run hold the same rows; else each has its own.
-
     Args:
         table_rows: rows of each field's table, the row for unseen values included.
         values: [R, D] float32, from `initial_rows` or a checkpoint; the cell takes the memory over.
         operators: what computes with them, and the network around them.
         pieces: of the tables that are held here, all of them unless given.
         spare: rows behind each piece.
+
+    Attributes:
+        replicated: whether all ranks of a run hold the same rows; else each has its own.
 
     Inputs: ids [B, F] int32, each field's own. Outputs: vectors [B, F, D] float32.
 

@@ -131,7 +131,7 @@ class RunReport(MetricsFile):
         Args:
             training: steps done, step of the kept network, throughput and memory.
             scored: the kept network's scores of the evaluation rows, None without any.
-            evaluation: from `report_content.evaluation_content`.
+            evaluation: from `content.evaluation_content`.
         """
         if not self.writes:
             return
