@@ -49,7 +49,6 @@ from src.training import checkpoint, resume, run_folder
 from src.training.evaluation import evaluate
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec, steps_between
 from src.training.prepare import Prepared, Runtime, Specs, prepare
-from src.training.rules import rule_of, rule_of_mlps
 from src.training.step import TrainStep
 
 
@@ -94,9 +93,8 @@ def train(
         with training.metrics_file:
             if state:
                 go_on(training, state)
-            fit(training, callbacks)
-            result = finish(training)
-    ended = training.evaluations.ended if training.evaluations else False
+            losses, ended = fit(training, callbacks)
+            result = finish(training, losses)
     training.metrics_file.write(
         "end", steps=result.steps, samples_per_s=result.samples_per_s, peak_memory_mb=result.peak_memory_mb,
         best_step=result.best_step, **(_why_ended(training.best) if ended else {}),
@@ -137,8 +135,6 @@ class Training:
         step: the training step, around the network.
         best: the network that is kept so far.
         metrics_file: its log, which may be a whole report.
-        clock: seconds of training steps alone.
-        losses, evaluations: the callbacks, from `fit` on; evaluations is None without any.
     """
 
     prepared: Prepared
@@ -147,9 +143,6 @@ class Training:
     step: TrainStep
     best: BestSoFar
     metrics_file: MetricsFile
-    clock: TrainingClock
-    losses: LossCallBack | None = None
-    evaluations: EvalCallBack | None = None
 
     @property
     def model(self) -> DLRM:
@@ -182,15 +175,13 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     """Make the network, with the tables of a state if there is one, and the step that trains it."""
     specs, seed = prepared.specs, prepared.specs.data.seed
     compute, device, ranks = specs.runtime.compute, specs.runtime.device.device_target, specs.runtime.ranks
-    name = specs.optimization.optimizer
-    rules = rule_of(name), rule_of_mlps(specs.optimization.mlp_optimizer or name)
     begun = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}", prepared.batch_size)
     tables, exchange = make_tables(
         prepared.placement,
         ranks.rank,
         specs.network.emb_dim,
         state.tables() if state else initial_values(prepared.folder.manifest.table_rows, seed),
-        operators_for(device, compute.cpu_kernels, rules),
+        operators_for(device, compute.cpu_kernels, specs.optimization.rules),
         has_all_to_all(device),
     )
     dtype = getattr(ms, compute.compute_dtype)
@@ -203,7 +194,7 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     best = BestSoFar(
         prepared.part, evaluation.monitor, evaluation.early_stopping, begun.best, begun.best_step, begun.waited
     )
-    return Training(prepared, run, begun, step, best, _metrics_file(prepared, run, begun, step), TrainingClock())
+    return Training(prepared, run, begun, step, best, _metrics_file(prepared, run, begun, step))
 
 
 def go_on(training: Training, state: resume.State) -> None:
@@ -214,29 +205,30 @@ def go_on(training: Training, state: resume.State) -> None:
     training.metrics_file.write("resume", step=begun.step)
 
 
-def fit(training: Training, callbacks: Sequence[Callback]) -> None:
-    """Do the steps that are left, by MindSpore's own loop."""
+def fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack, bool]:
+    """Do the steps that are left, by MindSpore's own loop; what counted them, and whether early_stopping ended them."""
     prepared, step = training.prepared, training.step
     kept, schedule, evaluation = prepared.specs.kept, prepared.specs.schedule, prepared.specs.evaluation
     first, of_epoch = training.begun.step, len(prepared.batches)
     loss_log, eval_log = kept.loss_file_name, kept.eval_file_name
     if prepared.specs.runtime.ranks.rank:  # one of several ranks writes files
         loss_log = eval_log = os.devnull
-    clock, metrics_file = training.clock, training.metrics_file
-    training.losses = LossCallBack(loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock)
+    clock, metrics_file = TrainingClock(), training.metrics_file
+    losses = LossCallBack(loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock)
     used = [
         ResumeCallBack(first, schedule.epochs, training.save_state, steps_between(kept.save_steps, of_epoch), clock)
     ]
     if schedule.reset_tables_each_epoch:
         fill = partial(initial_values, prepared.folder.manifest.table_rows, prepared.specs.data.seed)
         used.append(EpochCallBack(lambda epoch: step.reset_tables(fill(epoch))))
-    used.append(training.losses)
+    used.append(losses)
+    evaluations = None
     if prepared.part:
         eval_steps = steps_between(evaluation.eval_steps, of_epoch)
-        training.evaluations = EvalCallBack(
+        evaluations = EvalCallBack(
             training.evaluate, training.save_network, training.best, eval_log, metrics_file, eval_steps, clock
         )
-        used.append(training.evaluations)
+        used.append(evaluations)
     prepared.batches.go_to(first)
     with held_back() as first_step_done:
         Model(step).train(
@@ -244,26 +236,25 @@ def fit(training: Training, callbacks: Sequence[Callback]) -> None:
             [FirstStepCallBack(first_step_done), *used, *callbacks],
             dataset_sink_mode=False, initial_epoch=first // of_epoch,
         )  # fmt: skip
+    return losses, evaluations is not None and evaluations.ended
 
 
-def finish(training: Training) -> TrainingResult:
+def finish(training: Training, losses: LossCallBack) -> TrainingResult:
     """Write the report of the network that is kept, and put the run's files in their places."""
-    prepared, run, best, losses = training.prepared, training.run, training.best, training.losses
-    assert losses
+    prepared, run, best = training.prepared, training.run, training.best
     kept_step = best.step
     if not prepared.part:
         kept_step = losses.steps
         training.save_network(kept_step)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if isinstance(training.metrics_file, RunReport):
-        _finish_report(training, training.metrics_file, kept_step, peak_mb)
+        _finish_report(training, training.metrics_file, losses, kept_step, peak_mb)
     path = run.finish(kept_step)
     return TrainingResult(best.metrics, best.step, losses.steps, losses.mean_samples_per_s, peak_mb, path)
 
 
-def _finish_report(training: Training, report: RunReport, kept_step: int, peak_mb: float) -> None:
-    prepared, specs, losses = training.prepared, training.prepared.specs, training.losses
-    assert losses
+def _finish_report(training: Training, report: RunReport, losses: LossCallBack, kept_step: int, peak_mb: float) -> None:
+    prepared, specs = training.prepared, training.prepared.specs
     scored: Scored | None = None
     content: dict[str, Any] = {}
     if prepared.eval_batches:

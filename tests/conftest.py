@@ -28,6 +28,13 @@ settings.load_profile("repeatable")
 
 
 @pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def interrupting():
     """SIGINT and SIGTERM interrupt, as `errors.run` has it, also where the tests run in the background of a script."""
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -35,13 +35,6 @@ def checkpoint_bits(path):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def evaluated(run_folder, here):
     """Call eval.py on the run's checkpoint with more arguments, and return the metrics of acc.log."""
 

@@ -13,6 +13,7 @@ from mindspore.train import anf_ir_pb2
 
 from src.network.cpu_kernels import Kernels, load
 from src.network.dropout import Dropout
+from src.network.pair_dots import pair_count
 from src.network.stock import STOCK, StockOperators
 
 
@@ -123,9 +124,7 @@ class CompiledPairDots(nn.Cell):
 
     def __init__(self, kernels: Kernels, fields: int, self_interaction: bool):
         super().__init__()
-        vectors = fields + 1
-        pairs = vectors * (vectors + 1 if self_interaction else vectors - 1) // 2
-        self.forward, self.backward = kernels.interaction(fields, pairs)
+        self.forward, self.backward = kernels.interaction(fields, pair_count(fields, self_interaction))
 
     def construct(self, bottom, vectors):
         return self.forward(bottom, vectors)

@@ -8,6 +8,12 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 
+def pair_count(fields: int, self_interaction: bool) -> int:
+    """P, of the bottom MLP's output and the vectors of so many fields."""
+    vectors = fields + 1
+    return vectors * (vectors + 1 if self_interaction else vectors - 1) // 2
+
+
 class PairDots(nn.Cell):
     """Dot products of all pairs of vectors, the lower triangle of Z = E E^T row by row.
 

@@ -17,7 +17,7 @@ from src.model_utils.options import (
     refuse_changed,
 )
 from src.network.options import NetworkSpec
-from src.training.rules import RULES
+from src.training.rules import RULES, UpdateRule, rule_of, rule_of_mlps
 from src.training.schedule import SCHEDULES
 
 Steps = int | Literal["epoch"]
@@ -67,6 +67,15 @@ class OptimizationSpec:
         0.0, "e for labels y (1 - e) + e / 2 in training, and so in its loss as logged", BELOW_ONE
     )
     loss_scale: float = option(1024.0, "factor on the loss for float16 gradients", POSITIVE)
+
+    @property
+    def rules(self) -> tuple[UpdateRule, UpdateRule]:
+        """By which tables and MLPs are updated.
+
+        Raises:
+            ValueError: there is no rule of a name.
+        """
+        return rule_of(self.optimizer), rule_of_mlps(self.mlp_optimizer or self.optimizer)
 
     def check_network(self, network: NetworkSpec) -> None:
         """Refuse what does not go with a network.

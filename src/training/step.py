@@ -17,7 +17,7 @@ from src.ranks.placement import Piece
 from src.training.averaging import Result, WeightAverage
 from src.training.optimizers import DenseOptimizer, TableOptimizer
 from src.training.options import OptimizationSpec
-from src.training.rules import UpdateRule, rule_of, rule_of_mlps
+from src.training.rules import UpdateRule
 from src.training.step_counter import StepCounter
 
 
@@ -55,8 +55,7 @@ class TrainStep(nn.Cell):
         self.model, self.tables, self.operators = model, model.tables, model.operators
         self.learning_rate = _number(optimization.lr, "learning_rate")
         self.table_learning_rate = _number(optimization.table_lr or optimization.lr, "table_learning_rate")
-        rule = rule_of(optimization.optimizer)
-        mlp_rule = rule_of_mlps(optimization.mlp_optimizer or optimization.optimizer)
+        rule, mlp_rule = optimization.rules
         # What the rates of tables, MLPs and weight decay are multiplied with; the last is without a rule's corrections.
         series: list[np.ndarray] = []
         corrected = {one.name: _corrected(factors, one) for one in (rule, mlp_rule)}

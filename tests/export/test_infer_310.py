@@ -30,13 +30,6 @@ ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def rows(exports, tmp_path_factory):
     """The test rows, as preprocess.py writes them. Do not change its files."""

@@ -28,13 +28,6 @@ ms.set_device("CPU")
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def preprocessed(exports, here):
     """Call preprocess.py on a data set with more arguments, and return its rows."""
 

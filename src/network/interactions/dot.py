@@ -10,6 +10,7 @@ from mindspore import nn
 
 from src.network.operators import Operators
 from src.network.options import NetworkSpec
+from src.network.pair_dots import pair_count
 
 
 class Interaction(nn.Cell):
@@ -31,8 +32,7 @@ class Interaction(nn.Cell):
     @staticmethod
     def outputs(fields: int, network: NetworkSpec) -> int:
         """D + P."""
-        vectors = fields + 1
-        return network.bottom_mlp[-1] + vectors * (vectors + 1 if network.self_interaction else vectors - 1) // 2
+        return network.bottom_mlp[-1] + pair_count(fields, network.self_interaction)
 
     @staticmethod
     def values(fields: int, network: NetworkSpec) -> int:
