@@ -14,6 +14,7 @@ def main(argv: Sequence[str]) -> None:
     import mindspore as ms
 
     from src.base.logs import MetricsFile, append_line, evaluation_line, open_logs
+    from src.checkpoints import checkpoint
     from src.data.manifest import find
     from src.dataset import batches_of
     from src.metrics.bootstrap import intervals
@@ -21,7 +22,6 @@ def main(argv: Sequence[str]) -> None:
     from src.metrics.monitored import measured
     from src.model_utils.device_target import set_device
     from src.network.compiled import operators_for
-    from src.training import checkpoint
     from src.training.evaluation import finite_score
 
     device, compute, score, logs = options.device, options.compute, options.score, options.logs

@@ -17,10 +17,10 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"{unused[0]} has no effect without calibrate: drop it, or give --calibrate=True")
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     from src.base.files import check_place
+    from src.checkpoints import checkpoint
     from src.data.manifest import find
     from src.export import calibration, folder
     from src.model_utils.device_target import set_device
-    from src.training import checkpoint
 
     path = checkpoint.file_of(spec.checkpoint_path)
     check_place(Path(spec.export_path), folder.is_export, "export_path", spec.overwrite)

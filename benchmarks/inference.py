@@ -41,12 +41,12 @@ def make_exports(folder: Path, total: int, kinds: list[str]) -> None:
     """A network with tables of `total` rows at their initial values, exported in each way; for a process of its own."""
     import export
     from src.base.npz import save_arrays
+    from src.checkpoints import checkpoint
     from src.data.manifest import VOCABULARY, File, Manifest
     from src.dlrm import DLRM
     from src.model_utils.device_target import set_device
     from src.network.embedding import EmbeddingTables, initial_rows
     from src.network.options import NetworkSpec
-    from src.training import checkpoint
 
     set_device("CPU")
     rows = table_rows(total)

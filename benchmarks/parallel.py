@@ -131,8 +131,8 @@ def difference(folder: Path, other: Path, data: DataFolder) -> float:
 
     The tables are one parameter, and are read a million rows at a time.
     """
+    from src.checkpoints.checkpoint import TABLE, Parts
     from src.network.embedding import joint_rows, whole_fields
-    from src.training.checkpoint import TABLE, Parts
 
     manifest = data.manifest
     one, two = (Parts(path / "checkpoint/dlrm.ckpt", manifest.fields, manifest.table_rows)

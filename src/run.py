@@ -35,6 +35,7 @@ from src.callback import (
     ResumeCallBack,
     TrainingClock,
 )
+from src.checkpoints import checkpoint, run_folder
 from src.dataset import TrainingDataset
 from src.dlrm import DLRM
 from src.metrics.monitored import MONITORED, Metrics
@@ -45,7 +46,7 @@ from src.network.options import NetworkSpec
 from src.ranks.placement import has_all_to_all
 from src.report.content import Scored, data_content, evaluation_content
 from src.report.files import RunReport, forget, machine
-from src.training import checkpoint, resume, run_folder
+from src.training import resume
 from src.training.evaluation import evaluate
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec, steps_between
 from src.training.prepare import Prepared, Runtime, Specs, prepare

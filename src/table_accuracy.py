@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from src.base.errors import run
+from src.checkpoints import checkpoint
 from src.data.manifest import DataFolder, find
 from src.dataset import batches_of
 from src.dlrm import DLRM
@@ -24,7 +25,6 @@ from src.network.embedding import EmbeddingTables, Fill, joint_rows, whole_field
 from src.network.options import NetworkSpec
 from src.options import TableAccuracyOptions, resolve
 from src.ranks.placement import Piece
-from src.training import checkpoint
 from src.training.evaluation import score
 
 

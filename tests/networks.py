@@ -10,11 +10,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from src.checkpoints import checkpoint
 from src.dlrm import DLRM
 from src.network.embedding import EmbeddingTables, initial_rows
 from src.network.options import NetworkSpec
 from src.network.stock import STOCK
-from src.training import checkpoint
 from src.training.options import OptimizationSpec
 from src.training.step import TrainStep
 

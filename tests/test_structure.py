@@ -19,6 +19,7 @@ LEVELS = [
     "src.ranks",
     "src.network",
     "src.dlrm src.dataset src.callback",
+    "src.checkpoints",
     "src.training",
     "src.export src.report",
     "src.run src.scorer src.options",

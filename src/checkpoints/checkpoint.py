@@ -21,6 +21,8 @@ from mindspore import Tensor
 from src.base.errors import InputError
 from src.base.events import happens
 from src.base.npz import Arrays
+from src.checkpoints import protobuf
+from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest
 from src.dlrm import DLRM
 from src.network.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
@@ -30,8 +32,6 @@ from src.network.options import NetworkSpec
 from src.network.stock import STOCK
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.placement import Piece
-from src.training import checkpoint_file
-from src.training.checkpoint_file import CheckpointFile
 
 CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
 TABLE = "embedding."
@@ -90,7 +90,7 @@ def write_part(
         check(values)
         if parts > 1:
             values[PARTS] = np.array([parts], np.int32)
-        checkpoint_file.write(part_of(path, ranks.rank), values.items())
+        protobuf.write(part_of(path, ranks.rank), values.items())
 
     ranks.together(write if ranks.rank < parts else lambda: None)
 

@@ -11,12 +11,12 @@ import numpy as np
 from mindspore import Tensor
 
 from src.base.errors import InputError
+from src.checkpoints import checkpoint
 from src.data.manifest import DataFolder
 from src.dataset import batches_of
 from src.dlrm import DLRM
 from src.metrics.binary import logloss, scores_of
 from src.network.options import NetworkSpec
-from src.training import checkpoint
 from src.training.evaluation import finite_score
 
 PART = "valid"

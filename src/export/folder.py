@@ -19,6 +19,7 @@ import numpy as np
 from src.base.errors import InputError
 from src.base.files import whole_folder
 from src.base.sealed import Facts, begins_as, read_facts, write_facts
+from src.checkpoints.checkpoint import fill_mlps, full_width
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.dlrm import DLRM
 from src.export.calibration import Calibration
@@ -27,7 +28,6 @@ from src.export.options import ExportSpec
 from src.export.table_file import TableFile, write_tables
 from src.network.embedding import EmbeddingTables, joint_rows, whole_fields
 from src.network.options import NetworkSpec
-from src.training.checkpoint import fill_mlps, full_width
 
 DESCRIPTION = ".model"
 _CHUNK_BYTES = 1 << 20

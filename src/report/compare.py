@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from src.base.errors import InputError
+from src.checkpoints.checkpoint import UNFINISHED
+from src.checkpoints.run_folder import REPORT, REPORT_PAGE, SCORES
 from src.metrics.bootstrap import Interval, differences
 from src.metrics.monitored import MONITORED
 from src.report.files import load_report
 from src.report.plots import Axes, Series, number, plot
 from src.report.style import page, section, table
-from src.training.checkpoint import UNFINISHED
-from src.training.run_folder import REPORT, REPORT_PAGE, SCORES
 
 _FIRST = ("auc", "logloss")  # of a table's metrics
 

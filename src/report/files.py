@@ -24,9 +24,9 @@ from src.base.files import whole_file
 from src.base.logs import MetricsFile
 from src.base.machine import processor
 from src.base.npz import save_arrays
+from src.checkpoints.run_folder import REPORT, REPORT_PAGE, SCORES
 from src.report.content import Scored, thinned
 from src.report.page import run_page
-from src.training.run_folder import REPORT, REPORT_PAGE, SCORES
 
 VERSION = 1
 _CURVE_POINTS = 1000

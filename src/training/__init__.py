@@ -1,1 +1,1 @@
-"""What a training run is made of: step, optimizers, schedule, evaluation, checkpoints, and the run's folder."""
+"""What a training run is made of: step, optimizers, schedule, evaluation, and going on."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.logs import open_logs
+from src.checkpoints import run_folder
 from src.data.manifest import DataFolder, find
 from src.dataset import RowBatches, batches_of
 from src.dlrm import mlp_values
@@ -17,7 +18,6 @@ from src.network.options import ComputeSpec, NetworkSpec
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.options import ParallelSpec
 from src.ranks.placement import Placement, place, plan, plan_lines
-from src.training import run_folder
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec
 from src.training.rules import rule_of
 from src.training.schedule import rate_factors

@@ -18,10 +18,10 @@ from mindspore import Tensor
 from src.base.errors import InputError
 from src.base.events import happens
 from src.base.npz import Arrays
+from src.checkpoints import checkpoint, run_folder
 from src.metrics.monitored import Metrics
 from src.network.embedding import Fill, joint_rows
 from src.ranks.group import Ranks
-from src.training import checkpoint, run_folder
 from src.training.step import TrainStep
 
 

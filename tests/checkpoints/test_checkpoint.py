@@ -29,13 +29,13 @@ from networks import (
 
 from src.base import events
 from src.base.errors import InputError
+from src.checkpoints import checkpoint, protobuf
+from src.checkpoints.protobuf import CheckpointFile
+from src.checkpoints.run_folder import Run, RunOptions
 from src.data.manifest import DataFolder, Manifest
 from src.dlrm import DLRM
 from src.network.embedding import EmbeddingTables, initial_rows
-from src.training import checkpoint, checkpoint_file
-from src.training.checkpoint_file import CheckpointFile
 from src.training.evaluation import score
-from src.training.run_folder import Run, RunOptions
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -170,10 +170,10 @@ def test_files_are_those_that_mindspore_reads_and_writes(saved, tmp_path):
 @pytest.mark.parametrize("chunk", [24, 28, 1000])
 def test_rows_come_from_any_part_of_an_entry_in_several_messages(tmp_path, monkeypatch, chunk):
     """Messages end within rows, too; MindSpore's own begin a new one after 512 MB."""
-    monkeypatch.setattr(checkpoint_file, "_CHUNK", chunk)
+    monkeypatch.setattr(protobuf, "_CHUNK", chunk)
     rows = np.arange(60, dtype=np.float32).reshape(20, 3)
     whole = np.arange(7, dtype=np.int32)
-    checkpoint_file.write(tmp_path / "a.ckpt", [("rows", rows), ("whole", whole)])
+    protobuf.write(tmp_path / "a.ckpt", [("rows", rows), ("whole", whole)])
     file = CheckpointFile(tmp_path / "a.ckpt")
     for low in range(21):
         for high in range(low, 21):
@@ -254,7 +254,7 @@ import sys
 sys.path.insert(0, {root!r})
 import numpy as np
 from pathlib import Path
-from src.training import checkpoint
+from src.checkpoints import checkpoint
 from src.dlrm import DLRM
 from src.network.embedding import EmbeddingTables
 from src.network.options import NetworkSpec
@@ -295,7 +295,7 @@ def test_run_s_files_move_to_their_places_when_it_ends(tiny_data, tmp_path):
     folder = tmp_path / "new" / "checkpoint"
     with Run(folder, tiny_data, RunOptions("dlrm.yaml", "lr: 0.5\n")) as run:
         assert os.listdir(folder) == ["unfinished"]
-        checkpoint_file.write(run.best(7), [("step", np.array([7], np.int32))])
+        protobuf.write(run.best(7), [("step", np.array([7], np.int32))])
         assert run.finish(7) == folder / "dlrm.ckpt"
     assert sorted(os.listdir(folder)) == ["dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
     assert (folder / "dlrm.yaml").read_text() == "lr: 0.5\n"
@@ -319,7 +319,7 @@ def shown(folder):
 def test_old_files_stay_together_until_the_new_run_ends(tiny_data, tmp_path):
     for text, overwrite in (("{lr: 1}", False), ("{lr: 2}", True), ("{lr: 3}", True)):
         with Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", text), overwrite=overwrite) as run:
-            checkpoint_file.write(run.best(1), [(text, np.array([1], np.int32))])
+            protobuf.write(run.best(1), [(text, np.array([1], np.int32))])
             if text == "{lr: 2}":  # stopped: nothing but its own folder has changed
                 assert shown(tmp_path) == ("{lr: 1}", "{lr: 1}")
             else:
@@ -346,7 +346,7 @@ def test_second_layout_s_parts_do_not_stay(tiny_data, tmp_path):
     with Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", ""), overwrite=True) as run:
         for rank in range(2):
             content = [(checkpoint.PARTS, np.array([2], np.int32))]
-            checkpoint_file.write(checkpoint.part_of(run.best(5), rank), content)
+            protobuf.write(checkpoint.part_of(run.best(5), rank), content)
         checkpoint.part_of(run.best(5), 2).write_bytes(b"of four ranks")
         run.finish(5)
     names = ["dlrm.ckpt", "dlrm.rank_1.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]

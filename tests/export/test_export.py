@@ -177,8 +177,8 @@ def test_other_interactions_are_exported(tiny_data, tmp_path, monkeypatch, inter
 
 def test_checkpoint_in_parts_is_exported(run_folder, exports, tmp_path):
     """The parts of a hybrid run, made of the whole checkpoint: half of a table in each."""
-    from src.training import checkpoint_file
-    from src.training.checkpoint_file import CheckpointFile
+    from src.checkpoints import protobuf
+    from src.checkpoints.protobuf import CheckpointFile
 
     shutil.copytree(run_folder / "checkpoint", tmp_path / "c")
     whole = CheckpointFile(tmp_path / "c/dlrm.ckpt")
@@ -186,9 +186,9 @@ def test_checkpoint_in_parts_is_exported(run_folder, exports, tmp_path):
     table = values.pop("embedding.C3")
     half = len(table) // 2
     first = values | {"embedding.C3@0": table[:half], "parts": np.array([2], np.int32)}
-    checkpoint_file.write(tmp_path / "c/dlrm.ckpt", first.items())
+    protobuf.write(tmp_path / "c/dlrm.ckpt", first.items())
     second = {f"embedding.C3@{half}": table[half:], "parts": np.array([2], np.int32)}
-    checkpoint_file.write(tmp_path / "c/dlrm.rank_1.ckpt", second.items())
+    protobuf.write(tmp_path / "c/dlrm.rank_1.ckpt", second.items())
     folder = tmp_path / "e"
     export_program.main([CPU, f"--checkpoint_path={tmp_path}/c", f"--export_path={folder}", "--table_placement=host"])
     assert (folder / "dlrm.tables").read_bytes() == (exports["fp32"] / "dlrm.tables").read_bytes()
@@ -356,10 +356,10 @@ def test_table_accuracy_of_types(run_folder, tiny_data, capsys):
 
 def test_rounded_tables_are_those_of_the_files(run_folder, tiny_data, exports, expected):
     """table_accuracy's rounding and the file's are one."""
+    from src.checkpoints.checkpoint import TABLE, Parts
     from src.export.table_file import TableFile
     from src.network.embedding import joint_rows, whole_fields
     from src.table_accuracy import rounded
-    from src.training.checkpoint import TABLE, Parts
 
     manifest = tiny_data.manifest
     _, ids, _ = expected

@@ -14,6 +14,7 @@ import export as export_program
 import train
 from src import table_accuracy
 from src.base.errors import InputError
+from src.checkpoints import run_folder
 from src.dataset import batches_of
 from src.dlrm import DLRM
 from src.metrics.monitored import measured
@@ -23,7 +24,6 @@ from src.network.stock import STOCK
 from src.options import TrainOptions, resolve
 from src.ranks.placement import Piece
 from src.scorer import Scorer
-from src.training import run_folder
 from src.training.evaluation import score
 from src.training.rules import RULES
 

@@ -24,15 +24,15 @@ from runs import rows_of
 import export as export_program
 from src.base import events
 from src.base.errors import InputError
+from src.checkpoints import protobuf, run_folder
+from src.checkpoints.checkpoint import Parts, part_of
+from src.checkpoints.checkpoint import rows_of as entries_of
 from src.launch import main as launch_main
 from src.network.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows, slots_of
 from src.ranks import exchange as exchange_module
 from src.ranks.placement import Piece, place, plan
 from src.ranks.rank_table import check_rank_table
 from src.scorer import Scorer
-from src.training import checkpoint_file, run_folder
-from src.training.checkpoint import Parts, part_of
-from src.training.checkpoint import rows_of as entries_of
 
 SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
 # 53 steps of 32; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch, not full.
@@ -397,7 +397,7 @@ def test_layouts_in_any_order_give_the_same_bits(tmp_path_factory, table_rows, o
             assert len(joint) == placement.rows(rank) + placement.slots
             entries = entries_of(held_by(placement, rank), "embedding.", joint, fields)
             extra = {"parts": np.array([ranks], np.int32)} if ranks > 1 or not entries else {}
-            checkpoint_file.write(part_of(path, rank), (entries | extra).items())
+            protobuf.write(part_of(path, rank), (entries | extra).items())
         fill = Parts(path, fields, table_rows).fill("embedding.")
     whole = joint_rows(place(table_rows, "none", 1).pieces[0], 5, fill)
     assert whole.tobytes() == initial_rows(table_rows, 5, 3).tobytes()
@@ -461,7 +461,7 @@ def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path,
             if fail:
                 for rank in range(2):
                     content = [("parts", np.array([2], np.int32)), (f"value{rank}", np.zeros(3, np.float32))]
-                    checkpoint_file.write(part_of(run.best(step), rank), content)
+                    protobuf.write(part_of(run.best(step), rank), content)
                 run.commit({"step": step}, step, step)
             run.finish(step)
 
@@ -483,12 +483,12 @@ def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path,
 
 def test_missing_part_is_refused(tmp_path):
     path = tmp_path / "dlrm.ckpt"
-    checkpoint_file.write(path, [("parts", np.array([2], np.int32))])
+    protobuf.write(path, [("parts", np.array([2], np.int32))])
     with pytest.raises(InputError, match=r"rank_1\.ckpt is not a file"):
         Parts(part_of(path, 1), ["C1"], [4])
     with pytest.raises(InputError, match=r"has 2 parts, and .*dlrm\.rank_1\.ckpt is missing"):
         Parts(path, ["C1"], [4])
-    checkpoint_file.write(part_of(path, 1), [("embedding.C1@2", np.zeros((2, 3), np.float32))])
+    protobuf.write(part_of(path, 1), [("embedding.C1@2", np.zeros((2, 3), np.float32))])
     with pytest.raises(InputError, match=r"rank_1\.ckpt is one part of a checkpoint: name dlrm\.ckpt"):
         Parts(part_of(path, 1), ["C1"], [4])
     parts, rows = Parts(path, ["C1"], [4]), np.empty((2, 3), np.float32)

@@ -19,8 +19,8 @@ from runs import StopAt, rows_of, train_small
 from src import run as training
 from src.base import events
 from src.base.errors import InputError
+from src.checkpoints.run_folder import Run, RunOptions
 from src.dataset import RowBatches, Rows
-from src.training.run_folder import Run, RunOptions
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

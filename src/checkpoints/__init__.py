@@ -1,0 +1,1 @@
+"""Checkpoints, their format, and the folder of the run that makes them."""
