@@ -5,13 +5,12 @@ import pytest
 from conftest import write_raw
 from mindspore.mindrecord import FileReader
 
-from src.base.npz import save_arrays
 from src.data import records
 from src.data.encoder import Encoder
 from src.data.lines import Columns
 from src.data.raw_files import RawInput
 from src.data.vocabulary import HashedVocabulary
-from src.preprocessing.steps import Coding, Scattered, Shard, gather_bucket, scatter_span
+from src.preprocessing.steps import Coding, Shard, gather_bucket, scatter_rows
 
 ROWS, SPANS = 900, 3
 COLUMNS = Columns.numbered(1, 1)
@@ -23,14 +22,14 @@ def shuffled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shuffled")
     raw = write_raw(folder / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(ROWS)])
     spans = RawInput([raw], COLUMNS, folder).spans(0, ROWS, ROWS // SPANS)
-    scattered = tuple(Scattered(folder / f"any{n}.npy", folder / f"name{n}.npz") for n in range(SPANS))
+    scattered = tuple(folder / f"any{n}" for n in range(SPANS))
     coding = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), folder, 16, 7, scattered)
     buckets = []
     for number, span in enumerate(spans):
-        kept = scatter_span(span, number, coding)
-        save_arrays(scattered[number].bounds, kept)
-        numbers = numbers_of(np.load(scattered[number].rows)[:, :4].copy().view("<f4")[:, 0])
-        buckets.append(np.split(numbers, kept["bounds"][1:-1]))
+        assert scatter_rows([span], number, coding) == {"rows": ROWS // SPANS}
+        bounds = np.fromfile(scattered[number], "<i8", SPANS + 1)
+        rows = np.fromfile(scattered[number], np.uint8, offset=8 * (SPANS + 1)).reshape(-1, 9)
+        buckets.append(np.split(numbers_of(rows[:, :4].copy().view("<f4")[:, 0]), bounds[1:-1]))
     shards = []
     for bucket in range(SPANS):
         path = folder / f"part-{bucket}.mindrecord"
