@@ -181,6 +181,24 @@ def exports(run_folder: Path, made_once) -> dict[str, Path]:
     return {name: folder / name for name in kinds}
 
 
+@pytest.fixture(scope="session")
+def coded(exports: dict[str, Path], made_once) -> Path:
+    """203 rows in raw.txt, and in rows/ as preprocess.py codes them for the C++ program. Do not change its files."""
+
+    def make(folder: Path) -> None:
+        import preprocess
+
+        lines = raw_lines(203, seed=11)
+        lines[5] = "0" + "\t" * 39
+        lines[6] = "\t".join([*lines[6].split("\t")[:38], "never seen", "neither"])
+        text = "\r\n".join(lines)  # and no end of the last line
+        (folder / "raw.txt").write_text(text, newline="")
+        preprocess.main([f"--dataset_path={folder}/raw.txt", f"--export_path={exports['fp32']}",
+                         f"--preprocess_path={folder}/rows"])  # fmt: skip
+
+    return made_once("coded", make)
+
+
 def _build(*options: str) -> Path:
     """The C++ program, really built with MindSpore Lite's libraries.
 
