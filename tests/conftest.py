@@ -1,5 +1,6 @@
 """What several test files share: raw text of our own, and a small data folder that a model can learn from."""
 
+import gc
 import random
 import signal
 import subprocess
@@ -25,6 +26,12 @@ RUN = [CPU, *SMALL, "--batch_size=32", "--epochs=4", "--lr=0.3", "--log_steps=20
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_finish() -> None:
+    """MindSpore collects garbage twice whenever it compiles a graph: it need not walk all that was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
