@@ -216,17 +216,23 @@ def _unpacked(raw: Path, folder: Path, encoding: str) -> Path:
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as text:
+        for block in _text_of(raw, kind, encoding):
+            text.write(block)
+    return target
+
+
+def _text_of(raw: Path, kind: str, encoding: str) -> Iterator[bytes]:
+    """The text of a file as UTF-8, unpacked if it is of a packed kind."""
     try:
         with _OPENERS[kind](raw, "rb") if kind else raw.open("rb") as file:
-            begin = file.read(_TAR_PLACE + len(_TAR))
-            _refuse_other_kinds(raw, begin)
+            _refuse_other_kinds(raw, file.read(_TAR_PLACE + len(_TAR)))
             file.seek(0)
-            with whole_file(target) as text:
-                for block in utf8_blocks(file, encoding, _BLOCK_BYTES):
-                    text.write(block)
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+            yield from utf8_blocks(file, encoding, _BLOCK_BYTES)
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:  # the others are of damaged content
+            raise
         raise InputError(f"{raw} can't be unpacked ({error}): is it damaged, or of another kind?") from None
-    return target
 
 
 def _refuse_other_kinds(raw: Path, begin: bytes) -> None:
