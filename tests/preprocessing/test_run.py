@@ -166,3 +166,12 @@ def test_rows_are_counted_without_a_run(tmp_path):
     bad = run.count(find_rows(found, options, all_test=False), book, options)
     assert [str(row) for row in bad] == ["line 4: 1 columns instead of 40", "line 28: 1 columns instead of 40"]
     assert [int(book.load("count", number, "rows")[0]) for number in range(5)] == [9, 10, 4, 2, 1]
+
+
+def test_many_small_files_make_few_shards(tmp_path):
+    lines = raw_lines(300)
+    raws = [write_raw(tmp_path / f"part-{number:05d}", [line]) for number, line in enumerate(lines)]
+    data = preprocess(raws, tmp_path / "many", Columns.numbered(), PreprocessingSpec(record_rows=50, shard_rows=200))
+    assert [part.shard_rows for part in data.manifest.parts.values()] == [(200, 58), (21,), (21,)]
+    one = preprocess_lines(write_raw(tmp_path / "one.txt", lines), tmp_path / "one", record_rows=50, shard_rows=200)
+    assert [file.sha256 for file in data.manifest.files] == [file.sha256 for file in one.manifest.files]

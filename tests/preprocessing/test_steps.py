@@ -1,5 +1,8 @@
 """Shuffling by two steps, which know of each other only by the paths that they are given."""
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import write_raw
@@ -68,3 +71,22 @@ def test_each_span_is_dealt_by_a_stream_of_its_own(shuffled):
     places = [set((of_span[0] % size).tolist()) for of_span in buckets]
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert len(places[one] & places[other]) < 60  # 33 expected, 100 if the streams were one
+
+
+def test_pieces_may_be_more_than_files_may_be_open(tmp_path):
+    """Of thousands of small files, or at `ulimit -n 1024`."""
+    raw = write_raw(tmp_path / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(200)])
+    spans = RawInput([raw], COLUMNS, tmp_path).spans(0, 200, 2)
+    scattered = tuple(tmp_path / f"any{n}" for n in range(len(spans)))
+    coding = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), tmp_path, 16, 7, scattered)
+    records.prepare()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, before[1]))
+        rows = [int(scatter_rows([span], number, coding)["rows"]) for number, span in enumerate(spans)]
+        shard = Shard.of(gather_bucket(3, tmp_path / "part.mindrecord", coding)["shard"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert rows == [2] * 100
+    assert 0 < shard.rows < 12  # 2 expected
