@@ -62,7 +62,12 @@ def _run(
         stream.reconfigure(write_through=True)  # type: ignore[union-attr]
     writer.close()
     program = os.getpid()
-    if kill:
-        events.listeners.append(lambda moment: os.kill(program, signal.SIGKILL) if kill(moment) else None)
+
+    def listen(moment: str) -> None:
+        if kill and kill(moment):
+            os.kill(program, signal.SIGKILL)
+            signal.pause()  # a worker goes no further until it is killed with its program
+
+    events.listeners.append(listen)
     sys.argv = [module, *arguments]
     errors.run(importlib.import_module(module).main)
