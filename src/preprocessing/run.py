@@ -72,8 +72,10 @@ def preprocess(
         manifest = manifest_of(new, source, columns, options, encoder, shards, len(bad))
         manifest = replace(manifest, negative=negative_numbers(source, journal))
         _warn_of_unmatched(source, encoder, manifest, known.usual if known else None)
+        happens("the manifest is to be written")
         manifest.save(new)
         _put_in_place(new, folder, manifest)
+        happens("the manifest is written")
         journal.close()
     return DataFolder(folder, manifest)
 
@@ -145,7 +147,7 @@ def _put_in_place(new: Path, folder: Path, manifest: Manifest) -> None:
     Who is killed here does it again: what is not among the new files any more stands in its place.
     """
     (folder / MANIFEST).unlink(missing_ok=True)
-    happens("swap")
+    happens("an earlier data folder is to be replaced")
     names = {file.name for file in manifest.files}
     old = [path for part in PARTS for path in (folder / part).glob("part-*.mindrecord*")]
     for path in [folder / VOCABULARY, folder / REJECTS, *old]:
@@ -155,7 +157,7 @@ def _put_in_place(new: Path, folder: Path, manifest: Manifest) -> None:
         if (new / name).exists():
             (folder / name).parent.mkdir(exist_ok=True)
             (new / name).rename(folder / name)
-            happens("moved")
+            happens("a new file is in its place")
     (new / MANIFEST).rename(folder / MANIFEST)
 
 

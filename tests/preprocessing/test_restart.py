@@ -1,77 +1,115 @@
 """A preprocessing run that is really killed goes on where it was, and ends with the files of an undisturbed run."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, preprocess_lines, raw_lines, write_raw
+from stopping import Comes, run_program
 
 from src.base import events
 from src.data.manifest import MANIFEST, find
 from src.preprocessing.journal import NEW
 
-PROGRAM = ROOT / "src/preprocess_data.py"
 ROWS = 6_000
 INPUTS = ["--numeric_transform=quantile", "--missing_indicators=True", "--numeric_buckets=5", "--category_counts=True"]
 OPTIONS = ["--shard_rows=512", "--record_rows=64", "--max_bad_rows=5", *INPUTS]  # 12 spans, 26 fields, 13 columns
 
 
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory):
+@pytest.fixture(scope="session")
+def raw(made_once):
+    """Raw text. Do not change it."""
     lines = raw_lines(ROWS, 7)
-    lines[777] = b"not a row" if isinstance(lines[777], bytes) else "not a row"
-    return write_raw(tmp_path_factory.mktemp("raw") / "train.txt", lines)
+    lines[777] = "not a row"
+    return made_once("raw", lambda folder: write_raw(folder / "train.txt", lines)) / "train.txt"
 
 
-def start(raw, output, *more, options=OPTIONS, program=PROGRAM):
-    command = [sys.executable, str(program), f"--data_path={raw}", f"--output_path={output}"]
-    return subprocess.Popen([*command, *options, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def run(raw, output, *more, **others):
-    child = start(raw, output, *more, **others)
-    text = child.communicate()[0]
-    return child.returncode, text
+def run(raw, output, *more, kill=None, options=OPTIONS):
+    """Exit code and output of the program, which is killed in the first moment of which `kill` holds."""
+    return run_program("src.preprocess_data", raw.parent, f"--data_path={raw}", f"--output_path={output}",
+                       *options, *more, kill=kill)  # fmt: skip
 
 
 def files_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(raw, tmp_path_factory):
-    output = tmp_path_factory.mktemp("undisturbed") / "dataset"
-    code, text = run(raw, output)
-    assert (code, "bad rows: 1" in text, "going on" in text) == (0, True, False)
-    return files_of(output)
+@pytest.fixture(scope="session")
+def whole(raw, made_once):
+    """The data folder of an undisturbed run. Do not change its files."""
+
+    def make(folder):
+        code, text = run(raw, folder / "dataset")
+        assert (code, "bad rows: 1" in text, "going on" in text) == (0, True, False)
+
+    return made_once("undisturbed", make) / "dataset"
+
+
+@pytest.fixture
+def undisturbed(whole):
+    """Its files."""
+    return files_of(whole)
 
 
 def finished(output):
     return len(list((output / ".work").glob("*-*.npz")))
 
 
-def kill_when(raw, output, condition, *more, **others):
-    """Start, kill the main process as soon as the condition holds, and wait until its workers are gone too."""
-    child = start(raw, output, *more, **others)
-    while not condition() and child.poll() is None:
-        time.sleep(0.0005)
-    child.send_signal(signal.SIGKILL)
-    child.stdout.read()  # ends when the last process that holds the pipe has
-    assert child.wait() == -signal.SIGKILL, "the run ended before it was to be killed"
-    if "--overwrite=True" not in more:
-        assert not (output / MANIFEST).exists()
+@dataclass
+class Finished:
+    """Whether so many pieces of work are finished."""
+
+    output: Path
+    pieces: int
+
+    def __call__(self, moment):
+        return finished(self.output) >= self.pieces
+
+
+@dataclass
+class Coded:
+    """Whether so many pieces are coded."""
+
+    output: Path
+    pieces: int
+
+    def __call__(self, moment):
+        return len(list((self.output / ".work").glob("encode-*.npz"))) >= self.pieces
+
+
+KILLED_IN_THE_MIDDLE = """
+import os, signal, sys
+from src.base import events
+from src.preprocess_data import main
+
+def listen(moment):
+    if moment == "the manifest is to be written":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+events.listeners.append(listen)
+main(sys.argv[1:])
+"""
+
+
+def kill_when(raw, output, kill, *more, options=OPTIONS):
+    had_ended = (output / MANIFEST).exists()
+    code, text = run(raw, output, *more, kill=kill, options=options)
+    assert code == -signal.SIGKILL, ("the run ended before it was to be killed", text)
+    assert (output / MANIFEST).exists() == had_ended
 
 
 def test_killed_again_and_again_it_ends_as_if_undisturbed(raw, undisturbed, tmp_path):
-    """Points of all steps: 14 spans are counted, 26 fields and 13 columns merged, 14 spans encoded."""
+    """Points of all steps: 13 spans are counted, 26 fields and 13 columns merged, 13 spans encoded."""
     output = tmp_path / "dataset"
     points = [0, 1, 4, 13, 15, 25, 39, 40, 46, 53, 59, 65]
     for point in points:
-        kill_when(raw, output, lambda point=point: (output / ".work").is_dir() and finished(output) >= point)
+        kill_when(raw, output, Finished(output, point))
     kept = finished(output)
     assert kept >= points[-1]
     code, text = run(raw, output)
@@ -82,8 +120,9 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(raw, undisturbed, tmp_
 
 def test_killed_while_a_file_is_written_it_is_written_again(raw, undisturbed, tmp_path):
     output = tmp_path / "dataset"
-    shard = output / NEW / "train" / "part-00000.mindrecord"
-    kill_when(raw, output, shard.exists)
+    kill_when(raw, output, Comes("a file of records has no index yet"))
+    shards = list((output / NEW / "train").glob("*.mindrecord"))
+    assert any(not shard.with_name(shard.name + ".db").exists() for shard in shards)
     assert run(raw, output)[0] == 0
     assert files_of(output) == undisturbed
 
@@ -92,7 +131,7 @@ def test_killed_while_a_file_is_written_it_is_written_again(raw, undisturbed, tm
 def test_other_options_or_input_start_afresh_where_they_matter(raw, undisturbed, tmp_path, change):
     output, mine = tmp_path / "dataset", tmp_path / "train.txt"
     mine.write_bytes(raw.read_bytes())
-    kill_when(mine, output, lambda: (output / ".work").is_dir() and finished(output) >= 58)
+    kill_when(mine, output, Finished(output, 58))
     if change == "input":
         mine.write_bytes(raw.read_bytes().replace(b"not a row", b"still no row"))
     code, text = run(mine, output, *(["--min_count=2"] if change == "options" else []))
@@ -111,14 +150,11 @@ def test_other_options_or_input_start_afresh_where_they_matter(raw, undisturbed,
 
 
 def find_rows(files):
-    import json
-
     return json.loads(files[MANIFEST])["table_rows"]
 
 
-def test_an_earlier_data_folder_survives_a_refused_input(raw, tmp_path):
-    output = tmp_path / "dataset"
-    assert run(raw, output)[0] == 0
+def test_an_earlier_data_folder_survives_a_refused_input(raw, whole, tmp_path):
+    output = shutil.copytree(whole, tmp_path / "dataset")
     before = files_of(output)
     bad = tmp_path / "bad.txt"
     bad.write_bytes(raw.read_bytes()[:2000].rpartition(b"\n")[0] + b"\nnot a row" * 100)
@@ -129,11 +165,6 @@ def test_an_earlier_data_folder_survives_a_refused_input(raw, tmp_path):
     assert find(str(output)).manifest.bad_rows == 1
 
 
-def encoded(output, pieces=1):
-    """Whether so many pieces are coded."""
-    return lambda: len(list((output / ".work").glob("encode-*.npz"))) >= pieces
-
-
 def test_a_vocabulary_that_was_replaced_codes_all_rows(raw, tmp_path):
     """Between kill and restart, at the same vocab_path, as a training run every night does."""
     models = {name: tmp_path / name for name in ("a", "b", "model")}
@@ -142,7 +173,7 @@ def test_a_vocabulary_that_was_replaced_codes_all_rows(raw, tmp_path):
         assert run(write_raw(tmp_path / f"{name}.txt", rows), models[name], options=[])[0] == 0
     small = ["--shard_rows=64", "--record_rows=64", "--max_bad_rows=5", f"--vocab_path={models['model']}"]
     shutil.copytree(models["a"], models["model"])
-    kill_when(raw, tmp_path / "new", encoded(tmp_path / "new", 3), options=small)
+    kill_when(raw, tmp_path / "new", Coded(tmp_path / "new", 3), options=small)
     shutil.rmtree(models["model"])
     shutil.copytree(models["b"], models["model"])
     code, text = run(raw, tmp_path / "new", options=small)
@@ -152,13 +183,15 @@ def test_a_vocabulary_that_was_replaced_codes_all_rows(raw, tmp_path):
 
 
 def test_another_version_of_the_program_codes_all_rows(raw, undisturbed, tmp_path):
-    copied = tmp_path / "program"
+    copied, output = tmp_path / "program", tmp_path / "dataset"
     shutil.copytree(ROOT / "src", copied / "src", ignore=shutil.ignore_patterns("__pycache__"))
     (copied / "build").symlink_to(ROOT / "build")  # or the parser would be compiled again
     numeric = copied / "src/data/numeric.py"
     numeric.write_text(numeric.read_text() + "\n# another version\n")
-    output = tmp_path / "dataset"
-    kill_when(raw, output, encoded(output), program=copied / "src/preprocess_data.py")
+    command = [sys.executable, "-c", KILLED_IN_THE_MIDDLE, f"--data_path={raw}", f"--output_path={output}", *OPTIONS]
+    child = subprocess.run(command, cwd=copied, capture_output=True, text=True, check=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert Coded(output, 1)("")
     code, text = run(raw, output)
     assert (code, "count: input, options or program have changed" in text, "going on" in text) == (0, True, False)
     assert files_of(output) == undisturbed
@@ -169,9 +202,8 @@ def test_an_earlier_data_folder_survives_until_the_new_one_is_whole(raw, undistu
     output, small = tmp_path / "dataset", write_raw(tmp_path / "small.txt", raw_lines(100))
     data = preprocess_lines(small, output)
     before = files_of(output)
-    for step in ("merge", "encode"):
-        done = (lambda: list((output / ".work").glob("merge-*.npz"))) if step == "merge" else encoded(output)
-        kill_when(raw, output, done, "--overwrite=True")
+    for kill in (Comes("merge is to be finished"), Coded(output, 1), Comes("the manifest is to be written")):
+        kill_when(raw, output, kill, "--overwrite=True")
         assert {name: content for name, content in files_of(output).items() if name in before} == before
         data.manifest.verify(output, [file.name for file in data.manifest.files])
     code, text = run(raw, output, "--overwrite=True")
