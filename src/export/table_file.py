@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from src.base.errors import InputError
-from src.base.files import whole_file
+from src.base.files import MappedFile, whole_file
 from src.export.options import TABLE_TYPES
 from src.network.embedding import Fill
 from src.ranks.placement import Piece
@@ -178,9 +178,10 @@ class TableFile:
         expected = header_bytes + page_count * (_PAGE + 4)
         if path.stat().st_size != expected:
             raise self._damaged(f"it has {path.stat().st_size} bytes instead of {expected}")
-        self._bytes = np.memmap(path, np.uint8, "r")
-        self._pages = self._bytes[header_bytes : header_bytes + page_count * _PAGE].reshape(-1, _PAGE)
-        self._checksums = self._bytes[header_bytes + page_count * _PAGE :].view("<u4")
+        self._file = MappedFile(path)
+        mapped = np.frombuffer(self._file.data, np.uint8)
+        self._pages = mapped[header_bytes : header_bytes + page_count * _PAGE].reshape(-1, _PAGE)
+        self._checksums = mapped[header_bytes + page_count * _PAGE :].view("<u4")
         if zlib.crc32(self._checksums.data) != pages_crc:
             raise self._damaged("the checksum of its checksums differs")
         self._rows = self._pages.reshape(-1)[: rows * self._row_bytes].reshape(rows, self._row_bytes)
@@ -190,9 +191,10 @@ class TableFile:
         """The vectors [B, F, D] float32 of ids [B, F], each field's own.
 
         Raises:
-            InputError: an id that its table has not, or a page that is damaged.
+            InputError: an id that its table has not, a damaged page, or a file that changed since it was opened.
         """
         check_ids(ids, self.table_rows)
+        self._file.check()
         rows = (ids + self._starts).reshape(-1)
         self._check_pages(rows)
         return decode_rows(self._rows[rows], self.table_type).reshape(*ids.shape, self.width)
