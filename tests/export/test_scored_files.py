@@ -1,4 +1,4 @@
-"""preprocess.py, postprocess.py and the Python scorer: the same rows and scores, whichever way they come."""
+"""preprocess.py and postprocess.py: the rows and scores in files between them and the C++ program."""
 
 import csv
 import gzip
