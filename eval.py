@@ -1,5 +1,6 @@
 """Evaluate a checkpoint: `python eval.py --dataset_path=dataset/test --checkpoint_path=./checkpoint/dlrm.ckpt`."""
 
+import sys
 import time
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ def main(argv: Sequence[str]) -> None:
 
     from src.base.logs import MetricsFile, append_line, evaluation_line, open_logs
     from src.checkpoints import checkpoint
+    from src.data.known_values import unmatched_of, warning
     from src.data.manifest import find
     from src.dataset import batches_of
     from src.metrics.bootstrap import intervals
@@ -46,6 +48,8 @@ def main(argv: Sequence[str]) -> None:
     )
     print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
     shown = ", ".join(f"{name} {value:.4f}" for name, value in more.items())
+    if found := unmatched_of(data.manifest, part, checkpoint.manifest_beside(path)):
+        print(f"warning: {warning(f'{part} rows', found)}", file=sys.stderr)
     print(f"{part}: auc between {auc.low:.4f} and {auc.high:.4f} in 95 of 100 resamples, {shown}")
 
 

@@ -24,7 +24,7 @@ from mindspore import Tensor, nn
 
 from src.base.errors import InputError
 from src.data.encoder import load_encoder
-from src.data.known_values import Unseen, cells_of, find_text
+from src.data.known_values import Unseen, cells_of, usual_shares, warning
 from src.data.lines import Block, Columns
 from src.data.manifest import VOCABULARY
 from src.data.raw_rows import block_of_frame, block_of_lines, blocks_of_file, frame_of_file, lines_of
@@ -162,22 +162,21 @@ class Scorer:
         _begin_scoring()
         with _ONE_AT_A_TIME:  # the encoder may build a hash table
             dense, ids = self._encoder.encode(block)
-            warning = self._count_unseen(ids, block, cells)
-        if warning:
-            warnings.warn(warning, stacklevel=3)
+            told = self._count_unseen(ids, block, cells)
+        if told:
+            warnings.warn(told, stacklevel=3)
         return self.score_ids(dense, ids)
 
-    def _count_unseen(self, ids: np.ndarray, block: Block, cells: Callable[[], list[list[str]]] | None) -> str | None:
-        """A warning, once, where rows have far more values that training did not have than other rows had."""
+    def _count_unseen(self, ids: np.ndarray, block: Block, cells: Callable[[], list[list[str]]] | None) -> str:
+        """A warning, once, where rows have far more values that training did not have than is usual, else ""."""
         if self._warned:
-            return None
+            return ""
         if self._unseen is None or self._unseen.rows > _WATCHED_ROWS:
-            self._unseen = Unseen(self.model.manifest.fields, self.model.manifest.usual_unseen())
+            self._unseen = Unseen(self.model.manifest.fields, usual_shares(self.model.manifest))
         self._unseen.add(ids, block.keys)
-        find = (lambda field, key: find_text(cells()[field], key)) if cells else None
-        warning = self._unseen.warning("rows to score", self._encoder.examples, find)
-        self._warned = warning is not None
-        return warning
+        line = warning("rows to score", self._unseen.unmatched(self._encoder.examples, cells))
+        self._warned = line != ""
+        return line
 
     def _score_batch(self, dense: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
         rows = len(ids)

@@ -216,17 +216,23 @@ def _check_is_file(path: Path) -> None:
     raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
 
 
+def manifest_beside(path: Path) -> Manifest | None:
+    """The manifest of the data that a checkpoint was trained with, if it lies beside."""
+    beside = path.parent / MANIFEST
+    return Manifest.load(beside) if beside.is_file() else None
+
+
 def check_encoder(path: Path, data: DataFolder) -> None:
     """Refuse a data folder whose vocabulary is not the one that the checkpoint at `path` was trained with.
 
     A checkpoint without a manifest beside it can't be compared, which one line says.
     """
-    beside = path.parent / MANIFEST
     _check_is_file(path)
-    if not beside.is_file():
+    trained = manifest_beside(path)
+    if trained is None:
         print(f"{path} has no {MANIFEST} beside it: whether its ids are those of {data.path} is not known", flush=True)
         return
-    digests = [manifest.sha256(VOCABULARY) for manifest in (Manifest.load(beside), data.manifest)]
+    digests = [manifest.sha256(VOCABULARY) for manifest in (trained, data.manifest)]
     if None in digests or digests[0] != digests[1]:
         raise InputError(
             f"checkpoint {path} was trained with another vocabulary than that of {data.path}, so its rows "

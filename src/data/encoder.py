@@ -200,7 +200,7 @@ class Encoder:
     def examples(self) -> tuple[Example, ...]:
         """What the values of each categorical column looked like in training."""
         if self._examples is None:
-            self._examples = known_values.examples_of(self.vocabulary)
+            self._examples = known_values.learn_examples(self.vocabulary)
         return self._examples
 
     def save(self, path: Path) -> None:

@@ -10,15 +10,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from src.data.lines import Columns, keys_of, text_of
+from src.data.manifest import Manifest
 from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
 
 _MOST_EXAMPLES, _LONGEST = 3, 60
-_LEAST_ROWS = 20  # of which a warning is made
+_TIMES = 10  # as many unseen values as are usual are told
+_LEAST_USUAL = 0.01
+_LEAST_ROWS = 10
+_CHANCE = 1e-6  # that nothing matches by chance
+_SHOWN = 3
 _CHUNK_KEYS = 1 << 16
 # Text that pandas.read_csv takes for a missing value unless told otherwise; the empty cell is another matter.
 _MISSING_TO_PANDAS = (
@@ -56,7 +61,7 @@ def cells_of(text: bytes, columns: Columns) -> list[list[str]]:
     return [list(column) for column in zip(*rows)] or [[] for _ in places]
 
 
-def examples_of(vocabulary: AnyVocabulary, cells: Sequence[Sequence[str]] = ()) -> tuple[Example, ...]:
+def learn_examples(vocabulary: AnyVocabulary, cells: Sequence[Sequence[str]] = ()) -> tuple[Example, ...]:
     """What each column of a vocabulary looks like, from it and from `cells` of some training rows."""
     return tuple(_example(vocabulary, field, cells[field] if cells else ()) for field in range(len(vocabulary.names)))
 
@@ -113,25 +118,78 @@ def from_json(array: np.ndarray) -> tuple[Example, ...]:
     return tuple(Example(tuple(one["known"]), one["not_whole"], one["like_missing"]) for one in found)
 
 
-def is_strange(share: float, expected: float, rows: int) -> bool:
-    """Whether so large a share of unseen values is no accident.
+@dataclass(frozen=True)
+class Unmatched:
+    """A field whose values are unseen far more often than is usual.
 
-    That is all of some rows' values, or ten times the share that other rows had, of which 1 % is always granted.
+    Attributes:
+        field: its name.
+        share: of its values that are unseen.
+        unseen, known: an example each, if there is one at hand.
     """
-    if rows < _LEAST_ROWS:
-        return False
-    if share == 1:
-        return max(expected, 0.05) ** rows < 1e-6
-    return rows >= 5 * _LEAST_ROWS and share >= 10 * max(expected, 0.01)
+
+    field: str
+    share: float
+    unseen: str | None = None
+    known: str | None = None
+
+    def __str__(self) -> str:
+        examples = [f"{text!r} is {word}" for word in ("unseen", "known") if (text := getattr(self, word)) is not None]
+        return f"{self.field} {self.share:.1%}" + (f" ({', '.join(examples)})" if examples else "")
 
 
-def told(what: str, field: str, share: float, strange: str | None, known: Sequence[str]) -> str:
-    """One warning: a field, its share of unseen values, and one of these beside known ones."""
-    example = repr(strange[:_LONGEST]) if strange is not None else "a text of more than 8 bytes"
-    beside = f"; training had {', '.join(map(repr, known[:2]))}" if known else ""
+def worst(fields: Sequence[str], shares: Sequence[float]) -> str:
+    """The fields with the largest shares of unseen values, for people; "" if there is no such value."""
+    order = [number for number in np.argsort(-np.asarray(shares), kind="stable").tolist() if shares[number] > 0]
+    return ", ".join(f"{fields[number]} {shares[number]:.2%}" for number in order[:_SHOWN])
+
+
+def usual_shares(manifest: Manifest) -> np.ndarray:
+    """The share of unseen values of each field that rows like those of a data folder have, [F].
+
+    Rows that came after training tell; without such rows nothing is known, and 1 is returned.
+    """
+    later = [part.unseen_share for name, part in manifest.parts.items() if name != "train"]
+    return np.maximum(np.max(later, axis=0), _LEAST_USUAL) if later else np.ones(len(manifest.fields))
+
+
+def unmatched(shares: Sequence[float], usual: np.ndarray, rows: int) -> list[int]:
+    """Numbers of the fields in which nothing matches, or ten times less than is usual.
+
+    Args:
+        shares: of unseen values, of each field.
+        usual: the same of rows as they should be.
+        rows: that the shares are of; few tell nothing.
+    """
+    nothing = [share == 1 and (expected == 1 or expected**rows < _CHANCE) for share, expected in zip(shares, usual)]
+    far_less = [share >= _TIMES * expected and rows >= _TIMES * _LEAST_ROWS for share, expected in zip(shares, usual)]
+    told = [number for number, pair in enumerate(zip(nothing, far_less)) if any(pair)]
+    return told if rows >= _LEAST_ROWS else []
+
+
+def unmatched_of(manifest: Manifest, part: str, trained: Manifest | None = None) -> list[Unmatched]:
+    """The fields of a part of a data folder in which nothing matches, or ten times less than in other later rows.
+
+    Args:
+        manifest: the data folder's.
+        part: the part's name.
+        trained: the manifest of the folder that a network was trained with, if these are other rows.
+    """
+    own = manifest.parts[part]
+    usual = trained or manifest
+    others = {name: other for name, other in usual.parts.items() if other != own}
+    found = unmatched(own.unseen_share, usual_shares(replace(usual, parts=others)), own.rows)
+    return [Unmatched(manifest.fields[number], own.unseen_share[number]) for number in found]
+
+
+def warning(where: str, found: Sequence[Unmatched]) -> str:
+    """One line that tells of such fields, the first ones by name; "" if there is none."""
+    if not found:
+        return ""
+    more = f" and {len(found) - _SHOWN} fields more" if len(found) > _SHOWN else ""
     return (
-        f"{what}: {share:.0%} of the values of {field} did not occur in training, such as {example}{beside}: are "
-        f"quotes, blanks, letter case and encoding those of the training rows?"
+        f"{where}: values that training did not have: {'; '.join(map(str, found[:_SHOWN]))}{more}. Are they written "
+        f"as in training (quotes, blanks, letter case, leading zeros, hashing)?"
     )
 
 
@@ -140,11 +198,11 @@ class Unseen:
 
     Args:
         fields: names of all fields; those of categorical columns come first.
-        expected: the share of each field that is usual.
+        usual: the share of each field that is usual.
     """
 
-    def __init__(self, fields: Sequence[str], expected: Sequence[float]):
-        self.fields, self.expected = tuple(fields), tuple(expected)
+    def __init__(self, fields: Sequence[str], usual: np.ndarray):
+        self.fields, self.usual = tuple(fields), usual
         self.rows = 0
         self.counts = np.zeros(len(fields), np.int64)
         self.keys: dict[int, int] = {}  # of each field, the first one that is not known
@@ -158,49 +216,28 @@ class Unseen:
             if field not in self.keys and unseen[:, field].any():
                 self.keys[field] = int(keys[field, np.argmax(unseen[:, field])])
 
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """Of each field."""
-        return tuple((self.counts / max(self.rows, 1)).tolist())
-
-    def warning(
-        self, what: str, examples: Sequence[Example], find: Callable[[int, int], str | None] | None = None
-    ) -> str | None:
-        """One line where a field has far more unseen values than usual, else None.
+    def unmatched(
+        self, examples: Sequence[Example], cells: Callable[[], list[list[str]]] | None = None
+    ) -> list[Unmatched]:
+        """The fields of which far more values are unseen than is usual, with an example each.
 
         Args:
-            what: the rows, to begin the line.
-            examples: of the categorical columns.
-            find: the text of a field's key, where the rows are at hand, or None; asked for keys that are hashes alone.
+            examples: what the values of categorical columns looked like in training.
+            cells: gives the text of some of these rows' categorical columns, in which hashed keys are found again.
         """
-        field = worst(self.shares, self.expected, self.rows)
-        if field is None:
-            return None
-        key = self.keys.get(field)
-        text = None if key is None else text_of(key)
-        if text is None and key is not None and find:
-            text = find(field, key)
-        known = examples[field].known if field < len(examples) else ()
-        line = told(what, self.fields[field], self.shares[field], text, known)
-        others = [
-            name
-            for name, share, usual in zip(self.fields, self.shares, self.expected)
-            if is_strange(share, usual, self.rows) and name != self.fields[field]
-        ]
-        return line + (f" So it is with {', '.join(others)}." if others else "")
+        shares = (self.counts / max(self.rows, 1)).tolist()
+        found = []
+        for field in unmatched(shares, self.usual, self.rows):
+            known = next(iter(examples[field].known), None) if field < len(examples) else None
+            key = self.keys.get(field)
+            text = None if key is None else text_of(key)
+            if text is None and key is not None and cells:
+                text = _find(cells()[field], key)
+            found.append(Unmatched(self.fields[field], shares[field], text and text[:_LONGEST], known))
+        return found
 
 
-def worst(shares: Sequence[float], expected: Sequence[float], rows: int) -> int | None:
-    """The strange field whose share is furthest above what is usual; None where none is strange."""
-    strange = [
-        (share - usual, -field)
-        for field, (share, usual) in enumerate(zip(shares, expected))
-        if is_strange(share, usual, rows)
-    ]
-    return -max(strange)[1] if strange else None
-
-
-def find_text(cells: Sequence[str], key: int) -> str | None:
+def _find(cells: Sequence[str], key: int) -> str | None:
     """The one of some cells that has a key, None if there is none."""
     places = np.flatnonzero(keys_of(cells) == np.uint64(key)).tolist() if cells else []
     return cells[places[0]] if places else None

@@ -115,11 +115,6 @@ class Manifest:
         given = {key: _tuples(value) for key, value in self.source.get("columns", {}).items()}
         return Columns(self.dense, self.categorical, **given)
 
-    def usual_unseen(self) -> tuple[float, ...]:
-        """Each field's largest share of values with the id for unseen ones in a part, 0 without parts."""
-        shares = [part.unseen_share for part in self.parts.values()]
-        return tuple(map(max, zip(*shares))) if shares else (0.0,) * len(self.fields)
-
     def save(self, folder: Path) -> None:
         """Write it into the folder, whole or not at all."""
         with whole_file(folder / MANIFEST, sync=True) as file:

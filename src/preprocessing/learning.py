@@ -7,7 +7,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.data.encoder import Encoder, learn, load_encoder
-from src.data.known_values import cells_of, examples_of
+from src.data.known_values import cells_of, learn_examples
 from src.data.lines import Columns
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
@@ -58,7 +58,7 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
         counts if options.category_counts else (),
         sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
     )  # fmt: skip
-    return Encoder(source.columns.dense, vocabulary, learned, examples_of(vocabulary, _first_cells(source)))
+    return Encoder(source.columns.dense, vocabulary, learned, learn_examples(vocabulary, _first_cells(source)))
 
 
 def _first_cells(source: Source) -> list[list[str]]:
