@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
             )  # fmt: skip
         rows = RowFiles.write(beside, source, model.manifest.table_rows, model.vocabulary, spec.has_labels)
     labels = "with labels" if spec.has_labels else "without labels"
-    print(f"{folder}: {rows.rows} rows of {dataset}, {labels}; {len(rows.skipped)} bad ones left out")
+    print(f"{folder}: {rows.rows} rows of {dataset}, {labels}; {len(source.skipped)} bad ones left out")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def text_of(rows):
     ]
 
 
-@pytest.mark.parametrize("more", [[], ["--hash_rows=20"], ["--category_counts=True", "--numeric_buckets=3"]])
+@pytest.mark.parametrize("more", [["--hash_rows=20"], ["--category_counts=True", "--numeric_buckets=3"]])
 def test_columns_of_any_name_go_the_whole_way(program, tmp_path, monkeypatch, more):
     monkeypatch.chdir(tmp_path)
     names = {"label": "label ", "dense": DENSE, "categorical": CATEGORICAL}

@@ -58,31 +58,36 @@ def of_raw_files(
             f"{model.manifest.dense + model.manifest.categorical}: give a schema with these names in this order"
         )
     raws = find_raws(dataset_path, "dataset_path")
-    skipped: dict[int, BadRow] = {}
     encoder = load_encoder(model.path / VOCABULARY, model.manifest.dense)
     unseen = Unseen(model.manifest.fields, usual_shares(model.manifest))
-    return RowSource(_coded(raws, columns, max_bad_rows, encoder, folder, skipped, unseen), skipped)
+    source = RowSource(iter(()))
+    source.blocks = _coded(raws, columns, max_bad_rows, encoder, folder, source, unseen)
+    return source
 
 
 def _coded(
     raws: Sequence[Path], columns: Columns, max_bad_rows: int, encoder: Encoder, folder: Path,
-    skipped: dict[int, BadRow], unseen: Unseen,
+    source: RowSource, unseen: Unseen,
 ) -> Iterator[Rows]:  # fmt: skip
     raw_input = RawInput(raws, columns, folder)
     spans = raw_input.spans(0, raw_input.rows, max(raw_input.rows, 1))
     for span in spans:
+        line, rows = span.first_line, 0
         for block in raw_input.read(span):
-            skipped |= {span.first_row + row.line - span.first_line + 1: row for row in block.bad}
-            if len(skipped) > max_bad_rows:
-                raise _refusal(next(iter(skipped.values())), raws[0], columns, max_bad_rows)
+            source.skipped += block.bad
+            if len(source.skipped) > max_bad_rows:
+                raise _refusal(source.skipped[0], raws[0], columns, max_bad_rows)
             dense, ids = encoder.encode(block)
             unseen.add(ids, block.keys)
-            yield dense, ids, block.labels
+            lines = np.arange(line, line + len(ids) + len(block.bad))
+            yield dense, ids, block.labels, np.delete(lines, [row.line - line for row in block.bad])
+            line, rows = line + len(lines), rows + len(ids)
+        source.inputs += [(span.raw, rows)] if span.raw else []
     found = unseen.unmatched(encoder.examples, lambda: _first_cells(spans[0], raw_input.columns[0]))
     if found:
         print(f"warning: {warning('rows to score', found)}", file=sys.stderr, flush=True)
-    if skipped:
-        write_rejects(folder / REJECTS, list(skipped.values()))
+    if source.skipped:
+        write_rejects(folder / REJECTS, source.skipped)
     raw_input.remove_unpacked()
 
 
