@@ -5,19 +5,24 @@ import time
 from collections.abc import Sequence
 
 from src.base.errors import run
+from src.checkpoints.places import file_of
+from src.data.manifest import find
 from src.options import EvalOptions, resolve
 
 
 def main(argv: Sequence[str]) -> None:
     """Evaluate as the command line says: the named part of the data, or else test."""
     options = resolve(EvalOptions, argv)
-    # Imported here, so that a mistake on the command line does not wait for MindSpore.
+    device, compute, score, logs = options.device, options.compute, options.score, options.logs
+    data = find(score.dataset_path)
+    part = data.part_to_score()
+    path = file_of(score.checkpoint_path)
+    # Imported here, so that a mistake does not wait for MindSpore.
     import mindspore as ms
 
     from src.base.logs import MetricsFile, append_line, evaluation_line, open_logs
     from src.checkpoints import checkpoint
     from src.data.known_values import unmatched_of, warning
-    from src.data.manifest import find
     from src.dataset import batches_of
     from src.metrics.bootstrap import intervals
     from src.metrics.curves import quality
@@ -26,11 +31,7 @@ def main(argv: Sequence[str]) -> None:
     from src.network.compiled import operators_for
     from src.training.evaluation import finite_score
 
-    device, compute, score, logs = options.device, options.compute, options.score, options.logs
-    data = find(score.dataset_path)
-    part = data.part_to_score()
     set_device(device.device_target, device.device_id)
-    path = checkpoint.file_of(score.checkpoint_path)
     checkpoint.check_encoder(path, data)
     operators = operators_for(device.device_target, compute.cpu_kernels)
     model = checkpoint.load(path, data.manifest, options.network, operators, getattr(ms, compute.compute_dtype))

@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks import results
 from benchmarks.workers import FULL_ROWS, SMALL_ROWS, Worker, make_batches, table_rows
 from src.base.sealed import read_facts
-from src.export.folder import DESCRIPTION
+from src.export.exported import DESCRIPTION
 from src.export.scored_files import RowFiles, RowSource
 
 REQUESTS = {1: 2000, 64: 150, 1024: 24, 16384: 4}  # rows of a request, and requests of a turn

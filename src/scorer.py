@@ -28,7 +28,7 @@ from src.data.known_values import Unseen, cells_of, usual_shares, warning
 from src.data.lines import Block, Columns
 from src.data.manifest import VOCABULARY
 from src.data.raw_rows import block_of_frame, block_of_lines, blocks_of_file, frame_of_file, lines_of
-from src.export.folder import ExportFolder
+from src.export.exported import ExportFolder
 from src.export.table_file import check_ids
 from src.model_utils.device_target import set_device
 

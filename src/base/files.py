@@ -65,15 +65,19 @@ def check_place(folder: Path, is_ours: Callable[[Path], bool], option: str, over
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """A new folder to write to, which takes the place of `folder`, whatever is there, when the block ends well.
 
     Of a link what it leads to is replaced. All is done in a folder beside, `FOLDER.writing`, which only one run holds:
     it has the new one, and for the moment between two renames the earlier one, which the next run puts back if this one
     is killed there.
 
+    Args:
+        folder: the place.
+        check: refuses what may not be replaced; called once no other run can put anything there.
+
     Raises:
-        InputError: another run writes this folder.
+        InputError: another run writes this folder, or the check refuses.
         OSError: it can't be written; it names the folder, and nothing is left beside it.
     """
     place = folder.resolve()
@@ -83,6 +87,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         try:
             if old.exists() and not place.exists():
                 old.rename(place)
+            check()
             for left in (new, old):
                 shutil.rmtree(left, ignore_errors=True)
             new.mkdir()

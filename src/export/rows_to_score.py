@@ -12,8 +12,7 @@ from src.data.known_values import Unseen, cells_of, usual_shares, warning
 from src.data.lines import BadRow, Columns
 from src.data.manifest import VOCABULARY, DataFolder
 from src.data.raw_files import REJECTS, RawInput, Span, find_raws, write_rejects
-from src.dataset import batches_of
-from src.export.folder import ExportFolder
+from src.export.exported import ExportFolder
 from src.export.scored_files import Rows, RowSource
 
 _BATCH = 1 << 16
@@ -32,6 +31,8 @@ def of_part(data: DataFolder, model: ExportFolder) -> RowSource:
             f"data folder {data.path} was coded with another vocabulary than that of {model.path}: name a raw file, or "
             f"preprocess it with --vocab_path={model.path}"
         )
+    from src.dataset import batches_of  # late, for it needs MindSpore, and raw rows do not
+
     batches = batches_of(data, part, _BATCH)
     return RowSource((dense, ids, labels[:, 0].astype(np.uint8)) for dense, ids, labels in batches)
 

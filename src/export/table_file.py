@@ -20,14 +20,16 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from src.base.errors import InputError
 from src.base.files import MappedFile, whole_file
 from src.export.options import TABLE_TYPES
-from src.network.embedding import Fill
-from src.ranks.placement import Piece
+
+if TYPE_CHECKING:  # it needs MindSpore, and reading a table file does not
+    from src.network.embedding import Fill
 
 _MAGIC, _VERSION, _PAGE = b"DLRMTBL\n", 1, 4096
 _FIXED = struct.Struct("<8s4I2Q2I")
@@ -74,7 +76,7 @@ def decode_rows(rows: np.ndarray, table_type: str) -> np.ndarray:
     return rows.view("<f4" if table_type == "fp32" else "<f2").astype(np.float32)
 
 
-def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: Fill, table_type: str = "fp32") -> None:
+def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: "Fill", table_type: str = "fp32") -> None:
     """Write the tables to a file, whole or not at all, in memory of a fixed size.
 
     Args:
@@ -119,7 +121,9 @@ def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: Fill, 
         file.write(header + struct.pack("<I", zlib.crc32(header)))
 
 
-def _chunks(table_rows: Sequence[int], width: int, fill: Fill) -> Iterator[np.ndarray]:
+def _chunks(table_rows: Sequence[int], width: int, fill: "Fill") -> Iterator[np.ndarray]:
+    from src.ranks.placement import Piece
+
     for field, rows in enumerate(table_rows):
         for low in range(0, rows, CHUNK_ROWS):
             piece = Piece(field, low, min(low + CHUNK_ROWS, rows))
