@@ -29,7 +29,7 @@ def write_facts(path: Path, kind: str, lines: Iterable[tuple[object, ...]]) -> N
         if wrong := [str(word) for word in words if set(str(word)) & set("\t\r\n")]:
             raise InputError(f"{wrong[0]!r} holds a tab or a line end, which {path} can't hold: name it otherwise")
         text += "\t".join(map(str, words)) + "\n"
-    data = text.encode()
+    data = text.encode("utf-8", "surrogateescape")  # names of files may be no UTF-8
     with whole_file(path) as file:
         file.write(data + f"crc32\t{zlib.crc32(data):08x}\n".encode())
 
@@ -53,7 +53,7 @@ def read_facts(path: Path, kind: str) -> Facts:
     body, seal = data[:-15], data[-15:]
     if seal != f"crc32\t{zlib.crc32(body):08x}\n".encode():
         raise InputError(f"{path} is damaged (its checksum differs): make it again")
-    lines = [tuple(line.split("\t")) for line in body.decode().split("\n")[:-1]]
+    lines = [tuple(line.split("\t")) for line in body.decode("utf-8", "surrogateescape").split("\n")[:-1]]
     if lines[:1] != [("dlrm", kind, _VERSION)]:
         raise InputError(f"{path} is no {kind} of this version of the program: make it again")
     facts: Facts = {}

@@ -20,7 +20,8 @@ from src.base.errors import InputError, naming
 from src.base.events import happens
 from src.base.files import whole_file
 from src.base.locks import hold
-from src.checkpoints.checkpoint import CHECKPOINT, UNFINISHED, part_of, parts_of
+from src.checkpoints.checkpoint import part_of, parts_of
+from src.checkpoints.places import CHECKPOINT, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks

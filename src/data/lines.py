@@ -33,7 +33,7 @@ _PAD = 8
 _KEEP_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 _MULTIPLIER, _MULTIPLIER_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _LARGEST = float(np.finfo(np.float32).max)
-_NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ def _numbers(
     wrong = np.zeros(len(starts), bool)
     for index in np.flatnonzero(odd).tolist():  # fractions, exponents, more than 8 digits, and what is no number
         text = buffer[starts[index] : ends[index]].tobytes()
-        value = float(text) if _NUMBER.fullmatch(text) else math.nan
+        value = float(text) if NUMBER.fullmatch(text) else math.nan
         wrong[index] = not abs(value) <= _LARGEST
         numbers[index] = 0.0 if wrong[index] else np.float32(value) + np.float32(0)
     return numbers, wrong

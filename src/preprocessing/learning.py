@@ -8,6 +8,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.data.encoder import Encoder, learn, load_encoder
+from src.data.known_values import cells_of, learn_examples
 from src.data.lines import Columns
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.data.unseen import usual_shares
@@ -16,6 +17,8 @@ from src.preprocessing.journal import Journal, Work
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
 from src.preprocessing.steps import merge_column, merge_field
+
+_EXAMPLE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,20 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
         counts if options.category_counts else (),
         sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
     )  # fmt: skip
-    return Encoder(source.columns.dense, vocabulary, learned)
+    return Encoder(source.columns.dense, vocabulary, learned, learn_examples(vocabulary, _first_cells(source)))
+
+
+def _first_cells(source: Source) -> list[list[str]]:
+    """The categorical cells of the first training rows, as text; of any pieces the same."""
+    text = b""
+    for span in (piece.span for piece in source.pieces if piece.part == "train"):
+        with span.path.open("rb") as file:
+            file.seek(span.start)
+            text += file.read(min(_EXAMPLE_BYTES - len(text), span.end - span.start))
+        if len(text) >= _EXAMPLE_BYTES:
+            break
+        text += b"" if text.endswith(b"\n") else b"\n"
+    return cells_of(text.rpartition(b"\n")[0], source.columns)
 
 
 def _vocabulary(

@@ -1,0 +1,31 @@
+"""Where a checkpoint stands that a user named, found without MindSpore."""
+
+from pathlib import Path
+
+from src.base.errors import InputError
+
+CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
+
+
+def file_of(checkpoint_path: str) -> Path:
+    """The checkpoint that a user named, by itself or by its folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(checkpoint_path)
+    path = path / CHECKPOINT if path.is_dir() else path
+    check_is_file(path)
+    return path
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse a checkpoint that is not there, and name the best network of a training that was stopped."""
+    if path.is_file():
+        return
+    if stopped := sorted((path.parent / UNFINISHED).glob("best-*.ckpt")):
+        raise InputError(
+            f"checkpoint_path {path} is not there, since its training was stopped: let the same train.py command go "
+            f"on, or name the best network so far, such as {stopped[0]}"
+        )
+    raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
