@@ -13,13 +13,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from src.base.errors import run
-from src.data.encoder import Learned
+from src.data.encoder import load_encoder
+from src.data.known_values import worst
 from src.data.lines import Columns
 from src.data.manifest import VOCABULARY, DataFolder
 from src.data.raw_files import REJECTS, find_raws
 from src.data.schema import load_schema
 from src.data.transforms import TRANSFORMS
-from src.data.unseen import worst
 from src.options import PreprocessDataOptions, resolve
 from src.preprocessing.options import RawSpec
 from src.preprocessing.run import preprocess
@@ -56,7 +56,7 @@ def report(data: DataFolder) -> str:
             + (f", most in {most}" if (most := worst(manifest.fields, part.unseen_share)) else "")
             + (", all labels are alike, so there is no AUC" if part.label_mean in (0, 1) else "")
         )
-    transform = Learned.load(data.path / VOCABULARY, len(manifest.dense)).transform
+    transform = load_encoder(data.path / VOCABULARY, manifest.dense).learned.transform
     if manifest.negative:
         counts = ", ".join(f"{name} {count}" for name, count in manifest.negative.items())
         kept = TRANSFORMS[transform].tells_negative

@@ -11,7 +11,6 @@ from src.data.encoder import Encoder, learn, load_encoder
 from src.data.known_values import cells_of, learn_examples
 from src.data.lines import Columns
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
-from src.data.unseen import usual_shares
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, Work
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
@@ -23,10 +22,10 @@ _EXAMPLE_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Known:
-    """A model's encoder, and the share of unseen values of each field that its own data had after training."""
+    """A model's encoder, and the manifest of the rows that it was trained with."""
 
     encoder: Encoder
-    usual: np.ndarray
+    manifest: Manifest
 
 
 def load_known(vocab_path: str, columns: Columns) -> Known | None:
@@ -49,7 +48,7 @@ def load_known(vocab_path: str, columns: Columns) -> Known | None:
             f"vocab_path {place} is for columns {manifest.dense + manifest.categorical}, the raw files are said to "
             f"hold {columns.dense + columns.categorical}: give its --schema"
         )
-    return Known(load_encoder(place / VOCABULARY, manifest.dense), usual_shares(manifest))
+    return Known(load_encoder(place / VOCABULARY, manifest.dense), manifest)
 
 
 def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> Encoder:
@@ -75,7 +74,7 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
 def _first_cells(source: Source) -> list[list[str]]:
     """The categorical cells of the first training rows, as text; of any pieces the same."""
     text = b""
-    for span in (piece.span for piece in source.pieces if piece.part == "train"):
+    for span in (span for piece in source.pieces if piece.part == "train" for span in piece.spans):
         with span.path.open("rb") as file:
             file.seek(span.start)
             text += file.read(min(_EXAMPLE_BYTES - len(text), span.end - span.start))

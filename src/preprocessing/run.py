@@ -11,10 +11,11 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.data import records
 from src.data.encoder import Encoder
-from src.data.lines import BadRow, Columns
+from src.data.known_values import Unmatched, cells_of, unmatched_of, warning
+from src.data.lines import BadRow, Columns, keys_of
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
 from src.data.raw_files import REJECTS, RawInput, fingerprint, write_rejects
-from src.data.unseen import Unmatched, examples_of, unmatched, warning
+from src.data.vocabulary import UNSEEN, Vocabulary
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
 from src.preprocessing.learning import learn_encoder, load_known
 from src.preprocessing.options import PreprocessingSpec
@@ -71,7 +72,7 @@ def preprocess(
             raise InputError(f"{source.names} changed while it was read: start again when it is whole")
         manifest = manifest_of(new, source, columns, options, encoder, shards, len(bad))
         manifest = replace(manifest, negative=negative_numbers(source, journal))
-        _warn_of_unmatched(source, encoder, manifest, known.usual if known else None)
+        _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
         happens("the manifest is to be written")
         manifest.save(new)
         _put_in_place(new, folder, manifest)
@@ -123,22 +124,24 @@ def negative_numbers(source: Source, journal: Journal) -> dict[str, int]:
     return {name: total for name, total in zip(source.columns.dense, totals) if total}
 
 
-def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, usual: np.ndarray | None) -> None:
-    """Tell of fields with far more unseen values than usual, or, where that is not known, than in training."""
-    train = manifest.parts.get("train")
-    if usual is None:
-        shares = np.array(train.unseen_share if train else np.ones(len(encoder.fields)))
-        usual = np.where(shares > 0, shares, 1)
-    for name, part in manifest.parts.items():
-        fields = unmatched(part.unseen_share, usual, part.rows) if name != "train" else []
-        if not fields:
+def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, trained: Manifest | None) -> None:
+    """Tell of fields with far more unseen values than usual, with an example each."""
+    for name in manifest.parts:
+        found = unmatched_of(manifest, name, trained) if name != "train" else []
+        if not found:
             continue
         text = next(piece for piece in source.pieces if piece.part == name).spans[0].text()
-        found = [
-            Unmatched(encoder.fields[field], part.unseen_share[field], *example)
-            for field, example in zip(fields, examples_of(text, source.columns, encoder.vocabulary, fields))
-        ]
-        print(f"warning: {warning(f'{name} part', found)}", file=sys.stderr, flush=True)
+        cells = cells_of(text, source.columns)
+        told = [_with_example(one, encoder, cells[encoder.fields.index(one.field)]) for one in found]
+        print(f"warning: {warning(f'{name} part', told)}", file=sys.stderr, flush=True)
+
+
+def _with_example(one: Unmatched, encoder: Encoder, cells: Sequence[str]) -> Unmatched:
+    field, vocabulary = encoder.fields.index(one.field), encoder.vocabulary
+    ids = vocabulary.ids_of(field, keys_of(cells)) if isinstance(vocabulary, Vocabulary) else np.ones(len(cells))
+    unseen = np.flatnonzero(ids == UNSEEN).tolist()
+    known = encoder.examples[field].known
+    return replace(one, unseen=cells[unseen[0]] if unseen else None, known=known[0] if known else None)
 
 
 def _put_in_place(new: Path, folder: Path, manifest: Manifest) -> None:

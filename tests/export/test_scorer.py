@@ -164,7 +164,7 @@ def test_lines_are_text_bytes_a_file_or_a_frame_of_it(scorer, tmp_path):
 
 
 @pytest.mark.parametrize(("lines", "message"), [
-    (["\udc80"], r"line 1 holds '\\udc80', half a letter"),
+    (["\udc80"], r"line 1: '\\udc80' holds a lone surrogate"),
     ([5], "line 1 is 5: give lines of text or bytes"),
 ])  # fmt: skip
 def test_what_is_no_line_is_refused(scorer, lines, message):
