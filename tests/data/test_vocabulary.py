@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from src.base.errors import InputError
 from src.base.npz import save_arrays
-from src.data.vocabulary import UNSEEN, Vocabulary, _bisect, count, load_vocabulary, merge, ordered
+from src.data.lines import key_of
+from src.data.vocabulary import UNSEEN, HashedVocabulary, Vocabulary, _bisect, count, load_vocabulary, merge, ordered
 
 # Few values, so that they repeat; 0 is the key of an empty cell, the last ones need all 64 bits.
 some_keys = st.lists(st.sampled_from([0, 1, 2, 3, 97, 2**31, 2**63 - 1, 2**63, 2**64 - 1]), max_size=40)
@@ -169,15 +170,15 @@ def test_an_old_hashed_vocabulary_gives_the_ids_it_gave(tmp_path):
     with np.errstate(over="ignore"):
         mixed = keys * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
-    np.savez(tmp_path / "old.npz", **{"/hash_rows": np.array(1001), "names": np.array(["C1"])})
+    save_arrays(tmp_path / "old.npz", {"/hash_rows": np.array(1001), "names": np.array(["C1"])})
     old = load_vocabulary(tmp_path / "old.npz")
     np.testing.assert_array_equal(old.encode(keys)[:, 0], (mixed[0] >> np.uint64(32)) % np.uint64(1000) + 1)
     new = HashedVocabulary(["C1"], 1001)
-    np.savez(tmp_path / "new.npz", **new.arrays())
+    save_arrays(tmp_path / "new.npz", new.arrays())
     loaded = load_vocabulary(tmp_path / "new.npz")
     np.testing.assert_array_equal(loaded.encode(keys), new.encode(keys))
     assert (new.encode(keys) != old.encode(keys)).any()
-    np.savez(tmp_path / "newer.npz", **(new.arrays() | {"/hash_bits": np.array(128)}))
+    save_arrays(tmp_path / "newer.npz", new.arrays() | {"/hash_bits": np.array(128)})
     with pytest.raises(InputError, match="holds /hash_bits 128, which this program does not know"):
         load_vocabulary(tmp_path / "newer.npz")
 

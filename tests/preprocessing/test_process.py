@@ -61,7 +61,7 @@ def test_process_reports_a_folder_it_can_not_make(tmp_path):
 
 def test_more_files_than_may_be_open_at_once_are_read(tmp_path):
     for number in range(700):
-        write_raw(tmp_path / "parts" / f"part-{number:05d}", [GOOD])
+        write_raw(tmp_path / "parts" / f"part-{number:05d}", raw_lines(1))
     names = ",".join(str(path) for path in sorted((tmp_path / "parts").iterdir()))
     (tmp_path / "options.yaml").write_text(f"data_path: {names}\nshuffle_rows: true\n")
     flags = f"--config_path={tmp_path}/options.yaml --output_path={tmp_path}/dataset"
