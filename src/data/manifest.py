@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from src.base.errors import InputError
 from src.base.files import whole_file
+from src.base.sealed import check_json, sealed_json
 from src.data.lines import Columns
 
 MANIFEST = "manifest.json"
@@ -118,13 +119,14 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write it into the folder, whole or not at all."""
         with whole_file(folder / MANIFEST, sync=True) as file:
-            file.write(json.dumps({"version": _VERSION, **asdict(self)}, indent=1).encode())
+            file.write(sealed_json({"version": _VERSION, **asdict(self)}).encode())
 
     @classmethod
     def load(cls, path: Path, remedy: str = PREPROCESS) -> "Manifest":
         """Read a manifest file; an InputError tells what is wrong, and the remedy."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
+            content = {key: value for key, value in found.items() if key != "crc32"}
             if content.pop("version") != _VERSION:
                 raise InputError(f"{path} is of another version of this program: {remedy}")
             parts = {
@@ -132,9 +134,11 @@ class Manifest:
                 for name, part in content.pop("parts").items()
             }
             files = tuple(File(**file) for file in content.pop("files"))
-            return cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
+            manifest = cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not a manifest of this program ({error!r}): {remedy}") from None
+        check_json(found, path, remedy)
+        return manifest
 
     def verify(self, folder: Path, names: Sequence[str], remedy: str = PREPROCESS) -> None:
         """Compare files of the folder with the manifest.

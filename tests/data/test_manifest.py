@@ -57,7 +57,7 @@ def test_inputs_and_fields_are_the_columns_unless_given(folder):
     manifest = Manifest.load(folder / MANIFEST)
     assert (manifest.inputs, manifest.fields) == (("I1", "I2"), ("C1",))
     content = json.loads((folder / MANIFEST).read_text())
-    del content["inputs"], content["fields"]
+    del content["inputs"], content["fields"], content["crc32"]
     (folder / MANIFEST).write_text(json.dumps(content))
     assert Manifest.load(folder / MANIFEST) == manifest
     more = dataclasses.replace(manifest, inputs=("I1", "I2", "I2 missing"), fields=("C1", "I1 bucket"))
@@ -192,3 +192,10 @@ def test_manifest_of_another_version_is_refused(folder):
     (folder / MANIFEST).write_text(json.dumps(content | {"version": content["version"] + 1}))
     with pytest.raises(InputError, match=r"is of another version of this program: preprocess the data again"):
         find(str(folder))
+
+
+def test_a_changed_value_is_refused(folder):
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(content | {"bad_rows": content["bad_rows"] + 1}))
+    with pytest.raises(InputError, match="manifest.json is damaged"):
+        Manifest.load(folder / MANIFEST)
