@@ -22,13 +22,12 @@ from src.base.files import whole_file
 from src.base.locks import hold
 from src.base.sealed import check_json, sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
-from src.checkpoints.places import CHECKPOINT, UNFINISHED
+from src.checkpoints.places import CHECKPOINT, LOCK, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
 
 REPORT, REPORT_PAGE, SCORES = "report.json", "report.html", "scores.npz"
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Run:
             )
         data.manifest.verify(data.path, [VOCABULARY])
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(self.path / _LOCK, f"ckpt_path {self.folder}")
+        self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")
         try:
             with naming(self.path):
                 if resume and self._progress.is_file():
@@ -119,7 +118,7 @@ class Run:
     def _start(self, data: DataFolder) -> None:
         self._progress.unlink(missing_ok=True)  # first, so that what is left is never taken for a whole state
         for path in self.path.iterdir():
-            if path.name != _LOCK:
+            if path.name != LOCK:
                 path.unlink()
         _link_or_copy(data.path / VOCABULARY, self.path / VOCABULARY)
         shutil.copyfile(data.path / MANIFEST, self.path / MANIFEST)
