@@ -7,14 +7,17 @@
 Tabs stand between the words. Whatever changes or cuts such a file is noticed.
 """
 
+import json
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from src.base.errors import InputError
 from src.base.files import whole_file
 
 _VERSION = "1"
+_SEAL = "crc32"
 Facts = dict[str, list[tuple[str, ...]]]  # the values of each line of a key, in order
 
 
@@ -60,3 +63,43 @@ def read_facts(path: Path, kind: str) -> Facts:
     for key, *values in lines[1:]:
         facts.setdefault(key, []).append(tuple(values))
     return facts
+
+
+def sealed_json(content: dict[str, Any]) -> str:
+    """A dictionary as JSON, with a checksum among its keys."""
+    return json.dumps(content | {_SEAL: _checksum_of(content)}, indent=1)
+
+
+def check_json(content: dict[str, Any], path: Path, remedy: str) -> dict[str, Any]:
+    """What `sealed_json` was given, of what it wrote; what has no checksum, as it was at first, is taken as it is.
+
+    Raises:
+        InputError: the checksum differs.
+    """
+    content = dict(content)
+    seal = content.pop(_SEAL, None)
+    if seal is not None and seal != _checksum_of(content):
+        raise InputError(f"{path} is damaged (its checksum differs): {remedy}")
+    return content
+
+
+def _checksum_of(content: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+
+
+def sealed_text(text: str) -> str:
+    """Text, such as YAML, behind a comment with its checksum."""
+    return f"# {_SEAL} {zlib.crc32(text.encode()):08x}\n{text}"
+
+
+def check_text(path: Path, remedy: str) -> None:
+    """Refuse a file of `sealed_text` that has changed; what has no such comment, as it was at first, is taken as it is.
+
+    Raises:
+        InputError: the checksum differs, or hardly anything is there.
+    """
+    first, _, rest = path.read_bytes().partition(b"\n")
+    seal = f"# {_SEAL} ".encode()
+    whole = first == seal + f"{zlib.crc32(rest):08x}".encode() if first.startswith(seal) else b":" in first
+    if not whole:
+        raise InputError(f"{path} is damaged (its checksum differs): {remedy}")

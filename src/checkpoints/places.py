@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from src.base.errors import InputError
+from src.base.locks import is_held
 
-CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
+CHECKPOINT, UNFINISHED, LOCK = "dlrm.ckpt", "unfinished", ".lock"
 
 
 def file_of(checkpoint_path: str) -> Path:
@@ -23,6 +24,8 @@ def check_is_file(path: Path) -> None:
     """Refuse a checkpoint that is not there, and name the best network of a training that was stopped."""
     if path.is_file():
         return
+    if is_held(path.parent / UNFINISHED / LOCK):
+        raise InputError(f"checkpoint_path {path} is not there yet: its training is at work; wait for its end")
     if stopped := sorted((path.parent / UNFINISHED).glob("best-*.ckpt")):
         raise InputError(
             f"checkpoint_path {path} is not there, since its training was stopped: let the same train.py command go "

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from src.base.errors import InputError
 from src.base.files import whole_file
+from src.base.sealed import check_json, sealed_json
 from src.data.lines import Columns
 from src.data.text import UTF8
 
@@ -110,18 +111,11 @@ class Manifest:
     negative: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        listed = {file.name for file in self.files}
         for name, part in self.parts.items():
-            self._check_shards(name, part)
+            _check_shards(name, part, listed)
         object.__setattr__(self, "inputs", self.inputs or self.dense)
         object.__setattr__(self, "fields", self.fields or self.categorical)
-
-    def _check_shards(self, name: str, part: Part) -> None:
-        """Raise TypeError unless the part's shards are of its folder, listed with checksums, and make up its rows."""
-        for shard in part.shards:
-            if not shard.startswith(name + "/") or ".." in shard.split("/") or not self.sha256(shard):
-                raise TypeError(f"{shard!r} is no listed file of {name}/")
-        if len(part.shards) != len(part.shard_rows) or sum(part.shard_rows) != part.rows:
-            raise TypeError(f"the shards of {name} do not make up its {part.rows} rows")
 
     def columns(self) -> Columns:
         """The columns of the raw files."""
@@ -131,13 +125,14 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write it into the folder, whole or not at all."""
         with whole_file(folder / MANIFEST, sync=True) as file:
-            file.write(json.dumps({"version": _VERSION, **asdict(self)}, indent=1).encode())
+            file.write(sealed_json({"version": _VERSION, **asdict(self)}).encode())
 
     @classmethod
     def load(cls, path: Path, remedy: str = PREPROCESS) -> "Manifest":
         """Read a manifest file; an InputError tells what is wrong, and the remedy."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
+            content = {key: value for key, value in found.items() if key != "crc32"}
             if content.pop("version") != _VERSION:
                 raise InputError(f"{path} is of another version of this program: {remedy}")
             parts = {
@@ -145,9 +140,11 @@ class Manifest:
                 for name, part in content.pop("parts").items()
             }
             files = tuple(File(**file) for file in content.pop("files"))
-            return cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
+            manifest = cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not a manifest of this program ({error!r}): {remedy}") from None
+        check_json(found, path, remedy)
+        return manifest
 
     def verify(self, folder: Path, names: Sequence[str], remedy: str = PREPROCESS) -> None:
         """Compare files of the folder with the manifest.
@@ -209,6 +206,15 @@ class DataFolder:
         self.manifest.verify(self.path, self.manifest.part_files(part))
         shards = self.manifest.parts[part]
         return [str(self.path / name) for name in shards.shards], list(shards.shard_rows)
+
+
+def _check_shards(name: str, part: Part, listed: set[str]) -> None:
+    """Raise TypeError unless a part's shards are of its folder, listed with checksums, and make up its rows."""
+    for shard in part.shards:
+        if not shard.startswith(name + "/") or ".." in shard.split("/") or shard not in listed:
+            raise TypeError(f"{shard!r} is no listed file of {name}/")
+    if len(part.shards) != len(part.shard_rows) or sum(part.shard_rows) != part.rows:
+        raise TypeError(f"the shards of {name} do not make up its {part.rows} rows")
 
 
 def raw_format(columns: Columns) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_inputs_and_fields_are_the_columns_unless_given(folder):
     manifest = Manifest.load(folder / MANIFEST)
     assert (manifest.inputs, manifest.fields) == (("I1", "I2"), ("C1",))
     content = json.loads((folder / MANIFEST).read_text())
-    del content["inputs"], content["fields"]
+    del content["inputs"], content["fields"], content["crc32"]
     (folder / MANIFEST).write_text(json.dumps(content))
     assert Manifest.load(folder / MANIFEST) == manifest
     more = dataclasses.replace(manifest, inputs=("I1", "I2", "I2 missing"), fields=("C1", "I1 bucket"))
@@ -222,3 +222,10 @@ def test_shards_are_among_the_checked_files_of_the_folder(folder, change, messag
 def test_a_file_that_the_manifest_does_not_list_is_refused(folder):
     with pytest.raises(InputError, match=rf"{folder / MANIFEST} lists no other.npz: preprocess the data again"):
         Manifest.load(folder / MANIFEST).verify(folder, ["other.npz"])
+
+
+def test_a_changed_value_is_refused(folder):
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(content | {"bad_rows": content["bad_rows"] + 1}))
+    with pytest.raises(InputError, match="manifest.json is damaged"):
+        Manifest.load(folder / MANIFEST)

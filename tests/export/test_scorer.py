@@ -185,7 +185,7 @@ def worded(tmp_path_factory):
     """A model whose one field has words that pandas takes for missing, zeros in front and quotes; its lines."""
 
     folder = tmp_path_factory.mktemp("worded")
-    words = ["NULL", "", "00054", "54", "79.0", "79", '"Paris"', "Paris", "a long site name 00054"]
+    words = ["NULL", "", "00054", "54", "79.0", "79", 'say "so"', "Paris", "a long site name 00054"]
     lines = ["clicked,price,site,city"]
     lines += [f"{row % 3 == 0:d},{row % 7},{words[row % 9]},{'abcde'[row % 5]}" for row in range(900)]
     schema = folder / "schema.yaml"
