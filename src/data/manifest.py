@@ -8,7 +8,7 @@ dataset/train/ valid/ test/    MindRecord files
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.sealed import check_json, sealed_json
 from src.data.lines import Columns
+from src.data.text import UTF8
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.npz"
@@ -92,6 +93,7 @@ class Manifest:
         bad_rows: lines left out.
         source: names of the raw files, the lines read of them, and their columns.
         options: of preprocessing.
+        negative: how many numbers of a column are below 0, of the columns that have any.
         inputs, fields: names of the network's numeric inputs and fields, as `src/data/encoder.py` makes them of the
             columns; unless given, these are the columns.
     """
@@ -106,8 +108,12 @@ class Manifest:
     options: dict[str, Any]
     inputs: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    negative: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        listed = {file.name for file in self.files}
+        for name, part in self.parts.items():
+            _check_shards(name, part, listed)
         object.__setattr__(self, "inputs", self.inputs or self.dense)
         object.__setattr__(self, "fields", self.fields or self.categorical)
 
@@ -154,6 +160,8 @@ class Manifest:
         known = {file.name: file for file in self.files}
         for name in names:
             path = folder / name
+            if name not in known:
+                raise InputError(f"{folder / MANIFEST} lists no {name}: {remedy}")
             if not path.is_file():
                 raise InputError(f"{path} is missing, though {MANIFEST} lists it: {remedy}")
             if path.stat().st_size != known[name].bytes:
@@ -200,14 +208,24 @@ class DataFolder:
         return [str(self.path / name) for name in shards.shards], list(shards.shard_rows)
 
 
+def _check_shards(name: str, part: Part, listed: set[str]) -> None:
+    """Raise TypeError unless a part's shards are of its folder, listed with checksums, and make up its rows."""
+    for shard in part.shards:
+        if not shard.startswith(name + "/") or ".." in shard.split("/") or shard not in listed:
+            raise TypeError(f"{shard!r} is no listed file of {name}/")
+    if len(part.shards) != len(part.shard_rows) or sum(part.shard_rows) != part.rows:
+        raise TypeError(f"the shards of {name} do not make up its {part.rows} rows")
+
+
 def raw_format(columns: Columns) -> dict[str, Any]:
     """What a manifest's source says of the raw files' columns, beside the names that stand in the manifest anyway."""
-    return {
+    given = {
         "label": columns.label,
         "order": list(columns.order),
         "separator": columns.separator,
         "header": columns.header,
     }
+    return given if columns.encoding == UTF8 else given | {"encoding": columns.encoding}
 
 
 def is_data_folder(path: Path) -> bool:

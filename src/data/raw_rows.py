@@ -1,6 +1,5 @@
 """Raw rows that a program has in its hands, as lines, a file or a DataFrame, parsed as those of training were."""
 
-import codecs
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,36 +17,37 @@ from src.base.errors import InputError
 from src.data.known_values import Example, cells_of
 from src.data.lines import NUMBER, Block, Columns, keys_of, parse
 from src.data.raw_files import RawInput
+from src.data.text import BYTE_ORDER_MARK, UTF8, encoding_named, utf8
 
 _LARGEST = float(np.finfo(np.float32).max)
 _REMEDY = "scorer.read_csv(path) reads a file as training did"
 _SIGNS = "".join(map(chr, range(9)))  # which make a line of a file a bad one
 
 
-def lines_of(lines: Iterable[str | bytes]) -> list[bytes]:
-    """Lines of text or bytes as they would stand in a file, without line ends and byte order mark.
+def lines_of(lines: Iterable[str | bytes], encoding: str = UTF8) -> list[bytes]:
+    """Lines of text, or of bytes in an encoding, as UTF-8 without line ends and byte order mark.
 
     Raises:
         InputError: one is no line, or an open file gives other text than stands in it.
     """
-    encoding = getattr(lines, "encoding", None)  # of an open text file
-    if encoding and codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
-        raise InputError(f"the file of lines was opened as {encoding}, and is read as bytes: open it with 'rb'")
+    opened = getattr(lines, "encoding", None)  # of an open text file
+    if opened and encoding_named(opened) != encoding:
+        raise InputError(f"the file of lines was opened as {opened}, its encoding is {encoding}: open it with 'rb'")
     texts = []
     for number, line in enumerate(lines, 1):
         if not isinstance(line, str | bytes):
             raise InputError(f"line {number} is {line!r}: give lines of text or bytes")
         try:
-            text = line.encode() if isinstance(line, str) else line
-        except UnicodeEncodeError as error:
-            raise InputError(f"line {number} holds {error.object[error.start]!r}, half a letter: give bytes") from None
+            text = utf8(line, encoding)
+        except InputError as error:
+            raise InputError(f"line {number}: {error}") from None
         texts.append(text.removesuffix(b"\n"))
         if b"\n" in texts[-1]:
             raise InputError(f"line {number} holds a line end within: give lines one by one")
     newlines = getattr(lines, "newlines", None) or ()  # which Python has translated
     if "\r" in (newlines if isinstance(newlines, tuple) else (newlines,)):
         raise InputError("the file of lines has a line end within a line: open it with 'rb'")
-    return [text.removeprefix(codecs.BOM_UTF8) if number == 0 else text for number, text in enumerate(texts)]
+    return [text.removeprefix(BYTE_ORDER_MARK) if number == 0 else text for number, text in enumerate(texts)]
 
 
 def block_of_lines(texts: Sequence[bytes], columns: Columns) -> Block:

@@ -16,6 +16,7 @@ from src.base.npz import Arrays, mapped_arrays
 
 UNSEEN = 0
 BESIDE = "/inputs/"  # begins the names of what an encoder keeps in the same file
+_HASH_BITS = "/hash_bits"
 _HASHED = "/hash_rows"
 _NAMES, _KEYS, _ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a field's number
 Counts = tuple[np.ndarray, np.ndarray]  # a field's distinct keys, uint64, and how often each occurs, int64
@@ -142,10 +143,11 @@ class HashedVocabulary:
     Args:
         names: of the fields.
         rows: of each field's table; id 0 stays unused, so that it means the same as with a vocabulary.
+        bits: of the hash that ids are made of; 32 in files of the first kind.
     """
 
-    def __init__(self, names: Sequence[str], rows: int):
-        self.names, self.rows = tuple(names), rows
+    def __init__(self, names: Sequence[str], rows: int, bits: int = 64):
+        self.names, self.rows, self.bits = tuple(names), rows, bits
 
     @property
     def table_rows(self) -> tuple[int, ...]:
@@ -159,11 +161,13 @@ class HashedVocabulary:
         """Ids [B, F] int32 of keys [F, B]."""
         mixed = keys * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits depend on all of the key's
         mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
-        return ((mixed >> np.uint64(32)) % np.uint64(self.rows - 1) + np.uint64(1)).astype(np.int32).T.copy()
+        mixed = mixed >> np.uint64(32) if self.bits == 32 else mixed ^ mixed >> np.uint64(32)
+        return (mixed % np.uint64(self.rows - 1) + np.uint64(1)).astype(np.int32).T.copy()
 
     def arrays(self) -> Arrays:
         """What is kept: how to hash."""
-        return {_HASHED: np.array(self.rows), "names": np.array(self.names)}
+        bits = {} if self.bits == 32 else {_HASH_BITS: np.array(self.bits)}
+        return {_HASHED: np.array(self.rows), "names": np.array(self.names)} | bits
 
 
 AnyVocabulary = Vocabulary | HashedVocabulary
@@ -183,8 +187,10 @@ def vocabulary_of(found: Arrays, file: MappedFile) -> AnyVocabulary:
     """The same, of the arrays of a mapped file."""
     arrays = {name: array for name, array in found.items() if not name.startswith(BESIDE)}
     if _HASHED in arrays:
-        _refuse_unknown(file.path, set(arrays) - {_HASHED, "names"})
-        return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]))
+        bits = int(arrays.pop(_HASH_BITS, 32))
+        unknown = set(arrays) - {_HASHED, "names"}
+        _refuse_unknown(file.path, unknown if bits in (32, 64) else unknown | {f"{_HASH_BITS} {bits}"})
+        return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]), bits)
     if _NAMES not in arrays:  # as files were at first: keys alone, under the names of their fields
         return Vocabulary(list(arrays), list(arrays.values()), file=file)
     names = arrays[_NAMES].tolist()

@@ -263,7 +263,7 @@ CURVES = {f"/inputs/quantiles/{column}": np.zeros((2, 1), np.float32) for column
     [
         (
             {"/inputs/transform": np.array("root")},
-            "e.npz says that numbers are transformed by 'root', and this program knows log, standard_log, quantile: ",
+            "e.npz says that numbers are transformed by 'root', and this program knows log, standard_log, quantile, ",
         ),
         ({"/inputs/transform": np.zeros(3)}, r"are transformed by '\[0. 0. 0.\]', and this program knows log"),
         ({"/inputs/asinh/0": np.zeros(2)}, "e.npz holds /inputs/asinh/0, which this program does not know: use"),

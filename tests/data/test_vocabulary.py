@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from src.base.errors import InputError
 from src.base.npz import save_arrays
-from src.data.vocabulary import UNSEEN, Vocabulary, _bisect, count, load_vocabulary, merge, ordered
+from src.data.lines import key_of
+from src.data.vocabulary import UNSEEN, HashedVocabulary, Vocabulary, _bisect, count, load_vocabulary, merge, ordered
 
 # Few values, so that they repeat; 0 is the key of an empty cell, the last ones need all 64 bits.
 some_keys = st.lists(st.sampled_from([0, 1, 2, 3, 97, 2**31, 2**63 - 1, 2**63, 2**64 - 1]), max_size=40)
@@ -161,3 +162,30 @@ def test_a_file_that_lacks_an_array_or_holds_another_is_refused(tmp_path):
     save_arrays(tmp_path / "v.npz", arrays | {"/keys/1": np.array([7], np.uint64)})
     with pytest.raises(InputError, match="v.npz holds /keys/1, which this program does not know"):
         load_vocabulary(tmp_path / "v.npz")
+
+
+def test_an_old_hashed_vocabulary_gives_the_ids_it_gave(tmp_path):
+    """Files of the first kind say nothing of bits; ids were made of 32 of the hash."""
+    keys = np.array([[key_of(f"v{number}") for number in range(500)]], np.uint64)
+    with np.errstate(over="ignore"):
+        mixed = keys * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
+    save_arrays(tmp_path / "old.npz", {"/hash_rows": np.array(1001), "names": np.array(["C1"])})
+    old = load_vocabulary(tmp_path / "old.npz")
+    np.testing.assert_array_equal(old.encode(keys)[:, 0], (mixed[0] >> np.uint64(32)) % np.uint64(1000) + 1)
+    new = HashedVocabulary(["C1"], 1001)
+    save_arrays(tmp_path / "new.npz", new.arrays())
+    loaded = load_vocabulary(tmp_path / "new.npz")
+    np.testing.assert_array_equal(loaded.encode(keys), new.encode(keys))
+    assert (new.encode(keys) != old.encode(keys)).any()
+    save_arrays(tmp_path / "newer.npz", new.arrays() | {"/hash_bits": np.array(128)})
+    with pytest.raises(InputError, match="holds /hash_bits 128, which this program does not know"):
+        load_vocabulary(tmp_path / "newer.npz")
+
+
+def test_a_hash_of_64_bits_fills_the_largest_table_evenly():
+    rows = 2**31 - 1
+    ids = HashedVocabulary(["C1"], rows).encode(np.arange(200_000, dtype=np.uint64)[None])[:, 0]
+    assert ids.min() > 0
+    share = np.histogram(ids, 8, (0, rows))[0] / len(ids)
+    assert abs(share - 1 / 8).max() < 0.004  # deviation 0.0007

@@ -172,9 +172,7 @@ def test_other_rows_have_no_paired_interval(run_folder, worse, tmp_path, capsys)
         np.savez(tmp_path / "other/scores.npz", **{**arrays, "rows_identity": np.array("other")})
     assert report.main([str(run_folder / "checkpoint"), str(tmp_path / "other")]) == 0
     assert "other rows" in capsys.readouterr().out
-    with pytest.raises(
-        InputError, match=r"compares runs on the same rows, and .*other was measured on others"
-    ):
+    with pytest.raises(InputError, match=r"compares runs on the same rows, and .*other was measured on others"):
         report.main([str(run_folder / "checkpoint"), str(tmp_path / "other"), "--fail_below=0.5"])
 
 
