@@ -246,6 +246,10 @@ CASES: dict[str, Callable[[], Input]] = {
     "utf-32 without mark": lambda: _written("train.txt", text_of(plain_rows()).encode("utf-32-le"), []),
     "latin-1": _encoded("latin-1"),
     "gbk": _encoded("gbk", "漢字 {}"),
+    "gbk that the schema names": lambda: _written(
+        "train.txt", text_of(rows := plain_rows(word="漢字 {}".format)).encode("gbk"), rows,
+        schema=_schema(encoding="gbk"),
+    ),
     "shift-jis": _encoded("shift-jis", "表示 {}"),
     "one line that is not utf-8": _odd_line(b"1\t2\t3\ta\xff\tb\tc", _SKIP),
     "emoji and joiners": _first_text("👩\u200d🚀e\u0301"),

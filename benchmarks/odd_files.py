@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.odd_cases import CASES, Input, Row
 
 PROGRAM = ROOT / "ascend310_infer/out/main"
-QUICK = ("too many columns", "semicolons and header", "cut gzip", "tar.gz", "7 rows", "number '1e39'",
-         "columns with names of the program's", "files of one name")  # fmt: skip
+QUICK = ("one line that is not utf-8", "semicolons and header", "changed gzip", "tar.gz", "7 rows", "number '1e39'",
+         "one file twice", "columns with names of the program's", "files of one name")  # fmt: skip
 SECONDS = 120  # for a case; a longer one hangs
 _CPU = "--device_target=CPU"
 _NETWORK = ("--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[1]")

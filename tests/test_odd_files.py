@@ -8,7 +8,7 @@ def test_odd_inputs_are_right_or_refused(program, capsys):
     told = capsys.readouterr().out
     assert code == 0, told
     assert "right    columns with names of the program's" in told
-    assert "refused  cut gzip: " in told
+    assert "refused  changed gzip: " in told
     assert f"cases={len(odd_files.QUICK)} " in told.splitlines()[-1]
 
 
