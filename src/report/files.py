@@ -125,13 +125,17 @@ class RunReport(MetricsFile):
             with whole_file(self.folder / name) as file:
                 file.write(text.encode())
 
-    def finish(self, training: dict[str, Any], scored: Scored | None, evaluation: dict[str, Any]) -> None:
+    def finish(
+        self, training: dict[str, Any], scored: Scored | None, evaluation: dict[str, Any],
+        learned: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """Write the report of a run that ended well.
 
         Args:
             training: steps done, step of the kept network, throughput and memory.
             scored: the kept network's scores of the evaluation rows, None without any.
             evaluation: from `content.evaluation_content`.
+            learned: from `Learned.content`, None without an evaluation.
         """
         if not self.writes:
             return
@@ -140,7 +144,7 @@ class RunReport(MetricsFile):
                 "labels": scored.labels.astype(np.uint8), "logits": scored.logits,
                 "rows_identity": np.array(evaluation["rows_identity"]),
             })  # fmt: skip
-        self.save("finished", training=training, evaluation=evaluation)
+        self.save("finished", training=training, evaluation=evaluation, learned=learned)
 
 
 def forget(folder: Path) -> None:

@@ -189,6 +189,9 @@ class KeptSpec:
     importance_rows: int = option(
         10_000, "evaluation rows at most on which the report shuffles columns, 0 for none", NOT_NEGATIVE, free=True
     )
+    compare_linear: bool = option(
+        True, "whether a linear model is fitted to some training rows at the end, to compare with", free=True
+    )
     log_steps: int = option(100, "steps between lines of the loss", POSITIVE, free=True)
     loss_file_name: str = option("./loss.log", "log of the loss", NOT_EMPTY, free=True)
     eval_file_name: str = option("./auc.log", "log of evaluations", NOT_EMPTY, free=True)
