@@ -94,7 +94,8 @@ def run(folder: Path, data: DataFolder, mode: str, ranks: int, optimizer: str, s
     """Train once; the checkpoint stays in the folder. With `stop`, to the first save, where the next run goes on."""
     folder.mkdir(exist_ok=True)
     options = [f"--batch_size={BATCH}", "--do_eval=False", f"--save_steps={STEPS // 2}", "--log_steps=1", "--lr=0.01",
-               f"--optimizer={optimizer}", f"--dataset_path={data.path}", "--device_target=CPU"]  # fmt: skip
+               f"--optimizer={optimizer}", f"--dataset_path={data.path}", "--device_target=CPU",
+               results.ORIGINAL]  # fmt: skip
     command = [sys.executable, "-u", str(ROOT / "train.py"), *options]
     log = folder / "output.log"
     if mode != "none":

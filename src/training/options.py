@@ -135,13 +135,9 @@ class ScheduleSpec:
             raise InputError(
                 "decay_steps, decay_share and lr_end_factor have no effect with lr_schedule constant: drop them"
             )
-        if self.reset_tables_each_epoch and self.epochs == 1:
-            raise InputError("reset_tables_each_epoch has no effect with epochs 1: give more epochs, or False for it")
-        if self.restart_lr_each_epoch and (
-            self.epochs == 1 or (self.lr_schedule == "constant" and not self.warmup_steps)
-        ):
-            missing = "epochs 1" if self.epochs == 1 else "a constant rate without warmup_steps"
-            raise InputError(f"restart_lr_each_epoch has no effect with {missing}: drop it")
+        # With epochs 1 it is as good as False, and so is reset_tables_each_epoch: what cpu_config.yaml says may stay.
+        if self.restart_lr_each_epoch and self.lr_schedule == "constant" and not self.warmup_steps:
+            raise InputError("restart_lr_each_epoch has no effect with a constant rate without warmup_steps: drop it")
         if self.decay_steps and self.decay_share:
             raise InputError(
                 f"decay_steps {self.decay_steps} and decay_share {self.decay_share} both say how long the decay takes: "

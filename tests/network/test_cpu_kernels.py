@@ -9,7 +9,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import CPU, ORIGINAL, ROOT
 from mindspore import Tensor, nn, ops
 from networks import (
     make_batch,
@@ -162,7 +162,7 @@ def test_all_files_of_the_kernels_are_in_the_library(tmp_path, monkeypatch):
 
 def test_training_without_a_compiler_goes_on(tiny_data, tmp_path):
     """With MindSpore's operators, told in a line."""
-    command = [sys.executable, str(ROOT / "train.py"), "--device_target=CPU", f"--dataset_path={tiny_data.path}",
+    command = [sys.executable, str(ROOT / "train.py"), CPU, ORIGINAL, f"--dataset_path={tiny_data.path}",
                "--bottom_mlp=[8,16]", "--top_mlp=[8,1]"]  # fmt: skip
     environment = {"PATH": "/nowhere", "CXX": "no-such-compiler"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

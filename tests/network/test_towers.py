@@ -5,7 +5,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU
+from conftest import CPU, ORIGINAL
 from mindspore import Tensor
 from networks import loaded, make_step, network_spec
 
@@ -102,7 +102,9 @@ def test_towers_train_evaluate_and_export(tiny_data, tmp_path, monkeypatch, cali
     monkeypatch.chdir(tmp_path)
     sizes = ["--emb_dim=12", "--bottom_mlp=[8,4]", "--top_mlp=[8,1]", "--towers=3"]
     rules = ["--optimizer=adagrad", "--lr=0.02", "--dropout=0.2", "--average_share=0.5"]
-    train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--importance_rows=50", *sizes, *rules])
+    train.main(
+        [CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--importance_rows=50", *sizes, *rules]
+    )
     dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
     model = loaded("checkpoint/dlrm.ckpt", tiny_data, emb_dim=12, bottom_mlp=(8, 4), top_mlp=(8, 1), towers=3)
     _, logits = score(model, batches_of(tiny_data, "test", 64), 64)

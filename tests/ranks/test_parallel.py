@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import CPU, ROOT, raw_lines
+from conftest import CPU, ORIGINAL, ROOT, raw_lines
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mindspore import Tensor
@@ -36,7 +36,7 @@ from src.scorer import Scorer
 
 SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
 # 53 steps of 32; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch, not full.
-TRAINING = [*SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10", "--log_steps=1"]
+TRAINING = [ORIGINAL, *SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10", "--log_steps=1"]
 RATE = ["--batch_size=32", "--lr=0.05"]
 MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
         "--epochs=2", "--reset_tables_each_epoch=True", "--dropout=0.3", "--lr_schedule=cosine",

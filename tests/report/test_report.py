@@ -9,7 +9,7 @@ import sys
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU, ROOT, SMALL
+from conftest import CPU, ORIGINAL, ROOT, SMALL
 from networks import loaded
 from runs import StopAt, rows_of, train_small
 from sklearn.metrics import roc_auc_score
@@ -131,7 +131,9 @@ def worse(tiny_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("worse")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        train_program.main([f"--dataset_path={tiny_data.path}", CPU, *SMALL, "--lr=1e-6", "--importance_rows=0"])
+        train_program.main(
+            [f"--dataset_path={tiny_data.path}", CPU, ORIGINAL, *SMALL, "--lr=1e-6", "--importance_rows=0"]
+        )
     return folder / "checkpoint"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import ROOT, preprocess_lines, raw_lines, write_raw
+from conftest import ORIGINAL, ROOT, preprocess_lines, raw_lines, write_raw
 from mindspore.train import Callback
 from runs import StopAt, rows_of, train_small
 
@@ -26,7 +26,7 @@ ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
 
 OPTIONS = [
-    "--device_target=CPU", "--batch_size=8", "--epochs=3",
+    "--device_target=CPU", ORIGINAL, "--batch_size=8", "--epochs=3",
     "--bottom_mlp=[32,8]", "--emb_dim=8", "--top_mlp=[32,1]", "--optimizer=adam", "--lr=0.002",
     "--warmup_steps=50", "--lr_schedule=cosine", "--save_steps=10", "--eval_steps=20", "--log_steps=10",
 ]  # fmt: skip  # 214 steps an epoch
