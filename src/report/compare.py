@@ -1,5 +1,6 @@
 """Runs side by side, from the reports and scores that they left."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def compared(runs: list[ComparedRun]) -> tuple[list[str], list[list[str]]]:
         if found:
             for name in ("auc", "logloss"):
                 one = found[name]
-                cells += [f"{one.value:+.5f}", f"{one.low:+.5f} to {one.high:+.5f}"]
+                known = math.isfinite(one.low)  # not where all rows have one label
+                cells += [f"{one.value:+.5f}", f"{one.low:+.5f} to {one.high:+.5f}"] if known else ["-", "-"]
         else:
             cells += ["", "", "", ""] if run is runs[0] else ["other rows"] * 4
         rows.append(cells)

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from src.base.errors import InputError, run
+from src.base.logs import figure, speed
 from src.data.manifest import find
 from src.dataset import batches_of
 from src.metrics.binary import auc
@@ -37,13 +38,13 @@ def rows_of_report(folder: Path, raw: Path) -> list[tuple[str, str]]:
     test: dict[str, Any] = next(line for line in reversed(lines) if line["kind"] == "eval" and "part" in line)
     end: dict[str, Any] = next(line for line in reversed(lines) if line["kind"] == "end")
     truth = raw.with_suffix(".truth.npy")
-    best = f"{reachable_auc(folder, truth):.4f}" if truth.is_file() else "not known for these rows"
+    best = figure(reachable_auc(folder, truth), 4) if truth.is_file() else "not known for these rows"
     return [
-        ("AUC", f"{test['auc']:.4f} on {test['rows']} test rows"),
+        ("AUC", f"{figure(test['auc'], 4)} on {test['rows']} test rows"),
         ("best AUC reachable", best),
         ("logloss", f"{test['logloss']:.4f}"),
         ("accuracy", f"{test['acc']:.4f}"),
-        ("training", f"{end['samples_per_s']:.0f} samples/s, {end['steps']} steps"),
+        ("training", f"{speed(end['samples_per_s'])}, {end['steps']} steps"),
         ("peak memory", f"{end['peak_memory_mb']:.0f} MB"),
         ("raw rows", str(raw)),
         ("data folder", str(folder / "dataset")),

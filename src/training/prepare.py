@@ -1,5 +1,6 @@
 """What a training run works on, before anything is made: what it is to do, its rows, and its plan over the ranks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,10 @@ from src.base.errors import InputError
 from src.base.logs import open_logs
 from src.checkpoints import run_folder
 from src.data.manifest import DataFolder, find
-from src.dataset import RowBatches, batches_of
+from src.dataset import RowBatches, batches_of, sample
 from src.dlrm import mlp_values
+from src.metrics.labels import one_label, sorted_by_label
+from src.metrics.monitored import MONITORED
 from src.model_utils.config import SAVED_OPTIONS, DeviceSpec, to_yaml
 from src.model_utils.device_target import set_device, start_ranks
 from src.model_utils.options import free_names
@@ -21,6 +24,8 @@ from src.ranks.placement import Placement, place, plan, plan_lines
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec
 from src.training.rules import rule_of
 from src.training.schedule import rate_factors
+
+_LABELS_LOOKED_AT = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,8 @@ def prepare(specs: Specs) -> Prepared:
     if part == "test":
         print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
     if ranks.rank == 0:
+        for line in _about_labels(folder, batches, part, evaluation.monitor):
+            print(f"warning: {line}", flush=True)
         open_logs(kept.loss_file_name, kept.metrics_file_name, *([kept.eval_file_name] if part else []))
     widths = _widths(folder, specs.network)
     return Prepared(
@@ -133,6 +140,20 @@ def prepare(specs: Specs) -> Prepared:
         place(widths.packed_rows, specs.runtime.parallel.parallel_mode, ranks.size),
         _factors(specs.schedule, len(batches)),
     )
+
+
+def _about_labels(folder: DataFolder, batches: RowBatches, part: str, monitor: str) -> Iterator[str]:
+    """What labels say before anything is trained, where they are in the way of it."""
+    parts, remedy = folder.manifest.parts, "if raw rows are sorted by label, shuffle their lines and preprocess again"
+    if one := one_label(parts["train"].label_mean, parts["train"].rows, "train"):
+        yield f"{one}, so there is nothing to learn; {remedy}"
+    elif one := sorted_by_label(sample(batches.source, _LABELS_LOOKED_AT)[2]):
+        yield f"{one}; the last rows validate and test; {remedy}"
+    if part and (one := one_label(parts[part].label_mean, parts[part].rows, part)):
+        chosen = "" if part == "test" or MONITORED[monitor].knows_one_label else (
+            f", and the last network is kept, as {MONITORED[monitor].shown} can't choose"
+        )  # fmt: skip
+        yield f"{one}, so they have no AUC{chosen}; {remedy}"
 
 
 def training_folder(data: DataSpec) -> DataFolder:
