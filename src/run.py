@@ -44,8 +44,8 @@ from src.network.compiled import operators_for
 from src.network.embedding import initial_values, make_tables
 from src.network.options import NetworkSpec
 from src.ranks.placement import has_all_to_all
-from src.report.content import Scored, data_content, evaluation_content
-from src.report.files import RunReport, forget, machine
+from src.report.content import data_content, evaluation_content
+from src.report.files import RunReport, Scored, forget, machine
 from src.report.learned import learned
 from src.training import resume
 from src.training.evaluation import evaluate

@@ -28,6 +28,14 @@ def hold(path: Path, what: str) -> IO[str]:
 
 
 @contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Hold a lock while the block runs, as soon as no other process does; its file is made and stays."""
+    with path.open("a") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def hold_folder(path: Path, what: str) -> Iterator[None]:
     """Make a folder, if need be, and hold it while the block runs, which may remove it.
 

@@ -165,13 +165,6 @@ def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: 
     return _sent(values, mlp_values + 1, ranks, device)  # gradients of the MLPs, and the loss
 
 
-def dense_all_reduce_bytes(
-    table_rows: Sequence[int], emb_dim: int, mlp_values: int, ranks: int, device: str
-) -> int:  # fmt: skip
-    """The same where tables are replicated and their gradients averaged as dense ones, as in the public original."""
-    return _sent(0, sum(table_rows) * emb_dim + mlp_values + 1, ranks, device)
-
-
 def _sent(values: float, reduced: int, ranks: int, device: str) -> int:
     copies = _CPU_COPIES if device == "CPU" else 1
     return round(copies * _VALUE * (values + 2 * (ranks - 1) / ranks * reduced))

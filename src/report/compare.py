@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from src.base.errors import InputError
-from src.checkpoints.checkpoint import UNFINISHED
-from src.checkpoints.run_folder import REPORT, REPORT_PAGE, SCORES
+from src.checkpoints.names import REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.metrics.bootstrap import Interval, differences
 from src.metrics.monitored import MONITORED
 from src.report.files import load_report
