@@ -15,7 +15,8 @@ def main(argv: Sequence[str]) -> None:
     from src.training.prepare import print_plan, start, training_folder
 
     if options.parallel.plan_only:
-        print_plan(options.data, options.network, options.optimization, options.parallel, options.device.device_target)
+        print_plan(options.data, options.network, options.optimization, options.schedule, options.evaluation,
+                   options.parallel, options.device.device_target)  # fmt: skip
         return
     training_folder(options.data)  # a mistake is found before the ranks meet
     runtime = start(options.device, options.compute, options.parallel)

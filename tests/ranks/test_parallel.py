@@ -505,7 +505,7 @@ def test_plan_says_what_each_rank_holds_and_refuses_too_little_memory(tiny_data,
 
     done = planned()
     assert done.returncode == 0, done.stderr
-    line = r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all but for evaluation, sends .* MB a step$"
+    line = r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all as computed, sends .* MB a step$"
     assert len(re.findall(line, done.stdout, re.M)) == 4
     assert not list(tmp_path.iterdir()), "nothing is made"
     done = planned("--device_memory_mb=10")

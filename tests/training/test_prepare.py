@@ -10,7 +10,9 @@ from runs import rows_of
 
 import eval as eval_program
 import train as train_program
+from src.base.errors import InputError
 from src.metrics.labels import auc_deviation, sorted_by_label
+from src.ranks.placement import place
 from src.report.summary import rows_of_report
 
 
@@ -88,3 +90,47 @@ def test_the_deviation_of_a_chance_auc_is_that_of_random_scores():
     found = [auc(labels.astype(float), rng.random(100)) for _ in range(2000)]
     assert auc_deviation(30, 70) == pytest.approx(np.std(found), rel=0.05)
     assert np.isnan(auc_deviation(0, 70))
+
+
+def planned(tiny_data, capsys, *options):
+    """The MB of a rank in all, and those of network and batch, as printed."""
+    train_program.main([f"--dataset_path={tiny_data.path}", ORIGINAL, *SMALL[:3], "--plan_only=True", *options])
+    out = capsys.readouterr().out
+    in_all = re.search(r"([\d,]+) MB in all as computed", out)[1].replace(",", "")
+    return int(in_all), float(re.search(r"on each rank ([\d.]+) MB of MLPs", out)[1]), out.splitlines()[-1]
+
+
+def test_the_plan_counts_mlps_their_optimizer_and_batches(tiny_data, capsys):
+    """By hand: SMALL's network has 13 + 26 * 9 inputs and vectors, 24 + 359 + 33 values of layers for a sample."""
+    sample, weights = 13 + 26 * 9 + 24 + 359 + 33, 13 * 16 + 16 + 16 * 8 + 8 + 359 * 32 + 32 + 32 + 1
+    gpu, wide = "--device_target=GPU", ["--batch_size=4096", "--eval_batch_size=64"]
+    _, of_step, line = planned(tiny_data, capsys, gpu, *wide)
+    assert of_step == pytest.approx(4 * (2 * weights + 2 * 4096 * sample) / 2**20, abs=0.06)
+    assert "those of a training step" in line
+    _, of_adam, _ = planned(tiny_data, capsys, gpu, *wide, "--optimizer=adam", "--average_share=0.5")
+    assert of_adam - of_step == pytest.approx(4 * 3 * weights / 2**20, abs=0.11)
+    _, of_evaluation, line = planned(tiny_data, capsys, gpu, "--eval_batch_size=65536")
+    assert of_evaluation == pytest.approx(4 * (2 * weights + 65536 * sample) / 2**20, abs=0.06)
+    assert "those of an evaluation, by --eval_batch_size" in line
+    _, without, _ = planned(tiny_data, capsys, gpu, "--eval_batch_size=65536", "--do_eval=False")
+    assert without < 1
+    _, crossed, _ = planned(tiny_data, capsys, gpu, *wide, "--interaction=dcnv2", "--dcn_layers=2", "--dcn_rank=10")
+    assert crossed > of_step
+
+
+def test_a_device_that_holds_the_tables_but_not_the_batch_is_refused(tiny_data, capsys):
+    in_all, of_batch, _ = planned(tiny_data, capsys, "--device_target=GPU", "--eval_batch_size=65536")
+    enough = f"--device_memory_mb={in_all + 1}"
+    assert planned(tiny_data, capsys, "--device_target=GPU", "--eval_batch_size=65536", enough)[0] == in_all
+    with pytest.raises(InputError, match="or smaller batches"):
+        planned(tiny_data, capsys, "--device_target=GPU", "--eval_batch_size=65536",
+                f"--device_memory_mb={in_all - int(of_batch) + 1}")  # fmt: skip
+
+
+def test_ranks_that_split_tables_hold_what_others_samples_need(tiny_data, capsys):
+    hybrid = ["--device_target=GPU", "--parallel_mode=hybrid", "--batch_size=4096", "--eval_batch_size=64"]
+    _, one, _ = planned(tiny_data, capsys, *hybrid, "--ranks=1")
+    _, four, _ = planned(tiny_data, capsys, *hybrid, "--ranks=4")
+    slots = place(tiny_data.manifest.table_rows, "hybrid", 4).slots
+    own, received = 2 * 1024 * (13 + 26 * 9 + 24 + 359 + 33), 4096 * (26 * 9 + slots * 8 * 5)
+    assert four - one == pytest.approx(4 * (received + own - 4 * own) / 2**20, abs=0.11)
