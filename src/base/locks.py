@@ -29,10 +29,13 @@ def hold(path: Path, what: str) -> IO[str]:
 
 @contextmanager
 def turn(path: Path) -> Iterator[None]:
-    """Hold a lock while the block runs, as soon as no other process does; its file is made and stays."""
-    with path.open("a") as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+    """Hold a folder while the block runs, as soon as no other process does."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(folder)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def build(source: Path, flags: Sequence[str], what: str, without: str) -> Path |
     if not library.exists():
         try:
             BUILD.mkdir(exist_ok=True)
-            with turn(BUILD / f"{source.stem}.lock"):  # ranks that begin together compile once
+            with turn(BUILD):  # ranks that begin together compile once
                 if not library.exists():
                     _compile(compiler, [str(source), *flags], library, what)
         except OSError as error:
