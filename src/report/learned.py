@@ -37,14 +37,14 @@ class Learned:
     """How a run's kept network does beside others.
 
     Attributes:
-        part, rows: on which rows.
+        evaluated, rows: name of the rows, and how many.
         auc, logloss: of the network; auc is nan where all rows have one label.
         mean_logloss: of the label mean as each row's score, and normalised_entropy the network's share of it.
         linear: the linear model's, None where there is none, and why_none then says why.
         hint: what is wrong, and what to try; "" for nothing.
     """
 
-    part: str
+    evaluated: str
     rows: int
     auc: float
     logloss: float
@@ -69,7 +69,7 @@ class Learned:
             beside += f", measured on {one.rows:,}" if one.rows < self.rows else ""
             linear_auc, linear_loss = f" (linear {one.auc:.4f})", f", linear {one.logloss:.4f}"
         lines = [
-            f"beside the label mean{beside}, on {self.rows:,} {self.part} rows: AUC {self.auc:.4f}{linear_auc}, "
+            f"beside the label mean{beside}, on {self.rows:,} {self.evaluated} rows: AUC {self.auc:.4f}{linear_auc}, "
             f"logloss {self.logloss:.4f} (label mean {self.mean_logloss:.4f}{linear_loss}), "
             f"normalised entropy {self.normalised_entropy:.3f}"
         ]
@@ -112,8 +112,8 @@ def _linear(training: Rows, evaluated: Rows) -> Linear:
 
 
 def _hint(found: Learned, manifest: Manifest, rate: float) -> str:
-    facts, linear = manifest.parts[found.part], found.linear
-    if one := one_label(facts.label_mean, facts.rows, found.part):
+    facts, linear = manifest.parts[found.evaluated], found.linear
+    if one := one_label(facts.label_mean, facts.rows, found.evaluated):
         return f"{one}, so they have no AUC"
     clicks = round(facts.label_mean * facts.rows)
     chance = auc_deviation(clicks, facts.rows - clicks)
