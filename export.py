@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from src.base.errors import InputError, run
-from src.checkpoints.places import file_of
+from src.checkpoints.names import file_of
 from src.data.manifest import find
 from src.export.exported import check_export_place, checkpoint_manifest
 from src.export.options import GRAPH_TABLES_MB

@@ -14,7 +14,7 @@ import numpy as np
 
 from src.base.errors import run
 from src.checkpoints import checkpoint
-from src.checkpoints.places import file_of
+from src.checkpoints.names import file_of
 from src.data.manifest import DataFolder, find
 from src.dataset import batches_of
 from src.dlrm import DLRM

@@ -9,7 +9,7 @@ from conftest import ROOT, raw_lines, write_raw
 
 from src.base.errors import InputError
 from src.base.files import whole_folder
-from src.checkpoints.places import file_of
+from src.checkpoints.names import file_of
 from src.export.exported import check_export_place
 from src.export.options import ExportSpec
 

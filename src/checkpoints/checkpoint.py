@@ -22,7 +22,7 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.base.npz import Arrays
 from src.checkpoints import protobuf
-from src.checkpoints.places import check_is_file
+from src.checkpoints.names import check_is_file
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest
 from src.dlrm import DLRM

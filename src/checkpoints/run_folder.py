@@ -22,12 +22,10 @@ from src.base.files import whole_file
 from src.base.locks import hold
 from src.base.sealed import check_json, sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
-from src.checkpoints.places import CHECKPOINT, LOCK, UNFINISHED
+from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
-
-REPORT, REPORT_PAGE, SCORES = "report.json", "report.html", "scores.npz"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where a checkpoint stands that a user named, found without MindSpore."""
+"""Names of files in a checkpoint folder, and the checkpoint that a user named, found without MindSpore."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from src.base.errors import InputError
 from src.base.locks import is_held
 
 CHECKPOINT, UNFINISHED, LOCK = "dlrm.ckpt", "unfinished", ".lock"
+REPORT, REPORT_PAGE, SCORES = "report.json", "report.html", "scores.npz"
 
 
 def file_of(checkpoint_path: str) -> Path:
