@@ -150,7 +150,7 @@ def read_export() -> Any:
     model = ExportFolder.load(Path("export"))
     assert model.table
     encoder = load_encoder(model.path / VOCABULARY, model.manifest.dense)
-    dense, ids = encoder.encode(parse(Path("rows.txt").read_bytes(), Columns.numbered(2, 3)))
+    dense, ids = encoder.encode(parse(Path("rows.txt").read_bytes(), encoder.keyed(Columns.numbered(2, 3))))
     most = max(model.table.table_rows)
     every = np.minimum(np.arange(most)[:, None], np.array(model.table.table_rows) - 1)
     found = (dense.tobytes(), ids.tobytes(), model.table.lookup(every).tobytes())

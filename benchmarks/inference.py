@@ -83,7 +83,8 @@ def first_raw_row(export: Path) -> tuple[float, float]:
     manifest = Manifest.load(export / MANIFEST)
     manifest.verify(export, [VOCABULARY])
     line = b"0" + b"\t5" * len(manifest.dense) + b"\t68fd1e64" * len(manifest.categorical)
-    load_encoder(export / VOCABULARY, manifest.dense).encode(parse(line, manifest.columns()))
+    encoder = load_encoder(export / VOCABULARY, manifest.dense)
+    encoder.encode(parse(line, encoder.keyed(manifest.columns())))
     seconds = time.perf_counter() - begin
     return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 

@@ -87,7 +87,9 @@ def check_data(data, rows: Sequence[Row], columns: tuple[tuple[str, ...], tuple[
 
     import numpy as np
 
-    from src.data.lines import key_of
+    from src.data.encoder import load_encoder
+    from src.data.keys import key_of
+    from src.data.manifest import VOCABULARY
     from src.dataset import batches_of
 
     parts = data.manifest.parts
@@ -98,9 +100,10 @@ def check_data(data, rows: Sequence[Row], columns: tuple[tuple[str, ...], tuple[
     logs = [[math.log1p(max(float(cell or 0), 0)) for cell in row.numbers] for row in rows]
     assert np.allclose(dense, np.array(logs).reshape(dense.shape), rtol=1e-5, atol=1e-6), "other numbers"
     train = parts["train"].rows
+    seed = load_encoder(data.path / VOCABULARY, data.manifest.dense).vocabulary.key_seed
     for field in range(len(columns[1])):
         counted = Counter(row.texts[field] for row in rows[:train])
-        order = sorted(counted, key=lambda text: (-counted[text], key_of(text)))
+        order = sorted(counted, key=lambda text: (-counted[text], key_of(text, seed)))
         expected = [order.index(row.texts[field]) + 1 if row.texts[field] in counted else 0 for row in rows]
         assert ids[:, field].tolist() == expected, f"other ids in {columns[1][field]!r}"
 

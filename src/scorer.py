@@ -72,8 +72,8 @@ class Scorer:
         if self.model.graph.suffix != ".mindir":
             raise InputError(f"{self.model.graph} is no MindIR: export the model with --file_format=MINDIR")
         set_device(device_target, device_id)
-        self.columns = self.model.manifest.columns()
         self._encoder = load_encoder(self.model.path / VOCABULARY, self.model.manifest.dense)
+        self.columns = self._encoder.keyed(self.model.manifest.columns())
         self._graphs: dict[int, nn.GraphCell] = {}
         self._unseen: Unseen | None = None
         self._warned = False
@@ -172,7 +172,8 @@ class Scorer:
         if self._warned:
             return ""
         if self._unseen is None or self._unseen.rows > _WATCHED_ROWS:
-            self._unseen = Unseen(self.model.manifest.fields, usual_shares(self.model.manifest))
+            usual = usual_shares(self.model.manifest)
+            self._unseen = Unseen(self.model.manifest.fields, usual, self.columns.key_seed)
         self._unseen.add(ids, block.keys)
         line = warning("rows to score", self._unseen.unmatched(self._encoder.examples, cells))
         self._warned = line != ""

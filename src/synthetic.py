@@ -2,7 +2,7 @@
 
 Data to try, test and time everything on without the real set. The text is in the official Criteo Kaggle format: no
 header, 40 tab-separated columns, a label, 13 integers and 26 categories of 8 hex digits, both of which may be empty.
-What is in the cells, and how labels are drawn, is `src/data/planted.py`'s.
+What is in the cells, and how labels are drawn, is `src/preprocessing/planted.py`'s.
 
 Legend for the shapes below: B rows of a block, N dense features, F fields.
 """
@@ -25,8 +25,8 @@ import numpy as np
 from src.base.errors import InputError, naming, run
 from src.base.locks import hold_folder
 from src.base.workers import keep_memory
-from src.data.planted import BLOCK_ROWS, draw
 from src.options import SyntheticOptions, resolve
+from src.preprocessing.planted import BLOCK_ROWS, draw
 
 MAX_ROWS = 50_000_000
 LOGIT_BIN = 1 / 2048  # the AUC is taken from a histogram: memory stays bounded, the error is below 1e-6

@@ -133,8 +133,9 @@ def test_training_dataset_gives_the_same_batches(shards):
 
 def test_text_to_mindrecord_to_batch_gives_the_rows_of_the_text(tiny_data):
     text = (tiny_data.path.parent / "train.txt").read_bytes()
-    block = parse(text, Columns.numbered())
-    dense, ids = load_encoder(tiny_data.path / "vocabulary.npz", tiny_data.manifest.dense).encode(block)
+    encoder = load_encoder(tiny_data.path / "vocabulary.npz", tiny_data.manifest.dense)
+    block = parse(text, encoder.keyed(Columns.numbered()))
+    dense, ids = encoder.encode(block)
     for part, (first, last) in {"train": (0, 1715), "valid": (1715, 1858), "test": (1858, 2000)}.items():
         paths, shard_rows = tiny_data.shards(part)
         assert shard_rows == ([512, 512, 512, 179] if part == "train" else [last - first])

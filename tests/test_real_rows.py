@@ -15,7 +15,8 @@ import eval as eval_program
 import export
 import train
 from src import preprocess_data, table_accuracy
-from src.data.lines import Columns, text_of
+from src.data.keys import text_of
+from src.data.lines import Columns
 from src.data.manifest import find
 from src.data.raw_files import LineIndex, read_span
 from src.data.vocabulary import count

@@ -9,7 +9,7 @@ import pytest
 from src import synthetic
 from src.base.errors import InputError
 from src.base.locks import hold_folder
-from src.data import planted
+from src.preprocessing import planted
 
 LINE = re.compile(r"[01](\t(\d+)?)(\t(-[12]|\d+)?)(\t(\d+)?){11}(\t([0-9a-f]{8})?){26}")
 ROWS = 40_000  # three blocks, the last one cut

@@ -15,7 +15,7 @@ Legend: B rows, N numeric inputs, F fields.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from src.base.files import MappedFile, whole_file
 from src.base.npz import Arrays, mapped_arrays, save_arrays
 from src.data import known_values
 from src.data.known_values import Example
-from src.data.lines import Block
+from src.data.lines import Block, Columns
 from src.data.numeric import Summary, bucket_edges, count_scores
 from src.data.transforms import TRANSFORMS
 from src.data.vocabulary import BESIDE, AnyVocabulary, vocabulary_of
@@ -178,8 +178,13 @@ class Encoder:
         """Build the hash tables now that the first `encode` would build, so that forked processes share them."""
         self.vocabulary.prepare()
 
+    def keyed(self, columns: Columns) -> Columns:
+        """The columns of rows that `encode` is to take: their categories get the keys of this vocabulary."""
+        return replace(columns, key_seed=self.vocabulary.key_seed)
+
     def encode(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """Numeric inputs [B, N] float32 and ids [B, F] int32 of rows."""
+        assert block.key_seed == self.vocabulary.key_seed, "rows must be read with the columns that `keyed` gives"
         ids = self.vocabulary.encode(block.keys)
         inputs, all_ids = [self._transform(block.numbers, self.learned.columns)], [ids]
         if self._with_indicator:

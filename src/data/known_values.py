@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from src.data.lines import Columns, keys_of, text_of
+from src.data.keys import keys_of, text_of
+from src.data.lines import Columns
 from src.data.manifest import Manifest
 from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
 
@@ -84,7 +85,8 @@ def _in(vocabulary: Vocabulary, field: int, texts: Sequence[str]) -> list[str]:
     """Those of the texts that the vocabulary has."""
     if not texts:
         return []
-    return [text for text, own in zip(texts, vocabulary.ids_of(field, keys_of(texts))) if own != UNSEEN]
+    ids = vocabulary.ids_of(field, keys_of(texts, vocabulary.key_seed))
+    return [text for text, own in zip(texts, ids) if own != UNSEEN]
 
 
 def _is_whole(text: str) -> bool:
@@ -199,10 +201,11 @@ class Unseen:
     Args:
         fields: names of all fields; those of categorical columns come first.
         usual: the share of each field that is usual.
+        key_seed: of the rows' keys.
     """
 
-    def __init__(self, fields: Sequence[str], usual: np.ndarray):
-        self.fields, self.usual = tuple(fields), usual
+    def __init__(self, fields: Sequence[str], usual: np.ndarray, key_seed: str = ""):
+        self.fields, self.usual, self.key_seed = tuple(fields), usual, key_seed
         self.rows = 0
         self.counts = np.zeros(len(fields), np.int64)
         self.keys: dict[int, int] = {}  # of each field, the first one that is not known
@@ -232,12 +235,12 @@ class Unseen:
             key = self.keys.get(field)
             text = None if key is None else text_of(key)
             if text is None and key is not None and cells:
-                text = _find(cells()[field], key)
+                text = _find(cells()[field], key, self.key_seed)
             found.append(Unmatched(self.fields[field], shares[field], text and text[:_LONGEST], known))
         return found
 
 
-def _find(cells: Sequence[str], key: int) -> str | None:
+def _find(cells: Sequence[str], key: int, seed: str) -> str | None:
     """The one of some cells that has a key, None if there is none."""
-    places = np.flatnonzero(keys_of(cells) == np.uint64(key)).tolist() if cells else []
+    places = np.flatnonzero(keys_of(cells, seed) == np.uint64(key)).tolist() if cells else []
     return cells[places[0]] if places else None

@@ -6,32 +6,27 @@ a C++ compiler, and in NumPy, ten times slower, where there is none. NumPy has t
 
 Legend: B rows of a block, N numeric columns, F categorical fields.
 
-A categorical value is handled as a key of 64 bits: text of up to 8 bytes, such as Criteo's 8 hex digits, is its
-own key, little-endian with zeros behind; longer text is hashed. Keys of hashed text have a first byte of the form
-10xxxxxx, which no UTF-8 text begins with, so that the two kinds never meet.
+A categorical value is handled as a key of 64 bits: see `keys.py`.
 """
 
 import ctypes
 import functools
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from src.base.native import build
-from src.data.text import UTF8, is_utf8, utf8
+from src.data.keys import PAD, keys_at, seed_words, words_of
+from src.data.text import UTF8, is_utf8
 
 SOURCE = Path(__file__).parent / "compiled/raw_text.cc"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
 
 _TAB, _NEWLINE, _RETURN, _MINUS = b"\t\n\r-"
 _ZEROS = np.uint64(0x3030303030303030)
-_PAD = 8
-_KEEP_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
-_MULTIPLIER, _MULTIPLIER_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _LARGEST = float(np.finfo(np.float32).max)
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -47,6 +42,7 @@ class Columns:
         separator: one character, tab or one that prints; cells can't be quoted.
         header: whether each file begins with a line of names, which then gives the order.
         encoding: of the text, by Python's name.
+        key_seed: of the keys of long categories, which the vocabulary tells: `Encoder.keyed` puts it here.
     """
 
     dense: tuple[str, ...]
@@ -56,6 +52,7 @@ class Columns:
     separator: str = "\t"
     header: bool = False
     encoding: str = UTF8
+    key_seed: str = ""
 
     @classmethod
     def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":
@@ -103,12 +100,14 @@ class Block:
         numbers: [B, N] float32, nan for an empty cell; never -0, so that equal numbers have equal bits.
         keys: [F, B] uint64, 0 for an empty cell.
         bad: the lines left out, in file order.
+        key_seed: of the keys, as in `Columns`.
     """
 
     labels: np.ndarray
     numbers: np.ndarray
     keys: np.ndarray
     bad: list[BadRow] = field(default_factory=list)
+    key_seed: str = ""
 
 
 def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
@@ -121,16 +120,24 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
     """
     if text and not text.endswith(b"\n"):
         text += b"\n"
-    refused = _refused(text, columns)
-    lines = text.split(b"\n") if refused else []
-    if refused:
-        text = b"\n".join(b"\0" if number in refused else line for number, line in enumerate(lines))
-    library = _library()
-    block = _parse_compiled(library, text, columns, first_line) if library else _parse(text, columns, first_line)
-    for place, row in enumerate(block.bad if refused else ()):
+    block, is_ascii = _parsed(text, columns, first_line)
+    refused = {} if is_ascii and columns.separator == "\t" else _refused(text, columns)
+    if not refused:
+        return block
+    lines = text.split(b"\n")
+    text = b"\n".join(b"\0" if number in refused else line for number, line in enumerate(lines))
+    block, _ = _parsed(text, columns, first_line)
+    for place, row in enumerate(block.bad):
         if (number := row.line - first_line) in refused:
             block.bad[place] = BadRow(row.line, refused[number], lines[number])
     return block
+
+
+def _parsed(text: bytes, columns: Columns, first_line: int) -> tuple[Block, bool]:
+    """The rows by the faster parser that there is, be the text UTF-8 or not, and whether all of it is ASCII."""
+    if library := _library():
+        return _parse_compiled(library, text, columns, first_line)
+    return _parse(text, columns, first_line), text.isascii()
 
 
 def _refused(text: bytes, columns: Columns) -> dict[int, str]:
@@ -154,21 +161,22 @@ def _library() -> ctypes.CDLL | None:
     return ctypes.CDLL(str(path)) if path else None
 
 
-def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_line: int) -> Block:
-    """As `_parse`, which gets only the lines that the compiled parser leaves."""
+def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_line: int) -> tuple[Block, bool]:
+    """As `_parsed`; `_parse` gets only the lines that the compiled parser leaves."""
     rows, dense_dim = text.count(b"\n"), len(columns.dense)
     role_of = {name: role for role, name in enumerate(columns.names, 0 if columns.label else 1)}
     roles = np.array([role_of.get(name, -1) for name in columns.file_names], np.int32)
     labels, numbers = np.zeros(rows, np.uint8), np.empty((rows, dense_dim), np.float32)
     keys = np.empty((len(columns.categorical), rows), np.uint64)
     odd, odd_lines = np.empty((rows, 2), np.int64), np.empty(rows, np.int64)
-    places = [ctypes.c_void_p(array.ctypes.data) for array in (labels, numbers, keys, odd, odd_lines)]
+    seed, is_ascii = seed_words(columns.key_seed), np.empty(1, np.uint8)
+    places = [ctypes.c_void_p(array.ctypes.data) for array in (labels, numbers, keys, odd, odd_lines, is_ascii)]
     count = library.ParseLines(
         text, ctypes.c_int64(len(text)), ord(columns.separator), ctypes.c_void_p(roles.ctypes.data), len(roles),
-        dense_dim, ctypes.c_int64(rows), *places,
+        dense_dim, ctypes.c_void_p(seed.ctypes.data if len(seed) else None), ctypes.c_int64(rows), *places,
     )  # fmt: skip
     if not count:
-        return Block(labels, numbers, keys)
+        return Block(labels, numbers, keys, key_seed=columns.key_seed), bool(is_ascii[0])
     lines = odd_lines[:count]
     others = _parse(b"".join(text[begin:end] for begin, end in odd[:count].tolist()), columns, 0)
     bad = {row.line for row in others.bad}
@@ -177,13 +185,13 @@ def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_l
     kept = np.ones(rows, bool)
     kept[lines[sorted(bad)]] = False
     rejected = [BadRow(first_line + int(lines[row.line]), row.reason, row.text) for row in others.bad]
-    return Block(labels[kept], numbers[kept], keys[:, kept], rejected)
+    return Block(labels[kept], numbers[kept], keys[:, kept], rejected, columns.key_seed), bool(is_ascii[0])
 
 
 def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
-    buffer = np.frombuffer(bytes(_PAD) + text + bytes(_PAD), np.uint8)
+    buffer = np.frombuffer(bytes(PAD) + text + bytes(PAD), np.uint8)
     starts, ends, lines, bad = _cells(buffer, len(text), columns)
-    words: np.ndarray = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))  # the 8 bytes from every position on
+    words = words_of(buffer)
 
     labels, good = np.zeros(len(lines), np.uint8), np.ones(len(lines), bool)
     first = 0
@@ -201,12 +209,12 @@ def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
         _explain(bad, lines[wrong], f"{name} is {{}}, which is not a number", buffer, begins, stops, wrong)
         good &= ~wrong
     first += len(columns.dense)
-    keys = _keys(words, starts[first:], ends[first:])
+    keys = keys_at(words, starts[first:], ends[first:], columns.key_seed)
     if not good.all():
         labels, numbers, keys = labels[good], numbers[good], keys[:, good]
     all_lines = text.split(b"\n") if bad else []
     rows = [BadRow(first_line + line, reason, all_lines[line]) for line, reason in sorted(bad.items())]
-    return Block(labels, numbers, keys, rows)
+    return Block(labels, numbers, keys, rows, columns.key_seed)
 
 
 def _cells(
@@ -220,9 +228,9 @@ def _cells(
     """
     width, separator = len(columns.file_names), ord(columns.separator)
     # Tabs and line ends are the only bytes below 11 in sound text: one comparison instead of two.
-    body = buffer[_PAD : _PAD + size]
+    body = buffer[PAD : PAD + size]
     is_mark = body < _NEWLINE + 1
-    marks = np.flatnonzero(is_mark if separator == _TAB else is_mark | (body == separator)) + _PAD
+    marks = np.flatnonzero(is_mark if separator == _TAB else is_mark | (body == separator)) + PAD
     kinds = buffer[marks]
     line_of_odd = np.empty(0, np.int64)
     if (other := (kinds != separator) & (kinds != _NEWLINE)).any():
@@ -242,7 +250,7 @@ def _cells(
         ends = marks[last[lines] - np.arange(width - 1, -1, -1)[:, None]]
     starts = np.empty_like(ends, order="C")
     starts[1:] = ends[:-1] + 1
-    line_starts = np.concatenate(([_PAD], marks[last[:-1]] + 1))
+    line_starts = np.concatenate(([PAD], marks[last[:-1]] + 1))
     starts[0] = line_starts[lines]
     ends = np.ascontiguousarray(ends)
     ends[-1] -= (buffer[ends[-1] - 1] == _RETURN) & (ends[-1] > starts[-1])
@@ -294,50 +302,3 @@ def _numbers(
         wrong[index] = not abs(value) <= _LARGEST
         numbers[index] = 0.0 if wrong[index] else np.float32(value) + np.float32(0)
     return numbers, wrong
-
-
-def _keys(words: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The cells' keys, uint64 of the same shape."""
-    sizes = ends - starts
-    keys = words[starts] & _KEEP_FIRST[np.minimum(sizes, 8)]
-    hashed = (sizes > 8) | (keys & np.uint64(0xC0) == np.uint64(0x80))
-    if hashed.any():
-        keys[hashed] = _hashes(words, starts[hashed], sizes[hashed])
-    return keys
-
-
-def _hashes(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Hashes of cells of any length: eight bytes a turn.
-
-    A turn multiplies twice, with a shift between: after one product a word's last bytes have hardly spread.
-    """
-    hashes = sizes.astype(np.uint64) * _MULTIPLIER
-    for done in range(0, int(sizes.max()), 8):
-        left = sizes - done
-        rows = np.flatnonzero(left > 0)
-        word = words[starts[rows] + done] & _KEEP_FIRST[np.minimum(left[rows], 8)]
-        mixed = (hashes[rows] ^ word) * _MULTIPLIER
-        mixed = (mixed ^ mixed >> np.uint64(32)) * _MULTIPLIER_2
-        hashes[rows] = mixed ^ mixed >> np.uint64(32)
-    return hashes & ~np.uint64(0xC0) | np.uint64(0x80)
-
-
-def keys_of(texts: Sequence[str]) -> np.ndarray:
-    """The keys of categorical values, uint64 [B]."""
-    cells = [utf8(text) for text in texts]
-    sizes = np.array([len(cell) for cell in cells], np.int64)
-    ends = np.cumsum(sizes)
-    buffer = np.frombuffer(b"".join(cells) + bytes(_PAD), np.uint8)
-    words: np.ndarray = np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))
-    return _keys(words, ends - sizes, ends)
-
-
-def key_of(text: str) -> int:
-    """The key of one categorical value."""
-    return int(keys_of([text])[0])
-
-
-def text_of(key: int) -> str | None:
-    """The categorical value of a key, or None if it was hashed."""
-    data = int(key).to_bytes(8, "little")
-    return None if data[0] & 0xC0 == 0x80 else data.rstrip(b"\0").decode("utf-8", "replace")

@@ -14,8 +14,9 @@ import pandas as pd
 from pandas.api import types
 
 from src.base.errors import InputError
+from src.data.keys import keys_of
 from src.data.known_values import Example, cells_of
-from src.data.lines import NUMBER, Block, Columns, keys_of, parse
+from src.data.lines import NUMBER, Block, Columns, parse
 from src.data.raw_files import RawInput
 from src.data.text import BYTE_ORDER_MARK, UTF8, encoding_named, utf8
 
@@ -139,14 +140,15 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
             if name in columns.dense:
                 values[:, columns.dense.index(name)] = _numbers(frame[name])
             else:
-                keys[columns.categorical.index(name)] = keys_of(_texts(frame[name], known.get(name)))
+                texts = _texts(frame[name], known.get(name))
+                keys[columns.categorical.index(name)] = keys_of(texts, columns.key_seed)
         except InputError as error:
             refused[name] = str(error)
     if refused:
         others = list(refused)[1:]
         more = f". Nor can {len(others)} more columns be matched: {', '.join(map(repr, others))}" if others else ""
         raise InputError(next(iter(refused.values())) + more)
-    return Block(np.zeros(len(frame), np.uint8), values, keys)
+    return Block(np.zeros(len(frame), np.uint8), values, keys, key_seed=columns.key_seed)
 
 
 def _numbers(column: pd.Series) -> np.ndarray:

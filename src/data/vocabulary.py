@@ -13,12 +13,15 @@ import pandas as pd
 from src.base.errors import InputError
 from src.base.files import MappedFile
 from src.base.npz import Arrays, mapped_arrays
+from src.data.keys import is_seed, seed_words
 
 UNSEEN = 0
 BESIDE = "/inputs/"  # begins the names of what an encoder keeps in the same file
 _HASH_BITS = "/hash_bits"
 _HASHED = "/hash_rows"
+_SEED = "/key_seed"
 _NAMES, _KEYS, _ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a field's number
+_NO_SEED = np.array([0, 0x9E3779B97F4A7C15], np.uint64)
 Counts = tuple[np.ndarray, np.ndarray]  # a field's distinct keys, uint64, and how often each occurs, int64
 
 
@@ -57,6 +60,7 @@ class Vocabulary:
         keys: each field's keys, uint64, in the order of their ids, which begin with 1.
         orders: each field's places in `keys` in the order of rising keys; None where they are not known.
         file: the mapped file that keys and orders lie in, if they do.
+        key_seed: of the keys; "" in files of the first kinds.
     """
 
     def __init__(
@@ -65,8 +69,9 @@ class Vocabulary:
         keys: Sequence[np.ndarray],
         orders: Sequence[np.ndarray] | None = None,
         file: MappedFile | None = None,
+        key_seed: str = "",
     ):
-        self.names = tuple(names)
+        self.names, self.key_seed = tuple(names), key_seed
         self.keys = list(keys)
         self._orders, self._file = orders, file
         self._indexes: list[pd.Index | None] = [None] * len(self.keys)
@@ -108,7 +113,7 @@ class Vocabulary:
 
     def arrays(self) -> Arrays:
         """What is kept: the names, and by a field's number its keys and their order."""
-        arrays = {_NAMES: np.array(self.names)}
+        arrays = {_NAMES: np.array(self.names)} | _seed_array(self.key_seed)
         for field, keys in enumerate(self.keys):
             arrays |= {f"{_KEYS}{field}": keys, f"{_ORDER}{field}": np.argsort(keys).astype(np.uint32)}
         return arrays
@@ -144,10 +149,11 @@ class HashedVocabulary:
         names: of the fields.
         rows: of each field's table; id 0 stays unused, so that it means the same as with a vocabulary.
         bits: of the hash that ids are made of; 32 in files of the first kind.
+        key_seed: of the keys, and of the ids; "" in files of the first kinds.
     """
 
-    def __init__(self, names: Sequence[str], rows: int, bits: int = 64):
-        self.names, self.rows, self.bits = tuple(names), rows, bits
+    def __init__(self, names: Sequence[str], rows: int, bits: int = 64, key_seed: str = ""):
+        self.names, self.rows, self.bits, self.key_seed = tuple(names), rows, bits, key_seed
 
     @property
     def table_rows(self) -> tuple[int, ...]:
@@ -159,7 +165,9 @@ class HashedVocabulary:
 
     def encode(self, keys: np.ndarray) -> np.ndarray:
         """Ids [B, F] int32 of keys [F, B]."""
-        mixed = keys * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits depend on all of the key's
+        # Fibonacci hashing: the upper bits depend on all of the key's. The seed's numbers let none foretell the ids.
+        added, factor = seed_words(self.key_seed) if self.key_seed else _NO_SEED
+        mixed = (keys ^ added) * (factor | np.uint64(1))
         mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
         mixed = mixed >> np.uint64(32) if self.bits == 32 else mixed ^ mixed >> np.uint64(32)
         return (mixed % np.uint64(self.rows - 1) + np.uint64(1)).astype(np.int32).T.copy()
@@ -167,7 +175,11 @@ class HashedVocabulary:
     def arrays(self) -> Arrays:
         """What is kept: how to hash."""
         bits = {} if self.bits == 32 else {_HASH_BITS: np.array(self.bits)}
-        return {_HASHED: np.array(self.rows), "names": np.array(self.names)} | bits
+        return {_HASHED: np.array(self.rows), "names": np.array(self.names)} | bits | _seed_array(self.key_seed)
+
+
+def _seed_array(seed: str) -> Arrays:
+    return {_SEED: np.array(seed)} if seed else {}
 
 
 AnyVocabulary = Vocabulary | HashedVocabulary
@@ -188,17 +200,25 @@ def vocabulary_of(found: Arrays, file: MappedFile) -> AnyVocabulary:
     arrays = {name: array for name, array in found.items() if not name.startswith(BESIDE)}
     if _HASHED in arrays:
         bits = int(arrays.pop(_HASH_BITS, 32))
+        seed = _seed_in(file.path, arrays)
         unknown = set(arrays) - {_HASHED, "names"}
         _refuse_unknown(file.path, unknown if bits in (32, 64) else unknown | {f"{_HASH_BITS} {bits}"})
-        return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]), bits)
+        return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]), bits, seed)
     if _NAMES not in arrays:  # as files were at first: keys alone, under the names of their fields
         return Vocabulary(list(arrays), list(arrays.values()), file=file)
-    names = arrays[_NAMES].tolist()
+    seed, names = _seed_in(file.path, arrays), arrays[_NAMES].tolist()
     keys, orders = ([f"{begin}{field}" for field in range(len(names))] for begin in (_KEYS, _ORDER))
     _refuse_unknown(file.path, set(arrays) - {_NAMES, *keys, *orders})
     if missing := {*keys, *orders} - set(arrays):
         raise InputError(f"{file.path} lacks {min(missing)}, which its {_NAMES} promises: make it again")
-    return Vocabulary(names, [arrays[name] for name in keys], [arrays[name] for name in orders], file)
+    return Vocabulary(names, [arrays[name] for name in keys], [arrays[name] for name in orders], file, seed)
+
+
+def _seed_in(path: Path, arrays: Arrays) -> str:
+    """The seed of the keys, which is taken out of the arrays."""
+    seed = str(arrays.pop(_SEED, ""))
+    _refuse_unknown(path, set() if not seed or is_seed(seed) else {f"{_SEED} {seed}"})
+    return seed
 
 
 def _refuse_unknown(path: Path, unknown: set[str]) -> None:

@@ -60,7 +60,8 @@ def of_raw_files(
         )
     raws = find_raws(dataset_path, "dataset_path")
     encoder = load_encoder(model.path / VOCABULARY, model.manifest.dense)
-    unseen = Unseen(model.manifest.fields, usual_shares(model.manifest))
+    columns = encoder.keyed(columns)
+    unseen = Unseen(model.manifest.fields, usual_shares(model.manifest), columns.key_seed)
     source = RowSource(iter(()))
     source.blocks = _coded(raws, columns, max_bad_rows, encoder, folder, source, unseen)
     return source

@@ -8,6 +8,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.data.encoder import Encoder, learn, load_encoder
+from src.data.keys import learn_seed
 from src.data.known_values import cells_of, learn_examples
 from src.data.lines import Columns
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
@@ -18,6 +19,7 @@ from src.preprocessing.source import Source
 from src.preprocessing.steps import merge_column, merge_field
 
 _EXAMPLE_BYTES = 1 << 18
+_SEED_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,18 @@ def load_known(vocab_path: str, columns: Columns) -> Known | None:
     return Known(load_encoder(place / VOCABULARY, manifest.dense), manifest)
 
 
+def key_seed_of(source: Source) -> str:
+    """The seed of a new vocabulary's keys: the same for the same training rows, be they in other files or columns."""
+    return learn_seed([column[:_SEED_ROWS] for column in _first_cells(source)])
+
+
 def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> Encoder:
     """What is learned from the training rows, or from all; the journal must hold their counts."""
     learned_from = [
         number for number, piece in enumerate(source.pieces) if piece.part == "train" or options.vocab_scope == "all"
     ]
     counted = [journal.path("count", number) for number in learned_from]
-    vocabulary, counts = _vocabulary(source.columns.categorical, counted, journal, options)
+    vocabulary, counts = _vocabulary(source.columns, counted, journal, options)
     columns = range(len(source.columns.dense) if options.learns_from_numbers else 0)
     journal.plan("merge_numbers", {"pieces": learned_from}, "count")
     journal.finish("merge_numbers", [Work(merge_column, (column,)) for column in columns], "columns", counted)
@@ -85,11 +92,12 @@ def _first_cells(source: Source) -> list[list[str]]:
 
 
 def _vocabulary(
-    names: Sequence[str], counted: Sequence[Path], journal: Journal, options: PreprocessingSpec
+    columns: Columns, counted: Sequence[Path], journal: Journal, options: PreprocessingSpec
 ) -> tuple[AnyVocabulary, list[np.ndarray]]:
     """The vocabulary of the counted rows and how often each id's category occurs there, or none but a hash."""
+    names, seed = columns.categorical, columns.key_seed
     if options.hash_rows:
-        return HashedVocabulary(names, options.hash_rows), []
+        return HashedVocabulary(names, options.hash_rows, key_seed=seed), []
     least = [options.least_counts.get(name, options.min_count) for name in names]
     work = [Work(merge_field, pair) for pair in enumerate(least)]
     pieces = [path.stem for path in counted]
@@ -97,4 +105,4 @@ def _vocabulary(
     journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
     merged = [journal.load("merge", field, "keys", "counts") for field in range(len(names))]
     check_table_rows([len(keys) + 1 for keys, _ in merged])
-    return Vocabulary(names, [keys for keys, _ in merged]), [counts for _, counts in merged]
+    return Vocabulary(names, [keys for keys, _ in merged], key_seed=seed), [counts for _, counts in merged]

@@ -11,13 +11,14 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.data import records
 from src.data.encoder import Encoder
+from src.data.keys import keys_of
 from src.data.known_values import Unmatched, cells_of, unmatched_of, warning
-from src.data.lines import BadRow, Columns, keys_of
+from src.data.lines import BadRow, Columns
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
 from src.data.raw_files import REJECTS, RawInput, fingerprint, write_rejects
 from src.data.vocabulary import UNSEEN, Vocabulary
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
-from src.preprocessing.learning import learn_encoder, load_known
+from src.preprocessing.learning import key_seed_of, learn_encoder, load_known
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.source import Source, find_rows
 from src.preprocessing.steps import (
@@ -59,9 +60,11 @@ def preprocess(
             options.check_record(len(known.encoder.inputs) + len(known.encoder.fields))
         # A mistake is found before the results of an earlier run are given up.
         source = find_rows(RawInput(raws, columns, folder / UNPACKED), options, all_test=known is not None)
+        source = source if known else source.keyed(key_seed_of(source))  # counts are for a new vocabulary alone
         journal, new = Journal(folder), folder / NEW
         bad = count(source, journal, options)
         encoder = known.encoder if known else learn_encoder(source, journal, options)
+        source = source.keyed(encoder.vocabulary.key_seed)
         new.mkdir(exist_ok=True)
         encoder.save(new / VOCABULARY)
         (new / REJECTS).unlink(missing_ok=True)
@@ -138,7 +141,8 @@ def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, tra
 
 def _with_example(one: Unmatched, encoder: Encoder, cells: Sequence[str]) -> Unmatched:
     field, vocabulary = encoder.fields.index(one.field), encoder.vocabulary
-    ids = vocabulary.ids_of(field, keys_of(cells)) if isinstance(vocabulary, Vocabulary) else np.ones(len(cells))
+    keys = keys_of(cells, vocabulary.key_seed)
+    ids = vocabulary.ids_of(field, keys) if isinstance(vocabulary, Vocabulary) else np.ones(len(cells))
     unseen = np.flatnonzero(ids == UNSEEN).tolist()
     known = encoder.examples[field].known
     return replace(one, unseen=cells[unseen[0]] if unseen else None, known=known[0] if known else None)

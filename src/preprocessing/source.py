@@ -3,7 +3,7 @@
 The split is chronological: the last seventh of the lines is validation and test, everything before it is training.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,10 @@ class Source:
     def names(self) -> str:
         """The raw files, for messages."""
         return names_of(self.raws)
+
+    def keyed(self, seed: str) -> "Source":
+        """The same rows, whose categories get keys by a vocabulary's seed."""
+        return replace(self, columns=replace(self.columns, key_seed=seed))
 
     def plan(self) -> dict[str, Any]:
         """What decides the rows of each piece, in JSON's types."""

@@ -122,7 +122,7 @@ def test_without_options_the_encoder_is_the_vocabulary_and_numbers_are_logs(tiny
         assert "/inputs/examples" in arrays.files
     encoder = load_encoder(tiny_data.path / VOCABULARY, tiny_data.manifest.dense)
     text = (tiny_data.path.parent / "train.txt").read_bytes()
-    block = parse(text, Columns.numbered())
+    block = parse(text, encoder.keyed(Columns.numbered()))
     assert np.isnan(block.numbers).any()
     dense, ids = encoder.encode(block)
     cells = [line.split("\t")[1:14] for line in text.decode().splitlines()]
@@ -137,7 +137,7 @@ def test_without_options_the_encoder_is_the_vocabulary_and_numbers_are_logs(tiny
 def test_saved_encoder_encodes_alike(raw, tmp_path, options):
     data = preprocess_lines(raw, tmp_path / "dataset", COLUMNS, **options)
     encoder = load_encoder(data.path / VOCABULARY, COLUMNS.dense)
-    dense, ids = encoder.encode(parse(raw.read_bytes(), COLUMNS))
+    dense, ids = encoder.encode(parse(raw.read_bytes(), encoder.keyed(COLUMNS)))
     assert [values.tobytes() for values in rows_of(data)] == [dense.tobytes(), ids.tobytes()]
     encoder.save(tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == (data.path / VOCABULARY).read_bytes()
@@ -169,7 +169,7 @@ def test_hashed_categories_go_with_inputs_of_numbers(raw, tmp_path):
     data = preprocess_lines(raw, tmp_path / "d", COLUMNS, hash_rows=5, numeric_buckets=4, missing_indicators=True)
     assert data.manifest.table_rows[:2] == (5, 5)
     encoder = load_encoder(data.path / VOCABULARY, COLUMNS.dense)
-    dense, ids = encoder.encode(parse(raw.read_bytes(), COLUMNS))
+    dense, ids = encoder.encode(parse(raw.read_bytes(), encoder.keyed(COLUMNS)))
     assert [values.tobytes() for values in rows_of(data)] == [dense.tobytes(), ids.tobytes()]
 
 

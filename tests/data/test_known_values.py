@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from src.data.keys import keys_of
 from src.data.known_values import Example, Unseen, cells_of, from_json, learn_examples, to_json, unmatched, warning
-from src.data.lines import Columns, keys_of
+from src.data.lines import Columns
 from src.data.vocabulary import HashedVocabulary, Vocabulary
 
 

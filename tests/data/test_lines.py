@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from src.data import lines as criteo
 from src.data import raw_files
-from src.data.lines import BadRow, Columns, key_of, parse, text_of
+from src.data.keys import key_of, text_of
+from src.data.lines import BadRow, Columns, parse
 from src.data.raw_files import LineIndex, read_span
 
 

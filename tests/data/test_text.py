@@ -4,7 +4,8 @@ import pytest
 from conftest import write_raw
 
 from src.base.errors import InputError
-from src.data.lines import Columns, key_of, keys_of, parse
+from src.data.keys import key_of, keys_of
+from src.data.lines import Columns, parse
 from src.data.manifest import Manifest, raw_format
 from src.data.raw_files import RawInput
 from src.data.schema import load_schema

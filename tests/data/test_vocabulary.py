@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from src.base.errors import InputError
 from src.base.npz import save_arrays
-from src.data.lines import key_of
+from src.data.keys import key_of, keys_of
 from src.data.vocabulary import UNSEEN, HashedVocabulary, Vocabulary, _bisect, count, load_vocabulary, merge, ordered
 
 # Few values, so that they repeat; 0 is the key of an empty cell, the last ones need all 64 bits.
@@ -181,6 +181,36 @@ def test_an_old_hashed_vocabulary_gives_the_ids_it_gave(tmp_path):
     save_arrays(tmp_path / "newer.npz", new.arrays() | {"/hash_bits": np.array(128)})
     with pytest.raises(InputError, match="holds /hash_bits 128, which this program does not know"):
         load_vocabulary(tmp_path / "newer.npz")
+
+
+SEED = "00112233445566778899aabbccddeeff"
+
+
+@pytest.mark.parametrize("seed", ["", SEED])
+@pytest.mark.parametrize("kind", ["vocabulary", "hashed"])
+def test_a_vocabulary_keeps_the_seed_of_its_keys(tmp_path, kind, seed):
+    keys = keys_of(["short", "more than eight bytes"], seed)[None]
+    made = Vocabulary(["C1"], keys, key_seed=seed) if kind == "vocabulary" else HashedVocabulary(["C1"], 99, 64, seed)
+    save_arrays(tmp_path / "v.npz", made.arrays())
+    assert ("/key_seed" in made.arrays()) == (seed != "")  # without one, a file is as those of the first kinds
+    loaded = load_vocabulary(tmp_path / "v.npz")
+    assert loaded.key_seed == seed
+    assert loaded.encode(keys).tolist() == made.encode(keys).tolist()
+    save_arrays(tmp_path / "v.npz", made.arrays() | {"/key_seed": np.array("any")})
+    with pytest.raises(InputError, match="v.npz holds /key_seed any, which this program does not know"):
+        load_vocabulary(tmp_path / "v.npz")
+
+
+def test_short_texts_that_share_an_id_share_none_with_another_seed():
+    keys = np.arange(10_000, dtype=np.uint64)[None]
+    plain, one, other = (HashedVocabulary(["C1"], 10_001, 64, seed) for seed in ("", SEED, SEED[::-1]))
+    together = np.flatnonzero(plain.encode(keys)[:, 0] == plain.encode(keys)[0, 0])
+    assert len(together) > 1
+    for vocabulary in (one, other):
+        ids = vocabulary.encode(keys)[:, 0]
+        assert len(set(ids[together].tolist())) > 1
+        assert 6000 < len(set(ids.tolist())) < 6600  # 6321 expected of even hashes
+    assert (one.encode(keys) == other.encode(keys)).mean() < 0.01
 
 
 def test_a_hash_of_64_bits_fills_the_largest_table_evenly():

@@ -1,5 +1,6 @@
-// Parses blocks of raw text, for src/data/lines.py, which does the same in NumPy and says what the rules are. Lines
-// that need more than the plain rules here - bad ones, numbers beyond the range of a double - are left to it.
+// Parses blocks of raw text, for src/data/lines.py, which does the same in NumPy and says, with keys.py beside it, what
+// the rules are. Lines that need more than the plain rules here - bad ones, numbers beyond the range of a double - are
+// left to it.
 
 #include <charconv>
 #include <cmath>
@@ -25,21 +26,57 @@ uint64_t Word(const uint8_t *cell, int64_t size, int64_t left) {
   return size >= 8 ? word : word & ((uint64_t{1} << 8 * size) - 1);
 }
 
-uint64_t Key(const uint8_t *cell, int64_t size, int64_t left) {
-  const uint64_t key = Word(cell, size, left);
-  if (size <= 8 && (key & 0xC0) != 0x80) return key;
+uint64_t Turned(uint64_t word, int bits) { return word << bits | word >> (64 - bits); }
+
+// SipHash-1-3 of a cell.
+uint64_t SipHash(const uint8_t *cell, int64_t size, int64_t left, const uint64_t *seed) {
+  uint64_t a = seed[0] ^ 0x736f6d6570736575, b = seed[1] ^ 0x646f72616e646f6d;
+  uint64_t c = seed[0] ^ 0x6c7967656e657261, d = seed[1] ^ 0x7465646279746573;
+  const auto round = [&] {
+    a += b, c += d;
+    b = Turned(b, 13) ^ a, d = Turned(d, 16) ^ c;
+    a = Turned(a, 32);
+    c += b, a += d;
+    b = Turned(b, 17) ^ c, d = Turned(d, 21) ^ a;
+    c = Turned(c, 32);
+  };
+  for (int64_t done = 0; done <= size; done += 8) {
+    uint64_t word = Word(cell + done, size - done, left - done);
+    if (size - done < 8) word |= static_cast<uint64_t>(size) << 56;
+    d ^= word;
+    round();
+    a ^= word;
+  }
+  c ^= 0xFF;
+  for (int i = 0; i < 3; ++i) round();
+  return a ^ b ^ c ^ d;
+}
+
+// The hash of vocabularies without a seed.
+uint64_t FirstHash(const uint8_t *cell, int64_t size, int64_t left) {
   uint64_t hash = static_cast<uint64_t>(size) * kMultiplier;
   for (int64_t done = 0; done < size; done += 8) {
     uint64_t mixed = (hash ^ Word(cell + done, size - done, left - done)) * kMultiplier;
     mixed = (mixed ^ mixed >> 32) * kMultiplier2;
     hash = mixed ^ mixed >> 32;
   }
+  return hash;
+}
+
+// Not inlined, for which short cells would pay.
+__attribute__((noinline)) uint64_t LongKey(const uint8_t *cell, int64_t size, int64_t left, const uint64_t *seed) {
+  const uint64_t hash = seed ? SipHash(cell, size, left, seed) : FirstHash(cell, size, left);
   return (hash & ~uint64_t{0xC0}) | 0x80;
+}
+
+uint64_t Key(const uint8_t *cell, int64_t size, int64_t left, const uint64_t *seed) {
+  const uint64_t key = Word(cell, size, left);
+  return size <= 8 && (key & 0xC0) != 0x80 ? key : LongKey(cell, size, left, seed);
 }
 
 // Any other number: a sign, digits with or without a point, an exponent. The double next to it, rounded to a float, as
 // NumPy does.
-bool OtherNumber(const uint8_t *cell, int64_t size, float *number) {
+__attribute__((noinline)) bool OtherNumber(const uint8_t *cell, int64_t size, float *number) {
 #ifdef __cpp_lib_to_chars
   const char *begin = reinterpret_cast<const char *>(cell), *end = begin + size;
   const char *digits = begin + (*begin == '+' || *begin == '-');
@@ -101,6 +138,9 @@ class Marks {
     return place;
   }
 
+  // Whether all bytes so far are ASCII; with the text's last mark, all.
+  bool ascii() const { return high_ == 0; }
+
  private:
   void Load() {
     mask_ = 0;
@@ -110,18 +150,21 @@ class Marks {
       const __m256i low = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8('\n')), bytes);
       const __m256i same = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(static_cast<char>(separator_)));
       mask_ = static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_or_si256(low, same)));
+      high_ |= static_cast<uint32_t>(_mm256_movemask_epi8(bytes));
       return;
     }
 #endif
     const int64_t count = size_ - base_ < 32 ? size_ - base_ : 32;
-    for (int64_t i = 0; i < count; ++i)
+    for (int64_t i = 0; i < count; ++i) {
       mask_ |= uint32_t{text_[base_ + i] <= '\n' || text_[base_ + i] == separator_} << i;
+      high_ |= text_[base_ + i] & 0x80;
+    }
   }
 
   const uint8_t *text_;
   int64_t size_, base_ = 0;
   uint8_t separator_;
-  uint32_t mask_ = 0;
+  uint32_t mask_ = 0, high_ = 0;  // high_: not 0 once a byte was no ASCII
 };
 
 }  // namespace
@@ -130,12 +173,14 @@ class Marks {
 //   text, size: whole lines, each with its end.
 //   separator: between cells.
 //   roles: of each column of the file: -1 unused, 0 label, 1 to dense a number, dense + 1 and so on a category.
+//   seed: of the keys of long categories, two numbers; null for the keys of vocabularies without one.
 //   labels [rows], numbers [rows, dense], keys [fields, rows]: take a row for each line, an odd one's without meaning.
 //   odd: takes the first byte of each odd line, and the one behind it; odd_lines takes which line it is, from 0.
+//   ascii: takes whether all of the text is ASCII.
 // Returns how many odd lines there are.
 extern "C" int64_t ParseLines(const uint8_t *text, int64_t size, int32_t separator, const int32_t *roles, int32_t width,
-                              int32_t dense, int64_t rows, uint8_t *labels, float *numbers, uint64_t *keys,
-                              int64_t *odd, int64_t *odd_lines) {
+                              int32_t dense, const uint64_t *seed, int64_t rows, uint8_t *labels, float *numbers,
+                              uint64_t *keys, int64_t *odd, int64_t *odd_lines, uint8_t *ascii) {
   Marks marks(text, size, static_cast<uint8_t>(separator));
   int64_t odd_count = 0, begin = 0;
   for (int64_t row = 0; row < rows; ++row) {
@@ -151,7 +196,7 @@ extern "C" int64_t ParseLines(const uint8_t *text, int64_t size, int32_t separat
       const int64_t length = end - cell - (ends && end > cell && text[end - 1] == '\r');
       const int32_t role = roles[column++];
       if (role > dense) {
-        keys[(role - dense - 1) * rows + row] = Key(text + cell, length, size - cell);
+        keys[(role - dense - 1) * rows + row] = Key(text + cell, length, size - cell, seed);
       } else if (role > 0) {
         good = Number(text + cell, length, cell, numbers + row * dense + role - 1);
       } else if (role == 0) {
@@ -164,5 +209,6 @@ extern "C" int64_t ParseLines(const uint8_t *text, int64_t size, int32_t separat
     odd[2 * odd_count + 1] = begin;
     odd_lines[odd_count++] = row;
   }
+  *ascii = marks.ascii();
   return odd_count;
 }

@@ -1,0 +1,136 @@
+"""Keys of categorical values: 64 bits that stand for a text, in NumPy as raw_text.cc has them in C++.
+
+Text of up to 8 bytes, such as Criteo's 8 hex digits, is its own key, little-endian with zeros behind; longer text is
+hashed. Keys of hashed text have a first byte of the form 10xxxxxx, which no UTF-8 text begins with, so that the two
+kinds never meet.
+
+Each vocabulary has a seed, and who does not know it can't make longer texts that share a key: the hash is SipHash-1-3
+(Aumasson and Bernstein, 2012) with the seed as its key, 62 bits of it. Two of n values of a field share a key by chance
+with a probability of n^2 / 2^63, which no one would notice, for texts are not kept. Vocabularies of the first kind have
+no seed, "", and a hash of their own.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from src.data.text import utf8
+
+PAD = 8  # bytes that must stand behind the text whose words are taken
+KEEP_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+_MULTIPLIER, _MULTIPLIER_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
+_SEED_BYTES = 16
+_SIP_START = np.frombuffer(b"uespemosmodnarodarenegylsetybdet", "<u8")  # "somepseudorandomlygeneratedbytes", by words
+
+
+def learn_seed(cells: Sequence[Sequence[str]]) -> str:
+    """The seed that follows from some rows' cells, of each column: who does not have the rows does not know it."""
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[: 2 * _SEED_BYTES]
+
+
+def is_seed(text: str) -> bool:
+    """Whether a text has the form of a seed: 32 hex digits."""
+    return len(text) == 2 * _SEED_BYTES and set(text) <= set("0123456789abcdef")
+
+
+def seed_words(seed: str) -> np.ndarray:
+    """A seed as two numbers, uint64."""
+    return np.frombuffer(bytes.fromhex(seed), "<u8")
+
+
+def words_of(buffer: np.ndarray) -> np.ndarray:
+    """The 8 bytes from every position on, but the last 7."""
+    return np.ndarray(len(buffer) - 7, "<u8", buffer, strides=(1,))
+
+
+def keys_at(words: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: str) -> np.ndarray:
+    """The keys of cells, uint64 of the shape of their places.
+
+    Args:
+        words: `words_of` the text and PAD bytes behind it.
+        starts, ends: each cell's first byte, and the one behind it.
+        seed: the vocabulary's.
+    """
+    sizes = ends - starts
+    keys = words[starts] & KEEP_FIRST[np.minimum(sizes, 8)]
+    hashed = (sizes > 8) | (keys & np.uint64(0xC0) == np.uint64(0x80))
+    if hashed.any():
+        places = words, starts[hashed], sizes[hashed]
+        hashes = siphash(*places, seed_words(seed)) if seed else _first_hash(*places)
+        keys[hashed] = hashes & ~np.uint64(0xC0) | np.uint64(0x80)
+    return keys
+
+
+def siphash(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """SipHash-1-3 of cells of any length: eight bytes a round, the last ones with the size; then three rounds more."""
+    state = np.tile((_SIP_START ^ np.tile(seed, 2))[:, None], len(starts))
+    for done in range(0, int(sizes.max()) + 1, 8):
+        rows = np.flatnonzero(sizes >= done)
+        left = sizes[rows] - done
+        word = words[starts[rows] + done] & KEEP_FIRST[np.minimum(left, 8)]
+        word |= np.where(left < 8, sizes[rows].astype(np.uint64) << np.uint64(56), np.uint64(0))
+        mixed = state[:, rows]
+        mixed[3] ^= word
+        _round(mixed)
+        mixed[0] ^= word
+        state[:, rows] = mixed
+    state[2] ^= np.uint64(0xFF)
+    for _ in range(3):
+        _round(state)
+    hashes: np.ndarray = np.bitwise_xor.reduce(state)
+    return hashes
+
+
+def _round(state: np.ndarray) -> None:
+    """One SipRound of states [4, B], in place."""
+    a, b, c, d = state
+    a += b
+    c += d
+    b[:], d[:] = _turned(b, 13) ^ a, _turned(d, 16) ^ c
+    a[:] = _turned(a, 32)
+    c += b
+    a += d
+    b[:], d[:] = _turned(b, 17) ^ c, _turned(d, 21) ^ a
+    c[:] = _turned(c, 32)
+
+
+def _turned(words: np.ndarray, bits: int) -> np.ndarray:
+    return words << np.uint64(bits) | words >> np.uint64(64 - bits)
+
+
+def _first_hash(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The hash of vocabularies without a seed.
+
+    A turn multiplies twice, with a shift between: after one product a word's last bytes have hardly spread.
+    """
+    hashes = sizes.astype(np.uint64) * _MULTIPLIER
+    for done in range(0, int(sizes.max()), 8):
+        left = sizes - done
+        rows = np.flatnonzero(left > 0)
+        word = words[starts[rows] + done] & KEEP_FIRST[np.minimum(left[rows], 8)]
+        mixed = (hashes[rows] ^ word) * _MULTIPLIER
+        mixed = (mixed ^ mixed >> np.uint64(32)) * _MULTIPLIER_2
+        hashes[rows] = mixed ^ mixed >> np.uint64(32)
+    return hashes
+
+
+def keys_of(texts: Sequence[str], seed: str = "") -> np.ndarray:
+    """The keys of categorical values, uint64 [B]."""
+    cells = [utf8(text) for text in texts]
+    sizes = np.array([len(cell) for cell in cells], np.int64)
+    ends = np.cumsum(sizes)
+    buffer = np.frombuffer(b"".join(cells) + bytes(PAD), np.uint8)
+    return keys_at(words_of(buffer), ends - sizes, ends, seed)
+
+
+def key_of(text: str, seed: str = "") -> int:
+    """The key of one categorical value."""
+    return int(keys_of([text], seed)[0])
+
+
+def text_of(key: int) -> str | None:
+    """The categorical value of a key, or None if it was hashed."""
+    data = int(key).to_bytes(8, "little")
+    return None if data[0] & 0xC0 == 0x80 else data.rstrip(b"\0").decode("utf-8", "replace")
