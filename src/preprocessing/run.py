@@ -25,6 +25,8 @@ from src.preprocessing.steps import (
     Coding,
     Shard,
     bad_rows_of,
+    bundle_rows,
+    bundles_of,
     count_rows,
     encode_rows,
     gather_bucket,
@@ -186,9 +188,12 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
     shuffled = "train" if options.shuffle_rows else None
     mixed = [piece for piece in source.pieces if piece.part == shuffled]
     scattered = tuple(journal.path("scatter", number).with_suffix(".rows") for number in range(len(mixed)))
-    coding = Coding(source.columns, encoder, new, options.record_rows, options.seed, scattered)
+    bundles = bundles_of(scattered)
+    bundled = tuple(journal.path("bundle", number).with_suffix(".rows") for number in range(len(bundles)))
+    coding = Coding(source.columns, encoder, new, options.record_rows, options.seed, scattered, bundled)
     decides = source.plan() | {"vocabulary": File.of(new, new / VOCABULARY).sha256}
     journal.plan("scatter", decides | {"seed": options.seed, "pieces": len(mixed)})
+    journal.plan("bundle", {}, "scatter")
     journal.plan("encode", decides | {"record_rows": options.record_rows}, "scatter")
     names = [f"{piece.part}/part-{piece.number:05d}.mindrecord" for piece in source.pieces]
     _forget_lost_shards(journal, folder, names)
@@ -197,6 +202,8 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
         records.prepare()
     scatter = [Work(scatter_rows, (piece.spans, number), piece.rows) for number, piece in enumerate(mixed)]
     journal.finish("scatter", scatter, "rows", coding)
+    bundle = [Work(bundle_rows, pair) for pair in zip(bundles, bundled)]
+    journal.finish("bundle", bundle, "bundles", coding)
     work = []
     for piece, name in zip(source.pieces, names):
         if piece.part == shuffled:

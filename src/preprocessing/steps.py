@@ -5,6 +5,7 @@
     merge_column    counts of all lines         ->  one numeric column's values
     encode_rows     lines, the encoder          ->  a MindRecord file
     scatter_rows    lines, the encoder          ->  coded rows, dealt at random to buckets
+    bundle_rows     some files of such rows     ->  one file of them
     gather_bucket   a bucket of all such rows   ->  a MindRecord file of shuffled rows
 
 Lines come as spans of raw files, one behind the other.
@@ -13,6 +14,7 @@ What a step gives depends on its arguments alone, so any number of processes or 
 was finished before a crash need not be done again.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +33,8 @@ from src.data.raw_files import Span, read_span
 from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
 
 _MERGED_AT_ONCE = 32
+_BUNDLED = 64  # files, which are open at once
+_BUNDLE_BYTES = 64 << 20  # of them in memory
 
 
 def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: bool = False) -> Arrays:
@@ -127,6 +131,7 @@ class Coding:
         record_rows: rows in a MindRecord record.
         seed: of shuffling.
         scattered: where `scatter_rows` leaves the rows of each piece that is shuffled; they make as many buckets.
+        bundled: where `bundle_rows` leaves the same rows, where there are many pieces.
     """
 
     columns: Columns
@@ -135,6 +140,12 @@ class Coding:
     record_rows: int
     seed: int = 0
     scattered: tuple[Path, ...] = ()
+    bundled: tuple[Path, ...] = ()
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a coded row."""
+        return records.row_bytes(len(self.encoder.inputs), len(self.encoder.fields))
 
 
 def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
@@ -184,12 +195,39 @@ def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
     return {"rows": np.array(len(joined))}
 
 
+def bundles_of(scattered: Sequence[Path]) -> list[Sequence[Path]]:
+    """The files that `bundle_rows` puts together; none where they are few.
+
+    Each bucket opens all files, so with thousands of pieces the openings, their number squared, would take hours.
+    """
+    starts = range(0, len(scattered), _BUNDLED)
+    return [scattered[start : start + _BUNDLED] for start in starts] if len(starts) > 1 else []
+
+
+def bundle_rows(files: Sequence[Path], path: Path, coding: Coding) -> Arrays:
+    """Between the halves: the rows of some of `scatter_rows`'s files in one of the same form; returns how many."""
+    buckets = len(coding.scattered)
+    with contextlib.ExitStack() as stack, naming(path):
+        opened = [stack.enter_context(file.open("rb")) for file in files]
+        bounds = np.stack([np.fromfile(file, "<i8", buckets + 1) for file in opened])
+        target = stack.enter_context(path.open("wb"))
+        target.write(bounds.sum(axis=0).astype("<i8").tobytes())
+        at_once = max(1, _BUNDLE_BYTES * buckets // (int(bounds[:, -1].sum()) * coding.row_bytes + 1))
+        for first in range(0, buckets, at_once):
+            counts = np.diff(bounds[:, first : first + at_once + 1])
+            sizes = counts.sum(axis=1) * coding.row_bytes
+            rows = np.concatenate([np.fromfile(file, np.uint8, size) for file, size in zip(opened, sizes.tolist())])
+            bucket = np.repeat(np.tile(np.arange(counts.shape[1]), len(files)), counts.ravel())
+            target.write(rows.reshape(-1, coding.row_bytes)[np.argsort(bucket, kind="stable")].data)
+    return {"rows": bounds[:, -1].sum()}
+
+
 def gather_bucket(bucket: int, path: Path, coding: Coding) -> Arrays:
     """The second half: a bucket's rows of all pieces, in random order, as a shard; returns what `encode_rows` does."""
-    row_bytes = records.row_bytes(len(coding.encoder.inputs), len(coding.encoder.fields))
+    row_bytes = coding.row_bytes
     begin = 8 * (len(coding.scattered) + 1)
     rows = []
-    for scattered in coding.scattered:  # one by one: there may be more files than may be open
+    for scattered in coding.bundled or coding.scattered:  # one by one: there may be more files than may be open
         with scattered.open("rb") as file:
             file.seek(8 * bucket)
             low, high = np.fromfile(file, "<i8", 2).tolist()

@@ -1,6 +1,7 @@
 """Shuffling by two steps, which know of each other only by the paths that they are given."""
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,14 @@ from mindspore.mindrecord import FileReader
 from src.data import records
 from src.data.encoder import Encoder
 from src.data.lines import Columns
+from src.data.manifest import File
 from src.data.raw_files import RawInput
 from src.data.vocabulary import HashedVocabulary
-from src.preprocessing.steps import Coding, Shard, gather_bucket, scatter_rows
+from src.dataset import batches_of
+from src.preprocessing import steps
+from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.run import preprocess
+from src.preprocessing.steps import Coding, Shard, bundle_rows, bundles_of, gather_bucket, scatter_rows
 
 ROWS, SPANS = 900, 3
 COLUMNS = Columns.numbered(1, 1)
@@ -90,3 +96,40 @@ def test_pieces_may_be_more_than_files_may_be_open(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert rows == [2] * 100
     assert 0 < shard.rows < 12  # 2 expected
+
+
+def test_thousands_of_pieces_are_put_together_before_each_bucket_opens_them(tmp_path, monkeypatch):
+    """The shards are the same; 150 pieces of 4 rows stand for thousands, and each bucket opens 3 files."""
+    raw = write_raw(tmp_path / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(600)])
+    spans = RawInput([raw], COLUMNS, tmp_path).spans(0, 600, 4)
+    scattered = tuple(tmp_path / f"any{n}" for n in range(len(spans)))
+    apart = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), tmp_path, 16, 7, scattered)
+    for number, span in enumerate(spans):
+        scatter_rows([span], number, apart)
+    bundles = bundles_of(scattered)
+    assert [len(files) for files in bundles] == [64, 64, 22]
+    assert bundles_of(scattered[:64]) == []
+    together = replace(apart, bundled=tuple(tmp_path / f"bundle{n}" for n in range(len(bundles))))
+    monkeypatch.setattr(steps, "_BUNDLE_BYTES", 100)  # so that it takes several turns
+    rows = [int(bundle_rows(files, path, together)["rows"]) for files, path in zip(bundles, together.bundled)]
+    assert rows == [4 * 64, 4 * 64, 4 * 22]
+    gathered = []
+    monkeypatch.setattr(steps.records, "write", lambda path, packed: gathered.append(packed))
+    monkeypatch.setattr(steps.File, "of", lambda folder, path: File(path.name, 0, ""))
+    for bucket in range(0, 150, 10):
+        for coding in (apart, together):
+            gather_bucket(bucket, tmp_path / f"part-{bucket}", coding)
+    assert gathered[::2] == gathered[1::2]
+    for path in scattered:
+        path.unlink()
+    gather_bucket(149, tmp_path / "part", together)
+
+
+def test_a_run_of_many_pieces_gives_all_rows_in_another_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "_BUNDLED", 4)
+    raw = write_raw(tmp_path / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(60)])
+    options = PreprocessingSpec(shuffle_rows=True, shard_rows=2, record_rows=2)
+    data = preprocess([raw], tmp_path / "data", COLUMNS, options)
+    rows = numbers_of(np.concatenate([dense for dense, _, _ in batches_of(data, "train", 64)])[:, 0])
+    assert sorted(rows.tolist()) == list(range(52))
+    assert np.abs(np.diff(rows)).mean() > 9  # 17 expected, 1 in the file's order
