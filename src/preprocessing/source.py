@@ -13,6 +13,7 @@ from src.data.raw_files import RawInput, Span, fingerprint
 from src.preprocessing.options import PreprocessingSpec
 
 _FIRST_ROWS = 1000
+_SHOWN_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ class Source:
 
 
 def names_of(raws: tuple[Path, ...]) -> str:
-    """Raw files as the user gave them."""
-    return ", ".join(map(str, raws))
+    """Raw files as the user gave them, the first ones of many."""
+    more = f" and {len(raws) - _SHOWN_NAMES} files more" if len(raws) > _SHOWN_NAMES else ""
+    return ", ".join(map(str, raws[:_SHOWN_NAMES])) + more
 
 
 def find_rows(raw_input: RawInput, options: PreprocessingSpec, all_test: bool) -> Source:

@@ -69,3 +69,4 @@ def test_more_files_than_may_be_open_at_once_are_read(tmp_path):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "train: 600 rows" in done.stdout
+    assert "part-00002 and 697 files more: 700 rows; train 1-600" in done.stdout.splitlines()[0]

@@ -127,9 +127,9 @@ def test_thousands_of_pieces_are_put_together_before_each_bucket_opens_them(tmp_
 
 def test_a_run_of_many_pieces_gives_all_rows_in_another_order(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "_BUNDLED", 4)
-    raw = write_raw(tmp_path / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(60)])
+    raw = write_raw(tmp_path / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(35)])
     options = PreprocessingSpec(shuffle_rows=True, shard_rows=2, record_rows=2)
     data = preprocess([raw], tmp_path / "data", COLUMNS, options)
     rows = numbers_of(np.concatenate([dense for dense, _, _ in batches_of(data, "train", 64)])[:, 0])
-    assert sorted(rows.tolist()) == list(range(52))
-    assert np.abs(np.diff(rows)).mean() > 9  # 17 expected, 1 in the file's order
+    assert sorted(rows.tolist()) == list(range(30))
+    assert np.abs(np.diff(rows)).mean() > 5  # 10 expected, 1 in the file's order
