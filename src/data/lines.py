@@ -135,15 +135,15 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
 
 def _refused(text: bytes, columns: Columns) -> dict[int, str]:
     """Lines whose text as such can't be used, counted from 0, and why."""
-    quoted = columns.separator != "\t" and b'"' in text
+    cell = columns.separator.encode() + b'"'
+    quoted = columns.separator != "\t" and (cell in text or b'\n"' in text or text.startswith(b'"'))
     if not quoted and is_utf8(text):
         return {}
-    begins = (b'"', columns.separator.encode() + b'"')
     refused = {}
     for number, line in enumerate(text.split(b"\n")):
         if not is_utf8(line):
             refused[number] = f"is not {columns.encoding} text (a --schema may name another encoding)"
-        elif quoted and (line.startswith(begins[0]) or begins[1] in line):
+        elif quoted and (line.startswith(b'"') or cell in line):
             refused[number] = "has a cell that begins with a quotation mark: cells can't be quoted"
     return refused
 

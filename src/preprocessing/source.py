@@ -128,10 +128,9 @@ def _refuse_other_kinds_of_file(raw_input: RawInput, rows: int) -> None:
     if span.rows > 1 and not any(len(block.labels) for block in blocks):
         bad = [row for block in blocks for row in block.bad]
         other_columns = [row for row in bad if " columns instead of " in row.reason]
-        hint = "Are --dense_dim and --slot_dim right, or is a --schema needed?"
-        if not other_columns:
-            hint = "The number of columns is right, so what stands in them is not: mend the rows, or name the columns "
-            hint += "in the order of the file in a --schema"
+        hint = "Mend the rows, or name the columns in the order of the file in a --schema"
+        if other_columns:
+            hint = "Are --dense_dim and --slot_dim right, or is a --schema needed?"
         raise InputError(
             f"{names_of(raw_input.raws)}: none of the first {span.rows} lines is a row of "
             f"{len(raw_input.columns[0].file_names)} columns; {(other_columns or bad)[0]}. {hint}"
