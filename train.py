@@ -14,13 +14,16 @@ def main(argv: Sequence[str]) -> None:
     from src.training.prepare import print_plan, start, training_folder
 
     if options.parallel.plan_only:
-        print_plan(options.data, options.network, options.optimization, options.parallel, options.device.device_target)
+        print_plan(options.data, options.network, options.optimization, options.parallel, options.device.device_target,
+                   options.kept)  # fmt: skip
         return
     training_folder(options.data)  # a mistake is found before the ranks meet
     runtime = start(options.device, options.compute, options.parallel)
     result = train(options.data, options.network, options.optimization, options.schedule, options.evaluation,
                    options.kept, runtime)  # fmt: skip
-    print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
+    wall = f"{result.wall_samples_per_s:.0f} with evaluations and saves"
+    print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s ({wall}), "
+          f"peak memory {result.peak_memory_mb:.0f} MB")  # fmt: skip
     if result.best:
         print(f"best evaluation, at step {result.best_step}: {result.best}")
     if options.kept.report:

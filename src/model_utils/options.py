@@ -57,8 +57,8 @@ def option(
         default: the value unless YAML or a flag says otherwise.
         text: help.
         rule: what the value must be.
-        free: whether a stopped training may go on with another value: no value of the network depends on it, but for
-            rounding.
+        free: whether a stopped training may go on with another value: it changes neither the network's shape nor which
+            rows a step takes, and the run says so.
         network: whether it is part of the network's shape, which is read from beside a checkpoint.
         aliases: other names of the flag.
     """

@@ -88,7 +88,9 @@ def _training(content: dict[str, Any]) -> str:
     text = "The loss is that of single training batches; AUC and logloss are of all rows of the evaluated part."
     if curves["missing_until"]:
         text += f" The run was stopped, and its curves up to step {curves['missing_until']} are lost."
-    return section("Training", text, f'<div class="plots">{"".join(figures)}</div>')
+    rows = [[number(one["step"]), one["what"]] for one in curves.get("changes", [])]
+    changes = table(["behind step", "changed"], rows) if rows else ""
+    return section("Training", text, f'<div class="plots">{"".join(figures)}</div>{changes}')
 
 
 def _from_0(values: Sequence[float | None]) -> tuple[float, float] | None:

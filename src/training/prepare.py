@@ -1,5 +1,6 @@
 """What a training run works on, before anything is made: what it is to do, its rows, and its plan over the ranks."""
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from src.ranks.placement import Placement, place, plan, plan_lines
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec
 from src.training.rules import rule_of
 from src.training.schedule import rate_factors
+
+_DISK_MB_S = 200  # of a plan
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,13 @@ class Prepared:
         """Of the whole training."""
         return len(self.factors)
 
+    def batch(self, number: int) -> list[np.ndarray]:
+        """The columns of a step's batch, from 0, of all ranks."""
+        again, ranks = copy(self.batches), self.specs.runtime.ranks
+        again.go_to(number)
+        own = next(iter(again))
+        return [ranks.gather(np.ascontiguousarray(column)).reshape(-1, column.shape[1]) for column in own]
+
 
 def prepare(specs: Specs) -> Prepared:
     """Find the rows, see that there are enough, and open the logs.
@@ -122,6 +132,8 @@ def prepare(specs: Specs) -> Prepared:
     if ranks.rank == 0:
         open_logs(kept.loss_file_name, kept.metrics_file_name, *([kept.eval_file_name] if part else []))
     widths = _widths(folder, specs.network)
+    if ranks.rank == 0 and evaluation.early_stopping:
+        _tell_what_may_not_begin(specs.schedule, len(batches))
     return Prepared(
         specs,
         folder,
@@ -181,6 +193,16 @@ def _widths(folder: DataFolder, network: NetworkSpec) -> Widths:
     return widths
 
 
+def _tell_what_may_not_begin(schedule: ScheduleSpec, steps_of_epoch: int) -> None:
+    """Say what stands at the end of a training that early_stopping may end before."""
+    steps = schedule.epochs * steps_of_epoch
+    decay_share = 0.0 if schedule.restart_lr_each_epoch else schedule.decay_share
+    shares = {"the decay of the rates": decay_share, "the averaging of weights": schedule.average_share}
+    begins = [f"{what} begins behind step {round((1 - share) * steps)}" for what, share in shares.items() if share]
+    if begins:
+        print(f"early_stopping may end the training before: {', '.join(begins)} of {steps}", flush=True)
+
+
 def _rounded_up(batch_size: int, ranks: int) -> int:
     """The next multiple of the number of ranks, so that each has as many samples as the others."""
     rounded = -(-batch_size // ranks) * ranks
@@ -199,9 +221,10 @@ def _factors(schedule: ScheduleSpec, steps_of_epoch: int) -> np.ndarray:
 
 
 def print_plan(
-    data: DataSpec, network: NetworkSpec, optimization: OptimizationSpec, parallel: ParallelSpec, device_target: str
-) -> None:
-    """Print what each rank would hold and send.
+    data: DataSpec, network: NetworkSpec, optimization: OptimizationSpec, parallel: ParallelSpec, device_target: str,
+    kept: KeptSpec = KeptSpec(),
+) -> None:  # fmt: skip
+    """Print what each rank would hold and send, and what saves would write.
 
     Raises:
         InputError: a rank would need more memory than a device has.
@@ -214,8 +237,23 @@ def print_plan(
     states = rule_of(optimization.optimizer).state_values(width)
     planned = plan(placement, data.batch_size, width, values, states, device_target)
     print("\n".join(plan_lines(placement, planned, optimization.optimizer, data.batch_size)))
+    mlp_states = len(optimization.rules[1].states)
+    best_mb = (sum(widths.packed_rows) * width + values) * 4 / 2**20
+    state_mb = best_mb + (sum(widths.packed_rows) * states + values * mlp_states) * 4 / 2**20
+    print(_plan_of_saves(best_mb, state_mb, kept))
     if parallel.device_memory_mb and max(planned.memory_mb) > parallel.device_memory_mb:
         raise InputError(
             f"a device's {parallel.device_memory_mb} MB can't hold the {max(planned.memory_mb):.0f} MB of a rank: give "
             f"more ranks with parallel_mode hybrid, or an optimizer that keeps less"
         )
+
+
+def _plan_of_saves(best_mb: float, state_mb: float, kept: KeptSpec) -> str:
+    """What saves would write, in words; while a network or state is written there is one more than is kept."""
+    most_mb = (kept.keep_states + 1) * (state_mb + best_mb) + best_mb
+    often = f"every {kept.save_minutes:g} minutes" if not kept.save_steps else f"save_steps {kept.save_steps}"
+    return (
+        f"saves: a state of {state_mb:,.1f} MB ({often}), a best network of {best_mb:,.1f} MB; at {_DISK_MB_S} MB/s "
+        f"they take {state_mb / _DISK_MB_S:,.1f} and {best_mb / _DISK_MB_S:,.1f} s; up to {most_mb:,.0f} MB of disk "
+        f"with keep_states {kept.keep_states}"
+    )

@@ -182,7 +182,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     sizes = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[8,1]", "--mixed_dims=0.4"]
     command = [CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--epochs=2", "--importance_rows=20", *sizes,
                "--reset_tables_each_epoch=True", "--optimizer=adagrad", "--lr=0.02", "--restart_lr_each_epoch=True",
-               "--lr_schedule=polynomial", "--decay_share=0.5", "--log_steps=5"]  # fmt: skip
+               "--lr_schedule=polynomial", "--decay_share=0.5", "--log_steps=5", "--save_steps=3"]  # fmt: skip
     train.main([*command, "--ckpt_path=whole"])
 
     class Stop(BaseException):
