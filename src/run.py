@@ -167,9 +167,12 @@ def go_on(training: Training, state: resume.State) -> None:
     """Give the step all the other values of a state, and begin behind it."""
     begun, run = training.begun, training.run
     state.restore(training.step)
-    changes = f", with {', '.join(run.changes)}" if run.changes else ""
-    print(f"going on from step {begun.step} of {training.prepared.steps}, which {run.path} holds{changes}", flush=True)
-    training.metrics_file.write("resume", step=begun.step, changes=run.changes)
+    changes, ranks = list(run.changes), training.prepared.specs.runtime.ranks.size
+    if begun.ranks and begun.ranks != ranks:
+        changes.append(f"{ranks} ranks instead of {begun.ranks}")
+    words = f", with {', '.join(changes)}" if changes else ""
+    print(f"going on from step {begun.step} of {training.prepared.steps}, which {run.path} holds{words}", flush=True)
+    training.metrics_file.write("resume", step=begun.step, changes=changes)
 
 
 def fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack, bool]:

@@ -40,12 +40,14 @@ class RunOptions:
         text: YAML.
         free: names of those that no value of the network depends on.
         defaults: YAML of what each is unless given, and was before there was such an option.
+        untold: names of those whose change is not worth a word.
     """
 
     name: str
     text: str
     free: frozenset[str] = frozenset()
     defaults: str = ""
+    untold: frozenset[str] = frozenset()
 
     def difference(self, saved: str) -> str:
         """What is different in the text of a run that was stopped, in words, but for what is free; "" for nothing."""
@@ -55,8 +57,9 @@ class RunOptions:
         return next((words for words in different if words.split()[0] not in self.free), "")
 
     def changes(self, saved: str) -> list[str]:
-        """What is different in the text of a run that was stopped, in words."""
-        return [f"{name} {new} instead of {old}" for name, old, new in self._different(saved)]
+        """What is different in the text of a run that was stopped and is to be told, in words."""
+        different = self._different(saved)
+        return [f"{name} {new} instead of {old}" for name, old, new in different if name not in self.untold]
 
     def has_more_epochs(self, saved: str) -> bool:
         """Whether a run with these options is longer than one with the saved ones."""
@@ -126,11 +129,15 @@ class Run:
         try:
             with naming(self.path):
                 if is_longer and not self._progress.is_file():
+                    self._check_same(data, self.folder / FINISHED)
                     self._take_back()
-                if resume and self._progress.is_file():
-                    self._check_same(data)
+                elif resume and self._progress.is_file():
+                    self._check_same(data, self.path)
                 else:
                     self._start(data)
+                    return
+                with whole_file(self.path / self._options.name) as file:
+                    file.write(self._options.text.encode())  # of those that are free, the new ones
         except BaseException:
             self._lock.close()
             raise
@@ -168,21 +175,18 @@ class Run:
         shutil.copyfile(data.path / MANIFEST, self.path / MANIFEST)
         (self.path / self._options.name).write_text(self._options.text, encoding="utf-8")
 
-    def _check_same(self, data: DataFolder) -> None:
-        """Refuse to go on with other options or data than those the run began with."""
-        kept = self.path / self._options.name
-        saved = kept.read_text(encoding="utf-8")
+    def _check_same(self, data: DataFolder, stopped: Path) -> None:
+        """Refuse to go on with other options or data than those the run began with, whose files are in a folder."""
+        saved = (stopped / self._options.name).read_text(encoding="utf-8")
         difference = self._options.difference(saved)
-        if not difference and Manifest.load(self.path / MANIFEST) != data.manifest:
+        if not difference and Manifest.load(stopped / MANIFEST) != data.manifest:
             difference = f"other data than {data.path}"
         if difference:
             raise InputError(
-                f"{self.path} holds a training that was stopped, with {difference}: go on with what it had, name "
-                f"another --ckpt_path, or throw it away with --resume=False"
+                f"{stopped} holds a training that {'ended' if stopped.name == FINISHED else 'was stopped'}, with "
+                f"{difference}: go on with what it had, name another --ckpt_path, or throw it away with --resume=False"
             )
         self.changes = self._options.changes(saved)
-        with whole_file(kept) as file:
-            file.write(self._options.text.encode())  # of those that are free, the new ones
 
     def best(self, step: int) -> Path:
         """Where the best network so far, that of a step, is kept. Each has a name of its own, so that a state always

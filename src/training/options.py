@@ -37,7 +37,7 @@ class DataSpec:
     """Which rows train, in which order."""
 
     dataset_path: str = option(
-        "./dataset", "data folder, or one of its parts such as dataset/train", NOT_EMPTY, free=True
+        "./dataset", "data folder, or one of its parts such as dataset/train", NOT_EMPTY, free=True, told=False
     )
     batch_size: int = option(128, "samples a training step, over all ranks", POSITIVE)
     shuffle: bool = option(True, "whether training rows are shuffled, anew each epoch")
@@ -181,9 +181,11 @@ class EvaluationSpec:
 class KeptSpec:
     """What a run leaves, and where."""
 
-    ckpt_path: str = option("./checkpoint", "folder for checkpoints, options and encoder", NOT_EMPTY, free=True)
-    overwrite: bool = option(False, "whether earlier results may be replaced", free=True)
-    resume: bool = option(True, "whether to go on with a training that was stopped in ckpt_path", free=True)
+    ckpt_path: str = option(
+        "./checkpoint", "folder for checkpoints, options and encoder", NOT_EMPTY, free=True, told=False
+    )
+    overwrite: bool = option(False, "whether earlier results may be replaced", free=True, told=False)
+    resume: bool = option(True, "whether to go on with a training that was stopped in ckpt_path", free=True, told=False)
     save_minutes: float = option(
         15.0,
         "minutes between saves of what going on needs, half of that where the best network is written anyway",
@@ -209,10 +211,10 @@ class KeptSpec:
         10_000, "evaluation rows at most on which the report shuffles columns, 0 for none", NOT_NEGATIVE, free=True
     )
     log_steps: int = option(100, "steps between lines of the loss", POSITIVE, free=True)
-    loss_file_name: str = option("./loss.log", "log of the loss", NOT_EMPTY, free=True)
-    eval_file_name: str = option("./auc.log", "log of evaluations", NOT_EMPTY, free=True)
+    loss_file_name: str = option("./loss.log", "log of the loss", NOT_EMPTY, free=True, told=False)
+    eval_file_name: str = option("./auc.log", "log of evaluations", NOT_EMPTY, free=True, told=False)
     metrics_file_name: str = option(
-        "./metrics.jsonl", "losses and evaluations for machines, a JSON a line", NOT_EMPTY, free=True
+        "./metrics.jsonl", "losses and evaluations for machines, a JSON a line", NOT_EMPTY, free=True, told=False
     )
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from src.dataset import RowBatches, batches_of
 from src.dlrm import mlp_values
 from src.model_utils.config import SAVED_OPTIONS, DeviceSpec, to_yaml
 from src.model_utils.device_target import set_device, start_ranks
-from src.model_utils.options import free_names
+from src.model_utils.options import free_names, untold_names
 from src.network.mixed_dims import Widths, widths_of
 from src.network.options import ComputeSpec, NetworkSpec
 from src.ranks.group import ONE_RANK, Ranks
@@ -56,10 +56,10 @@ class Specs:
 
     def saved(self) -> run_folder.RunOptions:
         """These options as they are kept."""
-        defaults = [type(spec)() for spec in self.options]
-        return run_folder.RunOptions(
-            SAVED_OPTIONS, to_yaml(*self.options), frozenset(free_names(*self.options)), to_yaml(*defaults)
-        )
+        specs = self.options
+        defaults = to_yaml(*(type(spec)() for spec in specs))
+        free, untold = frozenset(free_names(*specs)), frozenset(untold_names(*specs))
+        return run_folder.RunOptions(SAVED_OPTIONS, to_yaml(*specs), free, defaults, untold)
 
 
 def start(

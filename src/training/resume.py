@@ -39,6 +39,7 @@ class Progress:
         run: its name in the metrics file.
         step: steps done.
         batch_size: samples of a step over all ranks.
+        ranks: how many; 0 where an older version did not say so.
         best, best_step: metrics and step of the network that is kept so far.
         waited: evaluations since then.
         rates: lr and table_lr, as the options have them.
@@ -53,6 +54,7 @@ class Progress:
     waited: int = 0
     rates: Sequence[float] = ()
     times_back: int = 0
+    ranks: int = 0
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Progress":

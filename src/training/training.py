@@ -82,7 +82,7 @@ class Training:
         """Write all that going on behind a step needs; the network that is kept is the best one unless given."""
         if at_step == self.saved_step:
             return
-        done = replace(self.begun, step=at_step)
+        done = replace(self.begun, step=at_step, ranks=self.prepared.specs.runtime.ranks.size)
         if self.best.chooses:
             done = replace(done, best=self.best.metrics, best_step=self.best.step, waited=self.best.waited)
         self.metrics_file.save("unfinished")
