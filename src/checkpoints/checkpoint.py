@@ -215,10 +215,11 @@ class Parts:
 def _check_is_file(path: Path) -> None:
     if path.is_file():
         return
-    if stopped := sorted((path.parent / UNFINISHED).glob("best-*.ckpt")):
+    found = (re.fullmatch(r"best-(\d+)\.ckpt", one.name) for one in (path.parent / UNFINISHED).glob("best-*.ckpt"))
+    if steps := [int(name[1]) for name in found if name]:
         raise InputError(
             f"checkpoint_path {path} is not there, since its training was stopped: let the same train.py command go "
-            f"on, or name the best network so far, such as {stopped[0]}"
+            f"on, or name the best network so far, {path.parent / UNFINISHED / f'best-{max(steps)}.ckpt'}"
         )
     raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
 

@@ -56,12 +56,13 @@ def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
             tile("logloss so far", number(last["logloss"]), f"at step {last['step']}", first=True),
         ]
     if training:
-        speed = training["samples_per_s"]
+        speed, wall = training["samples_per_s"], training.get("wall_samples_per_s")
+        with_all = f", {number(round(wall))} with evaluations and saves" if wall else ""
         tiles += [
             tile(
                 "samples a second",
                 number(speed and round(speed)),
-                f"{number(training['steps'])} steps",
+                f"{number(training['steps'])} steps{with_all}",
             ),
             tile("peak memory", f"{training['peak_memory_mb']:.0f} MB", "of this process, before the report"),
             tile("kept network", f"step {number(training['kept_step'])}", training["kept_for"]),

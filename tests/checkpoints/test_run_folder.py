@@ -12,6 +12,7 @@ from runs import StopAt, bits, train_small
 
 import train as train_program
 from src.base import events
+from src.base.errors import InputError
 from src.callback import SaveTimes, TrainingClock
 from src.checkpoints import checkpoint
 from src.ranks.group import Ranks
@@ -220,3 +221,11 @@ def test_a_run_that_ended_leaves_these_files(tiny_data, tmp_path):
         "best-26.ckpt", "dlrm.yaml", "manifest.json", "progress.json", "state-26.ckpt", "vocabulary.npz"
     ]  # fmt: skip
     assert (tmp_path / "dlrm.ckpt").samefile(tmp_path / "finished/state-26.ckpt")
+
+
+def test_the_newest_network_of_a_stopped_run_is_named_to_who_asks_for_the_checkpoint(tmp_path):
+    (tmp_path / "unfinished").mkdir()
+    for name in ("best-9.ckpt", "best-10.ckpt", "best-10.rank_1.ckpt"):
+        (tmp_path / "unfinished" / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"was stopped: .* the best network so far, \S*unfinished/best-10\.ckpt$"):
+        checkpoint.Parts(tmp_path / "dlrm.ckpt", [], [])

@@ -13,7 +13,9 @@ from runs import rows_of, train_small
 from src.base import events
 from src.base.errors import InputError
 from src.base.finite import NotFinite, first_not_finite, is_finite
+from src.checkpoints import checkpoint
 from src.network.stock import STOCK
+from src.ranks.group import Ranks
 from src.report.files import load_report
 from src.training import training
 
@@ -202,6 +204,26 @@ def test_whatever_diverges_goes_on_by_the_lines_own_advice(tiny_data, tmp_path, 
     assert result.steps == 26
     assert len(found) >= 8
     assert not any(found)
+
+
+def test_all_ranks_learn_what_one_of_them_holds():
+    """So that none waits for it, nor saves its part."""
+
+    class Second(Ranks):
+        def __init__(self, others_flag):
+            self.rank, self.size, self.others_flag = 1, 2, others_flag
+
+        def gather(self, values):
+            return np.stack([np.full_like(values, self.others_flag), values])
+
+    good, bad = {"a": np.ones(3, np.float32)}, {"a": np.full(3, np.inf, np.float32)}
+    checkpoint.check_finite(good, Second(0), 7)
+    with pytest.raises(
+        NotFinite, match="a table's part on rank 0 holds values that are not finite at step 7: training"
+    ):
+        checkpoint.check_finite(good, Second(1), 7)
+    with pytest.raises(NotFinite, match="^a holds values that are not finite at step 7"):
+        checkpoint.check_finite(bad, Second(0), 7)
 
 
 def test_the_error_says_what_and_where():

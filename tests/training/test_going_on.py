@@ -101,6 +101,15 @@ def test_a_run_that_ended_goes_on_with_more_epochs(tiny_data, ended, tmp_path, c
     assert not (ended / "unfinished").exists()
 
 
+def test_a_kill_while_the_last_state_is_taken_back_loses_nothing(tiny_data, ended, capsys):
+    """Half of its files are there again, and no progress."""
+    (ended / "unfinished").mkdir()
+    (ended / "unfinished/state-26.ckpt").write_text("half")
+    (ended / "unfinished/state-26.ckpt.writing").write_text("half")
+    train_small(tiny_data, ended, **EPOCH, epochs=2)
+    assert SAID.search(capsys.readouterr().out).groups() == ("26", "52", "epochs 2 instead of 1")
+
+
 def test_a_run_that_ended_does_not_go_on_by_itself(tiny_data, ended):
     with pytest.raises(InputError, match=r"already holds dlrm.ckpt: .* --overwrite=True, or .* more --epochs"):
         train_small(tiny_data, ended, **EPOCH)
