@@ -182,9 +182,11 @@ class Run:
         if not difference and Manifest.load(stopped / MANIFEST) != data.manifest:
             difference = f"other data than {data.path}"
         if difference:
+            ended = stopped.name == FINISHED
             raise InputError(
-                f"{stopped} holds a training that {'ended' if stopped.name == FINISHED else 'was stopped'}, with "
-                f"{difference}: go on with what it had, name another --ckpt_path, or throw it away with --resume=False"
+                f"{stopped} holds a training that {'ended' if ended else 'was stopped'}, with {difference}: go on with "
+                f"what it had, name another --ckpt_path, or "
+                f"{'replace it with --overwrite=True' if ended else 'throw it away with --resume=False'}"
             )
         self.changes = self._options.changes(saved)
 
