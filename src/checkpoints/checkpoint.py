@@ -23,6 +23,7 @@ from src.base.events import happens
 from src.base.finite import NotFinite, first_not_finite
 from src.base.npz import Arrays
 from src.checkpoints import protobuf
+from src.checkpoints.names import CHECKPOINT, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest
 from src.dlrm import DLRM
@@ -34,7 +35,6 @@ from src.network.stock import STOCK
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.placement import Piece
 
-CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
 TABLE = "embedding."
 PARTS = "parts"
 
