@@ -6,7 +6,7 @@ import time
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU
+from conftest import CPU, ORIGINAL
 from mindspore.train import Callback
 from runs import StopAt, bits, train_small
 
@@ -200,7 +200,14 @@ def test_wall_time_is_told_beside_the_speed_of_steps(tiny_data, tmp_path):
 
 
 def test_a_plan_tells_what_saves_write(tiny_data, capsys):
-    argv = [CPU, f"--dataset_path={tiny_data.path}", "--plan_only=True", "--optimizer=adagrad", "--keep_states=3"]
+    argv = [
+        CPU,
+        ORIGINAL,
+        f"--dataset_path={tiny_data.path}",
+        "--plan_only=True",
+        "--optimizer=adagrad",
+        "--keep_states=3",
+    ]
     train_program.main(argv)
     said = capsys.readouterr().out.splitlines()[-1]
     values = sum(tiny_data.manifest.table_rows) * 16
