@@ -20,14 +20,15 @@ from src.base.errors import InputError, naming
 from src.base.events import happens
 from src.base.files import flush, link_or_copy, whole_file
 from src.base.locks import hold
+from src.base.sealed import check_json, sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
-from src.checkpoints.names import CHECKPOINT, REPORT, REPORT_PAGE, SCORES, UNFINISHED
+from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
 
 FINISHED, PROGRESS = "finished", "progress.json"
-_LOCK, _OLDER, _FAILED = ".lock", "older", "diverged_at_rate"
+_OLDER, _FAILED = "older", "diverged_at_rate"
 _OF_A_STEP = re.compile(r"(state|rest|best)-(\d+)\.")
 
 
@@ -125,7 +126,7 @@ class Run:
             )
         data.manifest.verify(data.path, [VOCABULARY])
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(self.path / _LOCK, f"ckpt_path {self.folder}")
+        self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")
         try:
             with naming(self.path):
                 if is_longer and not self._progress.is_file():
@@ -137,7 +138,7 @@ class Run:
                     self._start(data)
                     return
                 with whole_file(self.path / self._options.name) as file:
-                    file.write(self._options.text.encode())  # of those that are free, the new ones
+                    file.write(sealed_text(self._options.text).encode())  # of those that are free, the new ones
         except BaseException:
             self._lock.close()
             raise
@@ -158,7 +159,7 @@ class Run:
         self._clear()
         ended = self.folder / FINISHED
         for path in ended.iterdir():
-            if path.name not in (_LOCK, PROGRESS):
+            if path.name not in (LOCK, PROGRESS):
                 link_or_copy(path, self.path / path.name)
         link_or_copy(ended / PROGRESS, self._progress)  # last, as it makes them valid
 
@@ -166,14 +167,14 @@ class Run:
         """Remove all files of a run that was stopped."""
         self._progress.unlink(missing_ok=True)  # first, so that what is left is never taken for a whole state
         for path in self.path.iterdir():
-            if path.name != _LOCK:
+            if path.name != LOCK:
                 path.unlink()
 
     def _start(self, data: DataFolder) -> None:
         self._clear()
         link_or_copy(data.path / VOCABULARY, self.path / VOCABULARY)
         shutil.copyfile(data.path / MANIFEST, self.path / MANIFEST)
-        (self.path / self._options.name).write_text(self._options.text, encoding="utf-8")
+        (self.path / self._options.name).write_text(sealed_text(self._options.text), encoding="utf-8")
 
     def _check_same(self, data: DataFolder, stopped: Path) -> None:
         """Refuse to go on with other options or data than those the run began with, whose files are in a folder."""
@@ -236,7 +237,7 @@ class Run:
 
     def _write_progress(self, states: list[dict[str, Any]]) -> None:
         with whole_file(self._progress, sync=True) as file:
-            file.write(json.dumps(states[0] | {_OLDER: states[1:]}).encode())
+            file.write(sealed_json(states[0] | {_OLDER: states[1:]}).encode())
 
     def remove_other_bests(self, step: int) -> None:
         """Of the best networks, keep those that the states go with, and the newest one, that of a step."""
@@ -314,7 +315,7 @@ class Run:
                 shutil.rmtree(ended)
             if keep_state:
                 self.path.rename(ended)
-                (ended / _LOCK).unlink()
+                (ended / LOCK).unlink()
             else:
                 self._progress.unlink(missing_ok=True)
                 shutil.rmtree(self.path)
@@ -326,10 +327,13 @@ def _states_of(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")))
+        content = check_json(content, path, "start afresh with --resume=False")
         states = [content, *map(dict, content.pop(_OLDER, []))]
         if not all(isinstance(state["step"], int) for state in states):
             raise TypeError("a step is no number")
     except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path} is damaged ({error!r}), so the stopped training can't go on: start afresh with --resume=False"
         ) from None
