@@ -48,8 +48,8 @@ def matching(pattern: str, words: str) -> Rule:
 
 
 def option(
-    default: Any, text: str, rule: Rule | None = None, *, free: bool = False, network: bool = False,
-    aliases: Sequence[str] = (),
+    default: Any, text: str, rule: Rule | None = None, *, free: bool = False, told: bool = True,
+    network: bool = False, aliases: Sequence[str] = (),
 ) -> Any:  # fmt: skip
     """A field of a spec.
 
@@ -57,12 +57,13 @@ def option(
         default: the value unless YAML or a flag says otherwise.
         text: help.
         rule: what the value must be.
-        free: whether a stopped training may go on with another value: no value of the network depends on it, but for
-            rounding.
+        free: whether a stopped training may go on with another value: it changes neither the network's shape nor which
+            rows a step takes, and the run says so.
+        told: whether a run that goes on with another value says so; of what is free.
         network: whether it is part of the network's shape, which is read from beside a checkpoint.
         aliases: other names of the flag.
     """
-    about = {"help": text, "rule": rule, "free": free, "network": network, "aliases": tuple(aliases)}
+    about = {"help": text, "rule": rule, "free": free, "told": told, "network": network, "aliases": tuple(aliases)}
     return field(default=default, metadata=about)
 
 
@@ -116,6 +117,11 @@ def values_of(*specs: Any) -> dict[str, Any]:
 def free_names(*specs: Any) -> Iterator[str]:
     """Names of those options of some specs, or of their classes, that a stopped training may change."""
     return (one.name for spec in specs for one in dataclasses.fields(spec) if one.metadata["free"])
+
+
+def untold_names(*specs: Any) -> Iterator[str]:
+    """Names of those whose change is not told."""
+    return (one.name for spec in specs for one in dataclasses.fields(spec) if not one.metadata["told"])
 
 
 def is_default(spec: Any, name: str) -> bool:

@@ -117,17 +117,25 @@ class EmbeddingTables(nn.Cell):
         return [(piece, part[: piece.rows]) for piece, part in zip(self.pieces, np.split(joint, ends[:-1]))]
 
     def refill(self, joint: Parameter, fill: Fill) -> None:
-        """Write the pieces' values anew to what has a row for each row of the table, in place and in chunks."""
+        """Write the pieces' values anew to what has a row for each row of the table, in place and in chunks.
+
+        And zeros to the spare rows, where a training that diverged may have left something else.
+        """
         write, start = ops.ScatterUpdate(), 0
+
+        def put(first: int, values: np.ndarray) -> None:
+            rows = np.arange(first, first + len(values), dtype=np.int32)
+            write(joint, Tensor.from_numpy(rows), Tensor.from_numpy(values))
+
         for piece in self.pieces:
             for low in range(piece.low, piece.high, _CHUNK_ROWS):
                 part = Piece(piece.field, low, min(low + _CHUNK_ROWS, piece.high))
                 values = np.empty((part.rows, joint.shape[1]), np.float32)
                 fill(part, values)
-                first = start + low - piece.low
-                rows = np.arange(first, first + part.rows, dtype=np.int32)
-                write(joint, Tensor.from_numpy(rows), Tensor.from_numpy(values))
+                put(start + low - piece.low, values)
             start += piece.rows + self.spare
+            if self.spare:
+                put(start - self.spare, np.zeros((self.spare, joint.shape[1]), np.float32))
 
 
 class ReplicatedTables(EmbeddingTables):

@@ -65,7 +65,7 @@ class ComputeSpec:
     compute_dtype: str = option(
         "float32", "type of the MLPs' matrix products (float16: Ascend and GPU only)", one_of(("float32", "float16"))
     )
-    cpu_kernels: bool = option(True, "whether the CPU uses operators that are compiled on first use")
+    cpu_kernels: bool = option(True, "whether the CPU uses operators that are compiled on first use", free=True)
 
     def check_device(self, device_target: str) -> None:
         """Refuse what a device can't do.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from mindspore import Tensor
 
-from src.base.errors import InputError
+from src.base.finite import NotFinite
 from src.base.stops import held_back
 from src.dataset import Batch
 from src.dlrm import DLRM
@@ -52,13 +52,11 @@ def finite_score(
     """As `score`, of a network that did not diverge.
 
     Raises:
-        InputError: a logit is not finite, so the network's values are not.
+        NotFinite: a logit is not.
     """
     labels, logits = score(model, batches, batch_size, ranks)
     if wrong := int(np.sum(~np.isfinite(logits))):
-        raise InputError(
-            f"{wrong} of {len(logits)} logits are not finite: training diverged; train again with a smaller --lr"
-        )
+        raise NotFinite(f"{wrong} of {len(logits)} logits are not finite")
     return labels, logits
 
 
