@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     from src.metrics.bootstrap import intervals
     from src.metrics.curves import quality
     from src.metrics.monitored import measured
-    from src.model_utils.device_target import set_device
+    from src.model_utils.device_target import check_products, set_device
     from src.network.compiled import operators_for
     from src.training.evaluation import finite_score
 
@@ -28,6 +28,7 @@ def main(argv: Sequence[str]) -> None:
     data = find(score.dataset_path)
     part = data.part_to_score()
     set_device(device.device_target, device.device_id)
+    check_products(compute.compute_dtype)
     path = checkpoint.file_of(score.checkpoint_path)
     checkpoint.check_encoder(path, data)
     operators = operators_for(device.device_target, compute.cpu_kernels)

@@ -48,6 +48,7 @@ class LossCallBack(Callback):
         log_steps: steps between lines.
         batch_size: samples a step.
         clock: shared with `EvalCallBack`.
+        skipped: gives the number of updates that were left out so far, as under a loss scale.
 
     Attributes:
         steps: done when the run ended.
@@ -57,8 +58,12 @@ class LossCallBack(Callback):
     steps = 0
     mean_samples_per_s = math.nan
 
-    def __init__(self, path: str, metrics_file: MetricsFile, log_steps: int, batch_size: int, clock: TrainingClock):
+    def __init__(
+        self, path: str, metrics_file: MetricsFile, log_steps: int, batch_size: int, clock: TrainingClock,
+        skipped: Callable[[], int] = lambda: 0,
+    ):  # fmt: skip
         super().__init__()
+        self.skipped = skipped
         self.path, self.metrics_file, self.log_steps = path, metrics_file, log_steps
         self.batch_size, self.clock = batch_size, clock
         self.first_step, self.first_step_s = 1, 0.0
@@ -89,12 +94,16 @@ class LossCallBack(Callback):
             self.samples_per_s = (step - self.last[0]) * self.batch_size / (now - self.last[1])
         self.last = (step, now)
         step_in_epoch = step - (epoch - 1) * args.batch_num
+        skipped = self.skipped()
+        more = {"skipped_updates": skipped} if skipped else {}
         append_line(self.path, f"epoch: {epoch}, step: {step_in_epoch}, loss is {loss}")
-        self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s)
+        self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s, **more)
         speed = "the first step compiles"
         if step > self.first_step:
             left_s = (total - step) * self.batch_size / self.samples_per_s
             speed = f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left"
+        if skipped:
+            speed += f", {skipped} updates skipped"
         self.bar.set_postfix_str(f"loss {loss:.4f}, {self.samples_per_s:.0f} samples/s", refresh=False)
         self.bar.update(step - self.bar.n)
         if self.bar.disable:

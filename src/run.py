@@ -187,10 +187,12 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     )
     dtype = getattr(ms, compute.compute_dtype)
     model = DLRM(len(prepared.folder.manifest.inputs), tables, specs.network, dtype, seed, prepared.widths)
-    factors = None if np.all(prepared.factors == 1) else prepared.factors
-    scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else 1.0
+    corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections
+    reset_steps = len(prepared.batches) if corrects else 0
+    factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors
+    scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else None
     average_from = _average_from(prepared.steps, specs.schedule.average_share)
-    step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange)
+    step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps)
     evaluation = specs.evaluation
     best = BestSoFar(
         prepared.part, evaluation.monitor, evaluation.early_stopping, begun.best, begun.best_step, begun.waited
@@ -215,7 +217,7 @@ def fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack
     if prepared.specs.runtime.ranks.rank:  # one of several ranks writes files
         loss_log = eval_log = os.devnull
     clock, metrics_file = TrainingClock(), training.metrics_file
-    losses = LossCallBack(loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock)
+    losses = LossCallBack(loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, step.skipped_updates)
     used = [
         ResumeCallBack(first, schedule.epochs, training.save_state, steps_between(kept.save_steps, of_epoch), clock)
     ]
@@ -268,7 +270,8 @@ def _finish_report(training: Training, report: RunReport, losses: LossCallBack, 
     shown = MONITORED[specs.evaluation.monitor].shown
     report.finish({
         "steps": losses.steps, "kept_step": kept_step, "samples_per_s": losses.mean_samples_per_s,
-        "peak_memory_mb": peak_mb, "kept_for": f"best {shown}" if training.best.chooses else "the last one",
+        "skipped_updates": training.step.skipped_updates(), "peak_memory_mb": peak_mb,
+        "kept_for": f"best {shown}" if training.best.chooses else "the last one",
     }, scored, content)  # fmt: skip
 
 

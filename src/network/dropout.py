@@ -57,4 +57,4 @@ class Dropout(nn.Cell):
         places = ops.arange(first, first + samples * outputs, dtype=ms.int32).reshape(samples, outputs)
         hashes = self.mix(self.differ(places, self.mix(self.differ(step, self.layer_key))))
         kept = self.both(hashes, self.kept_bits) >= self.limit
-        return x * (kept.astype(ms.float32) * self.scale)
+        return x * (kept.to(ms.float32) * self.scale)

@@ -11,7 +11,7 @@ from src.data.manifest import DataFolder, find
 from src.dataset import RowBatches, batches_of
 from src.dlrm import mlp_values
 from src.model_utils.config import SAVED_OPTIONS, DeviceSpec, to_yaml
-from src.model_utils.device_target import set_device, start_ranks
+from src.model_utils.device_target import check_products, set_device, start_ranks
 from src.model_utils.options import free_names
 from src.network.mixed_dims import Widths, widths_of
 from src.network.options import ComputeSpec, NetworkSpec
@@ -67,9 +67,10 @@ def start(
     Raises:
         InputError: there is no such device, or this process was started as one of several where it should not, or not.
     """
-    device, parallel = device or DeviceSpec("CPU"), parallel or ParallelSpec()
+    device, compute, parallel = device or DeviceSpec("CPU"), compute or ComputeSpec(), parallel or ParallelSpec()
     set_device(device.device_target, device.device_id)
-    return Runtime(device, compute or ComputeSpec(), parallel, Ranks(*start_ranks(parallel.parallel_mode)))
+    check_products(compute.compute_dtype)
+    return Runtime(device, compute, parallel, Ranks(*start_ranks(parallel.parallel_mode)))
 
 
 @dataclass(frozen=True)

@@ -114,4 +114,6 @@ class State:
                 values = joint_rows(tables.pieces, parameter.shape[1], self.parts.fill(f"{name}."), tables.spare)
                 parameter.set_data(Tensor.from_numpy(values))
         for name, parameter in step.other_values().items():
+            if name in step.may_lack and name not in self.parts.shapes():
+                continue
             parameter.set_data(Tensor.from_numpy(self.parts.value(name, parameter.shape)))
