@@ -15,4 +15,4 @@ bin=$root/.venv/bin
 "$bin/ruff" format --check .
 "$bin/mypy"
 "$bin/shellcheck" -x scripts/*.sh ascend310_infer/build.sh .ci/run
-"$bin/python" -m pytest -n 2 "$@"
+"$bin/python" -m pytest -n 2 --dist=worksteal "$@"

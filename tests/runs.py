@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 from mindspore.train import Callback
 
@@ -34,6 +35,15 @@ SMALL = {"bottom_mlp": (8, 4), "top_mlp": (8, 1)}
 def rows_of(path, kind):
     rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
     return [row for row in rows if row["kind"] == kind]
+
+
+def bits(path):
+    return {name: value.asnumpy().tobytes() for name, value in ms.load_checkpoint(str(path)).items()}
+
+
+def losses_of(folder):
+    """The last loss that was logged for each step."""
+    return {row["step"]: row["loss"] for row in rows_of(folder / "metrics.jsonl", "loss")}
 
 
 def specs_of(**options):

@@ -2,44 +2,20 @@
 
 import json
 import os
-import re
-import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import ROOT, preprocess_lines, raw_lines, write_raw
+from conftest import preprocess_lines, raw_lines, write_raw
 from mindspore.train import Callback
-from runs import StopAt, rows_of, train_small
+from runs import StopAt, bits, losses_of, rows_of, train_small
 
 from src import run as training
-from src.base import events
-from src.base.errors import InputError
-from src.checkpoints.run_folder import Run, RunOptions
 from src.dataset import RowBatches, Rows
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
-
-OPTIONS = [
-    "--device_target=CPU", "--batch_size=8", "--epochs=3",
-    "--bottom_mlp=[32,8]", "--emb_dim=8", "--top_mlp=[32,1]", "--optimizer=adam", "--lr=0.002",
-    "--warmup_steps=50", "--lr_schedule=cosine", "--save_steps=10", "--eval_steps=20", "--log_steps=10",
-]  # fmt: skip  # 214 steps an epoch
-
-
-def bits(path):
-    return {name: value.asnumpy().tobytes() for name, value in ms.load_checkpoint(str(path)).items()}
-
-
-def losses_of(folder):
-    """The last loss that was logged for each step."""
-    return {row["step"]: row["loss"] for row in rows_of(folder / "metrics.jsonl", "loss")}
-
 
 RULES = [
     {"lr": 0.1},
@@ -149,129 +125,6 @@ def test_batches_go_on_behind_any_step(tiny_data, step):
         assert all(np.array_equal(left, right) for left, right in zip(one, other))
 
 
-# Runs train.py, which kills itself when a moment of src/base/events.py comes for the n-th time.
-KILLED = """
-import os, signal, sys
-root, wanted, number = sys.argv[1:4]
-sys.path.insert(0, root)
-sys.argv = ["train.py", *sys.argv[4:]]
-from src.base import events
-came = []
-
-def kill(moment):
-    came.extend([moment] if moment == wanted else [])
-    if len(came) == int(number):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-events.listeners.append(kill)
-import train
-train.run(train.main)
-"""
-KILLS = [
-    ("a state is to be saved", 1),  # nothing is saved yet
-    ("an entry of a checkpoint is written", 20),  # the first state is half written
-    ("a state is whole", 3),  # but not the one to go on from yet
-    ("a network is to be kept", 1),
-    ("a network is kept", 1),  # a best network that the state does not know of
-    ("the progress names another state", 2),  # two states, two best networks, the progress has the newer ones
-    ("a state is to be saved", 11),
-    ("a state is to be saved", 37),  # the second epoch
-    ("the files are to go to their places", 1),
-    ("manifest.json is in its place", 1),  # half of the files
-]
-
-
-def train_program(folder, data, *killed):
-    """Exit code and output of train.py in a folder, killed at a point if one is named."""
-    begin = [
-        sys.executable,
-        "-u",
-        *(["-c", KILLED, str(ROOT), *map(str, killed)] if killed else [str(ROOT / "train.py")]),
-    ]
-    child = subprocess.run([*begin, f"--dataset_path={data}", *OPTIONS], cwd=folder, stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True, check=False)  # fmt: skip
-    return child.returncode, child.stdout
-
-
-def first_step(text):
-    found = re.search(r"going on from step (\d+) of 642", text)
-    return int(found[1]) if found else 0
-
-
-def test_killed_again_and_again_it_ends_as_if_undisturbed(tiny_data, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir(), parts.mkdir()
-    code, text = train_program(whole, tiny_data.path)
-    assert (code, first_step(text)) == (0, 0), text
-    steps = []
-    for kill in KILLS:
-        code, text = train_program(parts, tiny_data.path, *kill)
-        assert code == -signal.SIGKILL, (kill, text)
-        assert not (parts / "checkpoint" / "dlrm.ckpt").exists(), kill
-        steps.append(first_step(text))
-    assert steps == sorted(steps)
-    assert (steps[0], steps[3] > 0, steps[-1]) == (0, True, 640)
-    code, text = train_program(parts, tiny_data.path)
-    assert (code, first_step(text)) == (0, 640), text
-    assert bits(parts / "checkpoint/dlrm.ckpt") == bits(whole / "checkpoint/dlrm.ckpt")
-    assert losses_of(parts) == losses_of(whole)
-    assert sorted(os.listdir(parts / "checkpoint")) == sorted(os.listdir(whole / "checkpoint"))
-
-
-def test_killed_when_it_had_ended_but_for_its_folder(tiny_data, tmp_path):
-    code, _ = train_program(tmp_path, tiny_data.path, "all files are in their places", 1)
-    assert code == -signal.SIGKILL
-    assert (tmp_path / "checkpoint" / "dlrm.ckpt").is_file()
-    code, text = train_program(tmp_path, tiny_data.path)
-    assert (code, "already holds dlrm.ckpt" in text) == (2, True)
-
-
-@pytest.fixture
-def stopped(tiny_data, tmp_path):
-    """A folder with a training that was stopped at step 17, the last save behind step 15."""
-    with pytest.raises(KeyboardInterrupt):
-        train_small(tiny_data, tmp_path, save_steps=5, callbacks=[StopAt(17)])
-    return tmp_path
-
-
-def test_older_states_and_networks_go(tiny_data, tmp_path):
-    """A run that was stopped leaves the state it goes on from and the best network that goes with it, no others."""
-    with pytest.raises(KeyboardInterrupt):
-        train_small(tiny_data, tmp_path, save_steps=5, eval_steps=3, callbacks=[StopAt(17)])
-    folder = tmp_path / "unfinished"
-    best_step = json.loads((folder / "progress.json").read_text())["best_step"]
-    found = {path.name for path in folder.glob("*-*.ckpt")}
-    assert found == {"state-15.ckpt", f"best-{best_step}.ckpt"}
-    assert best_step <= 15
-
-
-def test_other_options_are_refused_and_nothing_is_lost(tiny_data, stopped, capsys):
-    state = stopped / "unfinished" / "state-15.ckpt"
-    before = state.read_bytes()
-    with pytest.raises(InputError, match=r"stopped, with lr 0\.1 instead of 0\.2: go on .* --resume=False"):
-        train_small(tiny_data, stopped, lr=0.2)
-    assert state.read_bytes() == before
-    train_small(tiny_data, stopped, log_steps=7)
-    assert "going on from step 15" in capsys.readouterr().out
-    assert "log_steps: 7" in (stopped / "dlrm.yaml").read_text()
-
-
-def test_options_that_are_new_since_the_stop_count_as_their_defaults(tiny_data, stopped, capsys):
-    saved = stopped / "unfinished/dlrm.yaml"
-    lines = saved.read_text().splitlines()
-    saved.write_text("\n".join(line for line in lines if not line.startswith("monitor: ")))
-    with pytest.raises(InputError, match="stopped, with monitor auc instead of logloss"):
-        train_small(tiny_data, stopped, monitor="logloss")
-    train_small(tiny_data, stopped)
-    assert "going on from step 15" in capsys.readouterr().out
-
-
-def test_options_that_were_lost_are_refused(tiny_data, stopped):
-    (stopped / "unfinished/dlrm.yaml").write_text("")
-    with pytest.raises(InputError, match="stopped, with no options in its file"):
-        train_small(tiny_data, stopped)
-
-
 class SignalIn(Callback):
     """Sends this process a signal before a step, which the first time compiles it, and notes the steps that end."""
 
@@ -296,70 +149,3 @@ def test_a_signal_while_a_graph_is_compiled_counts_afterwards(tiny_data, tmp_pat
     assert callback.done == {1: [], 3: [1, 2]}[step]  # the user's callbacks come last
     for one in (signal.SIGTERM, signal.SIGINT):
         assert signal.getsignal(one) is signal.default_int_handler
-
-
-def test_other_data_are_refused(stopped, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("other")
-    other = preprocess_lines(write_raw(folder / "train.txt", raw_lines(2000, 2)), folder / "dataset")
-    with pytest.raises(InputError, match="stopped, with other data than .*--resume=False"):
-        train_small(other, stopped)
-
-
-def test_damaged_state_is_refused(tiny_data, stopped):
-    state = stopped / "unfinished" / "state-15.ckpt"
-    content = bytearray(state.read_bytes())
-    content[len(content) // 2] ^= 1
-    state.write_bytes(content)
-    with pytest.raises(InputError, match=r"can't go on .*state-15\.ckpt is .* damaged .* --resume=False"):
-        train_small(tiny_data, stopped)
-    state.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"can't go on .*state-15\.ckpt is .* damaged .* --resume=False"):
-        train_small(tiny_data, stopped)
-
-
-def test_resume_false_starts_afresh(tiny_data, stopped, tmp_path_factory, capsys):
-    whole = tmp_path_factory.mktemp("whole")
-    train_small(tiny_data, whole)
-    train_small(tiny_data, stopped, resume=False, save_steps=5)
-    assert "going on" not in capsys.readouterr().out
-    assert bits(stopped / "dlrm.ckpt") == bits(whole / "dlrm.ckpt")
-    assert len([row for row in rows_of(stopped / "metrics.jsonl", "loss") if row["step"] == 10]) == 2
-
-
-def test_second_run_in_the_same_folder_is_refused(tiny_data, tmp_path):
-    with (
-        Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", "lr: 0.1\n")),
-        pytest.raises(InputError, match="another run is at work there"),
-    ):
-        train_small(tiny_data, tmp_path)
-    train_small(tiny_data, tmp_path)
-
-
-def test_run_that_ended_but_for_its_folder_starts_afresh(tiny_data, stopped, capsys):
-    """Killed between the last two operations of a run: the checkpoint stands, and so does the folder."""
-    left = shutil.copytree(stopped / "unfinished", stopped.parent / f"{stopped.name}-left")
-    train_small(tiny_data, stopped)
-    shutil.copytree(left, stopped / "unfinished")
-    with pytest.raises(InputError, match=r"already holds dlrm\.ckpt"):
-        train_small(tiny_data, stopped)
-    capsys.readouterr()
-    train_small(tiny_data, stopped, overwrite=True)
-    assert not (stopped / "unfinished").exists()
-
-
-def test_damaged_progress_is_refused(tiny_data, stopped):
-    (stopped / "unfinished" / "progress.json").write_text("{")
-    with pytest.raises(InputError, match=r"progress\.json is damaged .* --resume=False"):
-        train_small(tiny_data, stopped)
-
-
-def test_state_on_a_full_disk_is_one_error_that_names_it(tiny_data, tmp_path, monkeypatch):
-    def full(moment):
-        if moment == "an entry of a checkpoint is written":
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(events, "listeners", [full])
-    with pytest.raises(OSError, match="No space left") as caught:
-        train_small(tiny_data, tmp_path, save_steps=5)
-    assert Path(caught.value.filename).name == "state-5.ckpt"
-    assert sorted(os.listdir(tmp_path / "unfinished")) == [".lock", "dlrm.yaml", "manifest.json", "vocabulary.npz"]

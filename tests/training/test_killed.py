@@ -1,0 +1,76 @@
+"""A training that is really killed, in any moment in which its files change, ends as an undisturbed one."""
+
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from runs import bits, losses_of
+from stopping import run_program
+
+OPTIONS = [
+    "--device_target=CPU", "--batch_size=32", "--epochs=3",
+    "--bottom_mlp=[32,8]", "--emb_dim=8", "--top_mlp=[32,1]", "--optimizer=adam", "--lr=0.002",
+    "--warmup_steps=12", "--lr_schedule=cosine", "--save_steps=2", "--eval_steps=4", "--log_steps=2",
+]  # fmt: skip  # 53 steps an epoch
+KILLS = [
+    ("a state is to be saved", 1),  # nothing is saved yet
+    ("an entry of a checkpoint is written", 20),  # the first state is half written
+    ("a state is whole", 3),  # but not the one to go on from yet
+    ("a network is to be kept", 1),
+    ("a network is kept", 1),  # a best network that the state does not know of
+    ("the progress names another state", 2),  # two states, two best networks, the progress has the newer ones
+    ("a state is to be saved", 11),
+    ("a state is to be saved", 37),  # the second epoch
+    ("the files are to go to their places", 1),
+    ("manifest.json is in its place", 1),  # half of the files
+]
+
+
+def train(folder: Path, data, kill=None):
+    """Exit code and output of train.py in a folder, killed in a moment if one is named."""
+    return run_program("train", folder, f"--dataset_path={data.path}", *OPTIONS, kill=kill)
+
+
+def first_step(text):
+    found = re.search(r"going on from step (\d+) of 159", text)
+    return int(found[1]) if found else 0
+
+
+@pytest.fixture(scope="module")
+def killed(tiny_data, tmp_path_factory):
+    """A folder with a training that was killed in each moment in turn, and where each of these runs began."""
+    folder, steps = tmp_path_factory.mktemp("killed"), []
+    for kill in KILLS:
+        code, text = train(folder, tiny_data, kill)
+        assert code == -signal.SIGKILL, (kill, text)
+        assert not (folder / "checkpoint" / "dlrm.ckpt").exists(), kill
+        steps.append(first_step(text))
+    return SimpleNamespace(folder=folder, steps=steps)
+
+
+def test_killed_again_and_again_it_ends_as_if_undisturbed(killed, tiny_data, tmp_path):
+    whole, parts = tmp_path / "whole", shutil.copytree(killed.folder, tmp_path / "parts")
+    whole.mkdir()
+    code, text = train(whole, tiny_data)
+    assert (code, first_step(text)) == (0, 0), text
+    steps = killed.steps
+    assert steps == sorted(steps)
+    assert (steps[0], steps[3] > 0, steps[-1]) == (0, True, 158)
+    code, text = train(parts, tiny_data)
+    assert (code, first_step(text)) == (0, 158), text
+    assert bits(parts / "checkpoint/dlrm.ckpt") == bits(whole / "checkpoint/dlrm.ckpt")
+    assert losses_of(parts) == losses_of(whole)
+    assert sorted(os.listdir(parts / "checkpoint")) == sorted(os.listdir(whole / "checkpoint"))
+
+
+def test_killed_when_it_had_ended_but_for_its_folder(killed, tiny_data, tmp_path):
+    folder = shutil.copytree(killed.folder, tmp_path / "parts")
+    code, text = train(folder, tiny_data, ("all files are in their places", 1))
+    assert code == -signal.SIGKILL, text
+    assert (folder / "checkpoint" / "dlrm.ckpt").is_file()
+    code, text = train(folder, tiny_data)
+    assert (code, "already holds dlrm.ckpt" in text) == (2, True)
