@@ -24,6 +24,7 @@ from src.training.schedule import SCHEDULES
 Steps = int | Literal["epoch"]
 Scale = float | Literal["dynamic"]
 _PARTS_OF_AN_EPOCH = 10
+_FORMER_SCALE = 1024.0  # the default of old, which options files of then name wherever it had no effect
 _DENSE_RULES = [name for name, rule in RULES.items() if not rule.of_mlps]
 
 
@@ -70,7 +71,7 @@ class OptimizationSpec:
     )
     loss_scale: Scale = option(
         "dynamic", "factor on the loss for float16 gradients; dynamic: as large as these allow. Steps whose gradients "
-        "overflow change nothing, and are counted", SCALE,
+        "overflow change nothing, and are counted", SCALE, free=True,
     )  # fmt: skip
 
     @property
@@ -104,6 +105,8 @@ class OptimizationSpec:
         Raises:
             InputError: one is given.
         """
+        if self.loss_scale == _FORMER_SCALE:
+            return
         if device_target == "CPU":
             refuse_changed(self, ["loss_scale"], "with device_target CPU: drop it")
         if compute_dtype != "float16":

@@ -104,7 +104,7 @@ WRONG_FLAGS = [
         ["--device_target=Ascend", "--compute_dtype=bfloat16", "--loss_scale=8"],
         "loss_scale 8.0 has no effect with comp",
     ),
-    (["--device_target=Ascend", "--compute_dtype=float16", "--loss_scale=much"], "loss_scale is much: it must be"),
+    (["--device_target=Ascend", "--compute_dtype=float16", "--loss_scale=much"], "loss_scale is '?much'?: it must be"),
     (["--device_target=Ascend", "--compute_dtype=float16", "--loss_scale=0"], "loss_scale is 0.0: it must be a finite"),
     (["--device_target=CPU", "--device_id=1"], "device_id 1 has no effect"),
     (["--mlp_optimizer=rowwise_adagrad"], "mlp_optimizer is 'rowwise_adagrad': it must be one of"),
