@@ -104,7 +104,7 @@ class LossCallBack(Callback):
             speed = f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left"
         if skipped:
             speed += f", {skipped} updates skipped"
-        self.bar.set_postfix_str(f"loss {loss:.4f}, {self.samples_per_s:.0f} samples/s", refresh=False)
+        self.bar.set_postfix_str(f"loss {loss:.4f}, {speed}", refresh=False)
         self.bar.update(step - self.bar.n)
         if self.bar.disable:
             print(f"epoch: {epoch}, step: {step_in_epoch}/{args.batch_num}, loss is {loss:.4f}, {speed}", flush=True)

@@ -6,7 +6,7 @@ from src import dataset
 from src.data import records
 from src.data.encoder import load_encoder
 from src.data.lines import Columns, parse
-from src.dataset import RowBatches, Rows, TrainingDataset
+from src.dataset import RowBatches, Rows, TrainingDataset, sample
 
 ROWS, RECORD_ROWS = 1000, 16
 SHARD_ROWS = [320, 320, 320, 40]  # 63 records, the last one of 8 rows
@@ -177,3 +177,17 @@ def test_ranks_get_even_parts_of_each_batch_in_their_order(shards, ranks):
         for place, column in enumerate(whole):
             np.testing.assert_array_equal(np.concatenate([part[number][place] for part in parts]), column)
     assert {len(part[0][0]) for part in parts} == {20 // ranks}
+
+
+def test_a_sample_is_of_records_spread_evenly_in_the_order_of_the_rows(shards):
+    rows = Rows(shards, ROWS, DENSE_DIM, SLOT_DIM)
+    dense, ids, labels = sample(rows, ROWS)
+    assert ids[:, 0].tolist() == list(range(ROWS))
+    for value, plain in zip((dense, ids, labels), plain_rows(ids[:, 0])):
+        np.testing.assert_array_equal(value, plain.reshape(value.shape))
+    some = sample(rows, 100)[1][:, 0]
+    assert 80 <= len(some) <= 100
+    assert (some[0], some[-1]) == (0, ROWS - 1)
+    assert (np.diff(some) > 0).all()
+    assert np.diff(some).max() < 250
+    np.testing.assert_array_equal(some, sample(rows, 100)[1][:, 0])

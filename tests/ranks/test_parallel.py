@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import CPU, ROOT, raw_lines
+from conftest import CPU, ORIGINAL, ROOT, raw_lines
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mindspore import Tensor
@@ -36,7 +36,7 @@ from src.scorer import Scorer
 
 SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
 # 53 steps of 32; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch, not full.
-TRAINING = [*SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10", "--log_steps=1"]
+TRAINING = [ORIGINAL, *SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10", "--log_steps=1"]
 RATE = ["--batch_size=32", "--lr=0.05"]
 MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
         "--epochs=2", "--reset_tables_each_epoch=True", "--dropout=0.3", "--lr_schedule=cosine",
@@ -505,7 +505,7 @@ def test_plan_says_what_each_rank_holds_and_refuses_too_little_memory(tiny_data,
 
     done = planned()
     assert done.returncode == 0, done.stderr
-    line = r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all but for evaluation, sends .* MB a step$"
+    line = r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all as computed, sends .* MB a step$"
     assert len(re.findall(line, done.stdout, re.M)) == 4
     assert not list(tmp_path.iterdir()), "nothing is made"
     done = planned("--device_memory_mb=10")
