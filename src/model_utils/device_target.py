@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import threading
 import time
@@ -28,11 +29,14 @@ def set_device(device_target: str, device_id: int = 0) -> None:
     if device_target == "CPU":
         ms.set_device("CPU")
         return
+    logging.disable(logging.WARNING)  # several lines of MindSpore's for what the error below says
     try:
         devices = getattr(ms.device_context, device_target.lower())
         count = devices.device_count() if devices.is_available() else 0
     except ValueError:  # MindSpore's answer where the device's libraries can't be loaded
         count = 0
+    finally:
+        logging.disable(logging.NOTSET)
     if count <= device_id:
         found = f"this machine has {count} of them" if count else "MindSpore finds none on this machine"
         raise InputError(
