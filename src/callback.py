@@ -59,6 +59,7 @@ class LossCallBack(Callback):
         batch_size: samples a step.
         clock: shared with `EvalCallBack`.
         steps: done before.
+        skipped: gives the number of updates that were left out so far, as under a loss scale.
 
     Attributes:
         steps: done so far.
@@ -71,8 +72,10 @@ class LossCallBack(Callback):
     def __init__(
         self, path: str, metrics_file: MetricsFile, log_steps: int, batch_size: int, clock: TrainingClock,
         steps: int = 0,
+        skipped: Callable[[], int] = lambda: 0,
     ):  # fmt: skip
         super().__init__()
+        self.skipped = skipped
         self.path, self.metrics_file, self.log_steps = path, metrics_file, log_steps
         self.batch_size, self.clock, self.steps = batch_size, clock, steps
         self._unread: list[tuple[int, Any]] = []
@@ -118,12 +121,16 @@ class LossCallBack(Callback):
             self.samples_per_s = (step - self.last[0]) * self.batch_size / (now - self.last[1])
         self.last = (step, now)
         step_in_epoch = step - (epoch - 1) * args.batch_num
+        skipped = self.skipped()
+        more = {"skipped_updates": skipped} if skipped else {}
         append_line(self.path, f"epoch: {epoch}, step: {step_in_epoch}, loss is {loss}")
-        self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s)
+        self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s, **more)
         speed = "the first step compiles"
         if step > self.first_step:
             left_s = (total - step) * self.batch_size / self.samples_per_s
             speed = f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left"
+        if skipped:
+            speed += f", {skipped} updates skipped"
         self.bar.set_postfix_str(f"loss {loss:.4f}, {speed}", refresh=False)
         self.bar.update(step - self.bar.n)
         if self.bar.disable:

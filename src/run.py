@@ -153,10 +153,12 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     )
     dtype = getattr(ms, compute.compute_dtype)
     model = DLRM(len(prepared.folder.manifest.inputs), tables, specs.network, dtype, seed, prepared.widths)
-    factors = None if np.all(prepared.factors == 1) else prepared.factors
-    scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else 1.0
+    corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections
+    reset_steps = len(prepared.batches) if corrects else 0
+    factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors
+    scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else None
     average_from = _average_from(prepared.steps, specs.schedule.average_share)
-    step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange)
+    step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps)
     evaluation = specs.evaluation
     best = BestSoFar(
         prepared.part, evaluation.monitor, evaluation.early_stopping, begun.best, begun.best_step, begun.waited
@@ -200,7 +202,9 @@ def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBac
     # One of several ranks writes files.
     loss_log, eval_log = (os.devnull if ranks.rank else name for name in (kept.loss_file_name, kept.eval_file_name))
     clock = TrainingClock()
-    losses = LossCallBack(loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, first)
+    losses = LossCallBack(
+        loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, first, step.skipped_updates
+    )
 
     def save_state(done: int) -> None:
         losses.look()
@@ -291,7 +295,8 @@ def _finish_report(
     report.finish({
         "steps": losses.steps, "kept_step": kept_step, "samples_per_s": losses.mean_samples_per_s,
         "wall_samples_per_s": losses.wall_samples_per_s,
-        "peak_memory_mb": peak_mb, "kept_for": f"best {shown}" if training.best.chooses else "the last one",
+        "skipped_updates": training.step.skipped_updates(), "peak_memory_mb": peak_mb,
+        "kept_for": f"best {shown}" if training.best.chooses else "the last one",
     }, scored, content, beside)  # fmt: skip
 
 

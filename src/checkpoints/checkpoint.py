@@ -106,10 +106,20 @@ def check_finite(values: Arrays, ranks: Ranks, step: int | None = None) -> None:
 def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, fields: Sequence[str]) -> Arrays:
     """The entries for what has a row for each row of the tables: one a piece, named after field and first row."""
     return {
-        f"{prefix}{fields[piece.field]}{f'@{piece.low}' if piece.rows < tables.table_rows[piece.field] else ''}": values
+        prefix + _entry_name(piece, tables.table_rows[piece.field], fields): values
         for piece, values in tables.views(joint)
         if piece.rows
     }
+
+
+def _entry_name(piece: Piece, rows: int, fields: Sequence[str]) -> str:
+    """Its field, and behind it the first row if it is not the whole table; zeros tell C3@05 from a field C3@5."""
+    name, first = fields[piece.field], str(piece.low)
+    if piece.rows == rows:
+        return name
+    while f"{name}@{first}" in fields:
+        first = f"0{first}"
+    return f"{name}@{first}"
 
 
 def parts_of(first: CheckpointFile) -> int:
@@ -176,7 +186,7 @@ class Parts:
         for file in self._files:
             for entry, shape in file.shapes.items():
                 whole, _, first = entry.rpartition("@")
-                if entry != name and (whole != name or not first.isdigit()):
+                if entry != name and (whole != name or not first.isdigit() or entry[len(prefix) :] in self._fields):
                     continue
                 first = "" if entry == name else first
                 low = int(first or 0)

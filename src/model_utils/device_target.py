@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import logging
 import os
 import threading
 import time
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
 
 from src.base.errors import InputError
 from src.base.workers import die_with_parent
@@ -26,10 +29,14 @@ def set_device(device_target: str, device_id: int = 0) -> None:
     if device_target == "CPU":
         ms.set_device("CPU")
         return
+    logging.disable(logging.WARNING)  # several lines of MindSpore's for what the error below says
     try:
-        count = ms.hal.device_count(device_target) if ms.hal.is_available(device_target) else 0
+        devices = getattr(ms.device_context, device_target.lower())
+        count = devices.device_count() if devices.is_available() else 0
     except ValueError:  # MindSpore's answer where the device's libraries can't be loaded
         count = 0
+    finally:
+        logging.disable(logging.NOTSET)
     if count <= device_id:
         found = f"this machine has {count} of them" if count else "MindSpore finds none on this machine"
         raise InputError(
@@ -40,6 +47,24 @@ def set_device(device_target: str, device_id: int = 0) -> None:
         ms.set_device(device_target)  # without a number MindSpore shares out the cards of a machine
     else:
         ms.set_device(device_target, device_id)
+
+
+def check_products(compute_dtype: str) -> None:
+    """See that the device multiplies matrices of a type, by multiplying two.
+
+    Raises:
+        InputError: it does not.
+    """
+    if compute_dtype == "float32":
+        return
+    ones = Tensor(np.ones((2, 2), np.float32)).to(getattr(ms, compute_dtype))
+    try:
+        ops.MatMul()(ones, ones).to(ms.float32).asnumpy()
+    except (RuntimeError, TypeError):
+        raise InputError(
+            f"compute_dtype {compute_dtype}: {ms.get_context('device_target')} devices like this one can't multiply "
+            f"such matrices: give float16 or float32"
+        ) from None
 
 
 def _started_as_rank() -> bool:

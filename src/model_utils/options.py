@@ -33,6 +33,7 @@ BELOW_ONE = Rule(lambda value: 0 <= value < 1, "must be 0 or more, and below 1")
 FRACTION = Rule(lambda value: 0 <= value <= 1, "must lie between 0 and 1")
 NOT_EMPTY = Rule(lambda value: value != "", "must not be empty")
 SIZES = Rule(lambda value: len(value) > 0 and min(value) > 0, "must be a list of sizes above 0, such as [512,256,16]")
+SCALE = Rule(lambda value: value == "dynamic" or POSITIVE.holds(value), "must be a finite number above 0, or dynamic")
 STEPS = Rule(lambda value: value == "epoch" or value >= 0, "must be 0 or more, or epoch")
 
 

@@ -201,7 +201,7 @@ class SplitTables(EmbeddingTables):
         own = self.exchange.to_owners(ids)
         if self.partial:
             mine = ops.logical_and(own >= self.lows, own < self.highs)
-            own = ops.select(mine, own - self.lows, self.sizes)
+            own = ops.where(mine, own - self.lows, self.sizes)
         rows, vectors = self.joint_lookup(self.table, own, self.starts)
         everyone = self.exchange.to_samples(vectors)  # [b, N S, D]
         of_fields = self.gather(everyone, self.field_slots[0], 1)
@@ -212,7 +212,7 @@ class SplitTables(EmbeddingTables):
     def owned(self, rows, gradients):
         gradients = self.exchange.to_owners(gradients) * self.exchange.share
         if self.partial:
-            gradients = gradients * ops.expand_dims((rows != self.spares).astype(ms.float32), -1)
+            gradients = gradients * (rows != self.spares).to(ms.float32).unsqueeze(-1)
         return rows, gradients
 
 

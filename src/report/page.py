@@ -72,6 +72,8 @@ def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
             tile("peak memory", f"{training['peak_memory_mb']:.0f} MB", "of this process, before the report"),
             tile("kept network", f"step {number(training['kept_step'])}", training["kept_for"]),
         ]
+        if skipped := training.get("skipped_updates"):
+            tiles.append(tile("skipped updates", number(skipped), "gradients that overflowed under the loss scale"))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 

@@ -11,6 +11,7 @@ from src.model_utils.options import (
     NOT_EMPTY,
     NOT_NEGATIVE,
     POSITIVE,
+    SCALE,
     STEPS,
     one_of,
     option,
@@ -21,7 +22,9 @@ from src.training.rules import RULES, UpdateRule, rule_of, rule_of_mlps
 from src.training.schedule import SCHEDULES
 
 Steps = int | Literal["epoch"]
+Scale = float | Literal["dynamic"]
 _PARTS_OF_AN_EPOCH = 10
+_FORMER_SCALE = 1024.0  # the default of old, which options files of then name wherever it had no effect
 _DENSE_RULES = [name for name, rule in RULES.items() if not rule.of_mlps]
 
 
@@ -66,7 +69,10 @@ class OptimizationSpec:
     label_smoothing: float = option(
         0.0, "e for labels y (1 - e) + e / 2 in training, and so in its loss as logged", BELOW_ONE
     )
-    loss_scale: float = option(1024.0, "factor on the loss for float16 gradients", POSITIVE)
+    loss_scale: Scale = option(
+        "dynamic", "factor on the loss for float16 gradients; dynamic: as large as these allow. Steps whose gradients "
+        "overflow change nothing, and are counted", SCALE, free=True,
+    )  # fmt: skip
 
     @property
     def rules(self) -> tuple[UpdateRule, UpdateRule]:
@@ -99,10 +105,12 @@ class OptimizationSpec:
         Raises:
             InputError: one is given.
         """
+        if self.loss_scale == _FORMER_SCALE:
+            return
         if device_target == "CPU":
             refuse_changed(self, ["loss_scale"], "with device_target CPU: drop it")
-        if compute_dtype == "float32":
-            refuse_changed(self, ["loss_scale"], "with compute_dtype float32: drop it")
+        if compute_dtype != "float16":
+            refuse_changed(self, ["loss_scale"], f"with compute_dtype {compute_dtype}: drop it")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from src.dlrm import activation_values, mlp_values
 from src.metrics.labels import one_label, sorted_by_label
 from src.metrics.monitored import MONITORED
 from src.model_utils.config import SAVED_OPTIONS, DeviceSpec, to_yaml
-from src.model_utils.device_target import set_device, start_ranks
+from src.model_utils.device_target import check_products, set_device, start_ranks
 from src.model_utils.options import free_names, untold_names
 from src.network.mixed_dims import Widths, widths_of
 from src.network.options import ComputeSpec, NetworkSpec
@@ -74,9 +74,10 @@ def start(
     Raises:
         InputError: there is no such device, or this process was started as one of several where it should not, or not.
     """
-    device, parallel = device or DeviceSpec("CPU"), parallel or ParallelSpec()
+    device, compute, parallel = device or DeviceSpec("CPU"), compute or ComputeSpec(), parallel or ParallelSpec()
     set_device(device.device_target, device.device_id)
-    return Runtime(device, compute or ComputeSpec(), parallel, Ranks(*start_ranks(parallel.parallel_mode)))
+    check_products(compute.compute_dtype)
+    return Runtime(device, compute, parallel, Ranks(*start_ranks(parallel.parallel_mode)))
 
 
 @dataclass(frozen=True)

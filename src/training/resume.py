@@ -176,8 +176,11 @@ class State:
                 tables.refill(parameter, self.tables())
         of_network = {value.name for value in step.model.mlp_parameters()}
         for name, parameter in step.other_values().items():
-            if name == _COUNT and name not in self.rest.shapes():  # the stopped run had nothing to count for
+            saved = self.network if name in of_network else self.rest
+            if name in step.may_lack and name not in saved.shapes():
+                continue
+            if name == _COUNT and name not in saved.shapes():  # the stopped run had nothing to count for
                 values = np.array([self.progress.step], np.int32)
             else:
-                values = (self.network if name in of_network else self.rest).value(name, parameter.shape)
+                values = saved.value(name, parameter.shape)
             parameter.set_data(Tensor.from_numpy(values))

@@ -108,6 +108,13 @@ WRONG_FLAGS = [
     (["--emb_dim=8"], "must equal emb_dim 8"),
     (["--interaction=cat", "--self_interaction"], "no effect with interaction cat"),
     (["--device_target=CPU", "--compute_dtype=float16"], "compute_dtype float16 is for Ascend and GPU"),
+    (["--device_target=CPU", "--compute_dtype=bfloat16"], "compute_dtype bfloat16 is for Ascend and GPU"),
+    (
+        ["--device_target=Ascend", "--compute_dtype=bfloat16", "--loss_scale=8"],
+        "loss_scale 8.0 has no effect with comp",
+    ),
+    (["--device_target=Ascend", "--compute_dtype=float16", "--loss_scale=much"], "loss_scale is '?much'?: it must be"),
+    (["--device_target=Ascend", "--compute_dtype=float16", "--loss_scale=0"], "loss_scale is 0.0: it must be a finite"),
     (["--device_target=CPU", "--device_id=1"], "device_id 1 has no effect"),
     (["--mlp_optimizer=rowwise_adagrad"], "mlp_optimizer is 'rowwise_adagrad': it must be one of"),
     (["--towers=3"], "towers 3 must divide emb_dim 16"),
