@@ -33,6 +33,7 @@ from src.callback import (
     FirstStepCallBack,
     LossCallBack,
     ResumeCallBack,
+    StepCallBack,
     TrainingClock,
 )
 from src.checkpoints import checkpoint, run_folder
@@ -231,10 +232,12 @@ def fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack
         )
         used.append(evaluations)
     prepared.batches.go_to(first)
+    sign = prepared.specs.runtime.ranks.sign  # of a step alone: what callbacks do is work of this rank's own
     with held_back() as first_step_done:
         Model(step).train(
             schedule.epochs, TrainingDataset(prepared.batches),
-            [FirstStepCallBack(first_step_done), *used, *callbacks],
+            [FirstStepCallBack(first_step_done), StepCallBack(ended=sign.end_step), *used, *callbacks,
+             StepCallBack(begins=sign.begin_step)],
             dataset_sink_mode=False, initial_epoch=first // of_epoch,
         )  # fmt: skip
     return losses, evaluations is not None and evaluations.ended

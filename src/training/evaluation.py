@@ -39,7 +39,8 @@ def score(
         dense, ids = turn[ranks.rank][:2] if ranks.rank < len(turn) else (column[:0] for column in turn[0][:2])
         if len(dense) < batch_size:
             dense, ids = (np.pad(column, ((0, batch_size - len(dense)), (0, 0))) for column in (dense, ids))
-        with contextlib.nullcontext() if own_logits else held_back():  # the first time it may be compiled
+        first = not own_logits  # which may be compiled
+        with held_back() if first else contextlib.nullcontext(), ranks.sign.work(compiles=first):
             own_logits.append(model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0])
     by_rank = ranks.gather(np.stack(own_logits))  # [N, turns, batch_size]
     in_order = by_rank.swapaxes(0, 1).reshape(-1, batch_size)

@@ -1,0 +1,55 @@
+"""What travels within a step, by simulated ranks."""
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from src.network.embedding import slots_of
+from src.ranks import exchange as exchange_module
+from src.ranks.placement import place
+
+
+class Wire:
+    """Stands for AlltoAll among ranks that are simulated one after the other: keeps what is sent, gives what is due."""
+
+    def __init__(self):
+        self.sent, self.due = [], None
+
+    def __call__(self, values):
+        self.sent.append(values.asnumpy())
+        return values if self.due is None else Tensor(self.due)
+
+
+def exchanged(exchanges, call, inputs):
+    """The result of a method of each rank's exchange, the blocks going from rank to rank as AlltoAll moves them."""
+    ranks, results = len(exchanges), []
+    for exchange, values in zip(exchanges, inputs):
+        exchange.all_to_all = Wire()
+        getattr(exchange, call)(Tensor(values))
+    blocks = [np.split(exchange.all_to_all.sent[0], ranks) for exchange in exchanges]
+    for rank, (exchange, values) in enumerate(zip(exchanges, inputs)):
+        exchange.all_to_all.due = np.concatenate([sender[rank] for sender in blocks])
+        results.append(getattr(exchange, call)(Tensor(values)).asnumpy())
+    return results
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_all_to_all_moves_what_all_gather_does(monkeypatch, ranks):
+    """Which only Ascend has: the blocks' order, by simulated ranks."""
+    for name in ("AllGather", "AllReduce", "AlltoAll"):
+        monkeypatch.setattr(exchange_module.ops, name, lambda **_: Wire())
+    rows = (9, 30, 2, 40, 5)
+    placement = place(rows, "hybrid", ranks)
+    slots = [slot.field for rank in range(ranks) for slot in slots_of(placement, rank)]
+    exchanges = [exchange_module.Exchange(rank, ranks, True) for rank in range(ranks)]
+    for exchange in exchanges:
+        exchange.set_slots(slots)
+    rng = np.random.default_rng(1)
+    for shape in ((4, len(rows)), (4, len(rows), 3)):
+        samples = [rng.integers(0, 99, shape).astype(np.int32) for _ in range(ranks)]
+        for rank, got in enumerate(exchanged(exchanges, "to_owners", samples)):
+            own = slots[rank * placement.slots : (rank + 1) * placement.slots]
+            np.testing.assert_array_equal(got, np.concatenate(samples)[:, own])
+    vectors = [rng.random((4 * ranks, placement.slots, 3), dtype=np.float32) for _ in range(ranks)]
+    for rank, got in enumerate(exchanged(exchanges, "to_samples", vectors)):
+        np.testing.assert_array_equal(got, np.concatenate([one[4 * rank : 4 * rank + 4] for one in vectors], 1))
