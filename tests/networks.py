@@ -46,6 +46,30 @@ def make_step(
     return TrainStep(model, spec, factors, average_from, loss_scale, seed, exchange)
 
 
+class Steps:
+    """Networks with their training steps, which compile a graph once: what differs in values alone has it in common.
+
+    A step that was made before with other values gets all those of the new one, and is what is given back.
+    """
+
+    def __init__(self):
+        self.made = {}
+
+    def __call__(self, operators, lr=0.15, table_lr=0.0, network=None, seed=2, **options):
+        model = make_model(seed=seed, operators=operators, **(network or {}))
+        new = make_step(model, lr, table_lr, **options)
+        step = self.made.setdefault(repr((operators, network, options)), new)
+        for name, value in changing(step).items():
+            value.set_data(Tensor(changing(new)[name].asnumpy().copy()))
+        return step.model, step
+
+
+def changing(step):
+    """All values of a step that changes them or is told them, by name."""
+    rates = {rate.name: rate for rate in (step.learning_rate, step.table_learning_rate)}
+    return step.row_values() | step.other_values() | rates
+
+
 def loaded(path, data, operators=STOCK, **network):
     """The network of a checkpoint that was trained on a data folder; unless said otherwise, that of conftest's run."""
     options = {"emb_dim": 8, "bottom_mlp": (16, 8), "top_mlp": (32, 1)} | network

@@ -1,4 +1,4 @@
-"""Programs in processes of their own, really killed in a moment of src/base/events.py that is told by name.
+"""Programs in processes of their own, really killed in a moment of src/base/events.py.
 
 They are forked from a process that has imported MindSpore and has not yet used it, so that none waits for the import.
 """
@@ -8,46 +8,66 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from src.base import errors, events
 
-_PRELOADED = ["stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data"]
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(_PRELOADED)
+_context.set_forkserver_preload(["stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data"])
 
 
-def run_program(program: str, folder: Path, *arguments: str, kill: tuple[str, int] | None = None) -> tuple[int, str]:
-    """Exit code and output of a program's run in a folder; the process is killed when a moment comes the n-th time."""
-    log = folder / "output.txt"
-    child: Any = _context.Process(target=_run, args=(program, folder, log, arguments, kill))
+@dataclass
+class Comes:
+    """Whether a moment comes for the n-th time."""
+
+    moment: str
+    number: int = 1
+
+    def __call__(self, moment: str) -> bool:
+        self.number -= moment == self.moment
+        return moment == self.moment and self.number == 0
+
+
+def run_program(
+    module: str, folder: Path, *arguments: str, kill: Callable[[str], bool] | None = None
+) -> tuple[int, str]:
+    """Exit code and output of a program's run in a folder; its process is killed in the first moment of which it holds.
+
+    Args:
+        module: the program.
+        folder: where it runs.
+        arguments: its command line.
+        kill: called with the name of each moment, also in the processes that the program forks; can be pickled.
+    """
+    reader, writer = _context.Pipe(duplex=False)
+    child: Any = _context.Process(target=_run, args=(module, folder, writer, arguments, kill))
     child.start()
+    writer.close()
+    with os.fdopen(os.dup(reader.fileno())) as output:
+        text = output.read()  # ends when the last process that holds the pipe has, so that no worker is left
     child.join()
-    text = log.read_text()
-    log.unlink()
     return child.exitcode, text
 
 
-def _run(program: str, folder: Path, log: Path, arguments: tuple[str, ...], kill: tuple[str, int] | None) -> None:
+def _run(
+    module: str, folder: Path, writer: Connection, arguments: tuple[str, ...], kill: Callable[[str], bool] | None
+) -> None:
     os.chdir(folder)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(output, stream.fileno())
-        stream.reconfigure(write_through=True)
-    if kill:
-        events.listeners.append(_Killer(*kill))
-    sys.argv = [program, *arguments]
-    errors.run(importlib.import_module(program).main)
+        os.dup2(writer.fileno(), stream.fileno())
+        stream.reconfigure(write_through=True)  # type: ignore[union-attr]
+    writer.close()
+    program = os.getpid()
 
+    def listen(moment: str) -> None:
+        if kill and kill(moment):
+            os.kill(program, signal.SIGKILL)
+            signal.pause()  # a worker goes no further until it is killed with its program
 
-class _Killer:
-    """Kills the process that it was made in, also where a worker of that process tells of the moment."""
-
-    def __init__(self, moment: str, number: int):
-        self.process, self.moment, self.left = os.getpid(), moment, number
-
-    def __call__(self, moment: str) -> None:
-        self.left -= moment == self.moment
-        if moment == self.moment and not self.left:
-            os.kill(self.process, signal.SIGKILL)
+    events.listeners.append(listen)
+    sys.argv = [module, *arguments]
+    errors.run(importlib.import_module(module).main)

@@ -114,7 +114,9 @@ def read_span(span: Span, columns: Columns) -> Iterator[Block]:
 
 
 class RawInput:
-    """The rows of raw files, one behind the other, whatever the files are: packed or not, with a header or without.
+    """The rows of text files, one behind the other: packed or not, with a header or without.
+
+    A file that is no text would need blocks of its own beside `read_span`, which the steps of preprocessing call too.
 
     Args:
         raws: the files as the user gave them, in order.

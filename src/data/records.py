@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from src.base.events import happens
+
 COLUMN = "rows"
 SCHEMA = {COLUMN: {"type": "bytes"}}
 _PAGE_BYTES = 4 << 20
@@ -69,6 +71,7 @@ def write(path: Path, packed: Sequence[bytes]) -> None:
         writer.add_schema(SCHEMA, "packed rows of a click log")
         if packed:
             writer.write_raw_data([{COLUMN: record} for record in packed])
+        happens("a file of records has no index yet")
         writer.commit()
     except RuntimeError:  # what MindSpore makes of any failure to write
         if shutil.disk_usage(path.parent).free < 2 * (sum(map(len, packed)) + _PAGE_BYTES):

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from src.base.events import happens
 from src.base.files import whole_file
 from src.base.locks import hold
 from src.base.npz import Arrays, save_arrays
@@ -111,6 +112,7 @@ class Journal:
         if len(missing) < len(work):
             done = len(work) - len(missing)
             print(f"{step}: going on from an earlier run, {done} of {len(work)} pieces are done", flush=True)
+        happens(f"{step} is to be finished")
         arguments = [(self.path(step, number), work[number].function, *work[number].arguments) for number in missing]
         for _ in run_parallel(step, _record, arguments, [work[number].size for number in missing], unit, shared):
             pass
@@ -128,3 +130,4 @@ class Journal:
 def _record(path: Path, function: Callable[..., Arrays], *arguments: Any) -> None:
     """Do a piece of work and keep its arrays at `path`."""
     save_arrays(path, function(*arguments))
+    happens("a piece of work is kept")

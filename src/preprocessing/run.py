@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from src.base.errors import InputError
+from src.base.events import happens
 from src.data import records
 from src.data.encoder import Encoder
 from src.data.lines import BadRow, Columns
@@ -65,7 +66,9 @@ def preprocess(
         if [fingerprint(raw) for raw in raws] != given:
             raise InputError(f"{source.names} changed while it was read: start again when it is whole")
         manifest = manifest_of(folder, source, columns, options, encoder, shards, len(bad))
+        happens("the manifest is to be written")
         manifest.save(folder)
+        happens("the manifest is written")
         journal.close()
     return DataFolder(folder, manifest)
 

@@ -2,20 +2,19 @@
 
 import gc
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import CPU
 from mindspore import Tensor, nn, ops
 from networks import (
     make_batch,
     make_model,
 )
 
+import train
 from src.base import native
 from src.network import cpu_kernels
 from src.network.layers import MLP
@@ -160,12 +159,10 @@ def test_all_files_of_the_kernels_are_in_the_library(tmp_path, monkeypatch):
     assert len(libraries) == 1 + len(files)
 
 
-def test_training_without_a_compiler_goes_on(tiny_data, tmp_path):
+def test_training_without_a_compiler_goes_on(tiny_data, here, monkeypatch, capsys):
     """With MindSpore's operators, told in a line."""
-    command = [sys.executable, str(ROOT / "train.py"), "--device_target=CPU", f"--dataset_path={tiny_data.path}",
-               "--bottom_mlp=[8,16]", "--top_mlp=[8,1]"]  # fmt: skip
-    environment = {"PATH": "/nowhere", "CXX": "no-such-compiler"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "CPU operators of MindSpore alone" in done.stderr
-    assert (tmp_path / "checkpoint/dlrm.ckpt").exists()
+    monkeypatch.setattr(native, "BUILD", here / "build")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    train.main([CPU, f"--dataset_path={tiny_data.path}", "--bottom_mlp=[8,16]", "--top_mlp=[8,1]"])
+    assert "CPU operators of MindSpore alone" in capsys.readouterr().err
+    assert Path("checkpoint/dlrm.ckpt").exists()

@@ -96,19 +96,30 @@ def test_widths_must_agree():
         DLRM(2, EmbeddingTables(ROWS, initial_rows(ROWS, 16, 1)), network_spec((8, 4), TOP, 2))
 
 
-@pytest.mark.parametrize("calibrate", [False, True])
-def test_towers_train_evaluate_and_export(tiny_data, tmp_path, monkeypatch, calibrate):
-    """Dropout and averaging with them; the exported graph scores as the checkpoint does, calibrated or not."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def trained(tiny_data, tmp_path_factory):
+    """The folder of a run with towers, dropout and averaging, and what its checkpoint gives for the test rows."""
+    folder = tmp_path_factory.mktemp("towers")
     sizes = ["--emb_dim=12", "--bottom_mlp=[8,4]", "--top_mlp=[8,1]", "--towers=3"]
     rules = ["--optimizer=adagrad", "--lr=0.02", "--dropout=0.2", "--average_share=0.5"]
-    train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--importance_rows=50", *sizes, *rules])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--importance_rows=50", *sizes, *rules])
     dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
-    model = loaded("checkpoint/dlrm.ckpt", tiny_data, emb_dim=12, bottom_mlp=(8, 4), top_mlp=(8, 1), towers=3)
-    _, logits = score(model, batches_of(tiny_data, "test", 64), 64)
+    network = {"emb_dim": 12, "bottom_mlp": (8, 4), "top_mlp": (8, 1), "towers": 3}
+    model = loaded(folder / "checkpoint/dlrm.ckpt", tiny_data, **network)
+    return folder, dense, ids, score(model, batches_of(tiny_data, "test", 64), 64)[1]
+
+
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_towers_train_evaluate_and_export(trained, tiny_data, tmp_path, monkeypatch, calibrate):
+    """The exported graph scores as the checkpoint does, calibrated or not."""
+    folder, dense, ids, logits = trained
+    monkeypatch.chdir(tmp_path)
     more = ["--calibrate=True", f"--dataset_path={tiny_data.path}"] if calibrate else []
     for placement in ("graph", "host"):
-        export_program.main([CPU, f"--export_path={placement}", f"--table_placement={placement}", *more])
+        export_program.main([CPU, f"--checkpoint_path={folder}/checkpoint", f"--export_path={placement}",
+                             f"--table_placement={placement}", *more])  # fmt: skip
         scorer = Scorer(placement)
         if calibrate:
             temperature, bias = next(

@@ -1,19 +1,17 @@
+"""A data folder: how rows are split and coded, where it goes, and what its manifest says."""
+
 import hashlib
-import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, preprocess_lines, raw_lines, write_raw
+from conftest import preprocess_lines, raw_lines, write_raw
 
 from src.base.errors import InputError
 from src.data import raw_files
 from src.data.lines import Columns, key_of
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, find
-from src.data.raw_files import LineIndex
 from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches, Rows
 from src.preprocess_data import main
@@ -284,112 +282,6 @@ def spoiled(rows: int, places: list[int]) -> list[str]:
     return lines
 
 
-def test_bad_rows_are_refused_with_the_first_ones_named_and_nothing_valid_left(tmp_path):
-    lines = spoiled(60, [4, 20, 21, 58])
-    raw = write_raw(tmp_path / "train.txt", lines)
-    reasons = "; ".join(f"line {i + 1}: label is '{lines[i][:2]}', which is not 0 or 1" for i in (4, 20, 21))
-    with pytest.raises(
-        InputError,
-        match=rf"train.txt has 4 bad rows, 0 are allowed: {reasons}; \.\.\.\. Mend them, or skip them into "
-        rf"rejected_rows.txt with --max_bad_rows=4$",
-    ):
-        preprocess_lines(raw, tmp_path / "dataset", shard_rows=10, record_rows=10)
-    with pytest.raises(InputError, match="is not a folder|holds no manifest.json"):
-        find(str(tmp_path / "dataset"))
-
-
-def test_one_bad_row_too_many_is_refused(tmp_path):
-    raw = write_raw(tmp_path / "train.txt", spoiled(60, [4, 20, 58]))
-    with pytest.raises(InputError, match="has 3 bad rows, 2 are allowed"):
-        preprocess_lines(raw, tmp_path / "dataset", max_bad_rows=2)
-    assert not (tmp_path / "dataset" / MANIFEST).exists()
-
-
-def test_allowed_bad_rows_are_left_out_and_written_to_the_reject_file(tmp_path):
-    bad = [4, 20, 21, 58]
-    lines = spoiled(60, bad)
-    raw = write_raw(tmp_path / "train.txt", lines)
-    data = preprocess_lines(raw, tmp_path / "dataset", max_bad_rows=4, shard_rows=10, record_rows=10)
-    rejects = (tmp_path / "dataset" / REJECTS).read_text().splitlines()
-    assert rejects == [f"{i + 1}\tlabel is '{lines[i][:2]}', which is not 0 or 1\t{lines[i]}" for i in bad]
-    manifest = data.manifest
-    assert manifest.bad_rows == 4
-    assert REJECTS in [file.name for file in manifest.files]
-    assert {name: (part.rows, part.first_line, part.last_line) for name, part in manifest.parts.items()} == {
-        "train": (49, 1, 52),
-        "valid": (4, 53, 56),
-        "test": (3, 57, 60),
-    }
-    kept = {part: range(manifest.parts[part].first_line - 1, manifest.parts[part].last_line) for part in PARTS}
-    for part, rows in kept.items():
-        good = [lines[row] for row in rows if row not in bad]
-        assert manifest.parts[part].label_mean == pytest.approx(np.mean([line[0] == "1" for line in good]))
-        assert len(ids_of(data, part)) == len(good)
-
-
-def test_reject_file_holds_the_raw_bytes(tmp_path):
-    (tmp_path / "train.txt").write_bytes(b"\n".join([GOOD.encode(), b"\xff\t\xc3\xa9\r", GOOD.encode()]))
-    preprocess_lines(tmp_path / "train.txt", tmp_path / "dataset", max_bad_rows=1)
-    content = (tmp_path / "dataset" / REJECTS).read_bytes()
-    assert content == b"2\t2 columns instead of 40\t\xff\t\xc3\xa9\r\n"
-
-
-@pytest.mark.parametrize("place", [0, 12, 27])
-def test_shard_whose_rows_are_all_bad_is_left_out(tmp_path, place):
-    """One row a shard, one of them bad: of training, in the middle of it, and the last row of the test part."""
-    raw = write_raw(tmp_path / "train.txt", spoiled(28, [place]))
-    data = preprocess_lines(raw, tmp_path / "dataset", max_bad_rows=1, record_rows=1, shard_rows=1)
-    assert {name: part.rows for name, part in data.manifest.parts.items()} == {
-        "train": 24 - (place < 24),
-        "valid": 2,
-        "test": 2 - (place >= 26),
-    }
-    assert sum(len(ids_of(data, part)) for part in PARTS) == 27
-
-
-def test_part_whose_rows_are_all_bad_is_absent(tmp_path):
-    raw = write_raw(tmp_path / "train.txt", spoiled(14, [13]))
-    data = preprocess_lines(raw, tmp_path / "dataset", max_bad_rows=1)
-    assert {name: part.rows for name, part in data.manifest.parts.items()} == {"train": 12, "valid": 1}
-
-
-def test_empty_file_is_refused(tmp_path):
-    raw = write_raw(tmp_path / "train.txt", [])
-    with pytest.raises(InputError, match=r"train.txt is empty: it must hold lines of raw text"):
-        preprocess_lines(raw, tmp_path / "dataset")
-    assert not (tmp_path / "dataset").exists()
-
-
-@pytest.mark.parametrize("max_bad_rows", [0, 8, 9, 1000])
-def test_file_of_bad_rows_alone_is_refused(tmp_path, max_bad_rows):
-    raw = write_raw(tmp_path / "train.txt", [BAD] * 9)
-    with pytest.raises(InputError, match="none of the first 9 lines is a row of 40 columns; line 1: label is '7'"):
-        preprocess_lines(raw, tmp_path / "dataset", max_bad_rows=max_bad_rows)
-    assert not (tmp_path / "dataset").exists()
-
-
-def test_training_part_of_bad_rows_alone_is_refused(tmp_path):
-    raw = write_raw(tmp_path / "train.txt", [BAD] * 6 + [GOOD])
-    with pytest.raises(InputError, match="has no good row to train on"):
-        preprocess_lines(raw, tmp_path / "dataset", max_bad_rows=6)
-    assert not (tmp_path / "dataset" / MANIFEST).exists()
-
-
-def test_raw_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
-    raw = write_raw(tmp_path / "train.txt", raw_lines(20))
-
-    class GrowingIndex(LineIndex):
-        def __init__(self, path, header):
-            super().__init__(path, header=header)
-            with path.open("a") as file:
-                file.write(GOOD + "\n")
-
-    monkeypatch.setattr(raw_files, "LineIndex", GrowingIndex)
-    with pytest.raises(InputError, match=r"train.txt changed .*while it was read: start again when it is whole"):
-        preprocess_lines(raw, tmp_path / "dataset")
-    assert not (tmp_path / "dataset" / MANIFEST).exists()
-
-
 def test_windows_line_ends_and_byte_order_mark_change_nothing(tmp_path):
     lines = raw_lines(30)
     plain = preprocess_lines(write_raw(tmp_path / "plain", lines), tmp_path / "one")
@@ -431,53 +323,3 @@ def test_unfinished_run_needs_no_overwrite(tmp_path):
     data = preprocess_lines(write_raw(tmp_path / "train.txt", raw_lines(30)), folder)
     assert set(files_below(folder)) == {MANIFEST, *(file.name for file in data.manifest.files)}
     data.manifest.verify(folder, [file.name for file in data.manifest.files])
-
-
-def run_program(*flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "src" / "preprocess_data.py"), *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/", check=False)
-
-
-def check_refusal(done: subprocess.CompletedProcess, message: str) -> None:
-    """Exit code 2, and one line on stderr, which is no traceback."""
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-
-
-def test_process_preprocesses_and_refuses_to_do_it_again(tmp_path):
-    write_raw(tmp_path / "train.txt", raw_lines(200))
-    done = run_program(f"--data_path={tmp_path}/", "--dense_dim=13", "--slot_dim=26", "--train_line_count=140")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "train: 120 rows, label mean 0." in done.stdout
-    assert json.loads((tmp_path / "dataset" / MANIFEST).read_text())["source"]["lines"] == 140
-    check_refusal(run_program(f"--data_path={tmp_path}"), "already holds preprocessed data")
-
-
-def test_process_refuses_bad_rows_in_one_line(tmp_path):
-    """One number is beyond float32, over which NumPy likes to warn."""
-    lines = raw_lines(20)
-    lines[2] = lines[2].replace("\t", "x\t", 1)
-    lines[7] = "1\t1e39\t" + lines[7].split("\t", 2)[2]
-    write_raw(tmp_path / "train.txt", lines)
-    done = run_program(f"--data_path={tmp_path}")
-    check_refusal(done, "train.txt has 2 bad rows, 0 are allowed: line 3: label is ")
-    assert "line 8: I1 is '1e39', which is not a number" in done.stderr
-    assert not (tmp_path / "dataset" / MANIFEST).exists()
-
-
-def test_process_refuses_a_missing_folder(tmp_path):
-    check_refusal(run_program(f"--data_path={tmp_path / 'none'}"), f"data_path {tmp_path / 'none'}: there is no file")
-
-
-def test_process_refuses_a_misspelt_option():
-    check_refusal(run_program("--slot_dims=26"), "no option '--slot_dims=26'; did you mean --slot_dim?")
-
-
-def test_process_reports_a_folder_it_can_not_make(tmp_path):
-    write_raw(tmp_path / "train.txt", raw_lines(9))
-    (tmp_path / "file").write_text("in the way")
-    done = run_program(f"--data_path={tmp_path}", f"--output_path={tmp_path / 'file' / 'dataset'}")
-    check_refusal(done, f"error: {tmp_path / 'file'}")

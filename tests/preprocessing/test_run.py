@@ -7,6 +7,7 @@ import sys
 import pytest
 from conftest import ROOT, preprocess_lines, raw_lines, write_raw
 
+from src.base import events
 from src.base.errors import InputError
 from src.base.locks import hold
 from src.data import raw_files
@@ -165,3 +166,22 @@ def test_rows_are_counted_without_a_run(tmp_path):
     bad = run.count(find_rows(found, options, all_test=False), book, options)
     assert [str(row) for row in bad] == ["line 4: 1 columns instead of 40", "line 28: 1 columns instead of 40"]
     assert [int(book.load("count", number, "rows")[0]) for number in range(5)] == [9, 10, 4, 2, 1]
+
+
+def test_a_run_that_had_ended_but_for_its_journal_is_done_anew(tmp_path, monkeypatch):
+    """Killed behind the manifest: what the journal calls finished may have changed since."""
+    raw, folder = write_raw(tmp_path / "train.txt", raw_lines(60)), tmp_path / "dataset"
+
+    def interrupt(moment):
+        if moment == "the manifest is written":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "listeners", [interrupt])
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_lines(raw, folder)
+    assert find(str(folder)).manifest.source["lines"] == 60
+    assert len(list((folder / ".work").glob("encode-*.npz"))) == 3
+    (folder / "train/part-00000.mindrecord").write_bytes(b"damaged")
+    data = preprocess_lines(raw, folder, overwrite=True)
+    data.manifest.verify(folder, [file.name for file in data.manifest.files])

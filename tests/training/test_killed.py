@@ -1,15 +1,15 @@
 """A training that is really killed, in any moment in which its files change, ends as an undisturbed one."""
 
+import json
 import os
 import re
 import shutil
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from runs import bits, losses_of
-from stopping import run_program
+from stopping import Comes, run_program
 
 OPTIONS = [
     "--device_target=CPU", "--batch_size=32", "--epochs=3",
@@ -32,7 +32,7 @@ KILLS = [
 
 def train(folder: Path, data, kill=None):
     """Exit code and output of train.py in a folder, killed in a moment if one is named."""
-    return run_program("train", folder, f"--dataset_path={data.path}", *OPTIONS, kill=kill)
+    return run_program("train", folder, f"--dataset_path={data.path}", *OPTIONS, kill=Comes(*kill) if kill else None)
 
 
 def first_step(text):
@@ -40,24 +40,31 @@ def first_step(text):
     return int(found[1]) if found else 0
 
 
-@pytest.fixture(scope="module")
-def killed(tiny_data, tmp_path_factory):
-    """A folder with a training that was killed in each moment in turn, and where each of these runs began."""
-    folder, steps = tmp_path_factory.mktemp("killed"), []
-    for kill in KILLS:
-        code, text = train(folder, tiny_data, kill)
-        assert code == -signal.SIGKILL, (kill, text)
-        assert not (folder / "checkpoint" / "dlrm.ckpt").exists(), kill
-        steps.append(first_step(text))
-    return SimpleNamespace(folder=folder, steps=steps)
+@pytest.fixture(scope="session")
+def killed(tiny_data, made_once):
+    """A folder with a training that was killed in each moment in turn; steps.json says where each of these runs began.
+
+    Do not change its files.
+    """
+
+    def make(folder):
+        steps = []
+        for kill in KILLS:
+            code, text = train(folder, tiny_data, kill)
+            assert code == -signal.SIGKILL, (kill, text)
+            assert not (folder / "checkpoint" / "dlrm.ckpt").exists(), kill
+            steps.append(first_step(text))
+        (folder / "steps.json").write_text(json.dumps(steps))
+
+    return made_once("killed", make)
 
 
 def test_killed_again_and_again_it_ends_as_if_undisturbed(killed, tiny_data, tmp_path):
-    whole, parts = tmp_path / "whole", shutil.copytree(killed.folder, tmp_path / "parts")
+    whole, parts = tmp_path / "whole", shutil.copytree(killed, tmp_path / "parts")
     whole.mkdir()
     code, text = train(whole, tiny_data)
     assert (code, first_step(text)) == (0, 0), text
-    steps = killed.steps
+    steps = json.loads((killed / "steps.json").read_text())
     assert steps == sorted(steps)
     assert (steps[0], steps[3] > 0, steps[-1]) == (0, True, 158)
     code, text = train(parts, tiny_data)
@@ -68,7 +75,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(killed, tiny_data, tmp
 
 
 def test_killed_when_it_had_ended_but_for_its_folder(killed, tiny_data, tmp_path):
-    folder = shutil.copytree(killed.folder, tmp_path / "parts")
+    folder = shutil.copytree(killed, tmp_path / "parts")
     code, text = train(folder, tiny_data, ("all files are in their places", 1))
     assert code == -signal.SIGKILL, text
     assert (folder / "checkpoint" / "dlrm.ckpt").is_file()

@@ -3,9 +3,10 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 from networks import (
     RATE,
+    Steps,
     make_batch,
     make_model,
     make_step,
@@ -28,18 +29,23 @@ KINDS = {
     "width 16": {"bottom": (12, 16)},
     "width 16, self": {"bottom": (12, 16), "self_interaction": True},
 }
-# Losses of golden_losses(), which `PYTHONPATH=. python tests/test_train_step.py` prints again.
+# Losses of golden_losses(), which `PYTHONPATH=. python tests/training/test_step.py` prints again.
 GOLDEN = [0.7152985, 0.6835237, 0.7125955, 0.6800426, 0.7046847, 0.6849464, 0.7042753, 0.6810473, 0.6998558, 0.6851205,
           0.7001549, 0.6807953, 0.6969644, 0.6843595, 0.6976005, 0.6798708, 0.6947824, 0.683164, 0.6955996,
           0.6786734]  # fmt: skip
 
 
-def run_step(model, batch, **options):
+@pytest.fixture(scope="module")
+def steps():
+    return Steps()
+
+
+def run(step, batch):
     """The loss of one step on a batch of NumPy arrays."""
-    return float(make_step(model, RATE, **options)(*map(Tensor, batch)).asnumpy())
+    return float(step(*map(Tensor, batch)).asnumpy())
 
 
-def batch_with_duplicates(model, batch=24):
+def batch_with_duplicates(model, batch=16):
     """So many rows on so small tables that ids repeat in every field, and one id in all rows of the first."""
     dense, ids, labels = make_batch(model, 5, batch, seed=4)
     ids[:, 0] = 2
@@ -75,13 +81,13 @@ def test_plain_gradients_are_the_finite_differences_of_the_plain_loss(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_step_with_duplicate_ids_equals_dense_sgd(kind, operators):
+def test_step_with_duplicate_ids_equals_dense_sgd(kind, operators, steps):
     """Every parameter within 1e-6, where the updates reach 1e-2 and more."""
-    model = make_model(seed=2, operators=operators, **KINDS[kind])
+    model, step = steps(operators, RATE, network=KINDS[kind])
     batch = batch_with_duplicates(model)
     before = values_by_name(model)
     expected = plain_step(plain_values(model), batch, RATE, **KINDS[kind])
-    loss = run_step(model, batch)
+    loss = run(step, batch)
     after = values_by_name(model)
     assert after.keys() == expected.keys()
     assert sum(value.size for value in after.values()) == sum(value.size for value in model.get_parameters())
@@ -91,10 +97,10 @@ def test_step_with_duplicate_ids_equals_dense_sgd(kind, operators):
     assert loss > 0
 
 
-def test_several_steps_equal_dense_sgd(operators):
+def test_several_steps_equal_dense_sgd(operators, steps):
     """Within 1e-5 after 5 steps: the graph sees its own updates."""
-    model = make_model(seed=2, operators=operators)
-    step, values = make_step(model, RATE), plain_values(model)
+    model, step = steps(operators, RATE)
+    values = plain_values(model)
     for number in range(5):
         batch = make_batch(model, 5, 16, seed=number)
         expected = plain_step(values, batch, RATE)
@@ -107,20 +113,21 @@ def test_several_steps_equal_dense_sgd(operators):
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-5, err_msg=name)
 
 
-def test_loss_is_the_mean_cross_entropy_before_the_update():
-    model = make_model(seed=2)
+def test_loss_is_the_mean_cross_entropy_before_the_update(steps):
+    model, step = steps(STOCK, RATE)
     batch = batch_with_duplicates(model)
     expected = plain_loss(plain_values(model), *batch)
-    assert run_step(model, batch) == pytest.approx(expected, rel=1e-6)
+    assert run(step, batch) == pytest.approx(expected, rel=1e-6)
 
 
-def test_rows_outside_the_batch_keep_their_bits(operators):
-    model = make_model(seed=2, operators=operators)
-    step = make_step(model, RATE)
+def test_rows_outside_the_batch_keep_their_bits(operators, steps):
+    """Batches of 16, whose ids are those of 3 samples."""
+    model, step = steps(operators, RATE)
     before = model.tables.table.asnumpy().copy()
     touched = set()
     for seed in range(3):
-        dense, ids, labels = make_batch(model, 5, 3, seed=seed)
+        dense, ids, labels = make_batch(model, 5, 16, seed=seed)
+        ids = np.resize(ids[:3], ids.shape)
         starts = np.cumsum([0, *model.tables.table_rows[:-1]])
         touched |= set((ids + starts).ravel().tolist())
         step(Tensor(dense), Tensor(ids), Tensor(labels))
@@ -130,11 +137,10 @@ def test_rows_outside_the_batch_keep_their_bits(operators):
     assert changed == touched
 
 
-def test_step_keeps_no_copy_of_any_value():
+def test_step_keeps_no_copy_of_any_value(steps):
     """No optimizer state: the step's values are the model's and the learning rates."""
-    model = make_model()
-    step = make_step(model, RATE)
-    run_step(model, make_batch(model, 5))
+    model, step = steps(STOCK, RATE)
+    run(step, make_batch(model, 5, 16))
     mine = {id(value) for value in model.get_parameters()}
     assert [value.name for value in step.get_parameters() if id(value) not in mine] == [
         "learning_rate",
@@ -143,12 +149,12 @@ def test_step_keeps_no_copy_of_any_value():
 
 
 @pytest.mark.parametrize("scale", [1024.0, 1000.0, 1e-3])
-def test_loss_scale_changes_neither_loss_nor_update(scale, operators):
+def test_loss_scale_changes_neither_loss_nor_update(scale, operators, steps):
     """To 1e-6; a power of two is exact."""
-    models = [make_model(seed=2, operators=operators), make_model(seed=2, operators=operators)]
+    models, pair = zip(steps(operators, RATE), steps(operators, RATE, loss_scale=scale))
     batch = batch_with_duplicates(models[0])
     before = values_by_name(models[0])
-    losses = [run_step(models[0], batch), run_step(models[1], batch, loss_scale=scale)]
+    losses = [run(step, batch) for step in pair]
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     scaled = values_by_name(models[1])
     for name, value in values_by_name(models[0]).items():
@@ -176,10 +182,9 @@ def test_golden_losses_of_20_seeded_steps(operators):
     np.testing.assert_allclose(golden_losses(operators), GOLDEN, rtol=1e-5)
 
 
-def test_one_seed_gives_identical_weights_and_another_does_not(operators):
+def test_one_seed_gives_identical_weights_and_another_does_not(operators, steps):
     def weights(seed):
-        model = make_model(seed=seed, operators=operators)
-        step = make_step(model, RATE)
+        model, step = steps(operators, RATE, seed=seed)
         for number in range(5):
             step(*map(Tensor, make_batch(model, 5, 64, seed=number)))
         return {value.name: value.asnumpy().tobytes() for value in model.get_parameters()}
@@ -190,12 +195,12 @@ def test_one_seed_gives_identical_weights_and_another_does_not(operators):
 
 
 def test_step_answers_every_kind_of_batch_in_turn(operators):
-    """Batches of two sizes by turns, then another mode: as steps by a cell that was never called before."""
+    """Batches of two sizes by turns: as by MindSpore's own call, with all its checks, of a cell for each size."""
     model, other = make_model(seed=2, operators=operators), make_model(seed=2, operators=operators)
-    step = make_step(model, RATE)
+    step, cells = make_step(model, RATE), {size: make_step(other, RATE) for size in (16, 7)}
     for number, size in enumerate((16, 16, 16, 7, 7, 16, 7)):
         batch = make_batch(model, 5, size, seed=number)
-        assert float(step(*map(Tensor, batch)).asnumpy()) == run_step(other, batch)
+        assert run(step, batch) == float(nn.Cell.__call__(cells[size], *map(Tensor, batch)).asnumpy())
     for name, value in values_by_name(model).items():
         np.testing.assert_array_equal(value, values_by_name(other)[name])
 
@@ -226,7 +231,7 @@ def test_compiled_operators_refuse_other_types(compiled):
     for batch in ((dense.astype(np.float64), ids, labels), (dense, ids.astype(np.int64), labels),
                   (dense, ids, labels.astype(np.int32))):  # fmt: skip
         with pytest.raises((TypeError, RuntimeError)):
-            run_step(model, batch)
+            run(make_step(model, RATE), batch)
 
 
 @pytest.mark.parametrize("row", [-1, 5, 132])
@@ -236,33 +241,33 @@ def test_id_outside_its_table_is_an_error(compiled, row):
     assert sum(model.tables.table_rows) == 124
     dense, ids, labels = make_batch(model, 5, 8)
     ids[3, 0] = row
+    step = make_step(model, RATE)  # of its own: MindSpore runs no graph again that failed
     with pytest.raises(RuntimeError):
-        run_step(model, (dense, ids, labels))
+        run(step, (dense, ids, labels))
 
 
-def test_rates_of_tables_and_mlps_are_separate(operators):
+def test_rates_of_tables_and_mlps_are_separate(operators, steps):
     """Tables at 0.3, MLPs at 0.15: each as in a step of that rate alone."""
     expected = {}
     for rate in (0.3, 0.15):
-        model = make_model(seed=2, operators=operators)
+        model, step = steps(operators, rate)
         batch = batch_with_duplicates(model)
-        make_step(model, rate)(*map(Tensor, batch))
+        run(step, batch)
         for name, value in values_by_name(model).items():
             if (name == "tables") == (rate == 0.3):
                 expected[name] = value
-    model = make_model(seed=2, operators=operators)
-    make_step(model, 0.15, 0.3)(*map(Tensor, batch))
+    model, step = steps(operators, 0.15, 0.3)
+    run(step, batch)
     for name, value in values_by_name(model).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_factors_of_the_steps_multiply_both_rates(operators, optimizer):
+def test_factors_of_the_steps_multiply_both_rates(operators, optimizer, steps):
     """Factors 0, 1/2, 1/4 and on with 1/4: as steps at these rates by hand, but for Adam's state."""
     factors = [0.0, 0.5, 0.25, 0.25]
-    model, by_hand = make_model(seed=2, operators=operators), make_model(seed=2, operators=operators)
-    step = make_step(model, 0.1, 0.2, optimizer, factors=np.array(factors[:3]))
-    hand = make_step(by_hand, 0.1, 0.2, optimizer)
+    model, step = steps(operators, 0.1, 0.2, optimizer=optimizer, factors=np.array(factors[:3]))
+    by_hand, hand = steps(operators, 0.1, 0.2, optimizer=optimizer)
     for number, factor in enumerate(factors):
         batch = tuple(map(Tensor, make_batch(model, 5, 16, seed=number)))
         before = values_by_name(model)
@@ -276,13 +281,12 @@ def test_factors_of_the_steps_multiply_both_rates(operators, optimizer):
 
 
 @pytest.mark.parametrize("rules", [("adagrad", "adam"), ("adam", "sgd")])
-def test_mlps_have_a_rule_of_their_own(operators, rules):
+def test_mlps_have_a_rule_of_their_own(operators, rules, steps):
     """After two steps: each as where both have its rule, in a step of the same values before."""
     factors, values, batches = np.array([0.5, 1.0]), {}, []
     for kind, pair in {"tables": (rules[0], ""), "mlps": (rules[1], ""), "mixed": rules}.items():
-        model = make_model(seed=2, operators=operators)
+        model, step = steps(operators, 0.01, 0.02, optimizer=pair[0], mlp_optimizer=pair[1], factors=factors)
         batches = [make_batch(model, 5, 16, seed=number) for number in range(2)]
-        step = make_step(model, 0.01, 0.02, *pair, factors=factors)
         step(*map(Tensor, batches[0]))
         values[kind] = values_by_name(model)
         if kind == "mixed":
@@ -296,13 +300,12 @@ def test_mlps_have_a_rule_of_their_own(operators, rules):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_mlp_weight_decay_is_at_the_rate_of_the_step(operators, optimizer):
+def test_mlp_weight_decay_is_at_the_rate_of_the_step(operators, optimizer, steps):
     """Without Adam's correction, which is 0.3 in the first step; biases and tables have none."""
     found = []
     for decay in (0.0, 2.0):
-        model = make_model(seed=2, operators=operators)
+        model, step = steps(operators, 0.1, optimizer=optimizer, mlp_weight_decay=decay, factors=np.array([0.5]))
         before = values_by_name(model)
-        step = make_step(model, 0.1, optimizer=optimizer, mlp_weight_decay=decay, factors=np.array([0.5]))
         step(*map(Tensor, make_batch(model, 5, 16)))
         found.append(values_by_name(model))
     for name, value in found[0].items():
@@ -310,23 +313,22 @@ def test_mlp_weight_decay_is_at_the_rate_of_the_step(operators, optimizer):
         np.testing.assert_allclose(found[1][name], value - lost, rtol=0, atol=1e-6, err_msg=name)
 
 
-def test_label_smoothing_moves_labels_towards_a_half(operators):
+def test_label_smoothing_moves_labels_towards_a_half(operators, steps):
     """As a step with labels y (1 - e) + e / 2, in loss and update."""
     found = []
     for smoothing in (0.2, 0.0):
-        model = make_model(seed=2, operators=operators)
+        model, step = steps(operators, RATE, **({"label_smoothing": smoothing} if smoothing else {}))
         dense, ids, labels = make_batch(model, 5, 16)
         labels = labels if smoothing else (labels * 0.8 + 0.1).astype(np.float32)
-        found.append((run_step(model, (dense, ids, labels), label_smoothing=smoothing), values_by_name(model)))
+        found.append((run(step, (dense, ids, labels)), values_by_name(model)))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     for name, value in found[0][1].items():
         np.testing.assert_allclose(value, found[1][1][name], rtol=0, atol=1e-7, err_msg=name)
 
 
-def test_average_is_the_mean_of_the_weights_after_the_steps_from_one_on(operators):
+def test_average_is_the_mean_of_the_weights_after_the_steps_from_one_on(operators, steps):
     """Steps 2, 3 and 4 of 0 to 4; training goes on from its own weights, to the bit."""
-    model, plain = make_model(seed=2, operators=operators), make_model(seed=2, operators=operators)
-    step, other = make_step(model, 0.1, average_from=2), make_step(plain, 0.1)
+    (model, step), (plain, other) = steps(operators, 0.1, average_from=2), steps(operators, 0.1)
     after = []
     for number in range(5):
         batch = make_batch(model, 5, 16, seed=number)

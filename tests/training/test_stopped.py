@@ -18,19 +18,15 @@ ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
 
 
-@pytest.fixture(scope="module")
-def stopped_once(tiny_data, tmp_path_factory):
-    """A folder with a training that was stopped at step 17, the last save behind step 15. Do not change its files."""
-    folder = tmp_path_factory.mktemp("stopped")
-    with pytest.raises(KeyboardInterrupt):
-        train_small(tiny_data, folder, save_steps=5, callbacks=[StopAt(17)])
-    return folder
-
-
 @pytest.fixture
-def stopped(stopped_once, tmp_path):
-    """A copy of it."""
-    return shutil.copytree(stopped_once, tmp_path / "stopped")
+def stopped(tiny_data, made_once, tmp_path):
+    """A folder with a training that was stopped at step 17, the last save behind step 15."""
+
+    def make(folder):
+        with pytest.raises(KeyboardInterrupt):
+            train_small(tiny_data, folder, save_steps=5, callbacks=[StopAt(17)])
+
+    return shutil.copytree(made_once("stopped", make), tmp_path / "stopped")
 
 
 def test_older_states_and_networks_go(tiny_data, tmp_path):
