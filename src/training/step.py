@@ -137,6 +137,8 @@ class TrainStep(nn.Cell):
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *step)
         if self.exchange is not None:
             loss, gradients = self.mean_over_ranks(loss, gradients, self.exchange)
+            # All ranks send in one order: this message, then those of the tables.
+            vector_gradients = ops.depend(vector_gradients, loss)
         rows, vector_gradients = self.model.table_gradients(rows, vector_gradients, mask)
         return self.update(loss, rows, vector_gradients, gradients, counted)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from src.network.embedding import slots_of
+from src.network.embedding import initial_values, make_tables, slots_of
 from src.ranks import exchange as exchange_module
 from src.ranks.placement import place
 
@@ -31,6 +31,18 @@ def exchanged(exchanges, call, inputs):
         exchange.all_to_all.due = np.concatenate([sender[rank] for sender in blocks])
         results.append(getattr(exchange, call)(Tensor(values)).asnumpy())
     return results
+
+
+@pytest.mark.parametrize("rows", [(30, 10, 10, 10), (10, 10, 10, 10), (100, 3)])
+def test_all_ranks_of_a_placement_compile_one_graph(monkeypatch, rows):
+    """Whether ids are masked is one value for all, though one rank's pieces may be whole fields."""
+    for name in ("AllGather", "AllReduce"):
+        monkeypatch.setattr(exchange_module.ops, name, lambda **_: Wire())
+    placement = place(rows, "hybrid", 2)
+    tables = [make_tables(placement, rank, 4, initial_values(rows, 1))[0] for rank in range(2)]
+    cut = any(piece.rows < rows[piece.field] for pieces in placement.pieces for piece in pieces)
+    empty = len(placement.pieces[0]) != len(placement.pieces[1])
+    assert [one.partial for one in tables] == [cut or empty] * 2
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
