@@ -59,6 +59,8 @@ def start_ranks(parallel_mode: str) -> tuple[int, int, SignOfLife]:
             f"parallel_mode {parallel_mode} is for several processes, which scripts/run_distribute_train_cpu.sh, "
             f"_gpu.sh and _ascend.sh start: start it with one of them"
         )
+    if ms.get_context("device_target") != "CPU":  # whose sums come in one order anyway
+        ms.set_deterministic(True)
     ms.communication.init()
     rank, size = ms.communication.get_rank(), ms.communication.get_group_size()
     folder = os.environ.get(ALIVE_FOLDER)

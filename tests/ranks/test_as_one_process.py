@@ -11,6 +11,7 @@ from conftest import CPU, raw_lines
 from runs import rows_of
 from trainings import (
     RATE,
+    apart,
     check_as_one_process,
     evaluations,
     pid_of,
@@ -45,6 +46,10 @@ RECIPES = {
     "rowwise": ([*RATE, *ROWWISE], {"self_interaction": True}),
     "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),
     "stock": (STOCK, {"bottom_mlp": (8,), "top_mlp": (1,)}),
+    "perturbed": (
+        [*RATE, *ROWWISE, "--mlp_optimizer=adam", "--lr=0.005", "--report=False"],
+        {"self_interaction": True},
+    ),
     "wide": (WIDE, {"towers": 2, "interaction": "dcnv2", "emb_dim": 16, "bottom_mlp": (8,), "top_mlp": (1,)}),
 }
 TWO = [*((recipe, mode) for recipe in ("sgd", "rowwise", "more") for mode in ("data", "hybrid")),
@@ -74,7 +79,7 @@ def two(tiny_data, tmp_path_factory):
     together(folder, tiny_data, 2, {
         f"{recipe}-{mode}": [*(option.replace("size=32", "size=31") for option in RECIPES[recipe][0]),
                              f"--parallel_mode={mode}"]
-        for recipe, mode in TWO
+        for recipe, mode in [*TWO, ("perturbed", "data")]
     })  # fmt: skip
     return folder
 
@@ -98,6 +103,28 @@ def test_two_ranks_train_as_one_process(tiny_data, two, alone, mode, recipe):
 @pytest.mark.parametrize(("recipe", "mode"), FOUR)
 def test_four_ranks_train_as_one_process(tiny_data, four, alone, mode, recipe):
     check_as_one_process(four / f"{recipe}-{mode}", tiny_data, alone(recipe), **RECIPES[recipe][1])
+
+
+@pytest.mark.parametrize(("recipe", "mode"), TWO)
+def test_ranks_send_in_one_order(two, recipe, mode):
+    """Each collective operation of a step waits for all those before it, the same ones on every rank."""
+    found = [json.loads((two / f"{recipe}-{mode}/collectives_{rank}.json").read_text()) for rank in range(2)]
+    assert found[0] == found[1]
+    assert [name for name, _ in found[0]].count("AllGather") == (2 if mode == "data" else 3)
+    assert [name for name, _ in found[0]].count("AllReduce") == 1
+    assert all(waits for _, waits in found[0]), found[0]
+
+
+def test_replicas_that_rounding_parted_are_brought_together_at_the_next_save(two, tiny_data, alone):
+    """Rank 1's values are changed a little behind step 5; saves come behind steps 10, 20 and so on."""
+    for rank in range(2):
+        lines = (two / f"log{rank}/output.log").read_text().splitlines()
+        (told,) = [line for line in lines if "ranks differed by rounding" in line]
+        assert told.startswith("step 10: ")
+        assert re.search(r"in \d+ of \d+ parameters, most in \S+, by [1-3]\.\de-07 of its largest value", told)
+    one, other = (values(folder, tiny_data, self_interaction=True)
+                  for folder in (alone("perturbed"), two / "perturbed-data"))  # fmt: skip
+    assert 0 < apart(one, other) < 1e-3
 
 
 def test_batch_that_does_not_divide_is_rounded_up(two):

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mindspore import Tensor
+from mindspore.train import Callback
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
@@ -86,23 +88,67 @@ def together(folder, data, ranks, trainings):
         assert code == 0, (folder / "log0/output.log").read_text()
 
 
+def collectives_of(cell):
+    """The collective operations of a compiled cell in their order, and whether each waits for the one before it."""
+    from mindspore.train import anf_ir_pb2
+
+    graph = anf_ir_pb2.ModelProto()
+    graph.ParseFromString(cell.get_func_graph_proto())
+    before, found = {}, []  # the collective operations that a node waits for
+    for node in graph.graph.node:
+        waits = set().union(*(before.get(one.name, set()) for one in node.input))
+        if node.op_type in ("AllGather", "AllReduce", "AlltoAll"):
+            found.append([node.op_type, waits >= set(range(len(found)))])
+            waits = waits | {len(found) - 1}
+        before[node.name] = waits
+    return found
+
+
+class Perturb(Callback):
+    """Changes all values behind a step, as sums in another order would: by a share of each."""
+
+    def __init__(self, step, share):
+        super().__init__()
+        self.step, self.share = step, share
+
+    def on_train_step_end(self, run_context):
+        args = run_context.original_args()
+        if args.cur_step_num == self.step:
+            step, rng = args.train_network, np.random.default_rng(1)
+            for name, value in (step.row_values() | step.other_values()).items():
+                if name != "steps_done":
+                    noise = 1 + self.share * rng.uniform(-1, 1, value.shape)
+                    value.set_data(Tensor((value.asnumpy() * noise).astype(np.float32)))
+
+
 def main(path):
     """A rank of `together`."""
     from src.options import TrainOptions, resolve
     from src.ranks.options import ParallelSpec
     from src.run import train
     from src.training.prepare import start as join
+    from src.training.step import TrainStep
 
     runtime = join(parallel=ParallelSpec("data"))
-    here = Path.cwd()
+    here, call = Path.cwd(), TrainStep.__call__
+
+    def call_and_look(step, *batch):
+        loss = call(step, *batch)
+        path = Path(f"collectives_{runtime.ranks.rank}.json")
+        if not path.exists():
+            path.write_text(json.dumps(collectives_of(step)))
+        return loss
+
+    TrainStep.__call__ = call_and_look
     for name, argv in json.loads(Path(path).read_text()).items():
         with contextlib.suppress(FileExistsError):
             (here / name).mkdir()
         os.chdir(here / name)
         options = resolve(TrainOptions, argv)
         own = dataclasses.replace(runtime, parallel=options.parallel, compute=options.compute)
+        callbacks = [Perturb(5, 3e-7)] if name.startswith("perturbed") and runtime.ranks.rank else []
         train(options.data, options.network, options.optimization, options.schedule, options.evaluation,
-              options.kept, own)  # fmt: skip
+              options.kept, own, callbacks)  # fmt: skip
 
 
 def values(folder, data, **network):
