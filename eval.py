@@ -13,7 +13,7 @@ def main(argv: Sequence[str]) -> None:
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     import mindspore as ms
 
-    from src.base.logs import MetricsFile, append_line, evaluation_line, open_logs
+    from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs
     from src.checkpoints import checkpoint
     from src.data.manifest import find
     from src.dataset import batches_of
@@ -45,8 +45,8 @@ def main(argv: Sequence[str]) -> None:
         "eval", part=part, rows=rows, **metrics, eval_s=seconds, auc_low=auc.low, auc_high=auc.high, **more
     )
     print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in more.items())
-    print(f"{part}: auc between {auc.low:.4f} and {auc.high:.4f} in 95 of 100 resamples, {shown}")
+    shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in more.items())
+    print(f"{part}: auc between {figure(auc.low, 4)} and {figure(auc.high, 4)} in 95 of 100 resamples, {shown}")
 
 
 if __name__ == "__main__":

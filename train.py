@@ -10,17 +10,19 @@ def main(argv: Sequence[str]) -> None:
     """Train as the command line says, and print what came of it."""
     options = resolve(TrainOptions, argv)
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
+    from src.base.logs import speed
     from src.run import train
     from src.training.prepare import print_plan, start, training_folder
 
     if options.parallel.plan_only:
-        print_plan(options.data, options.network, options.optimization, options.parallel, options.device.device_target)
+        print_plan(options.data, options.network, options.optimization, options.schedule, options.evaluation,
+                   options.parallel, options.device.device_target)  # fmt: skip
         return
     training_folder(options.data)  # a mistake is found before the ranks meet
     runtime = start(options.device, options.compute, options.parallel)
     result = train(options.data, options.network, options.optimization, options.schedule, options.evaluation,
                    options.kept, runtime)  # fmt: skip
-    print(f"{result.steps} steps, {result.samples_per_s:.0f} samples/s, peak memory {result.peak_memory_mb:.0f} MB")
+    print(f"{result.steps} steps, {speed(result.samples_per_s)}, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:
         print(f"best evaluation, at step {result.best_step}: {result.best}")
     if options.kept.report:

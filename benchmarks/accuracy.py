@@ -76,8 +76,8 @@ def trained_metrics(folder: Path, data: DataFolder, seed: int, more: list[str]) 
     """Metrics of one epoch of train.py with a seed, from eval.py."""
     place, metrics_file = folder / f"seed{seed}", folder / f"seed{seed}.jsonl"
     logs = [f"--eval_file_name={place}.log", f"--metrics_file_name={metrics_file}"]
-    run("train.py", "--device_target=CPU", f"--dataset_path={data.path}", f"--ckpt_path={place}", f"--seed={seed}",
-        f"--loss_file_name={place}.log", *logs, *more)  # fmt: skip
+    run("train.py", "--device_target=CPU", results.ORIGINAL, f"--dataset_path={data.path}", f"--ckpt_path={place}",
+        f"--seed={seed}", f"--loss_file_name={place}.log", *logs, *more)  # fmt: skip
     for part in _PARTS:
         run("eval.py", "--device_target=CPU", f"--dataset_path={data.path / part}",
             f"--checkpoint_path={place}/dlrm.ckpt", *logs)  # fmt: skip

@@ -38,7 +38,7 @@ from benchmarks.workers import FULL_ROWS, SMALL_ROWS, make_batches, table_rows
 from src.base.npz import save_arrays
 from src.data import records
 from src.data.manifest import VOCABULARY, DataFolder, File, Manifest, Part, find
-from src.ranks.placement import Piece, dense_all_reduce_bytes, place, plan
+from src.ranks.placement import Piece, place, plan, step_bytes
 
 STEPS, BATCH, WIDTH = 50, 256, 16
 MLP_VALUES = 475_985
@@ -93,7 +93,8 @@ def run(folder: Path, data: DataFolder, mode: str, ranks: int, optimizer: str, s
     """Train once; the checkpoint stays in the folder. With `stop`, to the first save, where the next run goes on."""
     folder.mkdir(exist_ok=True)
     options = [f"--batch_size={BATCH}", "--do_eval=False", f"--save_steps={STEPS // 2}", "--log_steps=1", "--lr=0.01",
-               f"--optimizer={optimizer}", f"--dataset_path={data.path}", "--device_target=CPU"]  # fmt: skip
+               f"--optimizer={optimizer}", f"--dataset_path={data.path}", "--device_target=CPU",
+               results.ORIGINAL]  # fmt: skip
     command = [sys.executable, "-u", str(ROOT / "train.py"), *options]
     log = folder / "output.log"
     if mode != "none":
@@ -181,7 +182,8 @@ def main() -> None:
                 "bytes a step and rank": f"{found.bytes_per_step:,.0f}",
                 "planned, bytes": f"{planned.bytes_per_step[0]:,}", "samples/s": f"{found.samples_per_s:,.0f}",
             })  # fmt: skip
-    dense = dense_all_reduce_bytes(rows, WIDTH, MLP_VALUES, ranks, "CPU")
+    # All gradients averaged as dense ones: what data parallel sends of MLPs as large as tables and MLPs together.
+    dense = step_bytes(place([0], "data", ranks), 0, WIDTH, sum(rows) * WIDTH + MLP_VALUES, "CPU")
     table.append(dict.fromkeys(table[0], "") | {
         "mode": "dense tables averaged, as in the original: computed", "ranks": ranks, "planned, bytes": f"{dense:,}",
     })  # fmt: skip

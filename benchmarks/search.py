@@ -97,8 +97,9 @@ def train(data: Path, folder: Path, seed: int, options: Options) -> dict[str, fl
     logs = [f"--{log}_file_name={place}.{log}" for log in ("loss", "eval", "metrics")]
     begin = time.perf_counter()
     Path(f"{place}.metrics").unlink(missing_ok=True)
-    call("train.py", "--device_target=CPU", f"--dataset_path={data}", f"--ckpt_path={place}", f"--seed={seed}",
-         "--overwrite=True", *logs, *flags_of(options, "train"))  # fmt: skip
+    call("train.py", "--device_target=CPU", results.ORIGINAL, f"--dataset_path={data}", f"--ckpt_path={place}",
+         f"--seed={seed}", "--compare_linear=False", "--overwrite=True", *logs,
+         *flags_of(options, "train"))  # fmt: skip
     seconds = time.perf_counter() - begin
     lines = [json.loads(line) for line in Path(f"{place}.metrics").read_text(encoding="utf-8").splitlines()]
     evaluations = [line for line in lines if line["kind"] == "eval"]

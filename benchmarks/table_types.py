@@ -25,8 +25,8 @@ def main() -> None:
         folder = Path(name)
         run("src/preprocess_data.py", f"--data_path={raw}", f"--output_path={folder / 'dataset'}")
         logs = [f"--{log}_file_name={folder / log}" for log in ("loss", "eval", "metrics")]
-        run("train.py", "--device_target=CPU", f"--dataset_path={folder / 'dataset'}", f"--ckpt_path={folder / 'run'}",
-            *logs)  # fmt: skip
+        run("train.py", "--device_target=CPU", results.ORIGINAL, f"--dataset_path={folder / 'dataset'}",
+            f"--ckpt_path={folder / 'run'}", *logs)  # fmt: skip
         found = table_accuracy.evaluate(["--device_target=CPU", f"--dataset_path={folder / 'dataset/test'}",
                                          f"--checkpoint_path={folder / 'run'}"])  # fmt: skip
     table = table_accuracy.table_of(found)

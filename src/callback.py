@@ -95,7 +95,7 @@ class LossCallBack(Callback):
         if step > self.first_step:
             left_s = (total - step) * self.batch_size / self.samples_per_s
             speed = f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left"
-        self.bar.set_postfix_str(f"loss {loss:.4f}, {self.samples_per_s:.0f} samples/s", refresh=False)
+        self.bar.set_postfix_str(f"loss {loss:.4f}, {speed}", refresh=False)
         self.bar.update(step - self.bar.n)
         if self.bar.disable:
             print(f"epoch: {epoch}, step: {step_in_epoch}/{args.batch_num}, loss is {loss:.4f}, {speed}", flush=True)

@@ -30,6 +30,14 @@ def mlp_values(dense_dim: int, fields: int, network: NetworkSpec) -> int:
     return network.towers * (interaction.values(fields, network) + of_mlps)
 
 
+def activation_values(dense_dim: int, fields: int, network: NetworkSpec) -> int:
+    """Values of a sample in a `DLRM`: inputs, vectors, and what each layer gives; arguments as there."""
+    interaction = interaction_of(network.interaction)
+    inner = getattr(interaction, "inner", lambda *_: 0)(fields, network)
+    of_tower = sum(network.bottom_mlp) + inner + interaction.outputs(fields, network) + sum(network.top_mlp)
+    return dense_dim + fields * (1 + network.emb_dim) + network.towers * of_tower
+
+
 class Tower(nn.Cell):
     """Bottom MLP, interaction and top MLP: all of a DLRM but its tables.
 

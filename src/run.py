@@ -45,8 +45,9 @@ from src.network.compiled import operators_for
 from src.network.embedding import initial_values, make_tables
 from src.network.options import NetworkSpec
 from src.ranks.placement import has_all_to_all
-from src.report.content import Scored, data_content, evaluation_content
-from src.report.files import RunReport, forget, machine
+from src.report.content import data_content, evaluation_content
+from src.report.files import RunReport, Scored, forget, machine
+from src.report.learned import learned
 from src.training import resume
 from src.training.evaluation import evaluate
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec, steps_between
@@ -251,13 +252,34 @@ def finish(training: Training, losses: LossCallBack) -> TrainingResult:
         kept_step = losses.steps
         training.save_network(kept_step)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    beside = _beside_others(training)
     if isinstance(training.metrics_file, RunReport):
-        _finish_report(training, training.metrics_file, losses, kept_step, peak_mb)
+        _finish_report(training, training.metrics_file, losses, kept_step, peak_mb, beside)
     path = run.finish(kept_step)
     return TrainingResult(best.metrics, best.step, losses.steps, losses.mean_samples_per_s, peak_mb, path)
 
 
-def _finish_report(training: Training, report: RunReport, losses: LossCallBack, kept_step: int, peak_mb: float) -> None:
+def _beside_others(training: Training) -> dict[str, Any] | None:
+    """Say how the kept network does beside others, for the report; rank 0 does, and the other ranks wait for it."""
+    prepared, metrics, specs = training.prepared, training.best.metrics, training.prepared.specs
+    content: dict[str, Any] = {}
+
+    def compare() -> None:
+        if specs.runtime.ranks.rank == 0 and metrics and prepared.eval_batches:
+            sources = (prepared.batches.source, prepared.eval_batches.source) if specs.kept.compare_linear else None
+            one = learned(metrics, prepared.part, prepared.folder.manifest, specs.optimization.lr, sources)
+            content.update(one.content())
+            print("\n".join(one.lines()), flush=True)
+            training.metrics_file.write("learned", **content)
+
+    specs.runtime.ranks.together(compare)
+    return content or None
+
+
+def _finish_report(
+    training: Training, report: RunReport, losses: LossCallBack, kept_step: int, peak_mb: float,
+    beside: dict[str, Any] | None,
+) -> None:  # fmt: skip
     prepared, specs = training.prepared, training.prepared.specs
     scored: Scored | None = None
     content: dict[str, Any] = {}
@@ -272,7 +294,7 @@ def _finish_report(training: Training, report: RunReport, losses: LossCallBack, 
     report.finish({
         "steps": losses.steps, "kept_step": kept_step, "samples_per_s": losses.mean_samples_per_s,
         "peak_memory_mb": peak_mb, "kept_for": f"best {shown}" if training.best.chooses else "the last one",
-    }, scored, content)  # fmt: skip
+    }, scored, content, beside)  # fmt: skip
 
 
 def _metrics_file(prepared: Prepared, run: run_folder.Run, begun: resume.Progress, step: TrainStep) -> MetricsFile:

@@ -24,8 +24,9 @@ from src.preprocessing.run import preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = "--device_target=CPU"
+ORIGINAL = f"--config_path={ROOT / 'npu_config.yaml'}"  # the public original's recipe, on whatever device
 SMALL = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[32,1]", "--eval_batch_size=64"]
-RUN = [CPU, *SMALL, "--batch_size=32", "--epochs=4", "--lr=0.3", "--log_steps=20", "--eval_steps=30"]
+RUN = [CPU, ORIGINAL, *SMALL, "--batch_size=32", "--epochs=4", "--lr=0.3", "--log_steps=20", "--eval_steps=30"]
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")

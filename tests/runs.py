@@ -62,7 +62,7 @@ def train_small(data, folder, callbacks=(), **changed):
         "dataset_path": str(data.path), "batch_size": 64, "eval_steps": 1000, "eval_batch_size": 64, "log_steps": 10,
         "loss_file_name": str(folder / "loss.log"), "eval_file_name": str(folder / "auc.log"),
         "metrics_file_name": str(folder / "metrics.jsonl"), "ckpt_path": str(folder), "emb_dim": 4, **SMALL, "lr": 0.1,
-        "report": False,
+        "report": False, "compare_linear": False,
     }  # fmt: skip
     *specs, compute = specs_of(**(options | changed))
     return training.train(*specs, start(compute=compute), callbacks)

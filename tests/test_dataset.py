@@ -7,7 +7,7 @@ from src.base.errors import InputError
 from src.data import records
 from src.data.encoder import load_encoder
 from src.data.lines import Columns, parse
-from src.dataset import RowBatches, Rows, TrainingDataset
+from src.dataset import RowBatches, Rows, TrainingDataset, sample
 
 ROWS, RECORD_ROWS = 1000, 16
 SHARD_ROWS = [320, 320, 320, 40]  # 63 records, the last one of 8 rows
@@ -239,3 +239,17 @@ def test_ids_outside_a_table_are_counted_and_refused(shards, tables, message):
 def test_ids_within_their_tables_pass(shards):
     batches = RowBatches(Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, {"a": 1000, "b": 11_000, "c": 6_994}), 100)
     assert len(list(batches)) == 10
+
+
+def test_a_sample_is_of_records_spread_evenly_in_the_order_of_the_rows(shards):
+    rows = Rows(shards, ROWS, DENSE_DIM, SLOT_DIM)
+    dense, ids, labels = sample(rows, ROWS)
+    assert ids[:, 0].tolist() == list(range(ROWS))
+    for value, plain in zip((dense, ids, labels), plain_rows(ids[:, 0])):
+        np.testing.assert_array_equal(value, plain.reshape(value.shape))
+    some = sample(rows, 100)[1][:, 0]
+    assert 80 <= len(some) <= 100
+    assert (some[0], some[-1]) == (0, ROWS - 1)
+    assert (np.diff(some) > 0).all()
+    assert np.diff(some).max() < 250
+    np.testing.assert_array_equal(some, sample(rows, 100)[1][:, 0])

@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import CPU, ROOT, SMALL, raw_lines, write_raw
+from conftest import CPU, ORIGINAL, ROOT, SMALL, raw_lines, write_raw
 
 PLACE = re.compile(r'(?:#|//) (\S+)(?:, (above|behind) "(.+)")?')
 MOST_FILES = {"optimizer": 2, "interaction": 2, "numeric transform": 2, "metric": 2, "callback": 1}
-TRAIN = [CPU, "--dataset_path=dataset", *SMALL, "--batch_size=64", "--log_steps=5", "--report=False"]
+TRAIN = [CPU, ORIGINAL, "--dataset_path=dataset", *SMALL, "--batch_size=64", "--log_steps=5", "--report=False"]
 
 OTHER_PROGRAMS = f"""
 import eval, export

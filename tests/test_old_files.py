@@ -13,7 +13,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU
+from conftest import CPU, ORIGINAL
 from mindspore.mindrecord import FileReader
 
 import eval as eval_program
@@ -196,8 +196,10 @@ def test_old_stopped_run_goes_on_and_ends_as_it_did(here, arrays, capsys, run):
     own("stopped")
     facts, folder = STOPPED[run], Path(f"stopped/{run}")
     with pytest.raises(InputError, match=r"holds a training that was stopped, with lr [\d.]+ instead of 0\.7"):
-        train_program.main([*(option for option in facts["argv"] if not option.startswith("--lr=")), "--lr=0.7"])
-    train_program.main(facts["argv"])
+        train_program.main(
+            [ORIGINAL, *(option for option in facts["argv"] if not option.startswith("--lr=")), "--lr=0.7"]
+        )
+    train_program.main([ORIGINAL, *facts["argv"]])
     assert f"going on from step {facts['step']} of " in capsys.readouterr().out
     losses = {str(row["step"]): row["loss"] for row in rows_of("loss")}
     assert losses == pytest.approx(facts["losses"], rel=0, abs=ROUNDING)

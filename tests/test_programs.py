@@ -9,7 +9,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 import yaml
-from conftest import CPU, ROOT, SMALL, preprocess_lines, raw_lines, write_raw
+from conftest import CPU, ORIGINAL, ROOT, SMALL, preprocess_lines, raw_lines, write_raw
 from networks import loaded
 from runs import LOSS_LINE, METRIC_LINE, rows_of
 from sklearn.metrics import roc_auc_score
@@ -139,7 +139,7 @@ def test_evaluation_logs_what_scikit_learn_has_beside_the_three_metrics(evaluate
 def test_one_seed_gives_one_checkpoint_and_another_does_not(tiny_data, here):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         train_program.main(
-            [f"--dataset_path={tiny_data.path}/train", CPU, *SMALL, f"--ckpt_path={name}", f"--seed={seed}"]
+            [f"--dataset_path={tiny_data.path}/train", CPU, ORIGINAL, *SMALL, f"--ckpt_path={name}", f"--seed={seed}"]
         )
     first, same, other = (checkpoint_bits(here / name / "dlrm.ckpt") for name in "abc")
     assert first == same
@@ -163,7 +163,7 @@ def test_defaults_train_with_options_from_a_yaml(tiny_data, here):
 def test_without_validation_rows_test_rows_are_evaluated_while_training(here):
     data = preprocess_lines(write_raw(here / "train.txt", raw_lines(700)), here / "dataset", valid_fraction=0.0)
     assert "valid" not in data.manifest.parts
-    train_program.main(["--dataset_path=dataset", CPU, *SMALL, "--batch_size=100"])
+    train_program.main(["--dataset_path=dataset", CPU, ORIGINAL, *SMALL, "--batch_size=100"])
     evaluations = rows_of("metrics.jsonl", "eval")
     best = max(evaluations, key=lambda row: row["auc"])
     last = evaluations[-1]
@@ -180,13 +180,13 @@ def test_other_numbers_of_columns_train_and_evaluate(here):
     lines = ["\t".join([*line.split("\t")[:6], *line.split("\t")[14:22]]) for line in raw_lines(700)]
     preprocess_lines(write_raw(here / "train.txt", lines), here / "dataset", Columns.numbered(5, 8))
     for more in (["--interaction=cat"], ["--self_interaction", "--overwrite"]):
-        train_program.main(["--dataset_path=dataset", CPU, *SMALL, "--batch_size=32", *more])
+        train_program.main(["--dataset_path=dataset", CPU, ORIGINAL, *SMALL, "--batch_size=32", *more])
         eval_program.main(["--dataset_path=dataset", CPU, "--eval_batch_size=64"])
     assert len(Path("acc.log").read_text().splitlines()) == 2
 
 
 def test_existing_checkpoint_is_replaced_only_by_overwrite(tiny_data, here):
-    argv = [f"--dataset_path={tiny_data.path}", CPU, *SMALL, "--do_eval=False"]
+    argv = [f"--dataset_path={tiny_data.path}", CPU, ORIGINAL, *SMALL, "--do_eval=False"]
     train_program.main(argv)
     first = Path("checkpoint/dlrm.ckpt").read_bytes()
     with pytest.raises(InputError, match=r"ckpt_path checkpoint already holds dlrm\.ckpt: .*--overwrite=True"):

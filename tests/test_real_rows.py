@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CPU, ROOT, preprocess_lines, write_raw
+from conftest import CPU, ORIGINAL, ROOT, preprocess_lines, write_raw
 from runs import METRIC_LINE
 
 import eval as eval_program
@@ -128,7 +128,7 @@ def trained(raw, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         preprocess_data.main([f"--data_path={raw}", "--output_path=dataset"])
-        train.main([CPU, "--dataset_path=dataset", "--do_eval=False"])
+        train.main([CPU, ORIGINAL, "--dataset_path=dataset", "--do_eval=False"])
         eval_program.main(
             [CPU, "--dataset_path=dataset/test", "--checkpoint_path=checkpoint", "--eval_file_name=eval.log"]
         )

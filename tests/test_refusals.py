@@ -11,7 +11,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU, ROOT, SMALL, preprocess_lines, raw_lines, write_raw
+from conftest import CPU, ORIGINAL, ROOT, SMALL, preprocess_lines, raw_lines, write_raw
 
 import eval as eval_program
 import train as train_program
@@ -132,7 +132,7 @@ def test_shard_that_was_cut_short_is_refused_by_both_programs(here, tiny_data, r
 
     damaged(tiny_data, here / "dataset", cut)
     with pytest.raises(InputError, match=r"train/.*\.mindrecord has \d+ bytes, manifest\.json says \d+: preprocess"):
-        train_program.main(["--dataset_path=dataset", CPU, *SMALL])
+        train_program.main(["--dataset_path=dataset", CPU, ORIGINAL, *SMALL])
     assert not Path("checkpoint/dlrm.ckpt").exists()
     with pytest.raises(InputError, match=r"test/.*\.mindrecord has \d+ bytes, manifest\.json says \d+: preprocess"):
         eval_program.main(["--dataset_path=dataset", CPU, f"--checkpoint_path={run_folder}/checkpoint/dlrm.ckpt"])
@@ -152,7 +152,7 @@ def test_shard_that_was_cut_short_is_refused_by_both_programs(here, tiny_data, r
 def test_data_folder_that_is_not_whole_is_refused(here, tiny_data, change, message):
     damaged(tiny_data, here / "dataset", change)
     with pytest.raises(InputError, match=message):
-        train_program.main(["--dataset_path=dataset", CPU, *SMALL])
+        train_program.main(["--dataset_path=dataset", CPU, ORIGINAL, *SMALL])
     assert not Path("checkpoint/dlrm.ckpt").exists()
 
 
@@ -201,7 +201,15 @@ def test_run_that_cannot_begin_keeps_the_checkpoint_it_would_overwrite(tiny_data
 
 
 def test_keyboard_stops_training_in_one_line_and_nothing_looks_whole(tiny_data, here):
-    command = [sys.executable, "-u", str(ROOT / "train.py"), f"--dataset_path={tiny_data.path}", CPU, "--epochs=500"]
+    command = [
+        sys.executable,
+        "-u",
+        str(ROOT / "train.py"),
+        f"--dataset_path={tiny_data.path}",
+        CPU,
+        ORIGINAL,
+        "--epochs=500",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         next(line for line in child.stdout if "EvalCallBack" in line)
         child.send_signal(signal.SIGINT)

@@ -28,6 +28,17 @@ def hold(path: Path, what: str) -> IO[str]:
 
 
 @contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Hold a folder while the block runs, as soon as no other process does."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextmanager
 def hold_folder(path: Path, what: str) -> Iterator[None]:
     """Make a folder, if need be, and hold it while the block runs, which may remove it.
 

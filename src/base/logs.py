@@ -59,5 +59,17 @@ def _append(path: str | Path, text: str) -> None:
 
 
 def evaluation_line(metrics: Mapping[str, float], seconds: float) -> str:
-    """An evaluation as auc.log and acc.log show it."""
-    return f"EvalCallBack metric {dict(metrics)}; eval_time {seconds:.0f}s"
+    """An evaluation as auc.log and acc.log show it, and why there is no AUC where there is none."""
+    missing = "; no auc: all rows have one label" if math.isnan(metrics.get("auc", 0.0)) else ""
+    return f"EvalCallBack metric {dict(metrics)}; eval_time {seconds:.0f}s{missing}"
+
+
+def figure(value: float | None, digits: int) -> str:
+    """A value for people; "-" where it is not known, or not measured yet."""
+    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "-"
+
+
+def speed(samples_per_s: float | None) -> str:
+    """Throughput in words, also where there is none yet."""
+    known = samples_per_s is not None and math.isfinite(samples_per_s)
+    return f"{samples_per_s:.0f} samples/s" if known else "samples/s not measured, as the first step compiles"

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from src.base.locks import turn
+
 BUILD = Path(__file__).resolve().parents[2] / "build"
 _INCLUDED = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
@@ -34,12 +36,9 @@ def build(source: Path, flags: Sequence[str], what: str, without: str) -> Path |
     if not library.exists():
         try:
             BUILD.mkdir(exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=BUILD) as folder:
-                beside = Path(folder) / library.name
-                print(f"compiling {what}, once for this machine", flush=True)
-                command = [compiler, "-o", str(beside), str(source), *flags]
-                subprocess.run(command, check=True, capture_output=True, text=True)
-                beside.rename(library)
+            with turn(BUILD):  # ranks that begin together compile once
+                if not library.exists():
+                    _compile(compiler, [str(source), *flags], library, what)
         except OSError as error:
             _tell(without, f"{BUILD} can't be written ({error.strerror})")
             return None
@@ -47,6 +46,14 @@ def build(source: Path, flags: Sequence[str], what: str, without: str) -> Path |
             _tell(without, f"{compiler} can't compile {source}: {(error.stderr.strip() or '?').splitlines()[0]}")
             return None
     return library
+
+
+def _compile(compiler: str, arguments: Sequence[str], library: Path, what: str) -> None:
+    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+        beside = Path(folder) / library.name
+        print(f"compiling {what}, once for this machine", flush=True)
+        subprocess.run([compiler, "-o", str(beside), *arguments], check=True, capture_output=True, text=True)
+        beside.rename(library)
 
 
 def _tell(without: str, reason: str) -> None:

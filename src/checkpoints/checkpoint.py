@@ -22,6 +22,7 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.base.npz import Arrays
 from src.checkpoints import protobuf
+from src.checkpoints.names import CHECKPOINT, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest
 from src.dlrm import DLRM
@@ -33,7 +34,6 @@ from src.network.stock import STOCK
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.placement import Piece
 
-CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
 TABLE = "embedding."
 PARTS = "parts"
 _CHECKED_ROWS = 1 << 16

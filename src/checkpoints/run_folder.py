@@ -20,12 +20,12 @@ from src.base.errors import InputError, naming
 from src.base.events import happens
 from src.base.files import whole_file
 from src.base.locks import hold
-from src.checkpoints.checkpoint import CHECKPOINT, UNFINISHED, part_of, parts_of
+from src.checkpoints.checkpoint import part_of, parts_of
+from src.checkpoints.names import CHECKPOINT, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
 
-REPORT, REPORT_PAGE, SCORES = "report.json", "report.html", "scores.npz"
 _LOCK = ".lock"
 
 

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from src.metrics.labels import entropy
+
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """The area under the ROC curve: the share of (click, no click) pairs that are ranked right, a tie counting half.
@@ -66,9 +68,8 @@ def normalised_entropy(labels: np.ndarray, logits: np.ndarray) -> float:
 
     He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at Facebook", section 3.
     """
-    mean = float(np.mean(labels, dtype=np.float64))
-    entropy = -mean * math.log(mean) - (1 - mean) * math.log1p(-mean) if 0 < mean < 1 else 0.0
-    return logloss(labels, logits) / entropy if entropy else math.nan
+    of_mean = entropy(float(np.mean(labels, dtype=np.float64)))
+    return logloss(labels, logits) / of_mean if of_mean else math.nan
 
 
 def calibration(labels: np.ndarray, scores: np.ndarray) -> float:

@@ -26,6 +26,11 @@ class Monitored:
     rises: bool
     shown: str
 
+    @property
+    def knows_one_label(self) -> bool:
+        """Whether rows that all have one label have a value."""
+        return not math.isnan(self.of(np.ones(2), np.zeros(2)))
+
     def worse_by(self, value: float, other: float) -> float:
         """How far a value is worse than another one; below 0 where it is better."""
         return other - value if self.rises else value - other

@@ -116,8 +116,8 @@ class Plan:
     Attributes:
         rows: of the tables.
         table_mb: of these rows and what the optimizer keeps for them, in MB (2^20 bytes).
-        memory_mb: while training: of the whole process on CPU, its share of the shared libraries included; else of the
-            tables alone. Evaluation takes more, as its batch is larger.
+        memory_mb: of all that is computed to be there at once, tables and network; on CPU of the whole process, its
+            share of the shared libraries included.
         bytes_per_step: what the rank sends in a training step.
     """
 
@@ -127,7 +127,10 @@ class Plan:
     bytes_per_step: tuple[int, ...]
 
 
-def plan(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, state_values: int, device: str) -> Plan:
+def plan(
+    placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, state_values: int, device: str,
+    network_mb: float = 0.0,
+) -> Plan:  # fmt: skip
     """Compute what a placement takes.
 
     Args:
@@ -137,13 +140,31 @@ def plan(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, s
         mlp_values: values of the MLPs' parameters.
         state_values: values that the optimizer keeps for a row of the tables.
         device: CPU, GPU or Ascend; the last has AlltoAll, with which a rank sends only what another needs.
+        network_mb: what a rank holds beside tables: MLPs, their optimizer, and the values of a batch.
     """
     spare = placement.slots if placement.mode == "hybrid" else 0  # see embedding.SplitTables
     rows = tuple(placement.rows(rank) + spare for rank in range(placement.ranks))
     table_mb = tuple(held * (emb_dim + state_values) * _VALUE / 2**20 for held in rows)
     sent = step_bytes(placement, batch_size, emb_dim, mlp_values, device)
     process_mb = _OWN_MB + _LIBRARIES_MB / (placement.ranks + (placement.ranks > 1)) if device == "CPU" else 0.0
-    return Plan(rows, table_mb, tuple(mb + process_mb for mb in table_mb), (sent,) * placement.ranks)
+    return Plan(rows, table_mb, tuple(mb + process_mb + network_mb for mb in table_mb), (sent,) * placement.ranks)
+
+
+def received_values(placement: Placement, batch_size: int, emb_dim: int, device: str, gradients: bool) -> int:
+    """Values that other ranks' samples make a rank hold for a batch of all ranks: vectors, and ids and gradients.
+
+    Args:
+        placement, batch_size, emb_dim, device: as for `plan`.
+        gradients: whether it is a training step.
+    """
+    ranks, fields, slots = placement.ranks, len(placement.table_rows), placement.slots
+    if ranks == 1:
+        return 0
+    found = batch_size * fields * (1 + emb_dim) if gradients else 0
+    if placement.mode == "hybrid":  # looked up for all, and what comes back: of all by AllGather, else of the own ones
+        returned = 1 if has_all_to_all(device) else ranks
+        found += batch_size * slots * emb_dim * (1 + returned)
+    return found
 
 
 def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, device: str) -> int:
@@ -165,13 +186,6 @@ def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: 
     return _sent(values, mlp_values + 1, ranks, device)  # gradients of the MLPs, and the loss
 
 
-def dense_all_reduce_bytes(
-    table_rows: Sequence[int], emb_dim: int, mlp_values: int, ranks: int, device: str
-) -> int:  # fmt: skip
-    """The same where tables are replicated and their gradients averaged as dense ones, as in the public original."""
-    return _sent(0, sum(table_rows) * emb_dim + mlp_values + 1, ranks, device)
-
-
 def _sent(values: float, reduced: int, ranks: int, device: str) -> int:
     copies = _CPU_COPIES if device == "CPU" else 1
     return round(copies * _VALUE * (values + 2 * (ranks - 1) / ranks * reduced))
@@ -185,7 +199,7 @@ def plan_lines(placement: Placement, planned: Plan, optimizer: str, batch_size: 
         lines.append(
             f"rank {rank}: {len(placement.pieces[rank])} pieces, {planned.rows[rank]:,} rows, "
             f"{planned.table_mb[rank]:,.1f} MB of tables and optimizer, "
-            f"{planned.memory_mb[rank]:,.0f} MB in all but for evaluation, "
+            f"{planned.memory_mb[rank]:,.0f} MB in all as computed, "
             f"sends {planned.bytes_per_step[rank] / 2**20:.3f} MB a step"
         )
     return lines

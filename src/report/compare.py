@@ -1,5 +1,6 @@
 """Runs side by side, from the reports and scores that they left."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from src.base.errors import InputError
-from src.checkpoints.checkpoint import UNFINISHED
-from src.checkpoints.run_folder import REPORT, REPORT_PAGE, SCORES
+from src.checkpoints.names import REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.metrics.bootstrap import Interval, differences
 from src.metrics.monitored import MONITORED
 from src.report.files import load_report
@@ -82,7 +82,8 @@ def compared(runs: list[ComparedRun]) -> tuple[list[str], list[list[str]]]:
         if found:
             for name in ("auc", "logloss"):
                 one = found[name]
-                cells += [f"{one.value:+.5f}", f"{one.low:+.5f} to {one.high:+.5f}"]
+                known = math.isfinite(one.low)  # not where all rows have one label
+                cells += [f"{one.value:+.5f}", f"{one.low:+.5f} to {one.high:+.5f}"] if known else ["-", "-"]
         else:
             cells += ["", "", "", ""] if run is runs[0] else ["other rows"] * 4
         rows.append(cells)

@@ -5,7 +5,7 @@ Legend: B rows, N numeric columns, F fields.
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,17 +20,10 @@ from src.metrics.curves import curves, histogram, quality, reliability
 from src.metrics.monitored import MONITORED
 from src.metrics.slices import field_slices
 from src.ranks.group import Ranks
+from src.report.files import Scored
 from src.training.evaluation import finite_score
 
 _SLICED_ROWS = 1 << 20
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Rows that the network has scored: labels [B] and logits [B]."""
-
-    labels: np.ndarray
-    logits: np.ndarray
 
 
 class _Kept:
@@ -188,11 +181,3 @@ def data_content(data: DataFolder) -> dict[str, Any]:
         "dense": list(manifest.inputs),
         "table_rows": dict(zip(manifest.fields, manifest.table_rows)),
     }
-
-
-def thinned(points: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the points, the last one included: every second, fourth or eighth and so on."""
-    every = 1
-    while len(points) > most * every:
-        every *= 2
-    return list(points[::-every])[::-1]

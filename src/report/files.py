@@ -10,7 +10,8 @@ import contextlib
 import json
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from os import cpu_count
@@ -24,14 +25,21 @@ from src.base.files import whole_file
 from src.base.logs import MetricsFile
 from src.base.machine import processor
 from src.base.npz import save_arrays
-from src.checkpoints.run_folder import REPORT, REPORT_PAGE, SCORES
-from src.report.content import Scored, thinned
+from src.checkpoints.names import REPORT, REPORT_PAGE, SCORES
 from src.report.page import run_page
 
 VERSION = 1
 _CURVE_POINTS = 1000
 _RATE_POINTS = 200
 _KEPT_POINTS = 4 * _CURVE_POINTS
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows that the network has scored: labels [B] and logits [B]."""
+
+    labels: np.ndarray
+    logits: np.ndarray
 
 
 def machine() -> dict[str, Any]:
@@ -125,13 +133,17 @@ class RunReport(MetricsFile):
             with whole_file(self.folder / name) as file:
                 file.write(text.encode())
 
-    def finish(self, training: dict[str, Any], scored: Scored | None, evaluation: dict[str, Any]) -> None:
+    def finish(
+        self, training: dict[str, Any], scored: Scored | None, evaluation: dict[str, Any],
+        learned: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """Write the report of a run that ended well.
 
         Args:
             training: steps done, step of the kept network, throughput and memory.
             scored: the kept network's scores of the evaluation rows, None without any.
             evaluation: from `content.evaluation_content`.
+            learned: from `Learned.content`, None without an evaluation.
         """
         if not self.writes:
             return
@@ -140,7 +152,7 @@ class RunReport(MetricsFile):
                 "labels": scored.labels.astype(np.uint8), "logits": scored.logits,
                 "rows_identity": np.array(evaluation["rows_identity"]),
             })  # fmt: skip
-        self.save("finished", training=training, evaluation=evaluation)
+        self.save("finished", training=training, evaluation=evaluation, learned=learned)
 
 
 def forget(folder: Path) -> None:
@@ -165,6 +177,14 @@ def load_report(folder: Path) -> dict[str, Any]:
     if content.get("version") != VERSION:
         raise InputError(f"{path} is of another version of this program: train the run again")
     return content
+
+
+def thinned(points: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of the points, the last one included: every second, fourth or eighth and so on."""
+    every = 1
+    while len(points) > most * every:
+        every *= 2
+    return list(points[::-every])[::-1]
 
 
 def without_nan(value: Any) -> Any:

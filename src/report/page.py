@@ -21,7 +21,9 @@ def run_page(content: dict[str, Any]) -> str:
     )
     if content.get("error"):
         parts.append(f'<p class="error">{html.escape(content["error"])}</p>')
-    evaluation = content.get("evaluation") or {}
+    evaluation, learned = content.get("evaluation") or {}, content.get("learned") or {}
+    if learned.get("hint"):
+        parts.append(f'<p class="error">{html.escape(learned["hint"])}</p>')
     parts.append(_tiles(content, evaluation))
     parts.append(_training(content))
     if evaluation:
@@ -40,9 +42,12 @@ def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
     if evaluation:
         metrics, intervals = evaluation["metrics"], evaluation["intervals"]
         spans = {name: f"{number(one['low'])} to {number(one['high'])}" for name, one in intervals.items()}
+        if metrics["auc"] is None:
+            spans["auc"] = "none, as all rows have one label"
         tiles = [
             tile("AUC", number(metrics["auc"]), spans["auc"], first=True),
             tile("logloss", number(metrics["logloss"]), spans["logloss"], first=True),
+            *_others((content.get("learned") or {}).get("linear")),
             tile("normalised entropy", number(metrics["normalised_entropy"]), "of the label mean's logloss"),
             tile("calibration", number(metrics["calibration"]), "mean score / mean label"),
             tile("calibration error", number(metrics["ece"]), "ECE, 15 bins of equal count"),
@@ -67,6 +72,14 @@ def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
             tile("kept network", f"step {number(training['kept_step'])}", training["kept_for"]),
         ]
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _others(linear: dict[str, Any] | None) -> list[str]:
+    """Tiles of the linear model beside the network, if there is one."""
+    if not linear:
+        return []
+    more = f"logloss {number(linear['logloss'])}, of {number(linear['train_rows'])} training rows"
+    return [tile("AUC of a linear model", number(linear["auc"]), more)]
 
 
 def _training(content: dict[str, Any]) -> str:
@@ -130,7 +143,6 @@ def _columns(evaluation: dict[str, Any]) -> str:
             f"Importance is the AUC that the network loses when a column is shuffled among "
             f"{number(evaluation['importance']['rows'])} rows. {text}"
         )
-        ranked = sorted(drops.items(), key=lambda pair: -(pair[1] or 0))
         ranked = sorted(((name, drop or 0.0) for name, drop in drops.items()), key=lambda pair: -pair[1])
         both = (("fields", True), ("numeric", False))
         figures = "".join(

@@ -4,6 +4,7 @@ Reads what the programs left in the run's folder; where the rows were generated,
 the true logits on the same test rows.
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -15,20 +16,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from src.base.errors import InputError, run
+from src.base.logs import figure, speed
 from src.data.manifest import find
-from src.dataset import batches_of
 from src.metrics.binary import auc
 
 
-def reachable_auc(folder: Path, truth: Path) -> float:
-    """AUC of the true logits on the test rows of the run in `folder`."""
+def reachable_auc(folder: Path, raw: Path, truth: Path) -> float:
+    """AUC of the true logits on the test rows of the run in `folder`; labels come from the generated lines."""
     data = find(str(folder / "dataset"))
     if data.manifest.bad_rows:
         raise InputError(f"{truth} counts all rows, {data.path} lacks {data.manifest.bad_rows} bad ones: mend them")
     part = data.manifest.parts["test"]
-    labels = np.concatenate([batch[2][:, 0] for batch in batches_of(data, "test", 65536)])
-    logits = np.load(truth, mmap_mode="r")[part.first_line - 1 : part.last_line]
-    return auc(labels, np.asarray(logits))
+    lines = slice(part.first_line - 1, part.last_line)
+    with raw.open("rb") as file:
+        labels = np.array([line[:1] == b"1" for line in itertools.islice(file, lines.start, lines.stop)])
+    return auc(labels, np.load(truth, mmap_mode="r")[lines])
 
 
 def rows_of_report(folder: Path, raw: Path) -> list[tuple[str, str]]:
@@ -37,13 +39,13 @@ def rows_of_report(folder: Path, raw: Path) -> list[tuple[str, str]]:
     test: dict[str, Any] = next(line for line in reversed(lines) if line["kind"] == "eval" and "part" in line)
     end: dict[str, Any] = next(line for line in reversed(lines) if line["kind"] == "end")
     truth = raw.with_suffix(".truth.npy")
-    best = f"{reachable_auc(folder, truth):.4f}" if truth.is_file() else "not known for these rows"
+    best = figure(reachable_auc(folder, raw, truth), 4) if truth.is_file() else "not known for these rows"
     return [
-        ("AUC", f"{test['auc']:.4f} on {test['rows']} test rows"),
+        ("AUC", f"{figure(test['auc'], 4)} on {test['rows']} test rows"),
         ("best AUC reachable", best),
         ("logloss", f"{test['logloss']:.4f}"),
         ("accuracy", f"{test['acc']:.4f}"),
-        ("training", f"{end['samples_per_s']:.0f} samples/s, {end['steps']} steps"),
+        ("training", f"{speed(end['samples_per_s'])}, {end['steps']} steps"),
         ("peak memory", f"{end['peak_memory_mb']:.0f} MB"),
         ("raw rows", str(raw)),
         ("data folder", str(folder / "dataset")),

@@ -135,13 +135,9 @@ class ScheduleSpec:
             raise InputError(
                 "decay_steps, decay_share and lr_end_factor have no effect with lr_schedule constant: drop them"
             )
-        if self.reset_tables_each_epoch and self.epochs == 1:
-            raise InputError("reset_tables_each_epoch has no effect with epochs 1: give more epochs, or False for it")
-        if self.restart_lr_each_epoch and (
-            self.epochs == 1 or (self.lr_schedule == "constant" and not self.warmup_steps)
-        ):
-            missing = "epochs 1" if self.epochs == 1 else "a constant rate without warmup_steps"
-            raise InputError(f"restart_lr_each_epoch has no effect with {missing}: drop it")
+        # With epochs 1 it is as good as False, and so is reset_tables_each_epoch: what cpu_config.yaml says may stay.
+        if self.restart_lr_each_epoch and self.lr_schedule == "constant" and not self.warmup_steps:
+            raise InputError("restart_lr_each_epoch has no effect with a constant rate without warmup_steps: drop it")
         if self.decay_steps and self.decay_share:
             raise InputError(
                 f"decay_steps {self.decay_steps} and decay_share {self.decay_share} both say how long the decay takes: "
@@ -188,6 +184,9 @@ class KeptSpec:
     report: bool = option(True, "whether report.html, report.json and scores.npz go beside the checkpoint", free=True)
     importance_rows: int = option(
         10_000, "evaluation rows at most on which the report shuffles columns, 0 for none", NOT_NEGATIVE, free=True
+    )
+    compare_linear: bool = option(
+        True, "whether a linear model is fitted to some training rows at the end, to compare with", free=True
     )
     log_steps: int = option(100, "steps between lines of the loss", POSITIVE, free=True)
     loss_file_name: str = option("./loss.log", "log of the loss", NOT_EMPTY, free=True)

@@ -1,5 +1,6 @@
 """What a training run works on, before anything is made: what it is to do, its rows, and its plan over the ranks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,10 @@ from src.base.errors import InputError
 from src.base.logs import open_logs
 from src.checkpoints import run_folder
 from src.data.manifest import DataFolder, find
-from src.dataset import RowBatches, batches_of
-from src.dlrm import mlp_values
+from src.dataset import RowBatches, batches_of, sample
+from src.dlrm import activation_values, mlp_values
+from src.metrics.labels import one_label, sorted_by_label
+from src.metrics.monitored import MONITORED
 from src.model_utils.config import SAVED_OPTIONS, DeviceSpec, to_yaml
 from src.model_utils.device_target import set_device, start_ranks
 from src.model_utils.options import free_names
@@ -17,10 +20,12 @@ from src.network.mixed_dims import Widths, widths_of
 from src.network.options import ComputeSpec, NetworkSpec
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.options import ParallelSpec
-from src.ranks.placement import Placement, place, plan, plan_lines
+from src.ranks.placement import Placement, place, plan, plan_lines, received_values
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec
-from src.training.rules import rule_of
+from src.training.rules import rule_of, rule_of_mlps
 from src.training.schedule import rate_factors
+
+_LABELS_LOOKED_AT = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,8 @@ def prepare(specs: Specs) -> Prepared:
     if part == "test":
         print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
     if ranks.rank == 0:
+        for line in _about_labels(folder, batches, part, evaluation.monitor):
+            print(f"warning: {line}", flush=True)
         open_logs(kept.loss_file_name, kept.metrics_file_name, *([kept.eval_file_name] if part else []))
     widths = _widths(folder, specs.network)
     return Prepared(
@@ -133,6 +140,20 @@ def prepare(specs: Specs) -> Prepared:
         place(widths.packed_rows, specs.runtime.parallel.parallel_mode, ranks.size),
         _factors(specs.schedule, len(batches)),
     )
+
+
+def _about_labels(folder: DataFolder, batches: RowBatches, part: str, monitor: str) -> Iterator[str]:
+    """What labels say before anything is trained, where they are in the way of it."""
+    parts, remedy = folder.manifest.parts, "if raw rows are sorted by label, shuffle their lines and preprocess again"
+    if one := one_label(parts["train"].label_mean, parts["train"].rows, "train"):
+        yield f"{one}, so there is nothing to learn; {remedy}"
+    elif one := sorted_by_label(sample(batches.source, _LABELS_LOOKED_AT)[2]):
+        yield f"{one}; the last rows validate and test; {remedy}"
+    if part and (one := one_label(parts[part].label_mean, parts[part].rows, part)):
+        chosen = "" if part == "test" or MONITORED[monitor].knows_one_label else (
+            f", and the last network is kept, as {MONITORED[monitor].shown} can't choose"
+        )  # fmt: skip
+        yield f"{one}, so they have no AUC{chosen}; {remedy}"
 
 
 def training_folder(data: DataSpec) -> DataFolder:
@@ -199,23 +220,38 @@ def _factors(schedule: ScheduleSpec, steps_of_epoch: int) -> np.ndarray:
 
 
 def print_plan(
-    data: DataSpec, network: NetworkSpec, optimization: OptimizationSpec, parallel: ParallelSpec, device_target: str
-) -> None:
+    data: DataSpec, network: NetworkSpec, optimization: OptimizationSpec, schedule: ScheduleSpec,
+    evaluation: EvaluationSpec, parallel: ParallelSpec, device_target: str,
+) -> None:  # fmt: skip
     """Print what each rank would hold and send.
 
     Raises:
         InputError: a rank would need more memory than a device has.
     """
     folder = training_folder(data)
-    rows, width = folder.manifest.table_rows, network.emb_dim
+    rows, inputs, width = folder.manifest.table_rows, len(folder.manifest.inputs), network.emb_dim
     widths = _widths(folder, network)
     placement = place(widths.packed_rows, parallel.parallel_mode, parallel.ranks)
-    values = mlp_values(len(folder.manifest.inputs), len(rows), network) + widths.projection_values
+    values = mlp_values(inputs, len(rows), network) + widths.projection_values
     states = rule_of(optimization.optimizer).state_values(width)
-    planned = plan(placement, data.batch_size, width, values, states, device_target)
-    print("\n".join(plan_lines(placement, planned, optimization.optimizer, data.batch_size)))
+    # Values and gradients of the MLPs, their optimizer's states, and the mean of their values.
+    copies = 2 + len(rule_of_mlps(optimization.mlp_optimizer or optimization.optimizer).states)
+    network_values = values * (copies + bool(schedule.average_share))
+    sample_values, batch = activation_values(inputs, len(rows), network), _rounded_up(data.batch_size, placement.ranks)
+    of_step = 2 * batch // placement.ranks * sample_values  # and their gradients
+    of_step += received_values(placement, batch, width, device_target, True)
+    of_evaluation = 0
+    if evaluation.do_eval and set(folder.manifest.parts) & {"valid", "test"}:
+        together = evaluation.eval_batch_size * placement.ranks  # each rank scores a batch at a time
+        of_evaluation = evaluation.eval_batch_size * sample_values
+        of_evaluation += received_values(placement, together, width, device_target, False)
+    network_mb = 4 * (network_values + max(of_step, of_evaluation)) / 2**20
+    planned = plan(placement, batch, width, values, states, device_target, network_mb)
+    print("\n".join(plan_lines(placement, planned, optimization.optimizer, batch)))
+    larger = "a training step" if of_step > of_evaluation else "an evaluation, by --eval_batch_size"
+    print(f"on each rank {network_mb:,.1f} MB of MLPs, their optimizer and the values of a batch, those of {larger}")
     if parallel.device_memory_mb and max(planned.memory_mb) > parallel.device_memory_mb:
         raise InputError(
             f"a device's {parallel.device_memory_mb} MB can't hold the {max(planned.memory_mb):.0f} MB of a rank: give "
-            f"more ranks with parallel_mode hybrid, or an optimizer that keeps less"
+            f"more ranks with parallel_mode hybrid, an optimizer that keeps less, or smaller batches"
         )

@@ -11,7 +11,7 @@ import mindspore as ms
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CPU, SMALL, files_of, preprocess_lines, raw_lines, write_raw
+from conftest import CPU, ORIGINAL, SMALL, files_of, preprocess_lines, raw_lines, write_raw
 from networks import loaded
 from program_310 import scored
 from sklearn.metrics import log_loss, roc_auc_score
@@ -198,7 +198,9 @@ def model(tmp_path_factory):
         patch.chdir(folder)
         main(["--data_path=train.txt", "--numeric_transform=quantile", "--missing_indicators", "--numeric_buckets=5",
               "--category_counts", "--min_count=2"])  # fmt: skip
-        train_program.main([CPU, "--dataset_path=dataset", *SMALL, "--batch_size=32", "--epochs=2", "--lr=0.1"])
+        train_program.main(
+            [CPU, ORIGINAL, "--dataset_path=dataset", *SMALL, "--batch_size=32", "--epochs=2", "--lr=0.1"]
+        )
         for placement in ("graph", "host"):
             export_program.main([CPU, f"--export_path={placement}", f"--table_placement={placement}",
                                  "--export_batch_size=8"])  # fmt: skip

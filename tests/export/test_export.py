@@ -5,7 +5,7 @@ import shutil
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU
+from conftest import CPU, ORIGINAL
 from mindspore.train.mind_ir_pb2 import ModelProto
 from networks import loaded
 
@@ -130,7 +130,7 @@ def test_crosses_are_exported_to_onnx(tiny_data, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     sizes = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]", "--interaction=dcnv2", "--dcn_layers=2"]
-    train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=343", "--do_eval=False", *sizes])
+    train.main([CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=343", "--do_eval=False", *sizes])
     export_program.main([CPU, "--file_format=ONNX", "--export_batch_size=142", "--export_path=onnx"])
     export_program.main([CPU, "--export_path=mindir"])
     dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
@@ -156,7 +156,9 @@ def test_other_interactions_are_exported(tiny_data, tmp_path, monkeypatch, inter
 
     monkeypatch.chdir(tmp_path)
     sizes = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]"]
-    train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=343", "--do_eval=False", *sizes, *interaction])
+    train.main(
+        [CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=343", "--do_eval=False", *sizes, *interaction]
+    )
     dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
     found = []
     for placement in ("graph", "host"):

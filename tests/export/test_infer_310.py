@@ -6,7 +6,7 @@ import subprocess
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU
+from conftest import CPU, ORIGINAL
 from program_310 import ENVIRONMENT, bins_of, metrics_of, run, scored, times, write_like
 
 import export as export_program
@@ -34,7 +34,7 @@ def test_other_interactions_are_scored(program, tiny_data, coded, here, interact
     import train
 
     sizes = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]", f"--interaction={interaction}"]
-    train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=343", "--do_eval=False", *sizes])
+    train.main([CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=343", "--do_eval=False", *sizes])
     export_program.main([CPU, f"--table_placement={placement}", "--export_batch_size=64"])
     found = scored(program, "export", coded / "rows")
     expected = Scorer("export").score_lines((coded / "raw.txt").read_text().split("\n"), has_labels=True)

@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CPU, preprocess_lines, raw_lines, write_raw
+from conftest import CPU, ORIGINAL, preprocess_lines, raw_lines, write_raw
 from runs import METRIC_LINE
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -240,7 +240,7 @@ def test_own_columns_need_no_schema_again(tmp_path, monkeypatch, capsys):
 
     data = preprocess_lines(raw, tmp_path / "dataset", load_schema(tmp_path / "schema.yaml"))
     sizes = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]", "--batch_size=30"]
-    train.main([CPU, f"--dataset_path={data.path}", *sizes, "--do_eval=False"])
+    train.main([CPU, ORIGINAL, f"--dataset_path={data.path}", *sizes, "--do_eval=False"])
     export.main([CPU, "--table_placement=host"])
     write_raw(tmp_path / "new.csv", ["device,price,site,note", "d1,3,s1,x", "d2,,new,x"])
     preprocess_program.main(["--dataset_path=new.csv", "--has_labels=False"])

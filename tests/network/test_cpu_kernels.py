@@ -7,7 +7,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU
+from conftest import CPU, ORIGINAL
 from mindspore import Tensor, nn, ops
 from networks import (
     make_batch,
@@ -163,6 +163,6 @@ def test_training_without_a_compiler_goes_on(tiny_data, here, monkeypatch, capsy
     """With MindSpore's operators, told in a line."""
     monkeypatch.setattr(native, "BUILD", here / "build")
     monkeypatch.setenv("CXX", "no-such-compiler")
-    train.main([CPU, f"--dataset_path={tiny_data.path}", "--bottom_mlp=[8,16]", "--top_mlp=[8,1]"])
+    train.main([CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--bottom_mlp=[8,16]", "--top_mlp=[8,1]"])
     assert "CPU operators of MindSpore alone" in capsys.readouterr().err
     assert Path("checkpoint/dlrm.ckpt").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU
+from conftest import CPU, ORIGINAL
 from mindspore import Tensor, ops
 from networks import loaded, make_step, network_spec
 
@@ -180,9 +180,10 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     """All tables are smaller in the checkpoint; programs score alike; a second epoch refills them and is resumed."""
     monkeypatch.chdir(tmp_path)
     sizes = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[8,1]", "--mixed_dims=0.4"]
-    command = [CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--epochs=2", "--importance_rows=20", *sizes,
-               "--reset_tables_each_epoch=True", "--optimizer=adagrad", "--lr=0.02", "--restart_lr_each_epoch=True",
-               "--lr_schedule=polynomial", "--decay_share=0.5", "--log_steps=5"]  # fmt: skip
+    command = [CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--epochs=2", *sizes,
+               "--importance_rows=20", "--reset_tables_each_epoch=True", "--optimizer=adagrad", "--lr=0.02",
+               "--restart_lr_each_epoch=True", "--lr_schedule=polynomial", "--decay_share=0.5",
+               "--log_steps=5"]  # fmt: skip
     train.main([*command, "--ckpt_path=whole"])
 
     class Stop(BaseException):

@@ -5,7 +5,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU
+from conftest import CPU, ORIGINAL
 from mindspore import Tensor
 from networks import loaded, make_step, network_spec
 
@@ -104,7 +104,8 @@ def trained(tiny_data, tmp_path_factory):
     rules = ["--optimizer=adagrad", "--lr=0.02", "--dropout=0.2", "--average_share=0.5"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        train.main([CPU, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--importance_rows=50", *sizes, *rules])
+        train.main([CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--importance_rows=50",
+                    *sizes, *rules])  # fmt: skip
     dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
     network = {"emb_dim": 12, "bottom_mlp": (8, 4), "top_mlp": (8, 1), "towers": 3}
     model = loaded(folder / "checkpoint/dlrm.ckpt", tiny_data, **network)

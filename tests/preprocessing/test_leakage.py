@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import CPU, SMALL, files_of, preprocess_lines, raw_lines, write_raw
+from conftest import CPU, ORIGINAL, SMALL, files_of, preprocess_lines, raw_lines, write_raw
 from test_encoder import ALL, EVERY, rows_of
 
 import export as export_program
@@ -47,9 +47,9 @@ def learned(folder, lines):
         patch.chdir(folder)
         options = {"numeric_transform": "quantile", **ALL, "min_count": 2}
         preprocess_main(["--data_path=train.txt", *(f"--{name}={value}" for name, value in options.items())])
-        train_program.main([CPU, "--dataset_path=dataset", *SMALL, "--batch_size=32", "--epochs=8", "--lr=0.3",
-                            "--eval_steps=7", "--early_stopping=3", "--average_share=0.5", "--label_smoothing=0.05",
-                            "--dropout=0.1", "--reset_tables_each_epoch=True"])  # fmt: skip
+        train_program.main([CPU, ORIGINAL, "--dataset_path=dataset", *SMALL, "--batch_size=32", "--epochs=8",
+                            "--lr=0.3", "--eval_steps=7", "--early_stopping=3", "--average_share=0.5",
+                            "--label_smoothing=0.05", "--dropout=0.1", "--reset_tables_each_epoch=True"])  # fmt: skip
         export_program.main([CPU, "--export_path=export", "--calibrate=True", "--dataset_path=dataset",
                              "--table_placement=host", "--table_type=int8"])  # fmt: skip
     runs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

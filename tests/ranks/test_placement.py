@@ -121,7 +121,7 @@ def test_plan_says_what_each_rank_holds(tiny_data, tmp_path):
     command = script(4, tiny_data.path, *SMALL, "--plan_only=True", "--parallel_mode=hybrid")
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    line = r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all but for evaluation, sends .* MB a step$"
+    line = r"^rank \d: \d+ pieces, [\d,]+ rows, .* MB in all as computed, sends .* MB a step$"
     assert len(re.findall(line, done.stdout, re.M)) == 4
     assert not list(tmp_path.iterdir()), "nothing is made"
 

@@ -19,9 +19,10 @@ from mindspore import Tensor
 from mindspore.train import Callback
 
 ROOT = Path(__file__).resolve().parents[2]
+ORIGINAL = f"--config_path={ROOT / 'npu_config.yaml'}"  # as in conftest, which a rank need not import
 SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
 # 53 steps of 32; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch, not full.
-TRAINING = [*SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10",
+TRAINING = [ORIGINAL, *SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10",
             "--log_steps=1"]  # fmt: skip
 RATE = ["--batch_size=32", "--lr=0.05"]
 ENVIRONMENT = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}

@@ -9,12 +9,13 @@ import sys
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU, ROOT, SMALL
+from conftest import CPU, ORIGINAL, ROOT, SMALL, preprocess_lines
 from networks import loaded
 from runs import StopAt, rows_of, train_small
 from sklearn.metrics import roc_auc_score
 
 import train as train_program
+from src import synthetic
 from src.base.errors import InputError
 from src.dataset import batches_of
 from src.ranks.group import ONE_RANK
@@ -22,6 +23,7 @@ from src.report import __main__ as report
 from src.report import content as report_content
 from src.report.files import load_report, without_nan
 from src.report.plots import Axes, Series, number, plot, ticks
+from src.report.summary import reachable_auc
 from src.training.evaluation import score
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -131,7 +133,9 @@ def worse(tiny_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("worse")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        train_program.main([f"--dataset_path={tiny_data.path}", CPU, *SMALL, "--lr=1e-6", "--importance_rows=0"])
+        train_program.main(
+            [f"--dataset_path={tiny_data.path}", CPU, ORIGINAL, *SMALL, "--lr=1e-6", "--importance_rows=0"]
+        )
     return folder / "checkpoint"
 
 
@@ -155,6 +159,22 @@ def test_runs_are_compared(run_folder, worse, tmp_path, capsys):
     with pytest.raises(SystemExit):
         report.main(["--help"])
     assert "RUN_A RUN_B" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["src.report.__main__", "src.report.summary"])
+def test_reports_of_runs_need_no_mindspore(module):
+    command = [sys.executable, "-c", f"import sys, {module}; sys.exit('mindspore' in sys.modules)"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_reachable_auc_is_of_the_test_rows(tmp_path):
+    synthetic.main([f"--data_path={tmp_path}", "--rows=2000"])
+    data = preprocess_lines(tmp_path / "train.txt", tmp_path / "dataset")
+    labels = np.concatenate([batch[2][:, 0] for batch in batches_of(data, "test", 64)])
+    part = data.manifest.parts["test"]
+    truth = tmp_path / "train.truth.npy"
+    expected = roc_auc_score(labels, np.load(truth)[part.first_line - 1 : part.last_line])
+    assert reachable_auc(tmp_path, tmp_path / "train.txt", truth) == pytest.approx(expected)
 
 
 def test_other_rows_have_no_paired_interval(run_folder, worse, tmp_path, capsys):

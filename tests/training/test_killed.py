@@ -8,11 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from conftest import ORIGINAL
 from runs import bits, losses_of
 from stopping import Comes, run_program
 
 OPTIONS = [
-    "--device_target=CPU", "--batch_size=32", "--epochs=3",
+    "--device_target=CPU", ORIGINAL, "--batch_size=32", "--epochs=3",
     "--bottom_mlp=[32,8]", "--emb_dim=8", "--top_mlp=[32,1]", "--optimizer=adam", "--lr=0.002",
     "--warmup_steps=12", "--lr_schedule=cosine", "--save_steps=2", "--eval_steps=4", "--log_steps=2",
 ]  # fmt: skip  # 53 steps an epoch

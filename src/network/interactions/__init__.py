@@ -2,6 +2,7 @@
 
     Interaction.outputs(fields, network)    values that it gives for a sample
     Interaction.values(fields, network)     values of its parameters
+    Interaction.inner(fields, network)      values for a sample before these, for the plan of memory; none if absent
     Interaction(fields, network, rng, operators, compute_dtype)
         Inputs: bottom [B, D], the bottom MLP's output; vectors [B, F, D]. Outputs: [B, outputs].
 

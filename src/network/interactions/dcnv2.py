@@ -73,6 +73,11 @@ class Interaction(nn.Cell):
         return cat.Interaction.outputs(fields, network)
 
     @staticmethod
+    def inner(fields: int, network: NetworkSpec) -> int:
+        width = cat.Interaction.outputs(fields, network)
+        return width + network.dcn_layers * (width + network.dcn_rank)
+
+    @staticmethod
     def values(fields: int, network: NetworkSpec) -> int:
         """Of U, V and b of all layers."""
         return network.dcn_layers * cat.Interaction.outputs(fields, network) * (2 * network.dcn_rank + 1)

@@ -1,0 +1,66 @@
+"""A quick linear model to hold a network against: logistic regression on numbers and hashed one-hot categories.
+
+Legend: B rows, N numeric inputs, F fields.
+"""
+
+import numpy as np
+
+from src.base.errors import InputError
+from src.metrics.binary import logloss
+
+_BUCKETS = 1 << 18
+_FURTHEST = 5.0  # deviations from the mean, so that no single number moves the weights
+_STRENGTHS = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # of the regularisation
+_STEPS, _MOST_PASSES = 500_000, 20  # a few seconds at most, whatever the rows
+
+
+class LinearModel:
+    """Logistic regression by averaged SGD; the last fifth of its rows chooses how strongly it is regularised.
+
+    Args:
+        dense: numeric inputs [B, N].
+        ids: each field's own [B, F].
+        labels: [B] of 0 and 1.
+
+    Raises:
+        InputError: scikit-learn is not installed, or there are too few rows of a label.
+    """
+
+    def __init__(self, dense: np.ndarray, ids: np.ndarray, labels: np.ndarray):
+        try:
+            from sklearn.linear_model import SGDClassifier  # late: it takes a second, and not everyone has it
+        except ImportError:
+            raise InputError("scikit-learn is not installed: pip install scikit-learn") from None
+        fitted = len(labels) * 4 // 5
+        if min(len(np.unique(labels[:fitted])), len(np.unique(labels[fitted:]))) < 2:
+            raise InputError("too few of its training rows have one of the labels")
+        self.mean, self.deviation = dense.mean(0, dtype=np.float64), dense.std(0, dtype=np.float64) + 1e-6
+        features, clicks = self._features(dense, ids), labels > 0.5
+
+        def fit(strength: float, rows: int) -> SGDClassifier:
+            passes = min(_MOST_PASSES, max(1, _STEPS // rows))
+            model = SGDClassifier(
+                loss="log_loss", alpha=strength, max_iter=passes, tol=None, average=True, random_state=1
+            )
+            return model.fit(features[:rows], clicks[:rows])
+
+        def loss(strength: float) -> float:
+            return logloss(clicks[fitted:], fit(strength, fitted).decision_function(features[fitted:]))
+
+        self.model = fit(min(_STRENGTHS, key=loss), len(labels))
+
+    def logits(self, dense: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Logits [B] of rows dense [B, N], ids [B, F]."""
+        found: np.ndarray = self.model.decision_function(self._features(dense, ids))
+        return found
+
+    def _features(self, dense: np.ndarray, ids: np.ndarray):
+        from scipy.sparse import csr_matrix
+
+        rows, inputs, fields = len(ids), dense.shape[1], ids.shape[1]
+        places = (ids.astype(np.int64) * fields + np.arange(fields)) * 0x9E3779B1 % (2**31 - 1) % _BUCKETS
+        numbers = np.clip((dense - self.mean) / self.deviation, -_FURTHEST, _FURTHEST)
+        values = np.concatenate([numbers, np.ones(ids.shape)], 1)
+        columns = np.concatenate([np.broadcast_to(np.arange(inputs), dense.shape), inputs + places], 1)
+        ends = np.arange(0, values.size + 1, inputs + fields)
+        return csr_matrix((values.ravel(), columns.ravel(), ends), shape=(rows, inputs + _BUCKETS))
