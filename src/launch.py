@@ -180,7 +180,7 @@ class Launch:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             return rank, code if code > 0 else 128 - code, f"rank {rank} {how}"
         if hanging := self.watch.hanging(time.monotonic()):
-            return int(hanging.split()[1]), 1, hanging
+            return hanging[0], 1, hanging[1]
         if self.scheduler and self.scheduler.poll():
             what = f"MindSpore's scheduler ended with exit code {self.scheduler.returncode}"
             return self.cluster.first_rank, 1, f"{what}, see {self.folder}/scheduler.log"

@@ -102,18 +102,19 @@ class Watch:
         self.signs: dict[int, dict[str, Any]] = {}
         self.changed: dict[tuple[int, str], float] = {}  # when a rank's counter was seen to change, or to be awaited
 
-    def hanging(self, now: float) -> str | None:
-        """What hangs, in words; None for nothing. To be asked again and again, at growing times."""
+    def hanging(self, now: float) -> tuple[int, str] | None:
+        """A rank that hangs, and how, in words; None for none. To be asked again and again, at growing times."""
         for rank in self.ranks:
             self._look(rank, now)
         stopped = [rank for rank in self.signs if self._is_late(rank, "beat", now)]
         if stopped:
-            return f"rank {stopped[0]} has given no sign of life for {self.timeout_s:.0f} s"
+            return stopped[0], f"rank {stopped[0]} has given no sign of life for {self.timeout_s:.0f} s"
         # One that does something by itself, such as a callback of the user's, is waited for.
         waiting = [rank for rank in self.signs if self._is_late(rank, "done", now)]
         if waiting and len(waiting) == len(self.ranks):
             least = min(waiting, key=lambda rank: (self.signs[rank]["done"], rank))
-            return f"rank {least} has stood behind step {self.signs[least]['step']} for {self.timeout_s:.0f} s"
+            step = self.signs[least]["step"]
+            return least, f"ranks wait in vain: for {self.timeout_s:.0f} s rank {least} has stood behind step {step}"
         return None
 
     def _look(self, rank: int, now: float) -> None:

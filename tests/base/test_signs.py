@@ -42,14 +42,14 @@ def test_a_process_without_a_beat_is_named(tmp_path):
         for sign in clock.signs:
             sign |= {"step": 7, "expects": expects}
         assert clock.pass_by(200, beats=(0, 1), works=(0, 1)) is None
-        assert clock.pass_by(200, beats=(0,)) == "rank 1 has given no sign of life for 60 s"
+        assert clock.pass_by(200, beats=(0,)) == (1, "rank 1 has given no sign of life for 60 s")
 
 
 def test_ranks_that_wait_for_each_other_in_vain_are_found_though_they_beat(tmp_path):
     clock = Clock(tmp_path)
     for step, sign in enumerate(clock.signs, 7):
         sign |= {"step": step, "done": step, "expects": "done"}
-    assert clock.pass_by(200, beats=(0, 1)) == "rank 0 has stood behind step 7 for 60 s"
+    assert clock.pass_by(200, beats=(0, 1)) == (0, "ranks wait in vain: for 60 s rank 0 has stood behind step 7")
 
 
 def test_a_rank_that_works_by_itself_is_waited_for(tmp_path):
