@@ -1,21 +1,28 @@
 """Evaluate a checkpoint: `python eval.py --dataset_path=dataset/test --checkpoint_path=./checkpoint/dlrm.ckpt`."""
 
+import sys
 import time
 from collections.abc import Sequence
 
 from src.base.errors import run
+from src.checkpoints.names import file_of
+from src.data.manifest import find
 from src.options import EvalOptions, resolve
 
 
 def main(argv: Sequence[str]) -> None:
     """Evaluate as the command line says: the named part of the data, or else test."""
     options = resolve(EvalOptions, argv)
-    # Imported here, so that a mistake on the command line does not wait for MindSpore.
+    device, compute, score, logs = options.device, options.compute, options.score, options.logs
+    data = find(score.dataset_path)
+    part = data.part_to_score()
+    path = file_of(score.checkpoint_path)
+    # Imported here, so that a mistake does not wait for MindSpore.
     import mindspore as ms
 
     from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs
     from src.checkpoints import checkpoint
-    from src.data.manifest import find
+    from src.data.known_values import unmatched_of, warning
     from src.dataset import batches_of
     from src.metrics.bootstrap import intervals
     from src.metrics.curves import quality
@@ -24,11 +31,7 @@ def main(argv: Sequence[str]) -> None:
     from src.network.compiled import operators_for
     from src.training.evaluation import finite_score
 
-    device, compute, score, logs = options.device, options.compute, options.score, options.logs
-    data = find(score.dataset_path)
-    part = data.part_to_score()
     set_device(device.device_target, device.device_id)
-    path = checkpoint.file_of(score.checkpoint_path)
     checkpoint.check_encoder(path, data)
     operators = operators_for(device.device_target, compute.cpu_kernels)
     model = checkpoint.load(path, data.manifest, options.network, operators, getattr(ms, compute.compute_dtype))
@@ -45,6 +48,8 @@ def main(argv: Sequence[str]) -> None:
         "eval", part=part, rows=rows, **metrics, eval_s=seconds, auc_low=auc.low, auc_high=auc.high, **more
     )
     print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
+    if found := unmatched_of(data.manifest, part, checkpoint.manifest_beside(path)):
+        print(f"warning: {warning(f'{part} rows', found)}", file=sys.stderr)
     shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in more.items())
     print(f"{part}: auc between {figure(auc.low, 4)} and {figure(auc.high, 4)} in 95 of 100 resamples, {shown}")
 

@@ -1,9 +1,11 @@
 """Export a checkpoint: `python export.py --checkpoint_path=./checkpoint/dlrm.ckpt --file_format=MINDIR`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from src.base.errors import InputError, run
+from src.checkpoints.names import file_of
+from src.data.manifest import find
+from src.export.exported import check_export_place, checkpoint_manifest
 from src.export.options import GRAPH_TABLES_MB
 from src.options import ExportOptions, resolve
 
@@ -15,23 +17,21 @@ def main(argv: Sequence[str]) -> None:
     unused = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
     if unused and not spec.calibrate:
         raise InputError(f"{unused[0]} has no effect without calibrate: drop it, or give --calibrate=True")
-    # Imported here, so that a mistake on the command line does not wait for MindSpore.
-    from src.base.files import check_place
-    from src.checkpoints import checkpoint
-    from src.data.manifest import find
+    path = file_of(spec.checkpoint_path)
+    check_export_place(spec)
+    manifest = checkpoint_manifest(path)
+    data = find(spec.dataset_path) if spec.calibrate else None
+    # Imported here, so that a mistake does not wait for MindSpore.
     from src.export import calibration, folder
     from src.model_utils.device_target import set_device
 
-    path = checkpoint.file_of(spec.checkpoint_path)
-    check_place(Path(spec.export_path), folder.is_export, "export_path", spec.overwrite)
-    manifest = folder.checkpoint_manifest(path)
     set_device(options.device.device_target, options.device.device_id)
     placement = folder.table_placement(
         spec.table_placement, spec.table_type, manifest.table_rows, network.emb_dim, GRAPH_TABLES_MB
     )
     found = None
-    if spec.calibrate:
-        found = calibration.learned(path, find(spec.dataset_path), spec.eval_batch_size, network)
+    if data:
+        found = calibration.learned(path, data, spec.eval_batch_size, network)
         print(f"calibrated by {found.rows} validation rows: temperature {found.temperature:.4f}, bias {found.bias:.4f}")
         print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")
     folder.write_export(folder.Export(path, manifest, network, placement, found), spec)

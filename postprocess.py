@@ -22,6 +22,8 @@ def main(argv: Sequence[str]) -> None:
     rows = RowFiles.load(Path(spec.preprocess_path))
     scores = Scores.load(Path(spec.result_path), rows)
     table = pd.DataFrame({"row": rows.numbers(), "score": scores.values})
+    if (names := rows.names()) is not None:
+        table.insert(0, "file", names)
     if rows.has_labels:
         table["label"] = labels = rows.labels()
     path = Path(spec.scores_path)

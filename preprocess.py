@@ -21,17 +21,21 @@ def main(argv: Sequence[str]) -> None:
     from src.data.manifest import find, is_data_folder
     from src.data.schema import load_schema
     from src.export import rows_to_score
-    from src.export.folder import ExportFolder
+    from src.export.exported import ExportFolder
     from src.export.scored_files import RowFiles
 
     folder, dataset = Path(spec.preprocess_path), Path(spec.dataset_path)
     from_parts = is_data_folder(dataset)
     if from_parts:
         refuse_changed(spec, _OF_RAW_ROWS, f"on the data folder {dataset}, only on raw text: drop it")
-    check_place(folder, RowFiles.are_in, "preprocess_path", spec.overwrite)
+
+    def check() -> None:
+        check_place(folder, RowFiles.are_in, "preprocess_path", spec.overwrite)
+
+    check()
     model = ExportFolder.load(Path(spec.export_path))
     columns = load_schema(Path(spec.schema)) if spec.schema else model.manifest.columns()
-    with whole_folder(folder) as beside:
+    with whole_folder(folder, check) as beside:
         if from_parts:
             source = rows_to_score.of_part(find(spec.dataset_path), model)
         else:
@@ -41,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
             )  # fmt: skip
         rows = RowFiles.write(beside, source, model.manifest.table_rows, model.vocabulary, spec.has_labels)
     labels = "with labels" if spec.has_labels else "without labels"
-    print(f"{folder}: {rows.rows} rows of {dataset}, {labels}; {len(rows.skipped)} bad ones left out")
+    print(f"{folder}: {rows.rows} rows of {dataset}, {labels}; {len(source.skipped)} bad ones left out")
 
 
 if __name__ == "__main__":

@@ -75,12 +75,19 @@ make_folder() {
     mkdir -p "$1" 2>/dev/null || fail "folder $1 can't be made: work in a folder that you may write to, or name another"
 }
 
-# run_logged FOLDER COMMAND...: run a command, its output shown and kept in FOLDER/output.log.
+# run_logged FOLDER COMMAND...: run a command, its output shown and kept in FOLDER/output.log. The log of an earlier run
+# stays if this one is refused.
 run_logged() {
-    local folder=$1
+    local folder=$1 log=$1/output.log code=0
     shift
     make_folder "$folder"
-    "$@" 2>&1 | tee "$folder/output.log"
+    [ ! -f "$log" ] || [ -f "$log.earlier" ] || mv "$log" "$log.earlier"
+    set +e
+    "$@" 2>&1 | tee "$log"
+    code=${PIPESTATUS[0]}
+    set -e
+    if [ "$code" = 2 ] && [ -f "$log.earlier" ]; then mv "$log.earlier" "$log"; else rm -f "$log.earlier"; fi
+    return "$code"
 }
 
 # distribute PYTHON DEVICE_NUM OPTION...: train on several devices, data parallel unless the options say otherwise.

@@ -35,6 +35,17 @@ for option in "$@"; do
     [ "$need" = y ] || fail "$option has no effect with NEED_PREPROCESS n: drop it"
 done
 
+folder=$(dirname "$model")
+compgen -G "$folder/*.model" >/dev/null ||
+    fail "MINDIR_PATH $model: there is no *.model beside it: name a graph in the folder that export.py wrote"
+if [ "$need" = y ]; then
+    [ -e "$dataset" ] || [[ $dataset == *,* ]] ||
+        fail "DATASET_PATH $dataset is not there: name raw text, or a data folder or part of one"
+else
+    [ -f preprocess_Result/index ] ||
+        fail "preprocess_Result holds no index, so there are no rows to score: give y for NEED_PREPROCESS"
+fi
+
 # An earlier run's scores must not be taken for those of a run that fails.
 tell_of_earlier_scores() {
     local code=$?

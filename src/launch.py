@@ -312,4 +312,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, goes_on=True)

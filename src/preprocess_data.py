@@ -13,10 +13,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from src.base.errors import run
+from src.data.encoder import load_encoder
+from src.data.known_values import worst
 from src.data.lines import Columns
-from src.data.manifest import DataFolder
+from src.data.manifest import VOCABULARY, DataFolder
 from src.data.raw_files import REJECTS, find_raws
 from src.data.schema import load_schema
+from src.data.transforms import TRANSFORMS
 from src.options import PreprocessDataOptions, resolve
 from src.preprocessing.options import RawSpec
 from src.preprocessing.run import preprocess
@@ -50,7 +53,16 @@ def report(data: DataFolder) -> str:
         lines.append(
             f"{name}: {part.rows} rows, label mean {part.label_mean:.5f}, "
             f"unseen values {np.mean(part.unseen_share):.2%}"
+            + (f", most in {most}" if (most := worst(manifest.fields, part.unseen_share)) else "")
             + (", all labels are alike, so there is no AUC" if part.label_mean in (0, 1) else "")
+        )
+    transform = load_encoder(data.path / VOCABULARY, manifest.dense).learned.transform
+    if manifest.negative:
+        counts = ", ".join(f"{name} {count}" for name, count in manifest.negative.items())
+        kept = TRANSFORMS[transform].tells_negative
+        lines.append(
+            f"negative numbers: {counts}"
+            + ("" if kept else f"; {transform} makes 0 of them, --numeric_transform=signed_log keeps them apart")
         )
     if manifest.bad_rows:
         lines.append(f"bad rows: {manifest.bad_rows} skipped, in {data.path / REJECTS}")
@@ -67,4 +79,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, goes_on=True)

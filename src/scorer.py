@@ -2,14 +2,19 @@
 
     from src.scorer import Scorer
     scorer = Scorer("export")
-    scorer.score(frame)                            # a DataFrame with columns I1 .. I13, C1 .. C26: probabilities
-    scorer.score_lines(open("new_rows.txt"))       # lines of numbers and categories with tabs between, no label
-    scorer.score_lines(lines, has_labels=True)     # the same behind a label, as in the training file
+    scorer.score_lines(Path("new_rows.txt"))       # a file of numbers and categories with tabs between, no label
+    scorer.score_lines(lines, has_labels=True)     # lines of text or bytes behind a label, as in the training file
+    scorer.score(scorer.read_csv("new_rows.txt"))  # a DataFrame with columns I1 .. I13, C1 .. C26
+
+A scorer may be used by several threads, and in processes forked after its use: see `Scorer`.
 
 Legend: B rows, N numeric inputs, F fields.
 """
 
-from collections.abc import Iterable
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import mindspore as ms
@@ -19,14 +24,29 @@ from mindspore import Tensor, nn
 
 from src.base.errors import InputError
 from src.data.encoder import load_encoder
-from src.data.lines import Block
+from src.data.known_values import Unseen, cells_of, usual_shares, warning
+from src.data.lines import Block, Columns
 from src.data.manifest import VOCABULARY
-from src.data.raw_rows import block_of_frame, block_of_lines
-from src.export.folder import ExportFolder
+from src.data.raw_rows import block_of_frame, block_of_lines, blocks_of_file, frame_of_file, lines_of
+from src.export.exported import ExportFolder
 from src.export.table_file import check_ids
 from src.model_utils.device_target import set_device
 
 _HOST_SIZES = (1, 64, 1024)
+_WATCHED_ROWS = 10_000  # over which unseen values are counted
+_ONE_AT_A_TIME = threading.Lock()
+_scoring_process = 0  # the process that has run a graph; 0 for none
+
+
+def _begin_scoring() -> None:
+    """Refuse to score in a process that was forked from one that has run a graph, where it would hang."""
+    global _scoring_process
+    if _scoring_process not in (0, os.getpid()):
+        raise InputError(
+            f"process {os.getpid()} was forked from {_scoring_process} after that had scored, and MindSpore does not "
+            f"survive this: fork before the first scoring, or start processes anew (multiprocessing's 'spawn')"
+        )
+    _scoring_process = os.getpid()
 
 
 class Scorer:
@@ -34,6 +54,10 @@ class Scorer:
 
     A graph is loaded for each of a few sizes of a batch, when it is first needed; fewer rows are filled up with zeros
     and cut again.
+
+    Threads may share a scorer: they compute one after the other, since MindSpore's graphs can't be entered twice. Of
+    what MindSpore has begun, such as its threads, a forked process has nothing, and would wait for it for ever. So a
+    process can only score if it was forked before the first scoring, or started anew (multiprocessing's "spawn").
 
     Args:
         export_path: folder that export.py wrote, with file_format MINDIR.
@@ -51,27 +75,51 @@ class Scorer:
         self.columns = self.model.manifest.columns()
         self._encoder = load_encoder(self.model.path / VOCABULARY, self.model.manifest.dense)
         self._graphs: dict[int, nn.GraphCell] = {}
+        self._unseen: Unseen | None = None
+        self._warned = False
         # Tables in the graph are there anew with each size.
         self._sizes = _HOST_SIZES if self.model.table else (self.model.batch_size,)
 
     def score(self, frame: pd.DataFrame) -> np.ndarray:
         """Probabilities of a click [B] of a DataFrame's rows; what it must hold says `raw_rows.block_of_frame`."""
-        return self._score(block_of_frame(frame, self.columns))
+        block = block_of_frame(frame, self.columns, self._encoder.examples)
+        return self._score(block, lambda: [[str(cell) for cell in frame[name]] for name in self.columns.categorical])
 
-    def score_lines(self, lines: Iterable[str], has_labels: bool = False) -> np.ndarray:
+    def read_csv(self, path: str | Path, has_labels: bool = False) -> pd.DataFrame:
+        """The rows of a raw file as a DataFrame whose scores are those of the file.
+
+        Pandas' own read_csv makes other categories of the same text: 54 of 00054, and a missing value of NULL.
+
+        Args:
+            path: a file of the training files' form; .gz and .xz are unpacked.
+            has_labels: whether its lines begin with a label.
+
+        Raises:
+            InputError: there is no such file, or a line can't be used.
+        """
+        return frame_of_file(Path(path), self._columns(has_labels))
+
+    def score_lines(self, lines: Iterable[str | bytes] | Path, has_labels: bool = False) -> np.ndarray:
         """Probabilities of a click [B] of lines of raw text.
 
         Args:
-            lines: as in the training files, with or without line ends.
+            lines: as in the training files, with or without line ends, as text or bytes; or the path of a file.
             has_labels: whether they begin with a label, which is not used.
 
         Raises:
             InputError: a line can't be used; the message has its number, from 1.
         """
         if isinstance(lines, str | bytes):
-            raise InputError("lines is one text: give a list of lines, such as text.splitlines()")
-        columns = self.columns if has_labels else self.columns.without_label()
-        return self._score(block_of_lines(list(lines), columns))
+            raise InputError("lines is one text: give a list of lines, such as text.splitlines(), or pathlib.Path(..)")
+        columns = self._columns(has_labels)
+        if isinstance(lines, Path):
+            parts = [self._score(block) for block in blocks_of_file(lines, columns)]
+            return np.concatenate([np.zeros(0, np.float32), *parts])
+        texts = lines_of(lines, columns.encoding)
+        return self._score(block_of_lines(texts, columns), lambda: cells_of(b"\n".join(texts), columns))
+
+    def _columns(self, has_labels: bool) -> Columns:
+        return self.columns if has_labels else self.columns.without_label()
 
     def score_ids(self, dense: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Probabilities of a click [B] of coded rows.
@@ -86,9 +134,11 @@ class Scorer:
         dense, ids = self._checked(np.asarray(dense), np.asarray(ids))
         scores = []
         done = 0
+        _begin_scoring()  # before the lock, which a fork may have left locked
         while done < len(ids):
             size = next((size for size in self._sizes if size >= len(ids) - done), self._sizes[-1])
-            scores.append(self._score_batch(dense[done : done + size], ids[done : done + size], size))
+            with _ONE_AT_A_TIME:
+                scores.append(self._score_batch(dense[done : done + size], ids[done : done + size], size))
             done += size
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
@@ -107,8 +157,26 @@ class Scorer:
         check_ids(ids, manifest.table_rows)
         return dense.astype(np.float32, copy=False), ids.astype(np.int32, copy=False)
 
-    def _score(self, block: Block) -> np.ndarray:
-        return self.score_ids(*self._encoder.encode(block))
+    def _score(self, block: Block, cells: Callable[[], list[list[str]]] | None = None) -> np.ndarray:
+        """Probabilities of parsed rows; `cells` gives the text of their categorical columns."""
+        _begin_scoring()
+        with _ONE_AT_A_TIME:  # the encoder may build a hash table
+            dense, ids = self._encoder.encode(block)
+            told = self._count_unseen(ids, block, cells)
+        if told:
+            warnings.warn(told, stacklevel=3)
+        return self.score_ids(dense, ids)
+
+    def _count_unseen(self, ids: np.ndarray, block: Block, cells: Callable[[], list[list[str]]] | None) -> str:
+        """A warning, once, where rows have far more values that training did not have than is usual, else ""."""
+        if self._warned:
+            return ""
+        if self._unseen is None or self._unseen.rows > _WATCHED_ROWS:
+            self._unseen = Unseen(self.model.manifest.fields, usual_shares(self.model.manifest))
+        self._unseen.add(ids, block.keys)
+        line = warning("rows to score", self._unseen.unmatched(self._encoder.examples, cells))
+        self._warned = line != ""
+        return line
 
     def _score_batch(self, dense: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
         rows = len(ids)

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from src.base.errors import InputError, naming, run
+from src.base.locks import hold_folder
 from src.base.workers import keep_memory
 from src.data.planted import BLOCK_ROWS, draw
 from src.options import SyntheticOptions, resolve
@@ -200,10 +201,14 @@ def main(argv: Sequence[str]) -> None:
     path = Path(spec.data_path)
     if path.suffix != ".txt":
         path = path / "train.txt"
-    if path.exists() and not spec.overwrite:
-        raise InputError(f"{path} exists: name another --data_path, or replace it with --overwrite=True")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    summary = generate(path, rows=spec.rows, seed=spec.seed, workers=len(os.sched_getaffinity(0)))
+    lock = path.with_name(path.name + ".writing")
+    with hold_folder(lock, str(path)):
+        try:
+            if path.exists() and not spec.overwrite:
+                raise InputError(f"{path} exists: name another --data_path, or replace it with --overwrite=True")
+            summary = generate(path, rows=spec.rows, seed=spec.seed, workers=len(os.sched_getaffinity(0)))
+        finally:
+            lock.rmdir()
     print(
         f"{summary.rows} rows in {summary.paths[0]}, label mean {summary.label_mean:.4f}; the true logits, in "
         f"{summary.paths[1]}, have AUC {summary.bayes_auc:.4f} and logloss {summary.bayes_logloss:.4f}"

@@ -14,6 +14,7 @@ import numpy as np
 
 from src.base.errors import run
 from src.checkpoints import checkpoint
+from src.checkpoints.names import file_of
 from src.data.manifest import DataFolder, find
 from src.dataset import batches_of
 from src.dlrm import DLRM
@@ -106,7 +107,7 @@ def evaluate(argv: Sequence[str]) -> list[Rounded]:
     options = resolve(TableAccuracyOptions, argv)
     data = find(options.score.dataset_path)
     part = data.part_to_score()
-    path = checkpoint.file_of(options.score.checkpoint_path)
+    path = file_of(options.score.checkpoint_path)
     checkpoint.check_encoder(path, data)
     set_device(options.device.device_target, options.device.device_id)
     print(f"{part}: {data.manifest.parts[part].rows} rows")

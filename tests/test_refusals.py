@@ -42,7 +42,10 @@ def run_program(folder, program, *argv):
     ("argv", "message"),
     [
         (["train"], r"error: device_target Ascend with device_id 0: .*none on this machine; .*--device_target=CPU"),
-        (["eval", "--device_target=GPU"], r"error: device_target GPU with device_id 0: .*--device_target=CPU"),
+        (
+            ["eval", "--device_target=GPU", "--checkpoint_path=garbage.ckpt"],
+            r"error: device_target GPU with device_id 0: .*--device_target=CPU",
+        ),
         (["train", "--batchsize=3"], r"error: .*no option '--batchsize=3'; did you mean --batch_size\?"),
         (
             ["eval", CPU, "--checkpoint_path=garbage.ckpt"],

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from src import synthetic
+from src.base.errors import InputError
+from src.base.locks import hold_folder
 from src.data import planted
 
 LINE = re.compile(r"[01](\t(\d+)?)(\t(-[12]|\d+)?)(\t(\d+)?){11}(\t([0-9a-f]{8})?){26}")
@@ -199,3 +201,13 @@ def test_a_failure_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(RuntimeError, match="broken"):
         synthetic.generate(tmp_path / "train.txt", rows=10)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path):
+    with (
+        hold_folder(tmp_path / "train.txt.writing", "x"),
+        pytest.raises(InputError, match=r"train.txt: another run"),
+    ):
+        synthetic.main([f"--data_path={tmp_path}", "--rows=10"])
+    synthetic.main([f"--data_path={tmp_path}", "--rows=10"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.truth.npy", "train.txt"]

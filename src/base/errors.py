@@ -29,16 +29,24 @@ def naming(path: Path | str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), error.filename or str(path)) from None
 
 
-def run(main: Callable[[Sequence[str]], int | None]) -> None:
+def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False) -> None:
     """Run a program's `main(argv)` and exit: 0 if it went well, 2 with one line on stderr if the input was at fault.
 
     Only `InputError` and errors of the file system become one line; anything else is a defect of this
-    code and keeps its traceback.
+    code and keeps its traceback. Where nobody reads its lines any more, as behind `| head`, it ends without one.
+
+    Args:
+        main: the program.
+        goes_on: whether the same command goes on with what a stopped one had finished.
     """
     # While a graph runs, MindSpore turns the keyboard's SIGINT into SIGTERM, so both are answered alike.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would tell of it at its end
+        sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         sys.exit(_report(" ".join(str(error).split())))
     except OSError as error:
@@ -46,10 +54,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         remedy = _REMEDIES.get(error.errno or 0, "check that it exists and may be used")
         sys.exit(_report(f"{error.filename or 'a file'}: {what}; {remedy}, then start again"))
     except KeyboardInterrupt:
-        print(
-            "stopped by the keyboard or a signal; what is finished is kept, and the same command goes on",
-            file=sys.stderr,
-        )
+        kept = "; what is finished is kept, and the same command goes on" if goes_on else ""
+        print(f"stopped by the keyboard or a signal{kept}", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)  # MindSpore's clean-up can go round for ever where a graph was interrupted

@@ -1,7 +1,9 @@
 """Files and folders that are there whole or not at all: written beside their place, then renamed."""
 
+import mmap
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,15 +65,19 @@ def check_place(folder: Path, is_ours: Callable[[Path], bool], option: str, over
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """A new folder to write to, which takes the place of `folder`, whatever is there, when the block ends well.
 
     Of a link what it leads to is replaced. All is done in a folder beside, `FOLDER.writing`, which only one run holds:
     it has the new one, and for the moment between two renames the earlier one, which the next run puts back if this one
     is killed there.
 
+    Args:
+        folder: the place.
+        check: refuses what may not be replaced; called once no other run can put anything there.
+
     Raises:
-        InputError: another run writes this folder.
+        InputError: another run writes this folder, or the check refuses.
         OSError: it can't be written; it names the folder, and nothing is left beside it.
     """
     place = folder.resolve()
@@ -81,6 +87,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         try:
             if old.exists() and not place.exists():
                 old.rename(place)
+            check()
             for left in (new, old):
                 shutil.rmtree(left, ignore_errors=True)
             new.mkdir()
@@ -95,3 +102,41 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             if old.exists() and not place.exists():  # the second rename failed
                 old.rename(place)
             shutil.rmtree(work, ignore_errors=True)
+
+
+class MappedFile:
+    """A file mapped into memory, of which no more is read than is looked at.
+
+    The mapping stays that of the file that was opened, even if another is put in its place. But a file that is cut
+    while it is mapped ends the process that looks at it (SIGBUS), and one that is written over has other values than
+    those that were checked: so `check` comes before each use.
+
+    Args:
+        path: the file; one that is empty can't be mapped.
+
+    Attributes:
+        data: its bytes.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._state = self._now()
+        self.data = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+
+    def _now(self) -> tuple[int, int]:
+        found = os.fstat(self._descriptor)
+        return found.st_size, found.st_mtime_ns
+
+    def check(self) -> None:
+        """Refuse to go on where the file has changed.
+
+        Raises:
+            InputError: it has.
+        """
+        if self._now() != self._state:
+            raise InputError(
+                f"{self.path} changed while it was in use: begin again, and replace such files by renaming, as "
+                f"export.py does, not in place"
+            )

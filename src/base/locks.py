@@ -59,6 +59,18 @@ def hold_folder(path: Path, what: str) -> Iterator[None]:
         os.close(folder)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a lock's file is there and a run holds it."""
+    if not path.is_file():
+        return False
+    with path.open("r") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _taken(place: int, path: Path) -> bool:
     try:
         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,10 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
 from tqdm import tqdm
+
+from src.base.errors import InputError
 
 _SECONDS_BETWEEN_LINES = 10
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -56,6 +59,9 @@ def run_parallel(
         sizes: of each piece of work, for the progress.
         unit: what the sizes count.
         shared: further arguments of all calls; processes are forked, so these cost no copy.
+
+    Raises:
+        InputError: a process was killed, most likely by the system for want of memory.
     """
     if not work:
         return
@@ -78,6 +84,11 @@ def run_parallel(
                     said, rate = now, done / (now - begin)
                     left_s = (total - done) / rate
                     print(f"{what}: {done} of {total} {unit}, {rate:.0f} {unit}/s, {left_s:.0f} s left", flush=True)
+        except BrokenProcessPool:
+            raise InputError(
+                f"{what}: one of {workers} processes was killed, as the system does where memory runs out: free some, "
+                f"or let fewer run (taskset -c 0 ...), and start again"
+            ) from None
         finally:
             for future in futures:
                 future.cancel()

@@ -22,7 +22,7 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.base.npz import Arrays
 from src.checkpoints import protobuf
-from src.checkpoints.names import CHECKPOINT, UNFINISHED
+from src.checkpoints.names import check_is_file
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest
 from src.dlrm import DLRM
@@ -37,12 +37,6 @@ from src.ranks.placement import Piece
 TABLE = "embedding."
 PARTS = "parts"
 _CHECKED_ROWS = 1 << 16
-
-
-def file_of(checkpoint_path: str) -> Path:
-    """The checkpoint that a user named, by itself or by its folder."""
-    path = Path(checkpoint_path)
-    return path / CHECKPOINT if path.is_dir() else path
 
 
 def part_of(path: Path, rank: int) -> Path:
@@ -132,7 +126,7 @@ class Parts:
         self, path: Path, fields: Sequence[str], table_rows: Sequence[int], check: Sequence[int] | None = None
     ):
         self.path, self._fields, self._table_rows = path, fields, table_rows
-        _check_is_file(path)
+        check_is_file(path)
         if first_part := re.fullmatch(r"(.+)\.rank_\d+(\.ckpt)", path.name):
             raise InputError(f"checkpoint_path {path} is one part of a checkpoint: name {first_part[1]}{first_part[2]}")
         first = CheckpointFile(path, check is None or 0 in check)
@@ -205,15 +199,10 @@ class Parts:
         )
 
 
-def _check_is_file(path: Path) -> None:
-    if path.is_file():
-        return
-    if stopped := sorted((path.parent / UNFINISHED).glob("best-*.ckpt")):
-        raise InputError(
-            f"checkpoint_path {path} is not there, since its training was stopped: let the same train.py command go "
-            f"on, or name the best network so far, such as {stopped[0]}"
-        )
-    raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")
+def manifest_beside(path: Path) -> Manifest | None:
+    """The manifest of the data that a checkpoint was trained with, if it lies beside."""
+    beside = path.parent / MANIFEST
+    return Manifest.load(beside) if beside.is_file() else None
 
 
 def check_encoder(path: Path, data: DataFolder) -> None:
@@ -221,12 +210,12 @@ def check_encoder(path: Path, data: DataFolder) -> None:
 
     A checkpoint without a manifest beside it can't be compared, which one line says.
     """
-    beside = path.parent / MANIFEST
-    _check_is_file(path)
-    if not beside.is_file():
+    check_is_file(path)
+    trained = manifest_beside(path)
+    if trained is None:
         print(f"{path} has no {MANIFEST} beside it: whether its ids are those of {data.path} is not known", flush=True)
         return
-    digests = [manifest.sha256(VOCABULARY) for manifest in (Manifest.load(beside), data.manifest)]
+    digests = [manifest.sha256(VOCABULARY) for manifest in (trained, data.manifest)]
     if None in digests or digests[0] != digests[1]:
         raise InputError(
             f"checkpoint {path} was trained with another vocabulary than that of {data.path}, so its rows "

@@ -1,4 +1,35 @@
-"""Names of files in a checkpoint folder."""
+"""Names of files in a checkpoint folder, and the checkpoint that a user named, found without MindSpore."""
 
-CHECKPOINT, UNFINISHED = "dlrm.ckpt", "unfinished"
+from pathlib import Path
+
+from src.base.errors import InputError
+from src.base.locks import is_held
+
+CHECKPOINT, UNFINISHED, LOCK = "dlrm.ckpt", "unfinished", ".lock"
 REPORT, REPORT_PAGE, SCORES = "report.json", "report.html", "scores.npz"
+
+
+def file_of(checkpoint_path: str) -> Path:
+    """The checkpoint that a user named, by itself or by its folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(checkpoint_path)
+    path = path / CHECKPOINT if path.is_dir() else path
+    check_is_file(path)
+    return path
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse a checkpoint that is not there, and name the best network of a training that was stopped."""
+    if path.is_file():
+        return
+    if is_held(path.parent / UNFINISHED / LOCK):
+        raise InputError(f"checkpoint_path {path} is not there yet: its training is at work; wait for its end")
+    if stopped := sorted((path.parent / UNFINISHED).glob("best-*.ckpt")):
+        raise InputError(
+            f"checkpoint_path {path} is not there, since its training was stopped: let the same train.py command go "
+            f"on, or name the best network so far, such as {stopped[0]}"
+        )
+    raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")

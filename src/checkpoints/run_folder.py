@@ -20,13 +20,12 @@ from src.base.errors import InputError, naming
 from src.base.events import happens
 from src.base.files import whole_file
 from src.base.locks import hold
+from src.base.sealed import check_json, sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
-from src.checkpoints.names import CHECKPOINT, REPORT, REPORT_PAGE, SCORES, UNFINISHED
+from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
-
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Run:
             )
         data.manifest.verify(data.path, [VOCABULARY])
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(self.path / _LOCK, f"ckpt_path {self.folder}")
+        self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")
         try:
             with naming(self.path):
                 if resume and self._progress.is_file():
@@ -117,11 +116,11 @@ class Run:
     def _start(self, data: DataFolder) -> None:
         self._progress.unlink(missing_ok=True)  # first, so that what is left is never taken for a whole state
         for path in self.path.iterdir():
-            if path.name != _LOCK:
+            if path.name != LOCK:
                 path.unlink()
         _link_or_copy(data.path / VOCABULARY, self.path / VOCABULARY)
         shutil.copyfile(data.path / MANIFEST, self.path / MANIFEST)
-        (self.path / self._options.name).write_text(self._options.text, encoding="utf-8")
+        (self.path / self._options.name).write_text(sealed_text(self._options.text), encoding="utf-8")
 
     def _check_same(self, data: DataFolder) -> None:
         """Refuse to go on with other options or data than those the run began with."""
@@ -135,7 +134,7 @@ class Run:
                 f"another --ckpt_path, or throw it away with --resume=False"
             )
         with whole_file(kept) as file:
-            file.write(self._options.text.encode())  # of those that are free, the new ones
+            file.write(sealed_text(self._options.text).encode())  # of those that are free, the new ones
 
     def best(self, step: int) -> Path:
         """Where the best network so far, that of a step, is kept. Each has a name of its own, so that a state always
@@ -151,8 +150,11 @@ class Run:
         if not self._progress.is_file():
             return None
         try:
-            return dict(json.loads(self._progress.read_text(encoding="utf-8")))
-        except ValueError as error:
+            content = dict(json.loads(self._progress.read_text(encoding="utf-8")))
+            return check_json(content, self._progress, "start afresh with --resume=False")
+        except (ValueError, TypeError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"{self._progress} is damaged ({error}), so the stopped training can't go on: start afresh with "
                 f"--resume=False"
@@ -175,7 +177,7 @@ class Run:
     def _commit(self, progress: dict[str, Any], step: int, best_step: int) -> None:
         happens("a state is whole")
         with whole_file(self._progress, sync=True) as file:
-            file.write(json.dumps(progress).encode())
+            file.write(sealed_json(progress).encode())
         happens("the progress names another state")
         self._remove_older(step, best_step)
 

@@ -7,8 +7,9 @@
                      the numeric columns as buckets: "I1 bucket" ...
 
 All of it is learned from the training rows and kept in one file, which is called vocabulary.npz after its largest part.
-By default there is nothing but a vocabulary, and numbers become log(x + 1). What else there is has names that begin
-with /inputs/: the transform's kind, what it learned of each column, and so on; other such names are refused.
+By default there is nothing but a vocabulary, with some examples of its values, and numbers become log(x + 1). What else
+there is has names that begin with /inputs/: the transform's kind, what it learned of each column, and so on; other such
+names are refused.
 
 Legend: B rows, N numeric inputs, F fields.
 """
@@ -21,17 +22,21 @@ from pathlib import Path
 import numpy as np
 
 from src.base.errors import InputError
-from src.base.npz import Arrays, save_arrays
+from src.base.files import MappedFile, whole_file
+from src.base.npz import Arrays, mapped_arrays, save_arrays
+from src.data import known_values
+from src.data.known_values import Example
 from src.data.lines import Block
 from src.data.numeric import Summary, bucket_edges, count_scores
 from src.data.transforms import TRANSFORMS
-from src.data.vocabulary import BESIDE, AnyVocabulary, load_vocabulary
+from src.data.vocabulary import BESIDE, AnyVocabulary, vocabulary_of
 
 _EMPTY, _FIRST_BUCKET = 1, 2  # ids of a bucket field; 0, the id for unseen values, no row gets
 _KIND = "transform"
 # Not named in the file, which at first named none: their arrays tell, and log, the last one here, has none.
 _UNNAMED = ("standard_log", "quantile", "log")
 _OTHERS = ("missing", "edges", "counts")
+_EXAMPLES = "examples"
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,14 @@ class Learned:
         }  # fmt: skip
 
     @classmethod
-    def load(cls, path: Path, dense_dim: int) -> "Learned":
-        """What an .npz file with the `arrays` holds, for so many numeric columns.
+    def load(cls, path: Path, found: Arrays, dense_dim: int) -> "Learned":
+        """What an .npz file holds beside the vocabulary, of the arrays found there, for so many numeric columns.
 
         Raises:
             InputError: the file is of a program that knows more than this one.
         """
-        with np.load(path) as arrays:
-            names = [file for file in arrays.files if file.startswith(BESIDE)]
-            left = {name.removeprefix(BESIDE): arrays[name] for name in names}
+        # Copied, so that they are aligned and no one else's.
+        left = {name.removeprefix(BESIDE): one.copy() for name, one in found.items() if name.startswith(BESIDE)}
         told = (name for name in _UNNAMED if all(f"{kept}/0" in left for kept in _names_of(name)))
         transform = str(left.pop(_KIND)) if _KIND in left else next(told)
         if transform not in TRANSFORMS:
@@ -132,6 +136,7 @@ class Encoder:
         dense: names of the numeric columns.
         vocabulary: of the categorical columns.
         learned: what else the inputs need.
+        examples: of each categorical column; without them, what the vocabulary tells.
 
     Attributes:
         inputs, fields: names of the numeric inputs [N] and of the fields [F].
@@ -141,8 +146,16 @@ class Encoder:
         InputError: two inputs or fields would have one name.
     """
 
-    def __init__(self, dense: Sequence[str], vocabulary: AnyVocabulary, learned: Learned | None = None):
+    def __init__(
+        self,
+        dense: Sequence[str],
+        vocabulary: AnyVocabulary,
+        learned: Learned | None = None,
+        examples: Sequence[Example] | None = None,
+    ):
         self.vocabulary, self.learned = vocabulary, learned or Learned()
+        self._examples = None if examples is None else tuple(examples)
+        self._file: MappedFile | None = None
         self._transform = TRANSFORMS[self.learned.transform]
         self._with_indicator = [int(number) for number in self.learned.missing]
         buckets = len(dense) if self.learned.edges else 0
@@ -183,9 +196,22 @@ class Encoder:
         ids: np.ndarray = np.where(np.isnan(numbers), _EMPTY, np.stack(buckets, axis=1) + _FIRST_BUCKET)
         return ids.astype(np.int32)
 
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """What the values of each categorical column looked like in training."""
+        if self._examples is None:
+            self._examples = known_values.learn_examples(self.vocabulary)
+        return self._examples
+
     def save(self, path: Path) -> None:
-        """Write an uncompressed .npz, whole or not at all."""
-        save_arrays(path, self.vocabulary.arrays() | self.learned.arrays())
+        """Write an uncompressed .npz, whole or not at all; an encoder that was read is written as it was."""
+        if self._file:
+            self._file.check()
+            with whole_file(path) as file:
+                file.write(self._file.data)
+            return
+        examples = {f"{BESIDE}{_EXAMPLES}": known_values.to_json(self.examples)}
+        save_arrays(path, self.vocabulary.arrays() | self.learned.arrays() | examples)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -194,4 +220,10 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def load_encoder(path: Path, dense: Sequence[str]) -> Encoder:
     """What `save` wrote; the names of the numeric columns stand in the manifest beside it."""
-    return Encoder(dense, load_vocabulary(path), Learned.load(path, len(dense)))
+    file = MappedFile(path)
+    arrays = mapped_arrays(file)
+    kept = arrays.pop(f"{BESIDE}{_EXAMPLES}", None)
+    examples = None if kept is None else known_values.from_json(kept)
+    encoder = Encoder(dense, vocabulary_of(arrays, file), Learned.load(path, arrays, len(dense)), examples)
+    encoder._file = file
+    return encoder

@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from src.base.native import build
+from src.data.text import UTF8, is_utf8, utf8
 
-SOURCE = Path(__file__).with_name("raw_text.cc")
+SOURCE = Path(__file__).parent / "compiled/raw_text.cc"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
 
 _TAB, _NEWLINE, _RETURN, _MINUS = b"\t\n\r-"
@@ -32,7 +33,7 @@ _PAD = 8
 _KEEP_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 _MULTIPLIER, _MULTIPLIER_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _LARGEST = float(np.finfo(np.float32).max)
-_NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Columns:
         order: names of all columns in the order of the file, others among them; empty for label, dense, categorical.
         separator: one character, tab or one that prints; cells can't be quoted.
         header: whether each file begins with a line of names, which then gives the order.
+        encoding: of the text, by Python's name.
     """
 
     dense: tuple[str, ...]
@@ -53,6 +55,7 @@ class Columns:
     order: tuple[str, ...] = ()
     separator: str = "\t"
     header: bool = False
+    encoding: str = UTF8
 
     @classmethod
     def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":
@@ -112,14 +115,37 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
     """Parse whole lines; the last one may lack its line end.
 
     Args:
-        text: the lines.
+        text: the lines, as `text.utf8` gives them.
         columns: what each line must hold.
         first_line: number of the first line in its file, from 1, for the messages.
     """
     if text and not text.endswith(b"\n"):
         text += b"\n"
+    refused = _refused(text, columns)
+    lines = text.split(b"\n") if refused else []
+    if refused:
+        text = b"\n".join(b"\0" if number in refused else line for number, line in enumerate(lines))
     library = _library()
-    return _parse_compiled(library, text, columns, first_line) if library else _parse(text, columns, first_line)
+    block = _parse_compiled(library, text, columns, first_line) if library else _parse(text, columns, first_line)
+    for place, row in enumerate(block.bad if refused else ()):
+        if (number := row.line - first_line) in refused:
+            block.bad[place] = BadRow(row.line, refused[number], lines[number])
+    return block
+
+
+def _refused(text: bytes, columns: Columns) -> dict[int, str]:
+    """Lines whose text as such can't be used, counted from 0, and why."""
+    cell = columns.separator.encode() + b'"'
+    quoted = columns.separator != "\t" and (cell in text or b'\n"' in text or text.startswith(b'"'))
+    if not quoted and is_utf8(text):
+        return {}
+    refused = {}
+    for number, line in enumerate(text.split(b"\n")):
+        if not is_utf8(line):
+            refused[number] = f"is not {columns.encoding} text (a --schema may name another encoding)"
+        elif quoted and (line.startswith(b'"') or cell in line):
+            refused[number] = "has a cell that begins with a quotation mark: cells can't be quoted"
+    return refused
 
 
 @functools.cache
@@ -264,7 +290,7 @@ def _numbers(
     wrong = np.zeros(len(starts), bool)
     for index in np.flatnonzero(odd).tolist():  # fractions, exponents, more than 8 digits, and what is no number
         text = buffer[starts[index] : ends[index]].tobytes()
-        value = float(text) if _NUMBER.fullmatch(text) else math.nan
+        value = float(text) if NUMBER.fullmatch(text) else math.nan
         wrong[index] = not abs(value) <= _LARGEST
         numbers[index] = 0.0 if wrong[index] else np.float32(value) + np.float32(0)
     return numbers, wrong
@@ -298,7 +324,7 @@ def _hashes(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndar
 
 def keys_of(texts: Sequence[str]) -> np.ndarray:
     """The keys of categorical values, uint64 [B]."""
-    cells = [text.encode() for text in texts]
+    cells = [utf8(text) for text in texts]
     sizes = np.array([len(cell) for cell in cells], np.int64)
     ends = np.cumsum(sizes)
     buffer = np.frombuffer(b"".join(cells) + bytes(_PAD), np.uint8)

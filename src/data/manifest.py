@@ -8,13 +8,15 @@ dataset/train/ valid/ test/    MindRecord files
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from src.base.errors import InputError
 from src.base.files import whole_file
+from src.base.sealed import check_json, sealed_json
 from src.data.lines import Columns
+from src.data.text import UTF8
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.npz"
@@ -91,6 +93,7 @@ class Manifest:
         bad_rows: lines left out.
         source: names of the raw files, the lines read of them, and their columns.
         options: of preprocessing.
+        negative: how many numbers of a column are below 0, of the columns that have any.
         inputs, fields: names of the network's numeric inputs and fields, as `src/data/encoder.py` makes them of the
             columns; unless given, these are the columns.
     """
@@ -105,8 +108,12 @@ class Manifest:
     options: dict[str, Any]
     inputs: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    negative: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        listed = {file.name for file in self.files}
+        for name, part in self.parts.items():
+            _check_shards(name, part, listed)
         object.__setattr__(self, "inputs", self.inputs or self.dense)
         object.__setattr__(self, "fields", self.fields or self.categorical)
 
@@ -118,13 +125,14 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write it into the folder, whole or not at all."""
         with whole_file(folder / MANIFEST, sync=True) as file:
-            file.write(json.dumps({"version": _VERSION, **asdict(self)}, indent=1).encode())
+            file.write(sealed_json({"version": _VERSION, **asdict(self)}).encode())
 
     @classmethod
     def load(cls, path: Path, remedy: str = PREPROCESS) -> "Manifest":
         """Read a manifest file; an InputError tells what is wrong, and the remedy."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
+            content = {key: value for key, value in found.items() if key != "crc32"}
             if content.pop("version") != _VERSION:
                 raise InputError(f"{path} is of another version of this program: {remedy}")
             parts = {
@@ -132,9 +140,11 @@ class Manifest:
                 for name, part in content.pop("parts").items()
             }
             files = tuple(File(**file) for file in content.pop("files"))
-            return cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
+            manifest = cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not a manifest of this program ({error!r}): {remedy}") from None
+        check_json(found, path, remedy)
+        return manifest
 
     def verify(self, folder: Path, names: Sequence[str], remedy: str = PREPROCESS) -> None:
         """Compare files of the folder with the manifest.
@@ -150,6 +160,8 @@ class Manifest:
         known = {file.name: file for file in self.files}
         for name in names:
             path = folder / name
+            if name not in known:
+                raise InputError(f"{folder / MANIFEST} lists no {name}: {remedy}")
             if not path.is_file():
                 raise InputError(f"{path} is missing, though {MANIFEST} lists it: {remedy}")
             if path.stat().st_size != known[name].bytes:
@@ -196,14 +208,24 @@ class DataFolder:
         return [str(self.path / name) for name in shards.shards], list(shards.shard_rows)
 
 
+def _check_shards(name: str, part: Part, listed: set[str]) -> None:
+    """Raise TypeError unless a part's shards are of its folder, listed with checksums, and make up its rows."""
+    for shard in part.shards:
+        if not shard.startswith(name + "/") or ".." in shard.split("/") or shard not in listed:
+            raise TypeError(f"{shard!r} is no listed file of {name}/")
+    if len(part.shards) != len(part.shard_rows) or sum(part.shard_rows) != part.rows:
+        raise TypeError(f"the shards of {name} do not make up its {part.rows} rows")
+
+
 def raw_format(columns: Columns) -> dict[str, Any]:
     """What a manifest's source says of the raw files' columns, beside the names that stand in the manifest anyway."""
-    return {
+    given = {
         "label": columns.label,
         "order": list(columns.order),
         "separator": columns.separator,
         "header": columns.header,
     }
+    return given if columns.encoding == UTF8 else given | {"encoding": columns.encoding}
 
 
 def is_data_folder(path: Path) -> bool:

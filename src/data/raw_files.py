@@ -1,9 +1,13 @@
 """Raw files: found, unpacked, and seen as one run of rows, of which parts are read apart from each other."""
 
+import bz2
 import gzip
 import hashlib
+import itertools
 import lzma
-import shutil
+import re
+import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +16,20 @@ from typing import Any
 import numpy as np
 
 from src.base.errors import InputError
+from src.base.files import whole_file
 from src.data.lines import BadRow, Block, Columns, parse
+from src.data.text import BYTE_ORDER_MARK, UTF8, utf8_blocks
 
 REJECTS = "rejected_rows.txt"
 _NAMES = ("train.txt", "train.txt.gz", "train.txt.xz")
 _NEWLINE = ord("\n")
 _BLOCK_BYTES = 8 << 20
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+_LONGEST_LINE = 16 << 20
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+_PACKED_AS = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\0": ".xz", b"BZh91AY&SY": ".bz2"}  # how such files begin
+_NO_TEXT = {b"PK\3\4": "unzip {}", b"\x28\xb5\x2f\xfd": "zstd -d {}"}
+_LONGEST_PATH = 256  # what is longer may be no path, of which the system says so by an error
+_TAR_PLACE, _TAR = 257, b"ustar"
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,14 @@ class Span:
     first_line: int
     raw: str = ""
 
+    def text(self) -> bytes:
+        """The first lines, some megabytes of them."""
+        size = min(self.end - self.start, _BLOCK_BYTES)
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            text = file.read(size)
+        return text if size == self.end - self.start else text[: text.rfind(b"\n") + 1]
+
 
 class LineIndex:
     """Where lines begin in a raw file, known after one pass that looks at line ends alone.
@@ -51,6 +69,9 @@ class LineIndex:
         path: raw file; it may begin with a UTF-8 byte order mark.
         every: lines between the places that are remembered.
         header: whether the first line is not a row.
+
+    Raises:
+        InputError: a line of many megabytes, or a file without line ends.
     """
 
     def __init__(self, path: Path, every: int = 16384, header: bool = False):
@@ -59,13 +80,19 @@ class LineIndex:
         self.size = path.stat().st_size
         self.rows = 0
         with path.open("rb") as file:
-            position, last = len(_BYTE_ORDER_MARK) * (file.read(3) == _BYTE_ORDER_MARK), b"\n"
+            position, last = len(BYTE_ORDER_MARK) * (file.read(3) == BYTE_ORDER_MARK), b"\n"
             file.seek(position)
-            position += len(file.readline()) if header else 0
+            position += len(file.readline(_LONGEST_LINE)) if header else 0
             file.seek(position)
-            starts = [position]
+            starts, unended = [position], 0
             while chunk := file.read(_BLOCK_BYTES):
                 found = np.flatnonzero(np.frombuffer(chunk, np.uint8) == _NEWLINE)
+                unended = len(chunk) - int(found[-1]) - 1 if len(found) else unended + len(chunk)
+                if unended > _LONGEST_LINE:
+                    raise InputError(
+                        f"{path}: line {self.rows + len(found) + header + 1} has more than {_LONGEST_LINE >> 20} MiB: "
+                        f"give text of a row a line"
+                    )
                 first = -self.rows % every or every  # line ends still to come before the next place
                 starts.extend((found[first - 1 :: every] + position + 1).tolist())
                 self.rows += len(found)
@@ -119,24 +146,30 @@ class RawInput:
     A file that is no text would need blocks of its own beside `read_span`, which the steps of preprocessing call too.
 
     Args:
-        raws: the files as the user gave them, in order.
+        raws: the files as the user gave them, in order; empty ones among them are passed over.
         columns: what their lines hold.
-        folder: takes the text of packed ones, where it stays for a later run.
+        folder: takes the text of those that are packed or in another encoding, where it stays for a later run.
 
     Attributes:
+        raws: those that are not empty, or the first one.
         columns: of each file, in the order that its header gives, if there are headers.
         rows: of all files.
 
     Raises:
-        InputError: a file can't be unpacked, or its header lacks a column.
+        InputError: a file can't be unpacked or read, or its header lacks a column.
     """
 
     def __init__(self, raws: Sequence[Path], columns: Columns, folder: Path):
-        self.raws = tuple(raws)
-        self._texts = [_unpacked(raw, folder) for raw in raws]
+        texts = {raw: _unpacked(raw, folder, columns.encoding) for raw in raws}
+        filled = [raw for raw, text in texts.items() if text.stat().st_size]
+        if 0 < len(filled) < len(raws):
+            empty = next(raw for raw in raws if raw not in filled)
+            _warn(f"{len(raws) - len(filled)} of {len(raws)} files are empty and passed over, such as {empty}")
+        self.raws, self._named = tuple(filled or raws[:1]), len(raws) > 1
+        self._texts = [texts[raw] for raw in self.raws]
         self._indexes = [LineIndex(text, header=columns.header) for text in self._texts]
         self.columns = [
-            _with_header(columns, text, raw) if columns.header else columns for raw, text in zip(raws, self._texts)
+            _with_header(columns, text, raw) if columns.header else columns for raw, text in zip(self.raws, self._texts)
         ]
         self.rows = sum(index.rows for index in self._indexes)
 
@@ -146,7 +179,7 @@ class RawInput:
         before = 0
         for raw, index in zip(self.raws, self._indexes):
             first, last = max(first_row - before, 0), min(last_row - before, index.rows)
-            name = str(raw) if len(self.raws) > 1 else ""
+            name = str(raw) if self._named else ""
             spans = index.spans(first, last, rows) if first < last else []
             found += [replace(span, first_row=before + span.first_row, raw=name) for span in spans]
             before += index.rows
@@ -167,32 +200,57 @@ def fingerprint(raw: Path) -> tuple[str, int, int]:
     return str(raw.resolve()), raw.stat().st_size, raw.stat().st_mtime_ns
 
 
-def _unpacked(raw: Path, folder: Path) -> Path:
-    """The file itself, or for .gz and .xz its unpacked text in the folder.
+def _unpacked(raw: Path, folder: Path, encoding: str) -> Path:
+    """The file itself, or its text as UTF-8 in the folder if it is packed or in another encoding.
 
     Lines of a compressed file can't be found again without reading all before them, hence the unpacking. The text's
     name tells which file it is of, so that no other is taken for it, be it of the same name.
     """
-    if raw.suffix not in _OPENERS:
+    with raw.open("rb") as file:
+        begin = file.read(_TAR_PLACE + len(_TAR))
+    kind = next((kind for start, kind in _PACKED_AS.items() if begin.startswith(start)), "")
+    if raw.suffix in _OPENERS and begin:  # what is not packed as its name says is refused
+        kind = raw.suffix
+    _refuse_other_kinds(raw, begin)
+    if not kind and encoding == UTF8:
         return raw
-    which = hashlib.sha256(repr(fingerprint(raw)).encode()).hexdigest()[:16]
+    which = hashlib.sha256(repr((fingerprint(raw), encoding)).encode()).hexdigest()[:16]
     target = folder / f"{which}-{raw.name}.txt"
-    if not target.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = target.with_suffix(".tmp")
-        try:
-            with _OPENERS[raw.suffix](raw, "rb") as packed, beside.open("wb") as text:
-                shutil.copyfileobj(packed, text, _BLOCK_BYTES)
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise InputError(f"{raw} can't be unpacked ({error}): is it damaged, or of another kind?") from None
-        beside.rename(target)
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as text:
+        for block in _text_of(raw, kind, encoding):
+            text.write(block)
     return target
+
+
+def _text_of(raw: Path, kind: str, encoding: str) -> Iterator[bytes]:
+    """The text of a file as UTF-8, unpacked if it is of a packed kind."""
+    try:
+        with _OPENERS[kind](raw, "rb") if kind else raw.open("rb") as file:
+            _refuse_other_kinds(raw, file.read(_TAR_PLACE + len(_TAR)))
+            file.seek(0)
+            yield from utf8_blocks(file, encoding, _BLOCK_BYTES)
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:  # the others are of damaged content
+            raise
+        raise InputError(f"{raw} can't be unpacked ({error}): is it damaged, or of another kind?") from None
+
+
+def _refuse_other_kinds(raw: Path, begin: bytes) -> None:
+    """Refuse an archive, which the first bytes of a file, or of what is packed in it, tell."""
+    command = next((command for start, command in _NO_TEXT.items() if begin.startswith(start)), "")
+    if begin[_TAR_PLACE:] == _TAR:
+        command = "tar -xf {}"
+    if command:
+        raise InputError(f"{raw} is an archive and no text: unpack it with {command.format(raw)!r}, and name the text")
 
 
 def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
     """The columns in the order that the first line of a file gives."""
     with text.open("rb") as file:
-        line = file.readline().removeprefix(_BYTE_ORDER_MARK).rstrip(b"\r\n")
+        line = file.readline(_LONGEST_LINE).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
     order = tuple(line.decode("utf-8", "replace").split(columns.separator))
     for name in columns.names:
         if order.count(name) != 1:
@@ -204,21 +262,48 @@ def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
 
 
 def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
-    """The raw files at a path: origin_data/train.txt or train.txt below it, itself, or several with commas between."""
+    """The raw files at a path: origin_data/train.txt or train.txt below it, itself, or several with commas between.
+
+    Raises:
+        InputError: there is none, or one is given twice.
+    """
     path = Path(data_path)
-    for candidate in [*(path / "origin_data" / name for name in _NAMES), *(path / name for name in _NAMES), path]:
-        if candidate.is_file():
-            return [candidate]
     several = [Path(name) for name in data_path.split(",")]
-    if len(several) > 1:
+    if len(several) > 1 and not (len(data_path) < _LONGEST_PATH and path.exists()):
         for one in several:
             if not one.is_file():
                 raise InputError(f"{option} {data_path}: there is no file {one}: name files, with commas between")
+        _check_order(several, option)
         return several
-    raise InputError(
-        f"{option} {data_path}: there is no file {path / 'origin_data' / 'train.txt'}, {path / 'train.txt'} or "
-        f"{path}: unpack the raw text there, or make some with src/synthetic.py"
-    )
+    places = [*(path / "origin_data" / name for name in _NAMES), *(path / name for name in _NAMES), path]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        raise InputError(
+            f"{option} {data_path}: there is no file {places[0]}, {path / _NAMES[0]} or {path}: unpack the raw text "
+            f"there, or make some with src/synthetic.py"
+        )
+    if found[1:]:
+        _warn(f"{found[0]} is read, and not {', '.join(map(str, found[1:]))}")
+    return found[:1]
+
+
+def _check_order(raws: Sequence[Path], option: str) -> None:
+    """Refuse a file that is given twice, and tell of numbered files that do not come in the order of their numbers."""
+    known: dict[tuple[int, int], Path] = {}
+    for raw in raws:
+        place = raw.stat().st_dev, raw.stat().st_ino
+        if place in known:
+            raise InputError(f"{option}: {raw} and {known[place]} are the same file: give each file once")
+        known[place] = raw
+    for one, other in itertools.pairwise(raws):
+        words, numbers = re.split(r"\d+", str(one)), [int(number) for number in re.findall(r"\d+", str(one))]
+        if words == re.split(r"\d+", str(other)) and numbers > [int(n) for n in re.findall(r"\d+", str(other))]:
+            _warn(f"{one} is read before {other}: rows must come in the order of time, as the last ones are for tests")
+            return
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def write_rejects(path: Path, bad: Sequence[BadRow]) -> None:

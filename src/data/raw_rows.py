@@ -1,78 +1,220 @@
-"""Raw rows that a program has in its hands, as lines of text or as a DataFrame, parsed as those of files are."""
+"""Raw rows that a program has in its hands, as lines, a file or a DataFrame, parsed as those of training were."""
 
-from collections.abc import Sequence
+import math
+import numbers
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api import types
 
 from src.base.errors import InputError
-from src.data.lines import Block, Columns, keys_of, parse
+from src.data.known_values import Example, cells_of
+from src.data.lines import NUMBER, Block, Columns, keys_of, parse
+from src.data.raw_files import RawInput
+from src.data.text import BYTE_ORDER_MARK, UTF8, encoding_named, utf8
 
 _LARGEST = float(np.finfo(np.float32).max)
+_REMEDY = "scorer.read_csv(path) reads a file as training did"
+_SIGNS = "".join(map(chr, range(9)))  # which make a line of a file a bad one
 
 
-def block_of_lines(lines: Sequence[str], columns: Columns) -> Block:
-    """Rows of lines of text, which may have line ends; with a header among the columns, the first line is one.
+def lines_of(lines: Iterable[str | bytes], encoding: str = UTF8) -> list[bytes]:
+    """Lines of text, or of bytes in an encoding, as UTF-8 without line ends and byte order mark.
+
+    Raises:
+        InputError: one is no line, or an open file gives other text than stands in it.
+    """
+    opened = getattr(lines, "encoding", None)  # of an open text file
+    if opened and encoding_named(opened) != encoding:
+        raise InputError(f"the file of lines was opened as {opened}, its encoding is {encoding}: open it with 'rb'")
+    texts = []
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, str | bytes):
+            raise InputError(f"line {number} is {line!r}: give lines of text or bytes")
+        try:
+            text = utf8(line, encoding)
+        except InputError as error:
+            raise InputError(f"line {number}: {error}") from None
+        texts.append(text.removesuffix(b"\n"))
+        if b"\n" in texts[-1]:
+            raise InputError(f"line {number} holds a line end within: give lines one by one")
+    newlines = getattr(lines, "newlines", None) or ()  # which Python has translated
+    if "\r" in (newlines if isinstance(newlines, tuple) else (newlines,)):
+        raise InputError("the file of lines has a line end within a line: open it with 'rb'")
+    return [text.removeprefix(BYTE_ORDER_MARK) if number == 0 else text for number, text in enumerate(texts)]
+
+
+def block_of_lines(texts: Sequence[bytes], columns: Columns) -> Block:
+    """Rows of lines without line ends; with a header among the columns, the first line is one.
 
     Raises:
         InputError: a line can't be used; the message has its number, from 1.
     """
-    texts = [line.removesuffix("\n") for line in lines]
-    if wrong := next((number for number, text in enumerate(texts, 1) if "\n" in text), 0):
-        raise InputError(f"line {wrong} holds a line end within: give lines one by one")
     first = 1
     if columns.header:
-        names = tuple(texts[0].rstrip("\r").split(columns.separator)) if texts else ()
+        names = tuple(texts[0].rstrip(b"\r").decode("utf-8", "replace").split(columns.separator)) if texts else ()
         if missing := [name for name in columns.names if names.count(name) != 1]:
             raise InputError(f"line 1 is no header with column {missing[0]!r}: begin with the names of the columns")
         columns, texts, first = replace(columns, order=names), texts[1:], 2
-    block = parse("".join(text + "\n" for text in texts).encode(), columns, first)
+    return _good(parse(b"".join(text + b"\n" for text in texts), columns, first), columns)
+
+
+def _good(block: Block, columns: Columns) -> Block:
     if block.bad:
         labelled = not columns.label and block.bad[0].reason.startswith(f"{len(columns.file_names) + 1} columns")
         raise InputError(f"{block.bad[0]}: {'it has a label, so give has_labels=True' if labelled else 'mend it'}")
     return block
 
 
-def block_of_frame(frame: pd.DataFrame, columns: Columns) -> Block:
-    """Rows of a DataFrame with a column of each name; others are passed over.
-
-    Numeric columns hold numbers, missing ones nan; categorical columns hold text or whole numbers, missing ones None
-    or nan. Text must be that of the raw rows: "0042" is another category than "42" or the number 42.
+def blocks_of_file(path: Path, columns: Columns) -> Iterator[Block]:
+    """Rows of a raw file, packed or not, some thousand at a time.
 
     Raises:
-        InputError: a column is missing, or holds what it must not; the message names column and row.
+        InputError: there is no such file, or a line can't be used.
     """
-    if missing := [name for name in (*columns.dense, *columns.categorical) if name not in frame.columns]:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: name a raw file")
+    with TemporaryDirectory() as folder:
+        rows = RawInput([path], columns, Path(folder))
+        for span in rows.spans(0, rows.rows, max(rows.rows, 1)):
+            for block in rows.read(replace(span, raw=str(path))):
+                yield _good(block, rows.columns[0])
+
+
+def frame_of_file(path: Path, columns: Columns) -> pd.DataFrame:
+    """The rows of a raw file as a DataFrame that `block_of_frame` takes for just these rows.
+
+    Raises:
+        InputError: as `blocks_of_file`.
+    """
+    blocks = list(blocks_of_file(path, columns))
+    with TemporaryDirectory() as folder:
+        rows = RawInput([path], columns, Path(folder))
+        spans = rows.spans(0, rows.rows, max(rows.rows, 1))
+        cells = [cells_of(span.path.read_bytes()[span.start : span.end], rows.columns[0]) for span in spans]
+    values = np.concatenate([block.numbers for block in blocks]) if blocks else np.empty((0, len(columns.dense)))
+    found: dict[str, Any] = {}
+    if columns.label:
+        found[columns.label] = np.concatenate([block.labels for block in blocks]) if blocks else np.empty(0, np.uint8)
+    found |= {name: values[:, index].astype(np.float64) for index, name in enumerate(columns.dense)}
+    texts = cells[0] if cells else [[] for _ in columns.categorical]
+    return pd.DataFrame(
+        found | {name: pd.Series(column, dtype=object) for name, column in zip(columns.categorical, texts)}
+    )
+
+
+def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Example] = ()) -> Block:
+    """Rows of a DataFrame with a column of each name; others are passed over.
+
+    Numeric columns hold numbers, or text as in the raw rows; missing ones are nan, None or "". Categorical columns
+    hold text, "" for an empty cell, as in the raw rows: "0042" is another category than "42". Whole numbers are taken
+    where training had nothing else, and missing values where training had nothing but empty cells that pandas takes for
+    missing.
+
+    Args:
+        frame: the rows.
+        columns: the columns of the raw rows.
+        examples: what the categorical columns' values looked like in training.
+
+    Raises:
+        InputError: a column is missing or there twice, or holds what it must not; the message names column and row.
+    """
+    names = (*columns.dense, *columns.categorical)
+    if missing := [name for name in names if name not in frame.columns]:
         raise InputError(f"the DataFrame has no column {missing[0]!r}: it needs {len(missing)} more of the model's")
-    numbers = np.empty((len(frame), len(columns.dense)), np.float32)
-    for index, name in enumerate(columns.dense):
+    if twice := [name for name in names if not isinstance(frame[name], pd.Series)]:
+        raise InputError(f"the DataFrame has column {twice[0]!r} more than once: drop one of them")
+    known = dict(zip(columns.categorical, examples))
+    values = np.empty((len(frame), len(columns.dense)), np.float32)
+    keys = np.empty((len(columns.categorical), len(frame)), np.uint64)
+    refused: dict[str, str] = {}
+    for name in names:
         try:
-            values = frame[name].to_numpy(np.float64, na_value=np.nan)
-        except (TypeError, ValueError):
-            raise InputError(f"column {name!r} of the DataFrame holds what is not a number: convert it") from None
-        if wrong := np.flatnonzero(np.abs(values) > _LARGEST).tolist():
-            raise InputError(f"column {name!r}, row {frame.index[wrong[0]]!r} is {values[wrong[0]]}: give a number")
-        numbers[:, index] = values.astype(np.float32) + np.float32(0)  # which makes 0 of -0, as the parser does
-    keys = np.stack([keys_of(_texts(frame[name])) for name in columns.categorical])
-    return Block(np.zeros(len(frame), np.uint8), numbers, keys)
+            if name in columns.dense:
+                values[:, columns.dense.index(name)] = _numbers(frame[name])
+            else:
+                keys[columns.categorical.index(name)] = keys_of(_texts(frame[name], known.get(name)))
+        except InputError as error:
+            refused[name] = str(error)
+    if refused:
+        others = list(refused)[1:]
+        more = f". Nor can {len(others)} more columns be matched: {', '.join(map(repr, others))}" if others else ""
+        raise InputError(next(iter(refused.values())) + more)
+    return Block(np.zeros(len(frame), np.uint8), values, keys)
 
 
-def _texts(column: pd.Series) -> list[str]:
+def _numbers(column: pd.Series) -> np.ndarray:
+    """The numbers of a column, float32, nan for missing ones."""
+    kind = column.dtype
+    if types.is_bool_dtype(kind) or types.is_complex_dtype(kind) or not types.is_numeric_dtype(kind):
+        values = np.array([_number(column, row, value) for row, value in enumerate(column.tolist())], np.float64)
+    else:
+        values = column.to_numpy(np.float64, na_value=np.nan)
+    if wrong := np.flatnonzero(np.abs(values) > _LARGEST).tolist():
+        raise InputError(f"{_place(column, wrong[0], values[wrong[0]])}: give a number")
+    return values.astype(np.float32) + np.float32(0)  # which makes 0 of -0, as the parser does
+
+
+def _number(column: pd.Series, row: int, value: Any) -> float:
+    """The number that a cell holds, be it as text."""
+    if value == "" or (_is_missing(value) and not isinstance(value, np.datetime64 | np.timedelta64 | type(pd.NaT))):
+        return math.nan
+    of_number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool | np.bool_)
+    if of_number or (isinstance(value, str) and NUMBER.fullmatch(value.encode("utf-8", "replace"))):
+        return float(value)
+    raise InputError(f"{_place(column, row, value)}, which is not a number: convert it")
+
+
+def _texts(column: pd.Series, example: Example | None) -> list[str]:
     """The categories of a column as text, "" for missing ones."""
-    if pd.api.types.is_integer_dtype(column.dtype):
-        return ["" if value is pd.NA else str(value) for value in column.tolist()]
     texts = []
-    for row, value in zip(column.index, column.tolist()):
-        if value is None or pd.isna(value):
-            texts.append("")
-        elif isinstance(value, str):
+    for row, value in enumerate(column.tolist()):
+        if isinstance(value, str):
             texts.append(value)
-        elif isinstance(value, int) and not isinstance(value, bool):
-            texts.append(str(value))
+        elif _is_missing(value):
+            if example and example.like_missing:
+                raise InputError(
+                    f"{_place(column, row, value)}, and training had {example.like_missing!r}, which pandas takes "
+                    f'for a missing value: give text, "" for an empty cell; {_REMEDY}'
+                )
+            texts.append("")
+        elif isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_):
+            if example and example.not_whole:
+                raise InputError(
+                    f"{_place(column, row, value)}, a number, and training had text such as "
+                    f"{example.not_whole!r}: give text as in the raw rows; {_REMEDY}"
+                )
+            texts.append(str(int(value)))
         else:
+            such = f", such as {example.known[0]!r}" if example and example.known else ""
             raise InputError(
-                f"column {column.name!r}, row {row!r} is {value!r}: give categories as text, as in the raw rows "
-                f"(read_csv(..., dtype=str))"
+                f"{_place(column, row, value)}: give categories as text, as in the raw rows{such}; {_REMEDY}"
             )
+    for row, text in enumerate(texts if _is_odd("".join(texts)) else ()):
+        if _is_odd(text):
+            raise InputError(f"{_place(column, row, text)}, which no raw row can hold: give proper text")
     return texts
+
+
+def _is_odd(text: str) -> bool:
+    """Whether it holds half a letter, or a sign that makes a line of a file a bad one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return any(sign in text for sign in _SIGNS)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (types.is_scalar(value) and bool(pd.isna(value)))
+
+
+def _place(column: pd.Series, row: int, value: Any) -> str:
+    shown = str(value) if isinstance(value, numbers.Number) else repr(value)
+    return f"column {column.name!r}, row {column.index[row]!r} is {shown[:60]}"

@@ -7,6 +7,7 @@ header: true                    # each file begins with a line of names; default
 columns: [id, clicked, price, age, site, device]   # without header, where the order is not label, dense,
                                                     # categorical, or other columns stand between
 separator: ","                  # default tab; cells can't be quoted
+encoding: gb18030               # of the text; default utf-8
 """
 
 from pathlib import Path
@@ -16,8 +17,11 @@ import yaml
 
 from src.base.errors import InputError
 from src.data.lines import Columns
+from src.data.text import UTF8, encoding_named
 
-_KEYS = {"label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str}
+_KEYS = {
+    "label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str, "encoding": str
+}  # fmt: skip
 _REQUIRED = ("label", "dense", "categorical")
 
 
@@ -41,9 +45,15 @@ def load_schema(path: Path) -> Columns:
     separator = content.get("separator", "\t")
     if len(separator) != 1 or not (separator == "\t" or " " <= separator <= "~") or separator.isalnum():
         raise InputError(f"schema {path}: separator is {separator!r}: it must be a tab or one sign such as , ; or |")
+    encoding = encoding_named(content.get("encoding", UTF8))
+    if not encoding:
+        raise InputError(
+            f"schema {path}: encoding is {content['encoding']!r}, which Python does not know: it must be one such as "
+            f"utf-8, gb18030 or latin-1"
+        )
     columns = Columns(
         tuple(content["dense"]), tuple(content["categorical"]), content["label"], tuple(content.get("columns", ())),
-        separator, content.get("header", False),
+        separator, content.get("header", False), encoding,
     )  # fmt: skip
     for name in columns.names:
         if columns.names.count(name) > 1 or columns.file_names.count(name) != 1:

@@ -21,10 +21,12 @@ class Transform(ABC):
     Attributes:
         keeps: names of the arrays that are learned from each column's values, under which the encoder keeps them.
         empty: what an empty cell becomes.
+        tells_negative: whether negative numbers become other values than 0.
     """
 
     keeps: tuple[str, ...] = ()
     empty: float = 0.0
+    tells_negative: bool = True
 
     @property
     def learns(self) -> bool:
@@ -53,6 +55,8 @@ class Transform(ABC):
 class Log(Transform):
     """log(x + 1), and 0 for negative numbers."""
 
+    tells_negative = False
+
     def apply(self, numbers: np.ndarray, learned: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
         return _log_of(numbers)
 
@@ -64,6 +68,7 @@ class StandardLog(Transform):
     """
 
     keeps = ("log_scales",)
+    tells_negative = False
 
     def learn(self, summary: Summary) -> tuple[np.ndarray, ...]:
         values, counts = summary
@@ -104,6 +109,13 @@ class Quantile(Transform):
         return np.stack(shares, axis=1).astype(np.float32)
 
 
+class SignedLog(Transform):
+    """log(x + 1), and -log(1 - x) for negative numbers."""
+
+    def apply(self, numbers: np.ndarray, learned: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
+        return np.copysign(np.log1p(np.abs(numbers)), numbers)
+
+
 def _log_of(numbers: np.ndarray) -> np.ndarray:
     logs: np.ndarray = np.log(np.fmax(numbers, np.float32(0)) + np.float32(1))
     return logs
@@ -113,4 +125,5 @@ TRANSFORMS: dict[str, Transform] = {
     "log": Log(),
     "standard_log": StandardLog(),
     "quantile": Quantile(),
+    "signed_log": SignedLog(),
 }

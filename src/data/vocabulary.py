@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from src.base.errors import InputError
-from src.base.npz import Arrays
+from src.base.files import MappedFile
+from src.base.npz import Arrays, mapped_arrays
 
 UNSEEN = 0
-BESIDE = "/inputs/"  # begins the names of what an encoder keeps in the same file; no column is named so
-_HASHED = "/hash_rows"  # no column of a raw file is named so
+BESIDE = "/inputs/"  # begins the names of what an encoder keeps in the same file
+_HASH_BITS = "/hash_bits"
+_HASHED = "/hash_rows"
+_NAMES, _KEYS, _ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a field's number
 Counts = tuple[np.ndarray, np.ndarray]  # a field's distinct keys, uint64, and how often each occurs, int64
 
 
@@ -46,15 +49,28 @@ def ordered(keys: np.ndarray, totals: np.ndarray, min_count: int = 1) -> Counts:
 class Vocabulary:
     """Which id each category has.
 
+    A few keys are looked up by bisection, which touches a few pages of a mapped file; only where many are looked up is
+    a hash table built, which takes some seconds and gigabytes for tens of millions of keys.
+
     Args:
         names: of the fields.
         keys: each field's keys, uint64, in the order of their ids, which begin with 1.
+        orders: each field's places in `keys` in the order of rising keys; None where they are not known.
+        file: the mapped file that keys and orders lie in, if they do.
     """
 
-    def __init__(self, names: Sequence[str], keys: Sequence[np.ndarray]):
+    def __init__(
+        self,
+        names: Sequence[str],
+        keys: Sequence[np.ndarray],
+        orders: Sequence[np.ndarray] | None = None,
+        file: MappedFile | None = None,
+    ):
         self.names = tuple(names)
         self.keys = list(keys)
-        self._indexes = [pd.Index(field_keys) for field_keys in self.keys]
+        self._orders, self._file = orders, file
+        self._indexes: list[pd.Index | None] = [None] * len(self.keys)
+        self._bisected = [0] * len(self.keys)
 
     @property
     def table_rows(self) -> tuple[int, ...]:
@@ -62,19 +78,63 @@ class Vocabulary:
         return tuple(len(keys) + 1 for keys in self.keys)
 
     def prepare(self) -> None:
-        """Build the hash tables now that the first `encode` would build, so that forked processes share them."""
-        self.encode(np.zeros((len(self.keys), 1), np.uint64))
+        """Build the hash tables now that large jobs would build, so that forked processes share them."""
+        for field in range(len(self.keys)):
+            _places(self._index(field), np.zeros(1, np.uint64))
 
     def encode(self, keys: np.ndarray) -> np.ndarray:
         """Ids [B, F] int32 of keys [F, B]."""
         ids = np.empty(keys.shape[::-1], np.int32)
-        for field, index in enumerate(self._indexes):
-            ids[:, field] = index.get_indexer(keys[field]) + 1  # -1 for a key that is not there, so 0
+        for field, field_keys in enumerate(keys):
+            ids[:, field] = self.ids_of(field, field_keys)
         return ids
 
+    def ids_of(self, field: int, keys: np.ndarray) -> np.ndarray:
+        """Ids [B] of one field's keys [B]."""
+        if self._file and self._indexes[field] is None:
+            self._file.check()
+        if self._orders is not None and self._indexes[field] is None:
+            self._bisected[field] += len(keys)
+            # A hash table costs about as much as bisecting for an eighth of its keys.
+            if self._bisected[field] <= len(self.keys[field]) // 8:
+                return _bisect(self.keys[field], self._orders[field], keys)
+        return _places(self._index(field), keys)
+
+    def _index(self, field: int) -> pd.Index:
+        index = self._indexes[field]
+        if index is None:
+            index = self._indexes[field] = pd.Index(np.require(self.keys[field], np.uint64, "A"))
+        return index
+
     def arrays(self) -> Arrays:
-        """What is kept: an array of keys a field."""
-        return dict(zip(self.names, self.keys))
+        """What is kept: the names, and by a field's number its keys and their order."""
+        arrays = {_NAMES: np.array(self.names)}
+        for field, keys in enumerate(self.keys):
+            arrays |= {f"{_KEYS}{field}": keys, f"{_ORDER}{field}": np.argsort(keys).astype(np.uint32)}
+        return arrays
+
+
+def _places(index: pd.Index, wanted: np.ndarray) -> np.ndarray:
+    """The places, from 1, of wanted keys [B] in an index, 0 where they are not."""
+    places: np.ndarray = index.get_indexer(pd.Index(wanted)) + 1  # -1 for a key that is not there
+    return places
+
+
+def _bisect(keys: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The places, from 1, of wanted keys [B] in `keys`, 0 where they are not; `order` sorts `keys`.
+
+    np.searchsorted would read a mapped file as a whole, for its arrays are not aligned.
+    """
+    low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(keys))
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        smaller = open_ & (keys[order[np.where(open_, middle, 0)]] < wanted)
+        low, high = np.where(smaller, middle + 1, low), np.where(open_ & ~smaller, middle, high)
+    inside = low < len(keys)
+    places = order[low[inside]].astype(np.int64)
+    found = np.zeros(len(wanted), np.int64)
+    found[inside] = np.where(keys[places] == wanted[inside], places + 1, UNSEEN)
+    return found
 
 
 class HashedVocabulary:
@@ -83,10 +143,11 @@ class HashedVocabulary:
     Args:
         names: of the fields.
         rows: of each field's table; id 0 stays unused, so that it means the same as with a vocabulary.
+        bits: of the hash that ids are made of; 32 in files of the first kind.
     """
 
-    def __init__(self, names: Sequence[str], rows: int):
-        self.names, self.rows = tuple(names), rows
+    def __init__(self, names: Sequence[str], rows: int, bits: int = 64):
+        self.names, self.rows, self.bits = tuple(names), rows, bits
 
     @property
     def table_rows(self) -> tuple[int, ...]:
@@ -100,28 +161,48 @@ class HashedVocabulary:
         """Ids [B, F] int32 of keys [F, B]."""
         mixed = keys * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits depend on all of the key's
         mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
-        return ((mixed >> np.uint64(32)) % np.uint64(self.rows - 1) + np.uint64(1)).astype(np.int32).T.copy()
+        mixed = mixed >> np.uint64(32) if self.bits == 32 else mixed ^ mixed >> np.uint64(32)
+        return (mixed % np.uint64(self.rows - 1) + np.uint64(1)).astype(np.int32).T.copy()
 
     def arrays(self) -> Arrays:
         """What is kept: how to hash."""
-        return {_HASHED: np.array(self.rows), "names": np.array(self.names)}
+        bits = {} if self.bits == 32 else {_HASH_BITS: np.array(self.bits)}
+        return {_HASHED: np.array(self.rows), "names": np.array(self.names)} | bits
 
 
 AnyVocabulary = Vocabulary | HashedVocabulary
 
 
 def load_vocabulary(path: Path) -> AnyVocabulary:
-    """The vocabulary whose `arrays` an .npz file holds, among others that begin with BESIDE.
+    """The vocabulary whose `arrays` an .npz file holds, among others; its keys stay in the file.
 
     Raises:
-        InputError: it says more of hashing than this program knows.
+        InputError: it says more of categories than this program knows, or its keys are not as it says.
     """
-    with np.load(path) as arrays:
-        names = [name for name in arrays.files if not name.startswith(BESIDE)]
-        if _HASHED in names:
-            if unknown := set(names) - {_HASHED, "names"}:
-                raise InputError(
-                    f"{path} holds {min(unknown)}, which this program does not know: use the program that wrote it"
-                )
-            return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]))
-        return Vocabulary(names, [arrays[name] for name in names])
+    file = MappedFile(path)
+    return vocabulary_of(mapped_arrays(file), file)
+
+
+def vocabulary_of(found: Arrays, file: MappedFile) -> AnyVocabulary:
+    """The same, of the arrays of a mapped file."""
+    arrays = {name: array for name, array in found.items() if not name.startswith(BESIDE)}
+    if _HASHED in arrays:
+        bits = int(arrays.pop(_HASH_BITS, 32))
+        unknown = set(arrays) - {_HASHED, "names"}
+        _refuse_unknown(file.path, unknown if bits in (32, 64) else unknown | {f"{_HASH_BITS} {bits}"})
+        return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]), bits)
+    if _NAMES not in arrays:  # as files were at first: keys alone, under the names of their fields
+        return Vocabulary(list(arrays), list(arrays.values()), file=file)
+    names = arrays[_NAMES].tolist()
+    keys, orders = ([f"{begin}{field}" for field in range(len(names))] for begin in (_KEYS, _ORDER))
+    _refuse_unknown(file.path, set(arrays) - {_NAMES, *keys, *orders})
+    if missing := {*keys, *orders} - set(arrays):
+        raise InputError(f"{file.path} lacks {min(missing)}, which its {_NAMES} promises: make it again")
+    return Vocabulary(names, [arrays[name] for name in keys], [arrays[name] for name in orders], file)
+
+
+def _refuse_unknown(path: Path, unknown: set[str]) -> None:
+    if unknown:
+        raise InputError(
+            f"{path} holds {min(unknown)}, which this program does not know: use the program that wrote it"
+        )

@@ -8,7 +8,6 @@ export/vocabulary.npz    the encoder: category -> id, and what else is learned o
 """
 
 import shutil
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,35 +17,19 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.files import whole_folder
-from src.base.sealed import Facts, begins_as, read_facts, write_facts
+from src.base.sealed import write_facts
 from src.checkpoints.checkpoint import fill_mlps, full_width
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.dlrm import DLRM
 from src.export.calibration import Calibration
+from src.export.exported import DESCRIPTION, check_export_place, checksum
 from src.export.graph import export_graph
 from src.export.options import ExportSpec
 from src.export.table_file import TableFile, write_tables
 from src.network.embedding import EmbeddingTables, joint_rows, whole_fields
 from src.network.options import NetworkSpec
 
-DESCRIPTION = ".model"
-_CHUNK_BYTES = 1 << 20
-_REMEDY = "export the model again"
-_FROM_TRAINING = f"put {MANIFEST} and {VOCABULARY} there as train.py wrote them"
-
-
-def checksum(path: Path) -> str:
-    """CRC-32 of a file, 8 hex digits."""
-    crc = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            crc = zlib.crc32(chunk, crc)
-    return f"{crc:08x}"
-
-
-def is_export(folder: Path) -> bool:
-    """Whether a folder holds an exported model, damaged or not."""
-    return any(begins_as(path, "model") for path in folder.glob(f"*{DESCRIPTION}"))
+_MOST_ONNX_BYTES = 2**31 - (1 << 20)
 
 
 def table_placement(wanted: str, table_type: str, table_rows: Sequence[int], width: int, graph_mb: int) -> str:
@@ -75,36 +58,31 @@ class Export:
     calibration: Calibration | None = None
 
 
-def checkpoint_manifest(checkpoint_path: Path) -> Manifest:
-    """The manifest beside a checkpoint.
-
-    Raises:
-        InputError: there is none, or the vocabulary is missing or damaged, so raw rows could not be scored.
-    """
-    folder = checkpoint_path.parent
-    if not (folder / MANIFEST).is_file():
-        raise InputError(
-            f"checkpoint {checkpoint_path} has no {MANIFEST} beside it, without which raw rows can't be coded: "
-            f"{_FROM_TRAINING}"
-        )
-    manifest = Manifest.load(folder / MANIFEST, _FROM_TRAINING)
-    manifest.verify(folder, [VOCABULARY], _FROM_TRAINING)
-    return manifest
-
-
 def write_export(model: Export, spec: ExportSpec) -> None:
     """Export a model to the folder export_path, which is there whole or not at all, in place of an earlier one.
 
     Raises:
-        InputError: the checkpoint does not fit the network, or MindSpore can't write this form here.
+        InputError: the checkpoint does not fit the network, MindSpore can't write this form here, or something is in
+            the place that may not be replaced.
     """
-    with whole_folder(Path(spec.export_path)) as beside:
+    with whole_folder(Path(spec.export_path), lambda: check_export_place(spec)) as beside:
         _write(model, spec, beside)
+
+
+def _refuse_large_onnx(spec: ExportSpec, placement: str, table_rows: Sequence[int], width: int) -> None:
+    """Refuse an ONNX graph above what protobuf can hold, before it is made."""
+    table_bytes = 4 * sum(table_rows) * width
+    if spec.file_format == "ONNX" and placement == "graph" and table_bytes >= _MOST_ONNX_BYTES:
+        raise InputError(
+            f"file_format ONNX holds at most 2 GB, and the tables have {table_bytes / 1e9:.1f}: give "
+            f"--table_placement=host, and look the vectors up in the table file"
+        )
 
 
 def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
     manifest, name, placement = export.manifest, spec.file_name, export.placement
     table_rows, emb_dim, dense_dim = manifest.table_rows, export.network.emb_dim, len(manifest.inputs)
+    _refuse_large_onnx(spec, placement, table_rows, emb_dim)
     parts, fill = full_width(export.checkpoint, manifest, export.network)
     if placement == "graph":
         tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
@@ -139,95 +117,3 @@ def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
         *(("file", path.relative_to(folder).as_posix(), path.stat().st_size, checksum(path)) for path in files),
     ]
     write_facts(folder / f"{name}{DESCRIPTION}", "model", facts)
-
-
-@dataclass(frozen=True)
-class ExportFolder:
-    """An exported model that is there whole.
-
-    Attributes:
-        path: the folder.
-        graph: file of the graph.
-        table: the tables, or None where the graph has them.
-        batch_size: rows that the graph takes at once.
-        width: D.
-        vocabulary: SHA-256 of the vocabulary.
-        manifest: facts of the data it was trained on.
-    """
-
-    path: Path
-    graph: Path
-    table: TableFile | None
-    batch_size: int
-    width: int
-    vocabulary: str
-    manifest: Manifest
-
-    @classmethod
-    def load(cls, path: Path) -> "ExportFolder":
-        """Read and check an exported model: its folder, or a file in it.
-
-        The rows of a table file are checked when they are looked up.
-
-        Raises:
-            InputError: there is none, or a file of it is missing, damaged, or another model's.
-        """
-        folder = path if path.is_dir() else path.parent
-        found = sorted(folder.glob(f"*{DESCRIPTION}"))
-        if len(found) != 1:
-            raise InputError(
-                f"{path} is no exported model: {folder} holds {len(found)} files named *{DESCRIPTION}, which export.py "
-                f"writes; name its --export_path"
-            )
-        if not path.exists():
-            raise InputError(f"{path} is not there: name what export.py wrote in {folder}")
-        try:
-            return cls._of_facts(folder, read_facts(found[0], "model"))
-        except (KeyError, IndexError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{found[0]} is not as this version of the program writes it: {_REMEDY}") from None
-
-    @classmethod
-    def _of_facts(cls, folder: Path, facts: Facts) -> "ExportFolder":
-        single = {key: values[0][0] for key, values in facts.items()}
-        files = {name: (int(size), crc) for name, size, crc in facts["file"]}
-        for name, (file_bytes, crc) in files.items():
-            file = _sized(folder, name, file_bytes)
-            if checksum(file) != crc:
-                raise InputError(f"{file} is damaged (its checksum differs): {_REMEDY}")
-        if single["graph"] not in files:
-            raise InputError(f"{folder / single['graph']} is not among the files of its description: {_REMEDY}")
-        fields = {name: int(rows) for name, rows in facts["field"]}
-        table = None
-        for name, size, identity in facts.get("table", []):
-            table = TableFile(_sized(folder, name, int(size)))
-            if table.identity != identity:
-                raise InputError(f"{table.path} is of another export than the model: {_REMEDY}")
-        manifest = _manifest_of(folder, single["vocabulary"], int(single["dense"]), fields)
-        return cls(
-            folder, folder / single["graph"], table, int(single["batch_size"]), int(single["width"]),
-            single["vocabulary"], manifest,
-        )  # fmt: skip
-
-
-def _sized(folder: Path, name: str, size: int) -> Path:
-    """A file of the folder that has so many bytes."""
-    file = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise InputError(f"{file} is no file in an exported model's folder: {_REMEDY}")
-    if not file.is_file() or file.stat().st_size != size:
-        raise InputError(f"{file} is missing or has not its {size} bytes: {_REMEDY}")
-    return file
-
-
-def _manifest_of(folder: Path, vocabulary: str, dense_dim: int, fields: dict[str, int]) -> Manifest:
-    """The manifest of an exported model, which, as the vocabulary beside it, must be that model's own."""
-    if not (folder / MANIFEST).is_file():
-        raise InputError(f"{folder / MANIFEST} is missing: {_REMEDY}")
-    manifest = Manifest.load(folder / MANIFEST, _REMEDY)
-    found = (manifest.sha256(VOCABULARY), len(manifest.inputs), dict(zip(manifest.fields, manifest.table_rows)))
-    if found != (vocabulary, dense_dim, fields) or tuple(fields) != manifest.fields:
-        raise InputError(f"{folder / MANIFEST} is of another model: {_REMEDY}")
-    manifest.verify(folder, [VOCABULARY], _REMEDY)
-    return manifest

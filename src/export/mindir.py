@@ -27,8 +27,10 @@ def to_version_1(model: Any) -> None:
     """Rewrite a mind_ir_pb2.ModelProto in place, as `mindspore.export` hands it to custom_func.
 
     Raises:
-        ValueError: an operator that is not known here.
+        ValueError: an operator that is not known here, or a graph within the graph.
     """
+    if model.functions:  # which would stay as they are, under the stamp of version 1
+        raise ValueError(f"{model.functions[0].name}, a graph within the graph, is not known to the rewriting")
     constants = {node.output[0]: node for node in model.graph.node if node.op_type == "Constant"}
     originals = {primitive.name: primitive for primitive in model.primitives}
     written = set()

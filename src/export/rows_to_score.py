@@ -1,5 +1,6 @@
 """Rows for the C++ program: of a data folder, or of raw files, coded by the encoder of an exported model."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,14 +8,15 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.data.encoder import Encoder, load_encoder
+from src.data.known_values import Unseen, cells_of, usual_shares, warning
 from src.data.lines import BadRow, Columns
 from src.data.manifest import VOCABULARY, DataFolder
-from src.data.raw_files import REJECTS, RawInput, find_raws, write_rejects
-from src.dataset import batches_of
-from src.export.folder import ExportFolder
+from src.data.raw_files import REJECTS, RawInput, Span, find_raws, write_rejects
+from src.export.exported import ExportFolder
 from src.export.scored_files import Rows, RowSource
 
 _BATCH = 1 << 16
+_CELL_BYTES = 1 << 20  # of a file, in which an example is looked for
 
 
 def of_part(data: DataFolder, model: ExportFolder) -> RowSource:
@@ -29,6 +31,8 @@ def of_part(data: DataFolder, model: ExportFolder) -> RowSource:
             f"data folder {data.path} was coded with another vocabulary than that of {model.path}: name a raw file, or "
             f"preprocess it with --vocab_path={model.path}"
         )
+    from src.dataset import batches_of  # late, for it needs MindSpore, and raw rows do not
+
     batches = batches_of(data, part, _BATCH)
     return RowSource((dense, ids, labels[:, 0].astype(np.uint8)) for dense, ids, labels in batches)
 
@@ -55,25 +59,43 @@ def of_raw_files(
             f"{model.manifest.dense + model.manifest.categorical}: give a schema with these names in this order"
         )
     raws = find_raws(dataset_path, "dataset_path")
-    skipped: dict[int, BadRow] = {}
     encoder = load_encoder(model.path / VOCABULARY, model.manifest.dense)
-    return RowSource(_coded(raws, columns, max_bad_rows, encoder, folder, skipped), skipped)
+    unseen = Unseen(model.manifest.fields, usual_shares(model.manifest))
+    source = RowSource(iter(()))
+    source.blocks = _coded(raws, columns, max_bad_rows, encoder, folder, source, unseen)
+    return source
 
 
 def _coded(
     raws: Sequence[Path], columns: Columns, max_bad_rows: int, encoder: Encoder, folder: Path,
-    skipped: dict[int, BadRow],
+    source: RowSource, unseen: Unseen,
 ) -> Iterator[Rows]:  # fmt: skip
     raw_input = RawInput(raws, columns, folder)
-    for span in raw_input.spans(0, raw_input.rows, max(raw_input.rows, 1)):
+    spans = raw_input.spans(0, raw_input.rows, max(raw_input.rows, 1))
+    for span in spans:
+        line, rows = span.first_line, 0
         for block in raw_input.read(span):
-            skipped |= {span.first_row + row.line - span.first_line + 1: row for row in block.bad}
-            if len(skipped) > max_bad_rows:
-                raise _refusal(next(iter(skipped.values())), raws[0], columns, max_bad_rows)
-            yield *encoder.encode(block), block.labels
-    if skipped:
-        write_rejects(folder / REJECTS, list(skipped.values()))
+            source.skipped += block.bad
+            if len(source.skipped) > max_bad_rows:
+                raise _refusal(source.skipped[0], raws[0], columns, max_bad_rows)
+            dense, ids = encoder.encode(block)
+            unseen.add(ids, block.keys)
+            lines = np.arange(line, line + len(ids) + len(block.bad))
+            yield dense, ids, block.labels, np.delete(lines, [row.line - line for row in block.bad])
+            line, rows = line + len(lines), rows + len(ids)
+        source.inputs += [(span.raw, rows)] if span.raw else []
+    found = unseen.unmatched(encoder.examples, lambda: _first_cells(spans[0], raw_input.columns[0]))
+    if found:
+        print(f"warning: {warning('rows to score', found)}", file=sys.stderr, flush=True)
+    if source.skipped:
+        write_rejects(folder / REJECTS, source.skipped)
     raw_input.remove_unpacked()
+
+
+def _first_cells(span: Span, columns: Columns) -> list[list[str]]:
+    with span.path.open("rb") as file:
+        file.seek(span.start)
+        return cells_of(file.read(min(_CELL_BYTES, span.end - span.start)), columns)
 
 
 def _refusal(row: BadRow, raw: Path, columns: Columns, max_bad_rows: int) -> InputError:

@@ -3,6 +3,7 @@
     preprocess_Result/dense/000000.bin     [B, N] float32, little-endian, as all of them
     preprocess_Result/ids/000000.bin       [B, F] int32, each field's own
     preprocess_Result/labels/000000.bin    [B] uint8; absent where labels are not known
+    preprocess_Result/lines/000000.bin     [B] int64, number of each row's line in its file, from 1
     preprocess_Result/index                what is there, with checksums; written last
     result_Files/000000.bin                [B] float32, probabilities, a file for each of the rows'
     result_Files/index                     what is there; written last
@@ -24,21 +25,24 @@ from src.data.lines import BadRow
 
 INDEX = "index"
 _ROWS = 1 << 16
-_TYPES = {"dense": "<f4", "ids": "<i4", "labels": "u1"}
-Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # dense [B, N], ids [B, F], labels [B]
+_AGAIN = "run preprocess.py again"
+_TYPES = {"dense": "<f4", "ids": "<i4", "labels": "u1", "lines": "<i8"}
+Rows = tuple[np.ndarray, ...]  # dense [B, N], ids [B, F], labels [B], and where not all rows of one input: lines [B]
 
 
 @dataclass
 class RowSource:
-    """Rows, some thousand at a time, and which of the input's rows are not among them.
+    """Rows, some thousand at a time, and where they come from.
 
     Attributes:
         blocks: the rows.
-        skipped: the lines that were left out, by their numbers among all rows, from 1; complete when blocks has ended.
+        skipped: the lines that were left out; complete when blocks has ended.
+        inputs: where there are several files, their names and how many rows of each are among the rows; likewise.
     """
 
     blocks: Iterator[Rows]
-    skipped: dict[int, BadRow] = field(default_factory=dict)
+    skipped: list[BadRow] = field(default_factory=list)
+    inputs: list[tuple[str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,17 @@ class RowFiles:
         path: the folder.
         files: name and rows of each file, in order.
         has_labels: whether the labels are known.
-        skipped: numbers of input rows that were left out, from 1.
-        label_checksums: of each file's labels; none where they are not known.
+        inputs: as of `RowSource`.
+        checksums: of each file's labels, where they are known, and lines.
+        skipped: numbers of rows that were left out, from 1, of a folder that has no lines, as they were at first.
     """
 
     path: Path
     files: tuple[tuple[str, int], ...]
     has_labels: bool
-    skipped: tuple[int, ...]
-    label_checksums: tuple[str, ...] = ()
+    inputs: tuple[tuple[str, int], ...] = ()
+    checksums: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: tuple[int, ...] = ()
 
     @classmethod
     def write(
@@ -75,14 +81,15 @@ class RowFiles:
         Raises:
             InputError: no rows.
         """
-        columns = tuple(_TYPES)[: 3 if has_labels else 2]
+        columns = [name for name in _TYPES if name != "labels" or has_labels]
         for name in columns:
             (path / name).mkdir()
         files: list[tuple[Any, ...]] = []
-        for rows in _in_files(source.blocks):
+        for rows in _in_files(_numbered(source.blocks)):
             dense_dim, name = rows[0].shape[1], f"{len(files):06d}.bin"
             crcs = []
-            for column, values in zip(columns, rows):
+            for column in columns:
+                values = rows[list(_TYPES).index(column)]
                 data = np.ascontiguousarray(values, _TYPES[column]).tobytes()
                 (path / column / name).write_bytes(data)
                 crcs.append(f"{zlib.crc32(data):08x}")
@@ -94,7 +101,8 @@ class RowFiles:
             *(("field", rows) for rows in table_rows),
             ("labels", "known" if has_labels else "unknown"),
             ("vocabulary", vocabulary),
-            *(("skipped", row) for row in source.skipped),
+            ("lines", "known"),
+            *(("input", rows, name) for name, rows in source.inputs),
             *files,
         ]
         write_facts(path / INDEX, "rows", facts)
@@ -116,8 +124,10 @@ class RowFiles:
         files = tuple((name, int(rows)) for name, rows, *_ in facts["file"])
         skipped = tuple(int(row) for (row,) in facts.get("skipped", []))
         has_labels = facts["labels"] == [("known",)]
-        checksums = tuple(crcs[-1] for _, _, *crcs in facts["file"]) if has_labels else ()
-        return cls(path, files, has_labels, skipped, checksums)
+        beside = [name for name, known in (("labels", has_labels), ("lines", "lines" in facts)) if known]
+        columns = zip(*(crcs[2:] for _, _, *crcs in facts["file"]))  # behind those of dense and ids
+        inputs = tuple((name, int(rows)) for rows, name in facts.get("input", []))
+        return cls(path, files, has_labels, inputs, dict(zip(beside, columns)), skipped)
 
     @property
     def rows(self) -> int:
@@ -130,18 +140,34 @@ class RowFiles:
         Raises:
             InputError: a file of them is missing, damaged, or holds other values.
         """
-        remedy = "run preprocess.py again"
-        found = []
-        for (name, rows), crc in zip(self.files, self.label_checksums, strict=True):
-            found.append(_read(self.path / "labels" / name, "u1", rows, crc, remedy))
-            if (wrong := found[-1].max()) > 1:
-                raise InputError(f"{self.path / 'labels' / name} holds the label {wrong}, not 0 or 1: {remedy}")
-        return np.concatenate(found)
+        labels = self._column("labels")
+        if (wrong := labels.max()) > 1:
+            raise InputError(f"{self.path / 'labels'} holds the label {wrong}, not 0 or 1: {_AGAIN}")
+        return labels
 
     def numbers(self) -> np.ndarray:
-        """Which of the input's rows each row is, from 1."""
+        """The number of each row's line in its file, from 1.
+
+        Raises:
+            InputError: a file of them is missing or damaged.
+        """
+        if "lines" in self.checksums:
+            return self._column("lines")
         numbers = np.arange(1, self.rows + len(self.skipped) + 1)
         return np.delete(numbers, np.array(self.skipped, int) - 1)
+
+    def names(self) -> np.ndarray | None:
+        """The file of each row, None where there is but one."""
+        if not self.inputs:
+            return None
+        names, rows = zip(*self.inputs)
+        return np.repeat(np.array(names, object), rows)
+
+    def _column(self, column: str) -> np.ndarray:
+        return np.concatenate([
+            _read(self.path / column / name, _TYPES[column], rows, crc, _AGAIN)
+            for (name, rows), crc in zip(self.files, self.checksums[column], strict=True)
+        ])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -188,6 +214,15 @@ def logits_of(scores: np.ndarray) -> np.ndarray:
     return np.log(scores) - np.log1p(-scores)
 
 
+def _numbered(blocks: Iterable[Rows]) -> Iterator[Rows]:
+    """The rows with lines, which are all of one input where they have none."""
+    done = 0
+    for block in blocks:
+        lines = np.arange(done + 1, done + len(block[0]) + 1)
+        yield (*block, lines)[: len(_TYPES)]
+        done += len(block[0])
+
+
 def _in_files(blocks: Iterable[Rows]) -> Iterator[Rows]:
     """The rows in blocks of _ROWS, the last one of what is left."""
     waiting: list[Rows] = []
@@ -198,16 +233,15 @@ def _in_files(blocks: Iterable[Rows]) -> Iterator[Rows]:
         if count >= _ROWS:
             joined = _join(waiting)
             for start in range(0, count - count % _ROWS, _ROWS):
-                yield tuple(column[start : start + _ROWS] for column in joined)  # type: ignore[misc]
-            waiting = [tuple(column[count - count % _ROWS :] for column in joined)]  # type: ignore[list-item]
+                yield tuple(column[start : start + _ROWS] for column in joined)
+            waiting = [tuple(column[count - count % _ROWS :] for column in joined)]
             count %= _ROWS
     if count:
         yield _join(waiting)
 
 
 def _join(blocks: list[Rows]) -> Rows:
-    dense, ids, labels = (np.concatenate(column) for column in zip(*blocks))
-    return dense, ids, labels
+    return tuple(np.concatenate(column) for column in zip(*blocks))
 
 
 def _index(path: Path, option: str, program: str) -> Path:

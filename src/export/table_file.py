@@ -20,14 +20,16 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from src.base.errors import InputError
-from src.base.files import whole_file
+from src.base.files import MappedFile, whole_file
 from src.export.options import TABLE_TYPES
-from src.network.embedding import Fill
-from src.ranks.placement import Piece
+
+if TYPE_CHECKING:  # it needs MindSpore, and reading a table file does not
+    from src.network.embedding import Fill
 
 _MAGIC, _VERSION, _PAGE = b"DLRMTBL\n", 1, 4096
 _FIXED = struct.Struct("<8s4I2Q2I")
@@ -74,7 +76,7 @@ def decode_rows(rows: np.ndarray, table_type: str) -> np.ndarray:
     return rows.view("<f4" if table_type == "fp32" else "<f2").astype(np.float32)
 
 
-def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: Fill, table_type: str = "fp32") -> None:
+def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: "Fill", table_type: str = "fp32") -> None:
     """Write the tables to a file, whole or not at all, in memory of a fixed size.
 
     Args:
@@ -119,7 +121,9 @@ def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: Fill, 
         file.write(header + struct.pack("<I", zlib.crc32(header)))
 
 
-def _chunks(table_rows: Sequence[int], width: int, fill: Fill) -> Iterator[np.ndarray]:
+def _chunks(table_rows: Sequence[int], width: int, fill: "Fill") -> Iterator[np.ndarray]:
+    from src.ranks.placement import Piece
+
     for field, rows in enumerate(table_rows):
         for low in range(0, rows, CHUNK_ROWS):
             piece = Piece(field, low, min(low + CHUNK_ROWS, rows))
@@ -178,9 +182,10 @@ class TableFile:
         expected = header_bytes + page_count * (_PAGE + 4)
         if path.stat().st_size != expected:
             raise self._damaged(f"it has {path.stat().st_size} bytes instead of {expected}")
-        self._bytes = np.memmap(path, np.uint8, "r")
-        self._pages = self._bytes[header_bytes : header_bytes + page_count * _PAGE].reshape(-1, _PAGE)
-        self._checksums = self._bytes[header_bytes + page_count * _PAGE :].view("<u4")
+        self._file = MappedFile(path)
+        mapped = np.frombuffer(self._file.data, np.uint8)
+        self._pages = mapped[header_bytes : header_bytes + page_count * _PAGE].reshape(-1, _PAGE)
+        self._checksums = mapped[header_bytes + page_count * _PAGE :].view("<u4")
         if zlib.crc32(self._checksums.data) != pages_crc:
             raise self._damaged("the checksum of its checksums differs")
         self._rows = self._pages.reshape(-1)[: rows * self._row_bytes].reshape(rows, self._row_bytes)
@@ -190,9 +195,10 @@ class TableFile:
         """The vectors [B, F, D] float32 of ids [B, F], each field's own.
 
         Raises:
-            InputError: an id that its table has not, or a page that is damaged.
+            InputError: an id that its table has not, a damaged page, or a file that changed since it was opened.
         """
         check_ids(ids, self.table_rows)
+        self._file.check()
         rows = (ids + self._starts).reshape(-1)
         self._check_pages(rows)
         return decode_rows(self._rows[rows], self.table_type).reshape(*ids.shape, self.width)

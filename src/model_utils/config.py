@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from src.base.errors import InputError
+from src.base.sealed import check_text
 from src.model_utils.options import NOT_NEGATIVE, Option, one_of, option, options_of, values_of
 from src.model_utils.parsing import parse_flags, read_yaml
 
@@ -109,6 +110,8 @@ class Programs:
         """The network's shape as train.py saved it beside a checkpoint; nothing where there is no such file."""
         named = Path(given.get("checkpoint_path", options["checkpoint_path"].default))
         path = named / SAVED_OPTIONS if named.is_dir() else named.with_name(SAVED_OPTIONS)
+        if path.is_file():
+            check_text(path, "copy it anew from where train.py wrote it")
         saved = read_yaml(path, self.all_options()) if path.is_file() else {}
         return {name: value for name, value in saved.items() if name in options and options[name].metadata["network"]}
 

@@ -53,9 +53,7 @@ def parse_flags(
     given, unknown = parser.parse_known_args(list(argv))
     if unknown:
         word = unknown[0].split("=")[0].lstrip("-")
-        advice = (
-            f": it is an option of {', '.join(others[word])}" if word in others else _nearest(word, list(options), "--")
-        )
+        advice = f": it is an option of {', '.join(others[word])}" if word in others else _nearest(word, options, "--")
         raise InputError(f"command line: {program} knows no option {unknown[0]!r}{advice}")
     values = {}
     for name, texts in vars(given).items():
@@ -115,7 +113,7 @@ def read_yaml(path: Path, options: Options) -> dict[str, Any]:
         if name == "config_path":
             raise InputError(f"{path}: config_path names a YAML file and can't stand in one: drop it")
         if name not in options:
-            raise InputError(f"{path}: unknown option {name!r}{_nearest(str(name), list(options), '')}")
+            raise InputError(f"{path}: unknown option {name!r}{_nearest(str(name), options, '')}")
     return {name: checked(options[name], value, f"{path}: ") for name, value in content.items()}
 
 
@@ -170,6 +168,9 @@ def _show(value: Any) -> str:
     return str(list(value)).replace(" ", "") if isinstance(value, tuple) else repr(value)
 
 
-def _nearest(word: str, names: Sequence[str], prefix: str) -> str:
-    close = difflib.get_close_matches(word, names, 1, 0.5)
+def _nearest(word: str, options: Options, prefix: str) -> str:
+    """Advice to who typed no option's name: the one that looks like it, or the first whose help begins with it."""
+    close = difflib.get_close_matches(word, list(options), 1, 0.7)
+    words = re.sub(r"[_-]+", " ", word).lower()
+    close += [name for name, one in options.items() if len(words) > 2 and one.help.lower().startswith(words)]
     return f"; did you mean {prefix}{close[0]}?" if close else " (--help lists the options)"

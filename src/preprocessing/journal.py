@@ -1,15 +1,20 @@
 """What an unfinished preprocessing run has done, so that the next one goes on from there.
 
-    dataset/.work/plan.json         what is being done: the input, its size and time of change, and the options
+    dataset/.work/plan-<step>.json  what decides the step's results: the input, options, earlier steps, the program
     dataset/.work/<step>-<n>.npz    the result of a finished piece of work
     dataset/.work/unpacked/         text of compressed raw files, of use whatever the options are
+    dataset/.work/new/              the data folder, until it is whole
     dataset/.lock                   held by the run that is at work
 
 A piece's file appears by rename once its work is done, so a kill at any moment loses no more than the pieces under way.
-The folder goes when the manifest has come. A lock keeps a second run out; it goes with the process that holds it.
+What is finished under another plan is of no use and goes, step by step: counts outlive a change of what comes behind
+them. The folder goes when the new data folder stands in its place. A lock keeps a second run out; it goes with the
+process that holds it.
 """
 
 import contextlib
+import functools
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +31,8 @@ from src.base.npz import Arrays, save_arrays
 from src.base.workers import run_parallel
 
 FOLDER, LOCK = ".work", ".lock"
-UNPACKED = f"{FOLDER}/unpacked"
+UNPACKED, NEW = f"{FOLDER}/unpacked", f"{FOLDER}/new"
+_SOURCES = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
@@ -72,22 +78,12 @@ class Journal:
 
     Args:
         folder: the data folder being made, which must be held.
-        plan: what determines the results, in JSON's types; results of another plan are thrown away.
     """
 
-    def __init__(self, folder: Path, plan: dict[str, Any]):
+    def __init__(self, folder: Path):
         self.folder = folder / FOLDER
         self.folder.mkdir(exist_ok=True)
-        path, text = self.folder / "plan.json", json.dumps(plan, indent=1)
-        old = path.read_text(encoding="utf-8") if path.is_file() else None
-        if old not in (None, text):
-            print(f"{folder} holds an unfinished run with another input or other options: starting afresh", flush=True)
-        if old != text:
-            for left in self.folder.iterdir():
-                if left.is_file():
-                    left.unlink()
-            with whole_file(path) as file:
-                file.write(text.encode())
+        self._plans: dict[str, str] = {}
 
     def path(self, step: str, number: int) -> Path:
         """Where a piece's result stands or will stand."""
@@ -97,17 +93,34 @@ class Journal:
         """Numbers of the pieces that are not finished."""
         return [number for number in range(pieces) if not self.path(step, number).is_file()]
 
-    def any(self, step: str) -> bool:
-        """Whether a piece of the step is finished."""
-        return any(self.folder.glob(f"{step}-*.npz"))
+    def plan(self, step: str, decides: dict[str, Any], *after: str) -> None:
+        """Say what decides a step's results, the program and earlier steps included; those of another plan go.
 
-    def forget(self, step: str) -> None:
-        """Take the step's pieces as not finished."""
-        for path in self.folder.glob(f"{step}-*.npz"):
-            path.unlink()
+        Args:
+            step: its name.
+            decides: what else decides, in JSON's types.
+            after: names of the steps whose results it takes.
+        """
+        whole = {"program": _program(), "after": [_digest(self._plans[name]) for name in after], **decides}
+        self._plans[step] = text = json.dumps(whole, indent=1)
+        path = self.folder / f"plan-{step}.json"
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            return
+        path.unlink(missing_ok=True)
+        results = [left for left in self.folder.glob(f"{step}-*") if left.is_file()]
+        if results:
+            print(f"{step}: input, options or program have changed since an earlier run: starting afresh", flush=True)
+        for left in results:
+            left.unlink()
+        with whole_file(path) as file:
+            file.write(text.encode())
+
+    def forget(self, step: str, number: int) -> None:
+        """Take a piece as not finished."""
+        self.path(step, number).unlink(missing_ok=True)
 
     def finish(self, step: str, work: Sequence[Work], unit: str, *shared: Any) -> None:
-        """Do the pieces of a step that are not finished yet, in parallel; the sizes count so many of the unit."""
+        """Do the pieces of a planned step that are not finished, in parallel; sizes count so many of the unit."""
         missing = self.missing(step, len(work))
         if len(missing) < len(work):
             done = len(work) - len(missing)
@@ -125,6 +138,18 @@ class Journal:
     def close(self) -> None:
         """Remove everything: the work is done, or can't be done."""
         shutil.rmtree(self.folder)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def _program() -> str:
+    """A checksum of the sources that give the results, and of NumPy's version."""
+    files = [path for wing in ("data", "preprocessing") for path in sorted((_SOURCES / wing).rglob("*"))]
+    texts = [path.read_bytes() for path in files if path.suffix in (".py", ".cc")]
+    return hashlib.sha256(b"\0".join([np.__version__.encode(), *texts])).hexdigest()
 
 
 def _record(path: Path, function: Callable[..., Arrays], *arguments: Any) -> None:

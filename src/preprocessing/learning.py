@@ -1,23 +1,35 @@
 """The encoder of a preprocessing run: that of a model, or learned from the counted rows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from src.base.errors import InputError
 from src.data.encoder import Encoder, learn, load_encoder
+from src.data.known_values import cells_of, learn_examples
 from src.data.lines import Columns
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, Work
-from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
 from src.preprocessing.steps import merge_column, merge_field
 
+_EXAMPLE_BYTES = 1 << 18
 
-def load_known(vocab_path: str, columns: Columns) -> Encoder | None:
-    """The encoder at vocab_path, if one is given.
+
+@dataclass(frozen=True)
+class Known:
+    """A model's encoder, and the manifest of the rows that it was trained with."""
+
+    encoder: Encoder
+    manifest: Manifest
+
+
+def load_known(vocab_path: str, columns: Columns) -> Known | None:
+    """What is at vocab_path, if one is given.
 
     Raises:
         InputError: there is none, or it is for other columns.
@@ -36,7 +48,7 @@ def load_known(vocab_path: str, columns: Columns) -> Encoder | None:
             f"vocab_path {place} is for columns {manifest.dense + manifest.categorical}, the raw files are said to "
             f"hold {columns.dense + columns.categorical}: give its --schema"
         )
-    return load_encoder(place / VOCABULARY, manifest.dense)
+    return Known(load_encoder(place / VOCABULARY, manifest.dense), manifest)
 
 
 def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> Encoder:
@@ -47,6 +59,7 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
     counted = [journal.path("count", number) for number in learned_from]
     vocabulary, counts = _vocabulary(source.columns.categorical, counted, journal, options)
     columns = range(len(source.columns.dense) if options.learns_from_numbers else 0)
+    journal.plan("merge_numbers", {"pieces": learned_from}, "count")
     journal.finish("merge_numbers", [Work(merge_column, (column,)) for column in columns], "columns", counted)
     summaries = [journal.load("merge_numbers", column, "values", "counts") for column in columns]
     learned = learn(
@@ -55,7 +68,20 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
         counts if options.category_counts else (),
         sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
     )  # fmt: skip
-    return Encoder(source.columns.dense, vocabulary, learned)
+    return Encoder(source.columns.dense, vocabulary, learned, learn_examples(vocabulary, _first_cells(source)))
+
+
+def _first_cells(source: Source) -> list[list[str]]:
+    """The categorical cells of the first training rows, as text; of any pieces the same."""
+    text = b""
+    for span in (span for piece in source.pieces if piece.part == "train" for span in piece.spans):
+        with span.path.open("rb") as file:
+            file.seek(span.start)
+            text += file.read(min(_EXAMPLE_BYTES - len(text), span.end - span.start))
+        if len(text) >= _EXAMPLE_BYTES:
+            break
+        text += b"" if text.endswith(b"\n") else b"\n"
+    return cells_of(text.rpartition(b"\n")[0], source.columns)
 
 
 def _vocabulary(
@@ -64,11 +90,11 @@ def _vocabulary(
     """The vocabulary of the counted rows and how often each id's category occurs there, or none but a hash."""
     if options.hash_rows:
         return HashedVocabulary(names, options.hash_rows), []
-    pairs = [pair.rpartition(":") for pair in options.field_min_count.split(",") if pair]
-    by_field = {name: int(least) for name, _, least in pairs}
-    if unknown := set(by_field) - set(names):
-        raise InputError(f"field_min_count: there is no field {min(unknown)!r}: the fields are {', '.join(names)}")
-    work = [Work(merge_field, (field, by_field.get(name, options.min_count))) for field, name in enumerate(names)]
+    least = [options.least_counts.get(name, options.min_count) for name in names]
+    work = [Work(merge_field, pair) for pair in enumerate(least)]
+    pieces = [path.stem for path in counted]
+    journal.plan("merge", {"pieces": pieces, "least": least, "most": options.max_rows_per_field}, "count")
     journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
     merged = [journal.load("merge", field, "keys", "counts") for field in range(len(names))]
+    check_table_rows([len(keys) + 1 for keys, _ in merged])
     return Vocabulary(names, [keys for keys, _ in merged]), [counts for _, counts in merged]

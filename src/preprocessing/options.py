@@ -1,5 +1,6 @@
 """How raw rows become a data folder, and how rows are generated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from src.base.errors import InputError
@@ -18,10 +19,19 @@ from src.model_utils.options import (
 )
 
 _RECORD_ROWS = Rule(lambda value: 0 < value <= 16384, "must lie between 1 and 16384, so that a page holds a record")
-_NOT_ONE = Rule(lambda value: value == 0 or value > 1, "must be 0, or at least 2: one row is for unseen values")
+_MOST_ROWS = 2**31 - 1  # ids are int32
+_NOT_ONE = Rule(
+    lambda value: value == 0 or 1 < value <= _MOST_ROWS,
+    f"must be 0, or at least 2 (one row is for unseen values) and at most {_MOST_ROWS} (ids are int32)",
+)
+_MOST_RECORD_BYTES = 64 << 20
 _BUCKETS = Rule(lambda value: value == 0 or 2 <= value <= 10_000, "must be 0, or lie between 2 and 10000")
 _COUNTS = matching(r"([^:,]+:[1-9]\d*(,[^:,]+:[1-9]\d*)*)?", "must be of the form FIELD:COUNT,FIELD:COUNT")
-_LEARNED = ("numeric_transform", "missing_indicators", "numeric_buckets", "category_counts")
+_LEARNED = (
+    "min_count", "field_min_count", "max_rows_per_field", "hash_rows", "vocab_scope", "numeric_transform",
+    "missing_indicators", "numeric_buckets", "category_counts",
+)  # fmt: skip
+_OF_TRAINING = ("valid_fraction", "shuffle_rows")
 _DATA_PATH = "folder of origin_data/train.txt or train.txt, or the raw file itself; several with commas between"
 
 
@@ -58,7 +68,8 @@ class PreprocessingSpec:
     )
     vocab_path: str = option("", "data or checkpoint folder whose vocabulary codes the rows, all for the test part")
     numeric_transform: str = option(
-        "log", "what becomes of a number x: log(x + 1), the same standardised, or its rank among training rows",
+        "log", "what becomes of a number x: log(x + 1), the same standardised, its rank among training rows, or for "
+        "negative numbers too sign(x) log(|x| + 1)",
         one_of(TRANSFORMS),
     )  # fmt: skip
     missing_indicators: bool = option(
@@ -79,19 +90,65 @@ class PreprocessingSpec:
     def __post_init__(self) -> None:
         if self.hash_rows and (self.min_count > 1 or self.field_min_count or self.max_rows_per_field):
             raise InputError("hash_rows has no vocabulary to shorten: drop min_count and the like")
-        if self.vocab_path and (self.hash_rows or self.shuffle_rows):
-            raise InputError("vocab_path codes rows for the test part as they are: drop hash_rows and shuffle_rows")
         if self.hash_rows and self.category_counts:
             raise InputError("category_counts needs a vocabulary, which hash_rows does without: drop one of them")
         if self.vocab_path:
             refuse_changed(self, _LEARNED, "with vocab_path, whose encoder is taken: drop it")
+            refuse_changed(self, _OF_TRAINING, "with vocab_path, which makes all rows the test part: drop it")
         if self.shard_rows % self.record_rows:
             raise InputError(f"shard_rows {self.shard_rows} must be a multiple of record_rows {self.record_rows}")
+
+    def check_columns(self, dense: Sequence[str], categorical: Sequence[str]) -> None:
+        """Refuse what these columns rule out.
+
+        Raises:
+            InputError: more rows of tables than ids can tell apart, a record too large, a field that is not there.
+        """
+        check_table_rows([self.hash_rows] * len(categorical))
+        if unknown := set(self.least_counts) - set(categorical):
+            raise InputError(
+                f"field_min_count: there is no field {min(unknown)!r}: the fields are {', '.join(categorical)}"
+            )
+        inputs = len(dense) * (1 + self.missing_indicators) + len(categorical) * self.category_counts
+        self.check_record(inputs + len(categorical) + len(dense) * (self.numeric_buckets > 0))
+
+    def check_record(self, values: int) -> None:
+        """Refuse records of rows of so many values that are too large.
+
+        Raises:
+            InputError: they are.
+        """
+        most = _MOST_RECORD_BYTES // (4 * values + 1)
+        if self.record_rows > most:
+            raise InputError(
+                f"record_rows {self.record_rows}: with rows of {values} values, a record would be larger than "
+                f"{_MOST_RECORD_BYTES >> 20} MiB: give at most {max(most, 1)}"
+            )
+
+    @property
+    def least_counts(self) -> dict[str, int]:
+        """What field_min_count says of each field that it names."""
+        pairs = [pair.rpartition(":") for pair in self.field_min_count.split(",") if pair]
+        return {name: int(least) for name, _, least in pairs}
 
     @property
     def learns_from_numbers(self) -> bool:
         """Whether the values of numeric columns are counted too."""
         return TRANSFORMS[self.numeric_transform].learns or self.missing_indicators or self.numeric_buckets > 0
+
+
+def check_table_rows(table_rows: Sequence[int]) -> None:
+    """Refuse tables that are too large for ids of type int32, which count the rows of all fields.
+
+    Raises:
+        InputError: they are; it says what they would take.
+    """
+    if (rows := sum(table_rows)) > _MOST_ROWS:
+        raise InputError(
+            f"the tables of {len(table_rows)} fields would have {rows} rows, which take {64 * rows / 1e9:.0f} GB where "
+            f"each has 16 numbers, and ids (int32) reach to {_MOST_ROWS}: give a smaller --hash_rows, or bound them "
+            f"with --max_rows_per_field or --min_count"
+        )
 
 
 @dataclass(frozen=True)

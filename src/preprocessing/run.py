@@ -1,7 +1,8 @@
 """A preprocessing run: from raw files to a data folder, in pieces that a killed run need not do again."""
 
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +11,23 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.data import records
 from src.data.encoder import Encoder
-from src.data.lines import BadRow, Columns
+from src.data.known_values import Unmatched, cells_of, unmatched_of, warning
+from src.data.lines import BadRow, Columns, keys_of
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
 from src.data.raw_files import REJECTS, RawInput, fingerprint, write_rejects
-from src.preprocessing.journal import UNPACKED, Journal, Work, hold_output
+from src.data.vocabulary import UNSEEN, Vocabulary
+from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
 from src.preprocessing.learning import learn_encoder, load_known
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.source import Source, find_rows
 from src.preprocessing.steps import (
     Coding,
-    Scattered,
     Shard,
     bad_rows_of,
-    count_span,
-    encode_span,
+    count_rows,
+    encode_rows,
     gather_bucket,
-    scatter_span,
+    scatter_rows,
 )
 
 _SHOWN_BAD_ROWS = 3
@@ -42,7 +44,7 @@ def preprocess(
         folder: the data folder to write.
         columns: what the lines hold.
         options: how.
-        overwrite: whether a data folder in that place is replaced.
+        overwrite: whether a data folder in that place is replaced, once the new one is whole.
 
     Raises:
         InputError: no rows, fewer than asked for, more bad ones than allowed, a vocabulary that does not fit, a data
@@ -50,24 +52,30 @@ def preprocess(
     """
     with hold_output(folder):
         _refuse_finished(folder, overwrite)  # once it is held, for another run may have ended just before
-        _refuse_empty(raws)
+        options.check_columns(columns.dense, columns.categorical)
         given = [fingerprint(raw) for raw in raws]
         known = load_known(options.vocab_path, columns)
+        if known:
+            options.check_record(len(known.encoder.inputs) + len(known.encoder.fields))
         # A mistake is found before the results of an earlier run are given up.
         source = find_rows(RawInput(raws, columns, folder / UNPACKED), options, all_test=known is not None)
-        journal = Journal(folder, {"raw": given, **asdict(columns), **asdict(options)})
+        journal, new = Journal(folder), folder / NEW
         bad = count(source, journal, options)
-        _make_room(folder, journal)  # only now, so that a refused input leaves an earlier data folder whole
-        encoder = known or learn_encoder(source, journal, options)
-        encoder.save(folder / VOCABULARY)
+        encoder = known.encoder if known else learn_encoder(source, journal, options)
+        new.mkdir(exist_ok=True)
+        encoder.save(new / VOCABULARY)
+        (new / REJECTS).unlink(missing_ok=True)
         if bad:
-            write_rejects(folder / REJECTS, bad)
+            write_rejects(new / REJECTS, bad)
         shards = code(source, journal, encoder, folder, options)
         if [fingerprint(raw) for raw in raws] != given:
             raise InputError(f"{source.names} changed while it was read: start again when it is whole")
-        manifest = manifest_of(folder, source, columns, options, encoder, shards, len(bad))
+        manifest = manifest_of(new, source, columns, options, encoder, shards, len(bad))
+        manifest = replace(manifest, negative=negative_numbers(source, journal))
+        _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
         happens("the manifest is to be written")
-        manifest.save(folder)
+        manifest.save(new)
+        _put_in_place(new, folder, manifest)
         happens("the manifest is written")
         journal.close()
     return DataFolder(folder, manifest)
@@ -81,17 +89,12 @@ def _refuse_finished(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _refuse_empty(raws: Sequence[Path]) -> None:
-    for raw in raws:
-        if raw.stat().st_size == 0:
-            raise InputError(f"{raw} is empty: it must hold lines of raw text")
-
-
 def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[BadRow]:
     """Count all rows; the bad lines, of which no more than max_bad_rows may be."""
     allowed = options.max_bad_rows
-    work = [Work(count_span, (piece.span,), piece.span.rows) for piece in source.pieces]
+    work = [Work(count_rows, (piece.spans,), piece.rows) for piece in source.pieces]
     shared = source.columns, allowed + _SHOWN_BAD_ROWS, options.learns_from_numbers
+    journal.plan("count", source.plan() | {"keep_bad": shared[1], "numbers": shared[2]})
     journal.finish("count", work, "rows", *shared)
     bad: list[BadRow] = []
     bad_rows, rows = 0, dict.fromkeys(PARTS, 0)
@@ -114,43 +117,88 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[
     return bad
 
 
-def _make_room(folder: Path, journal: Journal) -> None:
-    """Remove files of an earlier data folder, but those that this plan's journal knows; nothing else is touched."""
-    if (folder / MANIFEST).exists():
-        journal.forget("encode")  # of a run that was killed just before it would have ended
-        (folder / MANIFEST).unlink()  # from here on the folder is not valid
-    if journal.any("encode"):
-        return
-    for name in (VOCABULARY, REJECTS):
-        (folder / name).unlink(missing_ok=True)
-    for part in PARTS:
-        for path in (folder / part).glob("part-*.mindrecord*"):
-            path.unlink()
+def negative_numbers(source: Source, journal: Journal) -> dict[str, int]:
+    """How many of the counted numbers are below 0, of the columns that have any."""
+    of_pieces = [journal.load("count", number, "negative")[0] for number in range(len(source.pieces))]
+    totals = np.sum(of_pieces, axis=0).tolist()
+    return {name: total for name, total in zip(source.columns.dense, totals) if total}
+
+
+def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, trained: Manifest | None) -> None:
+    """Tell of fields with far more unseen values than usual, with an example each."""
+    for name in manifest.parts:
+        found = unmatched_of(manifest, name, trained) if name != "train" else []
+        if not found:
+            continue
+        text = next(piece for piece in source.pieces if piece.part == name).spans[0].text()
+        cells = cells_of(text, source.columns)
+        told = [_with_example(one, encoder, cells[encoder.fields.index(one.field)]) for one in found]
+        print(f"warning: {warning(f'{name} part', told)}", file=sys.stderr, flush=True)
+
+
+def _with_example(one: Unmatched, encoder: Encoder, cells: Sequence[str]) -> Unmatched:
+    field, vocabulary = encoder.fields.index(one.field), encoder.vocabulary
+    ids = vocabulary.ids_of(field, keys_of(cells)) if isinstance(vocabulary, Vocabulary) else np.ones(len(cells))
+    unseen = np.flatnonzero(ids == UNSEEN).tolist()
+    known = encoder.examples[field].known
+    return replace(one, unseen=cells[unseen[0]] if unseen else None, known=known[0] if known else None)
+
+
+def _put_in_place(new: Path, folder: Path, manifest: Manifest) -> None:
+    """Replace an earlier data folder's files by the new ones, the manifest last; nothing else there is touched.
+
+    Who is killed here does it again: what is not among the new files any more stands in its place.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)
+    happens("an earlier data folder is to be replaced")
+    names = {file.name for file in manifest.files}
+    old = [path for part in PARTS for path in (folder / part).glob("part-*.mindrecord*")]
+    for path in [folder / VOCABULARY, folder / REJECTS, *old]:
+        if path.relative_to(folder).as_posix() not in names:
+            path.unlink(missing_ok=True)
+    for name in names:
+        if (new / name).exists():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (new / name).rename(folder / name)
+            happens("a new file is in its place")
+    (new / MANIFEST).rename(folder / MANIFEST)
+
+
+def _forget_lost_shards(journal: Journal, folder: Path, names: Sequence[str]) -> None:
+    """Of a run that was killed while it put them in place, shards may stand there; without a manifest they are whole.
+
+    With a manifest that run had ended, and the shards that stand there are those of an earlier data folder.
+    """
+    for number, name in enumerate(names):
+        if not (folder / NEW / name).is_file() and ((folder / MANIFEST).exists() or not (folder / name).is_file()):
+            journal.forget("encode", number)
 
 
 def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, options: PreprocessingSpec) -> Shards:
     """Code all rows to MindRecord files, those of training in random order if the options say so."""
+    new = folder / NEW
     for part in source.bounds:
-        (folder / part).mkdir(exist_ok=True)
+        (new / part).mkdir(exist_ok=True)
     shuffled = "train" if options.shuffle_rows else None
     mixed = [piece for piece in source.pieces if piece.part == shuffled]
-    scattered = tuple(
-        Scattered(journal.folder / f"scattered-{number:05d}.npy", journal.path("scatter", number))
-        for number in range(len(mixed))
-    )
-    coding = Coding(source.columns, encoder, folder, options.record_rows, options.seed, scattered)
+    scattered = tuple(journal.path("scatter", number).with_suffix(".rows") for number in range(len(mixed)))
+    coding = Coding(source.columns, encoder, new, options.record_rows, options.seed, scattered)
+    decides = source.plan() | {"vocabulary": File.of(new, new / VOCABULARY).sha256}
+    journal.plan("scatter", decides | {"seed": options.seed, "pieces": len(mixed)})
+    journal.plan("encode", decides | {"record_rows": options.record_rows}, "scatter")
+    names = [f"{piece.part}/part-{piece.number:05d}.mindrecord" for piece in source.pieces]
+    _forget_lost_shards(journal, folder, names)
     if journal.missing("encode", len(source.pieces)):
         encoder.prepare()
         records.prepare()
-    scatter = [Work(scatter_span, (piece.span, number), piece.span.rows) for number, piece in enumerate(mixed)]
+    scatter = [Work(scatter_rows, (piece.spans, number), piece.rows) for number, piece in enumerate(mixed)]
     journal.finish("scatter", scatter, "rows", coding)
     work = []
-    for piece in source.pieces:
-        path = folder / piece.part / f"part-{piece.number:05d}.mindrecord"
+    for piece, name in zip(source.pieces, names):
         if piece.part == shuffled:
-            work.append(Work(gather_bucket, (piece.number, path), piece.span.rows))
+            work.append(Work(gather_bucket, (piece.number, new / name), piece.rows))
         else:
-            work.append(Work(encode_span, (piece.span, path), piece.span.rows))
+            work.append(Work(encode_rows, (piece.spans, new / name), piece.rows))
     journal.finish("encode", work, "rows", coding)
     shards: Shards = {part: [] for part in source.bounds}
     for number, piece in enumerate(source.pieces):

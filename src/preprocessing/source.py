@@ -3,12 +3,13 @@
 The split is chronological: the last seventh of the lines is validation and test, everything before it is training.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from src.base.errors import InputError
 from src.data.lines import Columns
-from src.data.raw_files import RawInput, Span
+from src.data.raw_files import RawInput, Span, fingerprint
 from src.preprocessing.options import PreprocessingSpec
 
 _FIRST_ROWS = 1000
@@ -16,17 +17,22 @@ _FIRST_ROWS = 1000
 
 @dataclass(frozen=True)
 class Piece:
-    """A span of a part's rows, from which one shard comes.
+    """A stretch of a part's rows, from which one shard comes.
 
     Attributes:
         part: train, valid or test.
-        number: of the span within the part.
-        span: the rows.
+        number: of the piece within the part.
+        spans: the rows, of one file or of several small ones.
     """
 
     part: str
     number: int
-    span: Span
+    spans: tuple[Span, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many, bad ones among them."""
+        return sum(span.rows for span in self.spans)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Source:
         columns: what their lines hold, in the files' order.
         rows: lines that are read, bad ones among them.
         bounds: each part's first and behind-the-last row.
-        pieces: the spans of all parts, in order.
+        pieces: the rows of all parts, in order.
     """
 
     raws: tuple[Path, ...]
@@ -51,6 +57,14 @@ class Source:
     def names(self) -> str:
         """The raw files, for messages."""
         return names_of(self.raws)
+
+    def plan(self) -> dict[str, Any]:
+        """What decides the rows of each piece, in JSON's types."""
+        return {
+            "raws": [(str(raw), *fingerprint(raw)) for raw in self.raws],
+            "columns": asdict(self.columns),
+            "rows": [(piece.part, piece.rows) for piece in self.pieces],
+        }
 
 
 def names_of(raws: tuple[Path, ...]) -> str:
@@ -85,13 +99,26 @@ def find_rows(raw_input: RawInput, options: PreprocessingSpec, all_test: bool) -
     _refuse_other_kinds_of_file(raw_input, rows)
     bounds = {"test": (0, rows)} if all_test else split(rows, options.valid_fraction)
     pieces = tuple(
-        Piece(part, number, span)
+        Piece(part, number, spans)
         for part, (first, last) in bounds.items()
-        for number, span in enumerate(raw_input.spans(first, last, options.shard_rows))
+        for number, spans in enumerate(_together(raw_input.spans(first, last, options.shard_rows), options.shard_rows))
     )
     parts = ", ".join(f"{part} {first + 1}-{last}" for part, (first, last) in bounds.items())
     print(f"{names}: {rows} rows; {parts}", flush=True)
     return Source(raw_input.raws, raw_input.columns[0], rows, bounds, pieces)
+
+
+def _together(spans: list[Span], most_rows: int) -> list[tuple[Span, ...]]:
+    """Spans in their order, those of small files together: thousands of files would else be as many shards."""
+    groups: list[list[Span]] = []
+    rows = most_rows
+    for span in spans:
+        if rows + span.rows > most_rows:
+            groups.append([])
+            rows = 0
+        groups[-1].append(span)
+        rows += span.rows
+    return [tuple(group) for group in groups]
 
 
 def _refuse_other_kinds_of_file(raw_input: RawInput, rows: int) -> None:
@@ -99,10 +126,14 @@ def _refuse_other_kinds_of_file(raw_input: RawInput, rows: int) -> None:
     span = raw_input.spans(0, min(rows, _FIRST_ROWS), _FIRST_ROWS)[0]
     blocks = list(raw_input.read(span))
     if span.rows > 1 and not any(len(block.labels) for block in blocks):
+        bad = [row for block in blocks for row in block.bad]
+        other_columns = [row for row in bad if " columns instead of " in row.reason]
+        hint = "Mend the rows, or name the columns in the order of the file in a --schema"
+        if other_columns:
+            hint = "Are --dense_dim and --slot_dim right, or is a --schema needed?"
         raise InputError(
             f"{names_of(raw_input.raws)}: none of the first {span.rows} lines is a row of "
-            f"{len(raw_input.columns[0].names)} columns; {blocks[0].bad[0]}. Are --dense_dim and --slot_dim right, or "
-            f"is a --schema needed?"
+            f"{len(raw_input.columns[0].file_names)} columns; {(other_columns or bad)[0]}. {hint}"
         )
 
 

@@ -1,28 +1,31 @@
 """The steps from raw text to MindRecord, each a pure function over a part of the work.
 
-    count_span      a span of lines             ->  each column's values and how often they occur, bad lines
-    merge_field     counts of all spans         ->  one field's keys in the order of their ids
-    merge_column    counts of all spans         ->  one numeric column's values
-    encode_span     a span, the encoder         ->  a MindRecord file
-    scatter_span    a span, the encoder         ->  coded rows, dealt at random to buckets
-    gather_bucket   a bucket of all spans       ->  a MindRecord file of shuffled rows
+    count_rows      lines                       ->  each column's values and how often they occur, bad lines
+    merge_field     counts of all lines         ->  one field's keys in the order of their ids
+    merge_column    counts of all lines         ->  one numeric column's values
+    encode_rows     lines, the encoder          ->  a MindRecord file
+    scatter_rows    lines, the encoder          ->  coded rows, dealt at random to buckets
+    gather_bucket   a bucket of all such rows   ->  a MindRecord file of shuffled rows
+
+Lines come as spans of raw files, one behind the other.
 
 What a step gives depends on its arguments alone, so any number of processes or machines can share the work, and what
 was finished before a crash need not be done again.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from src.base.errors import naming
 from src.base.npz import Arrays
 from src.data import numeric, records
 from src.data.encoder import Encoder
-from src.data.lines import BadRow, Columns
+from src.data.lines import BadRow, Block, Columns
 from src.data.manifest import File
 from src.data.raw_files import Span, read_span
 from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
@@ -30,22 +33,26 @@ from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
 _MERGED_AT_ONCE = 32
 
 
-def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = False) -> Arrays:
-    """Count the categories of a span of lines, and the numbers if asked for.
+def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: bool = False) -> Arrays:
+    """Count the categories of some lines, and the numbers if asked for.
 
     Returns:
         rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur.
         values_0, values_counts_0, ...: each numeric column's summary.
+        negative: how many numbers of each numeric column are below 0.
         bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON.
     """
     keys, bad, of_numbers = [], [], []
-    for block in read_span(span, columns):
+    negative = np.zeros(len(columns.dense), np.int64)
+    for block in _blocks(spans, columns):
         keys.append(block.keys)
+        negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
         bad += block.bad
     joined = np.concatenate(keys, axis=1)
     kept = [(row.line, row.reason, row.text.decode("latin-1"), row.file) for row in bad[:keep_bad]]
-    arrays = {"rows": np.array(joined.shape[1]), "bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
+    arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
+    arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
     for field, (distinct, counts) in enumerate(count(joined)):
         arrays |= {f"keys_{field}": distinct, f"counts_{field}": counts}
     for column, values in enumerate(np.concatenate(of_numbers).T if numbers else ()):
@@ -54,13 +61,17 @@ def count_span(span: Span, columns: Columns, keep_bad: int, numbers: bool = Fals
     return arrays
 
 
+def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
+    return (block for span in spans for block in read_span(span, columns))
+
+
 def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
-    """The bad lines that `count_span` kept."""
+    """The bad lines that `count_rows` kept."""
     return [BadRow(line, why, text.encode("latin-1"), file) for line, why, text, file in _to_json(bad)]
 
 
 def merge_field(field: int, min_count: int, counted: Sequence[Path], max_rows: int = 0) -> Arrays:
-    """One field's vocabulary from the files of `count_span`'s arrays: its keys in the order of their ids, and counts.
+    """One field's vocabulary from the files of `count_rows`'s arrays: its keys in the order of their ids, and counts.
 
     With max_rows, its table gets at most so many rows, the one for unseen values among them.
     """
@@ -70,7 +81,7 @@ def merge_field(field: int, min_count: int, counted: Sequence[Path], max_rows: i
 
 
 def merge_column(column: int, counted: Sequence[Path]) -> Arrays:
-    """One numeric column's summary from the files of `count_span`'s arrays."""
+    """One numeric column's summary from the files of `count_rows`'s arrays."""
     values, counts = _merged(f"values_{column}", f"values_counts_{column}", numeric.merge, counted)
     return {"values": values, "counts": counts}
 
@@ -90,7 +101,7 @@ def _merged(
 
 @dataclass(frozen=True)
 class Shard:
-    """What encoding a span gave: the MindRecord file, its index, and sums for the manifest's means."""
+    """What encoding some lines gave: the MindRecord file, its index, and sums for the manifest's means."""
 
     files: tuple[File, File]
     rows: int
@@ -99,17 +110,10 @@ class Shard:
 
     @classmethod
     def of(cls, shard: np.ndarray) -> "Shard":
-        """What `encode_span` returned."""
+        """What `encode_rows` returned."""
         content = _to_json(shard)
         files = (File(**content["files"][0]), File(**content["files"][1]))
         return cls(files, content["rows"], content["clicks"], tuple(content["unseen"]))
-
-
-class Scattered(NamedTuple):
-    """Where `scatter_span` leaves a span's rows: a .npy file, and an .npz file of what it returns."""
-
-    rows: Path
-    bounds: Path
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class Coding:
         folder: the data folder; shards lie below it.
         record_rows: rows in a MindRecord record.
         seed: of shuffling.
-        scattered: the spans whose rows are shuffled, which make as many buckets.
+        scattered: where `scatter_rows` leaves the rows of each piece that is shuffled; they make as many buckets.
     """
 
     columns: Columns
@@ -130,11 +134,11 @@ class Coding:
     folder: Path
     record_rows: int
     seed: int = 0
-    scattered: tuple[Scattered, ...] = ()
+    scattered: tuple[Path, ...] = ()
 
 
-def encode_span(span: Span, path: Path, coding: Coding) -> Arrays:
-    """Encode a span of lines to one MindRecord file at `path`, below the data folder; rows keep their order.
+def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
+    """Encode some lines to one MindRecord file at `path`, below the data folder; rows keep their order.
 
     Returns:
         shard: a `Shard`, as JSON.
@@ -143,7 +147,7 @@ def encode_span(span: Span, path: Path, coding: Coding) -> Arrays:
     rest: tuple[np.ndarray, ...] = ()
     rows, clicks = 0, 0
     unseen = np.zeros(len(coding.encoder.fields), np.int64)
-    for block in read_span(span, coding.columns):
+    for block in _blocks(spans, coding.columns):
         dense, ids = coding.encoder.encode(block)
         rows += len(ids)
         clicks += int(block.labels.sum())
@@ -158,32 +162,40 @@ def encode_span(span: Span, path: Path, coding: Coding) -> Arrays:
     return _shard(path, coding.folder, packed, rows, clicks, unseen)
 
 
-def scatter_span(span: Span, number: int, coding: Coding) -> Arrays:
-    """The first half of shuffling in fixed memory: deal the coded rows of span `number` at random to buckets.
+def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
+    """The first half of shuffling in fixed memory: deal the coded rows of piece `number` at random to buckets.
 
-    The rows go to the span's .npy file, uint8 [rows, bytes of a row], those of a bucket side by side.
+    They go to the piece's file: where each bucket's rows begin, int64 [buckets + 1], then the rows, uint8
+    [rows, bytes of a row], those of a bucket side by side.
 
     Returns:
-        bounds: [buckets + 1], where each bucket's rows begin in the file.
+        rows: how many.
     """
     rows, buckets = [], len(coding.scattered)
-    for block in read_span(span, coding.columns):
+    for block in _blocks(spans, coding.columns):
         dense, ids = coding.encoder.encode(block)
         rows.append(np.concatenate([dense.view(np.uint8), ids.view(np.uint8), block.labels[:, None]], axis=1))
     joined = np.concatenate(rows)
     bucket = np.random.default_rng([coding.seed, number]).integers(0, buckets, len(joined))
-    np.save(coding.scattered[number].rows, joined[np.argsort(bucket, kind="stable")])
-    return {"bounds": np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=buckets))))}
+    bounds = np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=buckets))))
+    with naming(coding.scattered[number]), coding.scattered[number].open("wb") as file:
+        file.write(bounds.astype("<i8").tobytes())
+        file.write(joined[np.argsort(bucket, kind="stable")].data)
+    return {"rows": np.array(len(joined))}
 
 
 def gather_bucket(bucket: int, path: Path, coding: Coding) -> Arrays:
-    """The second half: a bucket's rows of all spans, in random order, as a shard; returns what `encode_span` does."""
+    """The second half: a bucket's rows of all pieces, in random order, as a shard; returns what `encode_rows` does."""
+    row_bytes = records.row_bytes(len(coding.encoder.inputs), len(coding.encoder.fields))
+    begin = 8 * (len(coding.scattered) + 1)
     rows = []
-    for scattered in coding.scattered:
-        with np.load(scattered.bounds) as arrays:
-            low, high = arrays["bounds"][bucket : bucket + 2]
-        rows.append(np.load(scattered.rows, mmap_mode="r")[low:high])
-    joined = np.concatenate(rows)
+    for scattered in coding.scattered:  # one by one: there may be more files than may be open
+        with scattered.open("rb") as file:
+            file.seek(8 * bucket)
+            low, high = np.fromfile(file, "<i8", 2).tolist()
+            file.seek(begin + low * row_bytes)
+            rows.append(np.fromfile(file, np.uint8, (high - low) * row_bytes))
+    joined = np.concatenate(rows).reshape(-1, row_bytes)
     joined = joined[np.random.default_rng([coding.seed, len(coding.scattered), bucket]).permutation(len(joined))]
     ids_start = 4 * len(coding.encoder.inputs)
     dense = np.ascontiguousarray(joined[:, :ids_start]).view("<f4")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from src.base.errors import InputError
-from src.checkpoints.names import REPORT, REPORT_PAGE, SCORES, UNFINISHED
+from src.base.locks import is_held
+from src.checkpoints.names import LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.metrics.bootstrap import Interval, differences
 from src.metrics.monitored import MONITORED
 from src.report.files import load_report
@@ -40,8 +41,9 @@ class ComparedRun:
             folder /= UNFINISHED
         report = load_report(folder)
         if not report.get("evaluation"):
+            state = "at work" if is_held(folder / LOCK) else report["state"]
             raise InputError(
-                f"{folder} holds a run that is {report['state']} and was not evaluated at its end: let it end, with "
+                f"{folder} holds a run that is {state} and was not evaluated at its end: let it end, with "
                 f"--do_eval=True"
             )
         try:
@@ -94,12 +96,24 @@ def failures(runs: list[ComparedRun], fail_below: float) -> list[str]:
     """What is wrong with each later run that is worse than the first by more than fail_below.
 
     By the metric that chose the first run's network, as it is, not its interval. A run that has none fails.
+
+    Raises:
+        InputError: a run was measured on other rows than the first, or the first has no such metric.
     """
     name, found = runs[0].monitor, []
     one, first = MONITORED[name], runs[0].metrics[name]
+    if first is None:
+        raise InputError(f"fail_below: {runs[0].name} has no {one.shown} to compare with: its rows are of one label")
     for run in runs[1:]:
+        if run.rows_identity != runs[0].rows_identity:
+            raise InputError(
+                f"fail_below compares runs on the same rows, and {run.name} was measured on others than "
+                f"{runs[0].name}: train both on the same data folder"
+            )
         value = run.metrics.get(name)
-        if value is None or first is None or one.worse_by(value, first) > fail_below:
+        if value is None:
+            found.append(f"{run.name}: it has no {one.shown}, and {runs[0].name} has {number(first, 6)}")
+        elif one.worse_by(value, first) > fail_below:
             found.append(f"{run.name}: {one.shown} {number(value, 6)}, more than {fail_below:g} "
                          f"{'below' if one.rises else 'above'} {number(first, 6)} of {runs[0].name}")  # fmt: skip
     return found

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from src.data.known_values import unmatched_of, warning
 from src.data.manifest import VOCABULARY, DataFolder
 from src.dataset import Batch, RowBatches
 from src.dlrm import DLRM
@@ -171,6 +172,7 @@ def data_content(data: DataFolder) -> dict[str, Any]:
                "label_mean": part.label_mean}
         for name, part in manifest.parts.items()
     }  # fmt: skip
+    told = [warning(f"{name} rows", unmatched_of(manifest, name)) for name in manifest.parts if name != "train"]
     return {
         "folder": str(data.path),
         "source": {key: value for key, value in manifest.source.items() if key != "columns"},
@@ -180,4 +182,4 @@ def data_content(data: DataFolder) -> dict[str, Any]:
         "preprocessing": manifest.options,
         "dense": list(manifest.inputs),
         "table_rows": dict(zip(manifest.fields, manifest.table_rows)),
-    }
+    } | ({"warnings": [line for line in told if line]} if any(told) else {})

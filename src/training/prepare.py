@@ -160,13 +160,18 @@ def training_folder(data: DataSpec) -> DataFolder:
     """The data folder whose train part is to train.
 
     Raises:
-        InputError: there is none, or another part of it is named.
+        InputError: there is none, another part of it is named, or it has no rows to train on.
     """
     folder = find(data.dataset_path)
     if folder.named_part not in (None, "train"):
         raise InputError(
             f"dataset_path {data.dataset_path} is the {folder.named_part} part: train.py trains on the train "
             f"part, so give {folder.path} or {folder.path / 'train'}"
+        )
+    if "train" not in folder.manifest.parts:
+        raise InputError(
+            f"dataset_path {data.dataset_path} has no training rows, only {', '.join(folder.manifest.parts)}: rows "
+            f"that were coded with --vocab_path are for tests; preprocess without it to train"
         )
     return folder
 

@@ -85,7 +85,10 @@ class State:
         self, run: run_folder.Run, content: dict[str, Any], fields: Sequence[str], table_rows: Sequence[int],
         ranks: Ranks,
     ):  # fmt: skip
-        self.progress = Progress(**content)
+        try:
+            self.progress = Progress(**content)
+        except TypeError as error:
+            raise InputError(f"the stopped training can't go on ({error}); start afresh with --resume=False") from None
         try:
             # Each rank compares the checksums of some parts.
             checked = range(ranks.rank, 1 << 16, ranks.size)

@@ -1,9 +1,11 @@
 """Sealed text files of facts."""
 
+import json
+
 import pytest
 
 from src.base.errors import InputError
-from src.base.sealed import begins_as, read_facts, write_facts
+from src.base.sealed import begins_as, check_json, check_text, read_facts, sealed_json, sealed_text, write_facts
 
 
 @pytest.fixture
@@ -52,3 +54,21 @@ def test_values_that_would_break_lines_are_refused(tmp_path, text):
     with pytest.raises(InputError, match="holds a tab or a line end"):
         write_facts(tmp_path / "f", "model", [("field", text)])
     assert not list(tmp_path.iterdir())
+
+
+def test_json_and_text_that_changed_are_refused(tmp_path):
+    content = {"step": 7, "best": {"auc": 0.5}}
+    sealed = json.loads(sealed_json(content))
+    assert check_json(sealed, tmp_path, "again") == content
+    assert check_json(content, tmp_path, "again") == content  # as it was at first
+    with pytest.raises(InputError, match="is damaged .*: again"):
+        check_json(sealed | {"step": 8}, tmp_path, "again")
+    path = tmp_path / "options.yaml"
+    path.write_text(sealed_text("lr: 1\n"))
+    check_text(path, "again")
+    for damaged in (path.read_text().replace("1\n", "2\n"), path.read_text()[:-1], path.read_text()[:9], ""):
+        path.write_text(damaged)
+        with pytest.raises(InputError, match="options.yaml is damaged"):
+            check_text(path, "again")
+    path.write_text("lr: 1\n")
+    check_text(path, "again")

@@ -116,7 +116,10 @@ def test_rows_are_what_plain_loops_make_of_them(cells, raw, tmp_path, transform,
 def test_without_options_the_encoder_is_the_vocabulary_and_numbers_are_logs(tiny_data):
     keys = load_vocabulary(tiny_data.path / VOCABULARY)
     with np.load(tiny_data.path / VOCABULARY) as arrays:
-        assert tuple(arrays.files) == keys.names == tiny_data.manifest.categorical
+        assert tuple(arrays["/names"]) == keys.names == tiny_data.manifest.categorical
+        beside = {name.rpartition("/")[0] for name in arrays.files}
+        assert beside == {"", "/keys", "/order", "/inputs"}
+        assert "/inputs/examples" in arrays.files
     encoder = load_encoder(tiny_data.path / VOCABULARY, tiny_data.manifest.dense)
     text = (tiny_data.path.parent / "train.txt").read_bytes()
     block = parse(text, Columns.numbered())

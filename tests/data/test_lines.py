@@ -41,6 +41,8 @@ def number(cell: bytes) -> float | None:
 
 def complaint(line: bytes, cells: list[bytes], columns: Columns) -> str | None:
     """What is wrong with a line, if anything."""
+    if line.decode("utf-8", "ignore").encode() != line:
+        return "is not utf-8 text (a --schema may name another encoding)"
     if len(cells) != len(columns.names):
         return f"{len(cells)} columns instead of {len(columns.names)}"
     if any(byte < 9 for byte in line):
@@ -120,8 +122,7 @@ printable = st.characters(min_codepoint=0x20, exclude_categories=("Cs",))
 category = st.one_of(
     st.just(b""),
     st.integers(0, 2**32 - 1).map(lambda value: f"{value:08x}".encode()),
-    st.text(printable, max_size=40).map(lambda text: text.encode()[:40]),
-    st.binary(max_size=40).map(lambda data: bytes(byte for byte in data if byte >= 0x20)),
+    st.text(printable, max_size=40).map(lambda text: text.encode()[:40].decode("utf-8", "ignore").encode()),
 )
 line_end = st.sampled_from([b"\n", b"\r\n"])
 
@@ -139,13 +140,15 @@ def spoiled_line(draw, columns: Columns) -> list[bytes]:
     """Cells of a line, often with a fault in one place."""
     cells = draw(good_line(columns))
     place = draw(st.integers(0, len(cells) - 1))
-    fault = draw(st.sampled_from(["label", "number", "control", "more", "fewer", "empty", "none"]))
+    fault = draw(st.sampled_from(["label", "number", "control", "bytes", "more", "fewer", "empty", "none"]))
     if fault == "label":
         cells[0] = draw(st.sampled_from([b"", b"2", b"-1", b"00", b"0.0", b"x", b" 1", b"/", b":", b"\xff"]))
     elif fault == "number":
         cells[draw(st.integers(1, len(columns.dense)))] = draw(no_number)
     elif fault == "control":
         cells[place] += bytes([draw(st.integers(0, 8))])
+    elif fault == "bytes":
+        cells[place] += draw(st.binary(max_size=40)).translate(None, b"\t\n\r")
     elif fault == "more":
         cells.insert(place, b"7")
     elif fault == "fewer":
@@ -233,6 +236,8 @@ MALFORMED = {
     "beyond_float32": (b"1\t2\t1e39\ta\tb", "I2 is '1e39', which is not a number"),
     "long_cell": (b"1\t2\t" + b"z" * 90 + b"\ta\tb", f"I2 is '{'z' * 40}', which is not a number"),
     "nul": (b"1\t2\t3\ta\0\tb", "holds a control character"),
+    "no_utf8": (b"1\t2\t3\ta\t\xb0\xa1", "is not utf-8 text (a --schema may name another encoding)"),
+    "surrogate": (b"1\t2\t3\ta\t\xed\xa0\x80", "is not utf-8 text (a --schema may name another encoding)"),
     "backspace": (b"1\t2\t3\ta\tb\x08", "holds a control character"),
 }
 

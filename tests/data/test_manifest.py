@@ -57,7 +57,7 @@ def test_inputs_and_fields_are_the_columns_unless_given(folder):
     manifest = Manifest.load(folder / MANIFEST)
     assert (manifest.inputs, manifest.fields) == (("I1", "I2"), ("C1",))
     content = json.loads((folder / MANIFEST).read_text())
-    del content["inputs"], content["fields"]
+    del content["inputs"], content["fields"], content["crc32"]
     (folder / MANIFEST).write_text(json.dumps(content))
     assert Manifest.load(folder / MANIFEST) == manifest
     more = dataclasses.replace(manifest, inputs=("I1", "I2", "I2 missing"), fields=("C1", "I1 bucket"))
@@ -192,3 +192,40 @@ def test_manifest_of_another_version_is_refused(folder):
     (folder / MANIFEST).write_text(json.dumps(content | {"version": content["version"] + 1}))
     with pytest.raises(InputError, match=r"is of another version of this program: preprocess the data again"):
         find(str(folder))
+
+
+WRONG_SHARDS = {
+    "outside": ({"shards": ["../elsewhere/part-00000.mindrecord"]}, r"'\.\./elsewhere/part-00000.mindrecord' is no l"),
+    "within_but_out": (
+        {"shards": ["test/../../x.mindrecord"]},
+        r"'test/../../x.mindrecord' is no listed file of test/",
+    ),
+    "not_listed": (
+        {"shards": ["test/part-00009.mindrecord"]},
+        r"'test/part-00009.mindrecord' is no listed file of te",
+    ),
+    "of_another_part": ({"shards": ["train/part-00000.mindrecord"]}, "is no listed file of te"),
+    "too_few_rows": ({"shard_rows": [1]}, "the shards of test do not make up its 2 rows"),
+    "too_many_numbers": ({"shard_rows": [1, 1]}, "the shards of test do not make up its 2 rows"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_SHARDS.values(), ids=WRONG_SHARDS)
+def test_shards_are_among_the_checked_files_of_the_folder(folder, change, message):
+    content = json.loads((folder / MANIFEST).read_text())
+    content["parts"]["test"] |= change
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        find(str(folder))
+
+
+def test_a_file_that_the_manifest_does_not_list_is_refused(folder):
+    with pytest.raises(InputError, match=rf"{folder / MANIFEST} lists no other.npz: preprocess the data again"):
+        Manifest.load(folder / MANIFEST).verify(folder, ["other.npz"])
+
+
+def test_a_changed_value_is_refused(folder):
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(content | {"bad_rows": content["bad_rows"] + 1}))
+    with pytest.raises(InputError, match="manifest.json is damaged"):
+        Manifest.load(folder / MANIFEST)

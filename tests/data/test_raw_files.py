@@ -1,7 +1,10 @@
 """Several raw files as one run of rows, whatever they are; what is in a file's lines stands in test_lines."""
 
+import bz2
+import errno
 import gzip
 import lzma
+import tarfile
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from conftest import raw_lines, write_raw
 from src.base.errors import InputError
 from src.data import raw_files
 from src.data.lines import Columns, parse
-from src.data.raw_files import LineIndex, RawInput
+from src.data.raw_files import LineIndex, RawInput, find_raws
 
 HEADER = Columns(("n",), ("c",), "y", header=True)
 
@@ -116,3 +119,101 @@ def test_index_of_spans_is_that_of_the_file(tmp_path):
     """RawInput counts rows over all files, an index over its own."""
     index = LineIndex(write_raw(tmp_path / "a.txt", raw_lines(9)))
     assert [(span.first_row, span.raw) for span in index.spans(2, 9, 4)] == [(2, ""), (6, "")]
+
+
+def test_a_file_given_twice_is_refused_whatever_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_raw(tmp_path / "a.txt", raw_lines(3))
+    (tmp_path / "link.txt").symlink_to("a.txt")
+    (tmp_path / "hard.txt").hardlink_to("a.txt")
+    for other in ("a.txt", f"{tmp_path}/a.txt", "link.txt", "hard.txt"):
+        with pytest.raises(InputError, match=rf"{other} and a.txt are the same file: give each file once"):
+            find_raws(f"a.txt,{other}")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["day_1", "day_10", "day_2"], "warning: day_10 is read before day_2: rows must come in the order of time"),
+        (["day_1", "day_2", "day_10"], ""),
+        (["b", "a"], ""),
+        (["y2_d9", "y3_d1"], ""),
+    ],
+)
+def test_numbered_files_in_another_order_than_that_of_their_numbers_are_told(tmp_path, monkeypatch, capfd, names, told):
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        write_raw(tmp_path / name, raw_lines(1))
+    assert [raw.name for raw in find_raws(",".join(names))] == names
+    assert capfd.readouterr().err.startswith(told or "\n") == bool(told)
+
+
+def test_the_file_that_is_not_read_is_named(tmp_path, capfd):
+    for name in ("train.txt", "origin_data/train.txt"):
+        write_raw(tmp_path / name, raw_lines(1))
+    assert find_raws(str(tmp_path)) == [tmp_path / "origin_data/train.txt"]
+    assert (
+        capfd.readouterr().err == f"warning: {tmp_path}/origin_data/train.txt is read, and not {tmp_path}/train.txt\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["dac.tar.gz", "dac.tar", "dac.txt"])
+def test_an_archive_is_told_by_what_is_in_it(tmp_path, name):
+    inner = write_raw(tmp_path / "train.txt", raw_lines(5))
+    with tarfile.open(tmp_path / name, "w:gz" if name != "dac.tar" else "w") as archive:
+        archive.add(inner, "train.txt")
+    with pytest.raises(InputError, match=rf"{name} is an archive and no text: unpack it with 'tar -xf \S+{name}'"):
+        RawInput([tmp_path / name], Columns.numbered(), tmp_path / "text")
+    assert not list((tmp_path / "text").glob("*"))
+
+
+@pytest.mark.parametrize("place", [40, 200, -3])
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+def test_a_flipped_bit_of_a_packed_file_is_one_line(tmp_path, suffix, place):
+    raw = packed(tmp_path / f"a{suffix}", raw_lines(40))
+    content = bytearray(raw.read_bytes())
+    content[place] ^= 4
+    raw.write_bytes(content)
+    with pytest.raises(InputError, match=rf"a{suffix} can't be unpacked"):
+        RawInput([raw], Columns.numbered(), tmp_path / "text")
+    assert not list((tmp_path / "text").glob("*"))
+
+
+def test_what_is_packed_is_told_by_its_first_bytes(tmp_path):
+    """And .bz2 is read too."""
+    text = "".join(line + "\n" for line in raw_lines(9)).encode()
+    for name, pack in (("a.bz2", bz2.compress), ("b.txt", gzip.compress), ("c", lzma.compress)):
+        (tmp_path / name).write_bytes(pack(text))
+        assert RawInput([tmp_path / name], Columns.numbered(), tmp_path / "text").rows == 9
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_a_line_without_an_end_is_refused(tmp_path, monkeypatch, header):
+    monkeypatch.setattr(raw_files, "_LONGEST_LINE", 1000)
+    monkeypatch.setattr(raw_files, "_BLOCK_BYTES", 256)
+    raw = tmp_path / "a.txt"
+    raw.write_bytes(b"1\t1\ta\n" * 100 + b"x" * 2000 + b"\n")
+    with pytest.raises(InputError, match=r"a.txt: line 101 has more than 0 MiB: give text of a row a line"):
+        LineIndex(raw, header=header)
+
+
+@pytest.mark.parametrize("columns", [Columns.numbered(1, 1), HEADER])
+def test_empty_files_among_several_are_passed_over(tmp_path, capfd, columns):
+    lines = ["n\tc\ty", "5\ta\t1"] if columns.header else ["1\t5\ta"]
+    raws = [write_raw(tmp_path / "a", []), write_raw(tmp_path / "b", lines), packed(tmp_path / "c.gz", [])]
+    found = RawInput(raws, columns, tmp_path / "text")
+    (block,) = [block for span in found.spans(0, 9, 9) for block in found.read(span)]
+    assert (found.rows, block.labels.tolist(), found.raws) == (1, [1], (raws[1],))
+    assert "warning: 2 of 3 files are empty and passed over, such as " in capfd.readouterr().err
+
+
+def test_a_full_disk_leaves_no_partial_text(tmp_path, monkeypatch):
+    def full(*_):
+        yield b"begin"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(raw_files, "utf8_blocks", full)
+    raw = packed(tmp_path / "a.gz", raw_lines(9))
+    with pytest.raises(OSError, match=r"No space left on device: '\S+a.gz.txt'"):
+        RawInput([raw], Columns.numbered(), tmp_path / "text")
+    assert not list((tmp_path / "text").iterdir())

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.base.errors import InputError
 from src.base.npz import save_arrays
-from src.data.vocabulary import UNSEEN, Vocabulary, count, load_vocabulary, merge, ordered
+from src.data.lines import key_of
+from src.data.vocabulary import UNSEEN, HashedVocabulary, Vocabulary, _bisect, count, load_vocabulary, merge, ordered
 
 # Few values, so that they repeat; 0 is the key of an empty cell, the last ones need all 64 bits.
 some_keys = st.lists(st.sampled_from([0, 1, 2, 3, 97, 2**31, 2**63 - 1, 2**63, 2**64 - 1]), max_size=40)
@@ -104,3 +106,86 @@ def test_save_and_load_give_the_same_vocabulary(first, second):
     assert loaded.names == ("C10", "C2")
     assert [keys.dtype for keys in loaded.keys] == [np.uint64, np.uint64]
     assert [keys.tolist() for keys in loaded.keys] == [keys.tolist() for keys in vocabulary.keys]
+
+
+@given(some_keys, some_keys)
+def test_bisection_gives_the_ids_of_the_hash_table(train, wanted):
+    vocabulary = fit(["C1"], count(np.array([train], np.uint64)))
+    keys = np.array([wanted], np.uint64)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "vocabulary.npz")
+        save_arrays(path, vocabulary.arrays())
+        loaded = load_vocabulary(path)
+        bisected = _bisect(loaded.keys[0], loaded._orders[0], keys[0])
+    assert bisected.tolist() == vocabulary.encode(keys)[:, 0].tolist()
+
+
+def test_only_large_jobs_build_a_hash_table(tmp_path):
+    keys = np.random.default_rng(1).permutation(1000).astype(np.uint64)
+    save_arrays(tmp_path / "v.npz", Vocabulary(["C1"], [keys]).arrays())
+    loaded = load_vocabulary(tmp_path / "v.npz")
+    places = np.argsort(keys) + 1
+    assert loaded.encode(np.arange(100, dtype=np.uint64)[None])[:, 0].tolist() == places[:100].tolist()
+    assert loaded._indexes == [None]
+    assert loaded.encode(np.arange(1001, dtype=np.uint64)[None])[:, 0].tolist() == [*places, UNSEEN]
+    assert loaded._indexes[0] is not None
+
+
+def test_any_names_are_kept_apart(tmp_path):
+    names = [
+        "file",
+        "/inputs/x",
+        "/names",
+        "/keys/0",
+        "a",
+        "a.npy",
+        "../x",
+        "@",
+        '"',
+        " ",
+        "漢字",
+        "x" * 200,
+        "/hash_rows",
+    ]
+    keys = [np.array([place], np.uint64) for place in range(len(names))]
+    save_arrays(tmp_path / "v.npz", Vocabulary(names, keys).arrays())
+    loaded = load_vocabulary(tmp_path / "v.npz")
+    assert loaded.names == tuple(names)
+    assert [own.tolist() for own in loaded.keys] == [[place] for place in range(len(names))]
+
+
+def test_a_file_that_lacks_an_array_or_holds_another_is_refused(tmp_path):
+    arrays = Vocabulary(["C1"], [np.array([7], np.uint64)]).arrays()
+    save_arrays(tmp_path / "v.npz", {name: array for name, array in arrays.items() if name != "/order/0"})
+    with pytest.raises(InputError, match="v.npz lacks /order/0, which its /names promises"):
+        load_vocabulary(tmp_path / "v.npz")
+    save_arrays(tmp_path / "v.npz", arrays | {"/keys/1": np.array([7], np.uint64)})
+    with pytest.raises(InputError, match="v.npz holds /keys/1, which this program does not know"):
+        load_vocabulary(tmp_path / "v.npz")
+
+
+def test_an_old_hashed_vocabulary_gives_the_ids_it_gave(tmp_path):
+    """Files of the first kind say nothing of bits; ids were made of 32 of the hash."""
+    keys = np.array([[key_of(f"v{number}") for number in range(500)]], np.uint64)
+    with np.errstate(over="ignore"):
+        mixed = keys * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
+    save_arrays(tmp_path / "old.npz", {"/hash_rows": np.array(1001), "names": np.array(["C1"])})
+    old = load_vocabulary(tmp_path / "old.npz")
+    np.testing.assert_array_equal(old.encode(keys)[:, 0], (mixed[0] >> np.uint64(32)) % np.uint64(1000) + 1)
+    new = HashedVocabulary(["C1"], 1001)
+    save_arrays(tmp_path / "new.npz", new.arrays())
+    loaded = load_vocabulary(tmp_path / "new.npz")
+    np.testing.assert_array_equal(loaded.encode(keys), new.encode(keys))
+    assert (new.encode(keys) != old.encode(keys)).any()
+    save_arrays(tmp_path / "newer.npz", new.arrays() | {"/hash_bits": np.array(128)})
+    with pytest.raises(InputError, match="holds /hash_bits 128, which this program does not know"):
+        load_vocabulary(tmp_path / "newer.npz")
+
+
+def test_a_hash_of_64_bits_fills_the_largest_table_evenly():
+    rows = 2**31 - 1
+    ids = HashedVocabulary(["C1"], rows).encode(np.arange(200_000, dtype=np.uint64)[None])[:, 0]
+    assert ids.min() > 0
+    share = np.histogram(ids, 8, (0, rows))[0] / len(ids)
+    assert abs(share - 1 / 8).max() < 0.004  # deviation 0.0007

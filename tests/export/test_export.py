@@ -1,6 +1,7 @@
 """export.py: each form scores as the checkpoint does, and the folder is written whole or not at all."""
 
 import shutil
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -14,7 +15,9 @@ from src.base.errors import InputError
 from src.base.sealed import read_facts
 from src.dataset import batches_of
 from src.export import mindir
-from src.export.folder import ExportFolder, table_placement
+from src.export.exported import ExportFolder
+from src.export.folder import _refuse_large_onnx, table_placement
+from src.export.options import ExportSpec
 from src.network.embedding import EmbeddingTables
 from src.scorer import Scorer
 from src.training.evaluation import score
@@ -281,3 +284,17 @@ def test_rounded_tables_are_those_of_the_files(run_folder, tiny_data, exports, e
         values = joint_rows(whole_fields(manifest.table_rows), 8, rounded(parts.fill(TABLE), kind))
         found = EmbeddingTables(manifest.table_rows, values)(ms.Tensor(ids)).asnumpy()
         assert np.array_equal(found, TableFile(exports[kind] / "dlrm.tables").lookup(ids))
+
+
+def test_a_graph_within_the_graph_is_refused():
+    """It would stay as it is, under the stamp of version 1."""
+    model = SimpleNamespace(functions=[SimpleNamespace(name="inner")])
+    with pytest.raises(ValueError, match="inner, a graph within the graph, is not known to the rewriting"):
+        mindir.to_version_1(model)
+
+
+def test_tables_that_onnx_can_not_hold_are_refused_with_a_remedy():
+    spec = ExportSpec(file_format="ONNX")
+    with pytest.raises(InputError, match=r"ONNX holds at most 2 GB, and the tables have 2.2: give --table_placement=h"):
+        _refuse_large_onnx(spec, "graph", [33_762_577], 16)
+    _refuse_large_onnx(spec, "host", [33_762_577], 16)

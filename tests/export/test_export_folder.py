@@ -10,7 +10,7 @@ from conftest import preprocess_lines, raw_lines, write_raw
 from src.base.errors import InputError
 from src.base.sealed import read_facts, write_facts
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
-from src.export.folder import ExportFolder
+from src.export.exported import ExportFolder
 from src.scorer import Scorer
 
 ms.set_context(mode=ms.GRAPH_MODE)

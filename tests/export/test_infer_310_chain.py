@@ -66,7 +66,7 @@ def test_chain_on_rows_without_labels(program, exports, coded, here):
     (["e/dlrm.mindir", "d", "y", "3"], "DEVICE_ID 3 has no effect with DEVICE_TYPE=CPU: drop it"),
     (["e/dlrm.model", "d", "y"], "MINDIR_PATH e/dlrm.model is no MindIR, which alone the program reads"),
     (["e/dlrm.mindir", "d", "y", "--preprocess_path=x"], "--preprocess_path=x: the script gives this option itself"),
-    (["e/dlrm.mindir", "d", "y"], "dataset_path d: there is no file"),
+    (["e/dlrm.mindir", "d", "y"], "DATASET_PATH d is not there"),
 ])  # fmt: skip
 def test_chain_refuses_what_is_wrong(program, exports, here, arguments, message):
     os.symlink(exports["fp32"], "e")
@@ -78,9 +78,11 @@ def test_chain_refuses_what_is_wrong(program, exports, here, arguments, message)
 
 
 def test_the_programs_error_is_on_stderr_and_in_the_log(program, exports, here):
+    (here / "preprocess_Result").mkdir()
+    (here / "preprocess_Result/index").write_text("odd")
     done = chain(exports["fp32"] / "dlrm.mindir", "d", "n")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "error: input preprocess_Result holds no index" in done.stderr
+    assert "error: preprocess_Result/index is damaged" in done.stderr
     assert "error" not in done.stdout
     assert (here / "infer.log").read_text() == done.stderr
 

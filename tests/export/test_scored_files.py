@@ -5,6 +5,8 @@ import gzip
 import json
 import math
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -18,8 +20,10 @@ import postprocess as postprocess_program
 import preprocess as preprocess_program
 from src.base.errors import InputError
 from src.base.sealed import write_facts
+from src.data.schema import load_schema
 from src.data.vocabulary import load_vocabulary
 from src.dataset import batches_of
+from src.export.rows_to_score import of_raw_files
 from src.export.scored_files import RowFiles, RowSource, logits_of
 from src.scorer import Scorer
 
@@ -70,7 +74,7 @@ def scores_csv():
 
 def test_rows_of_a_part_are_those_that_eval_reads(preprocessed, tiny_data):
     rows = preprocessed(tiny_data.path / "valid")
-    assert (rows.rows, rows.has_labels, rows.skipped) == (143, True, ())
+    assert (rows.rows, rows.has_labels, rows.numbers().tolist()) == (143, True, [*range(1, 144)])
     expected = [np.concatenate(column) for column in zip(*batches_of(tiny_data, "valid", 50))]
     for found, values in zip(columns_of(rows), expected):
         assert np.array_equal(found, values)
@@ -119,7 +123,7 @@ def test_packed_rows_and_several_files(preprocessed, tmp_path):
         file.write("".join(line + "\n" for line in lines[20:]))
     rows = preprocessed(f"{tmp_path}/a.txt,{tmp_path}/b.txt.gz")
     several = columns_of(rows)
-    assert sorted(path.name for path in rows.path.iterdir()) == ["dense", "ids", "index", "labels"]
+    assert sorted(path.name for path in rows.path.iterdir()) == ["dense", "ids", "index", "labels", "lines"]
     whole = preprocessed(write_raw(tmp_path / "whole.txt", lines), "--overwrite=True")
     assert all(np.array_equal(a, b) for a, b in zip(several, columns_of(whole)))
 
@@ -152,7 +156,7 @@ def test_row_with_39_columns_is_refused_by_line_number(preprocessed, tmp_path):
         preprocessed(raw)
     assert not (tmp_path / "preprocess_Result").exists()
     rows = preprocessed(raw, "--max_bad_rows=1")
-    assert (rows.rows, rows.skipped) == (49, (42,))
+    assert (rows.rows, 42 in rows.numbers()) == (49, False)
     assert (rows.path / "rejected_rows.txt").read_text().startswith("42\t39 columns instead of 40\t")
     write_scores(rows, np.full(49, 0.5))
     postprocess_program.main([])
@@ -167,9 +171,33 @@ def test_bad_rows_of_several_files_are_named_with_their_file(preprocessed, tmp_p
     with pytest.raises(InputError, match=r"^a.txt line 3: 1 columns instead of 40; 1 bad rows are allowed"):
         preprocessed("a.txt,b.txt", "--max_bad_rows=1")
     rows = preprocessed("a.txt,b.txt", "--max_bad_rows=2")
-    assert (rows.rows, rows.skipped) == (20, (3, 22))
+    assert rows.numbers().tolist() == [1, 2, *range(4, 12), *range(1, 11)]
     rejects = (rows.path / "rejected_rows.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in rejects] == ["a.txt:3", "b.txt:11"]
+    write_scores(rows, np.full(20, 0.5))
+    postprocess_program.main([])
+    assert [row[:2] for row in scores_csv()[:4]] == [["file", "row"], ["a.txt", "1"], ["a.txt", "2"], ["a.txt", "4"]]
+    assert scores_csv()[-1][:2] == ["b.txt", "10"]
+
+
+def test_a_row_has_one_number_with_a_header_too(tmp_path, monkeypatch):
+    """That of its line in the file, in messages, in the file of rejected rows, and in the table of scores."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["y;n;c", *(f"{row % 2};{row};{'ab'[row % 2]}" for row in range(28))]
+    (tmp_path / "schema.yaml").write_text('label: y\ndense: [n]\ncategorical: [c]\nseparator: ";"\nheader: true\n')
+    data = preprocess_lines(write_raw(tmp_path / "train.txt", lines), tmp_path / "d", load_schema(Path("schema.yaml")))
+    manifest = data.manifest
+    model = SimpleNamespace(manifest=manifest, path=data.path, vocabulary="v")
+    lines[5] = "odd"
+    write_raw(tmp_path / "rows.txt", lines)
+    with pytest.raises(InputError, match=r"rows.txt line 6: 1 columns instead of 3"):
+        RowFiles.write(tmp_path, of_raw_files("rows.txt", manifest.columns(), 0, model, tmp_path), (3,), "v", True)
+    (tmp_path / "rows").mkdir()
+    rows = RowFiles.write(
+        tmp_path / "rows", of_raw_files("rows.txt", manifest.columns(), 1, model, tmp_path / "rows"), (3,), "v", True
+    )
+    assert rows.numbers().tolist() == [2, 3, 4, 5, *range(7, 30)]
+    assert (tmp_path / "rows/rejected_rows.txt").read_text().startswith("6\t")
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -327,7 +355,7 @@ def test_damaged_labels_are_refused(preprocessed, tiny_data, here, change, messa
 def test_labels_other_than_0_and_1_are_refused(tmp_path):
     columns = np.zeros((3, 2), np.float32), np.zeros((3, 1), np.int32), np.array([0, 2, 1], np.uint8)
     rows = RowFiles.write(tmp_path, RowSource(iter([columns])), [1], "v", True)
-    with pytest.raises(InputError, match="labels/000000.bin holds the label 2, not 0 or 1"):
+    with pytest.raises(InputError, match="labels holds the label 2, not 0 or 1"):
         rows.labels()
 
 

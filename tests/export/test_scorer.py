@@ -1,18 +1,26 @@
-"""The Python scorer: lines, frames and coded rows score alike, and what it refuses."""
+"""The Python scorer: rows by every door give the scores of the file's rows, or are refused by column and row."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import threading
 
-import mindspore as ms
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import raw_lines
+from conftest import CPU, ROOT, preprocess_lines, raw_lines, write_raw
 
+import eval as eval_program
+import export as export_program
+import preprocess as preprocess_program
+import train as train_program
 from src.base.errors import InputError
+from src.data.manifest import find
+from src.data.schema import load_schema
+from src.report.content import data_content
 from src.scorer import Scorer
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +48,8 @@ def test_frames_and_lines_score_alike(scorer):
 
 def test_kinds_of_columns_in_a_frame(scorer):
     frame = frame_of(raw_lines(3), scorer)
-    whole = frame.assign(C7=[12, 34, 56])
-    assert np.array_equal(scorer.score(whole), scorer.score(frame.assign(C7=["12", "34", "56"])))
-    missing = frame.assign(C7=pd.array([12, None, 56], "Int64"), C8=[None, float("nan"), pd.NA])
-    assert np.array_equal(scorer.score(missing), scorer.score(frame.assign(C7=["12", "", "56"], C8="")))
+    missing = frame.assign(C8=[None, float("nan"), pd.NA])
+    assert np.array_equal(scorer.score(missing), scorer.score(frame.assign(C8="")))
     categories = frame.assign(C7=pd.Categorical(["12", None, "56"]))
     assert np.array_equal(scorer.score(categories), scorer.score(frame.assign(C7=["12", "", "56"])))
     numbers = frame.assign(I1=pd.array([5, None, -3], "Int64"))
@@ -55,7 +61,22 @@ def test_kinds_of_columns_in_a_frame(scorer):
     (lambda frame: frame.drop(columns=["C3"]), "has no column 'C3'"),
     (lambda frame: frame.assign(C3=[1.5, 2.5, 3.5]), "column 'C3', row 0 is 1.5: give categories as text"),
     (lambda frame: frame.assign(C3=[True, False, True]), "column 'C3', row 0 is True"),
-    (lambda frame: frame.assign(I2=["a", "b", "c"]), "column 'I2' of the DataFrame holds what is not a number"),
+    (lambda frame: frame.assign(C3=[12, 3, 4]), r"'C3', row 0 is 12, a number, and training had text such as '0000"),
+    (lambda frame: frame.assign(C3=[["a"], ["b"], []]), r"column 'C3', row 0 is \['a'\]: give categories as text"),
+    (lambda frame: frame.assign(C3=[b"a", b"b", b"c"]), "column 'C3', row 0 is b'a': give categories as text"),
+    (lambda frame: frame.assign(C3=["a", "b", "\ud800"]), r"'C3', row 2 is '\\ud800', which no raw row can hold"),
+    (lambda frame: frame.assign(C3=["a", "b\0", "c"]), r"column 'C3', row 1 is 'b\\x00', which no raw row can hold"),
+    (lambda frame: frame.assign(C3=pd.Timestamp(0)), "column 'C3', row 0 is Timestamp.*: give categories as text"),
+    (lambda frame: frame.assign(C3=1.5, C9=2.5, I1=True), "'I1', row 0 is True.* 2 more columns.*: 'C3', 'C9'"),
+    (lambda frame: pd.concat([frame, frame[["C3"]]], axis=1), "has column 'C3' more than once"),
+    (lambda frame: frame.assign(I2=pd.Timestamp(0)), "column 'I2', row 0 is Timestamp.* which is not a number"),
+    (lambda frame: frame.assign(I2=pd.to_datetime([None] * 3)), "column 'I2', row 0 is NaT, which is not a number"),
+    (lambda frame: frame.assign(I2=pd.Timedelta(5)), "column 'I2', row 0 is Timedelta.* which is not a number"),
+    (lambda frame: frame.assign(I2=[True, False, None]), "column 'I2', row 0 is True, which is not a number"),
+    (lambda frame: frame.assign(I2=[1j, 2j, 3j]), "column 'I2', row 0 is 1j, which is not a number"),
+    (lambda frame: frame.assign(I2=["1_0", "2", "3"]), "column 'I2', row 0 is '1_0', which is not a number"),
+    (lambda frame: frame.assign(I2=[[1], [2], [3]]), r"column 'I2', row 0 is \[1\], which is not a number"),
+    (lambda frame: frame.assign(I2=["a", "b", "c"]), "column 'I2', row 0 is 'a', which is not a number"),
     (lambda frame: frame.assign(I2=[1.0, math.inf, 2.0]), "column 'I2', row 1 is inf"),
 ])  # fmt: skip
 def test_frames_that_can_not_be_scored(scorer, change, message):
@@ -111,3 +132,186 @@ def test_scorer_takes_no_lines_and_says_what_a_label_needs(exports, tiny_data):
         scorer.score_lines(raw_lines(1))
     with pytest.raises(InputError, match="lines is one text: give a list of lines"):
         scorer.score_lines("\n".join(raw_lines(2)))
+
+
+def test_numbers_may_stand_as_text(scorer):
+    lines = raw_lines(50, seed=3)
+    cells = [line.split("\t") for line in lines]
+    frame = pd.DataFrame(cells, columns=list(scorer.columns.names))
+    assert np.array_equal(scorer.score(frame), scorer.score_lines(lines, has_labels=True))
+
+
+def test_lines_are_text_bytes_a_file_or_a_frame_of_it(scorer, tmp_path):
+    """With a byte order mark, too."""
+    lines = [line.split("\t", 1)[1] for line in raw_lines(60, seed=8)]
+    lines[4] = "\t".join([*lines[4].split("\t")[:-1], "Zürich 漢字 and more"])
+    expected = scorer.score_lines(lines)
+    path = write_raw(tmp_path / "rows.txt", lines)
+    marked = tmp_path / "marked.txt"
+    marked.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert np.array_equal(scorer.score_lines([line.encode() for line in lines]), expected)
+    assert np.array_equal(scorer.score_lines(["\ufeff" + lines[0], *lines[1:]]), expected)
+    for one in (path, marked):
+        assert np.array_equal(scorer.score_lines(one), expected)
+        with open(one, "rb") as file:
+            assert np.array_equal(scorer.score_lines(file), expected)
+        assert np.array_equal(scorer.score(scorer.read_csv(one)), expected)
+    with open(path, encoding="latin-1") as file, pytest.raises(InputError, match="opened as latin-1.*'rb'"):
+        scorer.score_lines(file)
+    path.write_bytes(path.read_bytes().replace(b"Z", b"\r"))
+    with open(path, encoding="utf-8") as file, pytest.raises(InputError, match="'rb'"):
+        scorer.score_lines(file)
+
+
+@pytest.mark.parametrize(("lines", "message"), [
+    (["\udc80"], r"line 1: '\\udc80' holds a lone surrogate"),
+    ([5], "line 1 is 5: give lines of text or bytes"),
+])  # fmt: skip
+def test_what_is_no_line_is_refused(scorer, lines, message):
+    with pytest.raises(InputError, match=message):
+        scorer.score_lines(lines)
+
+
+def test_a_file_that_is_not_there_or_not_good_is_named(scorer, tmp_path):
+    with pytest.raises(InputError, match="there is no file nothing.txt"):
+        scorer.read_csv("nothing.txt")
+    path = write_raw(tmp_path / "rows.txt", raw_lines(3))
+    with pytest.raises(InputError, match=r"rows.txt line 1: 40 columns instead of 39: it has a label"):
+        scorer.score_lines(path)
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory):
+    """A model whose one field has words that pandas takes for missing, zeros in front and quotes; its lines."""
+
+    folder = tmp_path_factory.mktemp("worded")
+    words = ["NULL", "", "00054", "54", "79.0", "79", 'say "so"', "Paris", "a long site name 00054"]
+    lines = ["clicked,price,site,city"]
+    lines += [f"{row % 3 == 0:d},{row % 7},{words[row % 9]},{'abcde'[row % 5]}" for row in range(900)]
+    schema = folder / "schema.yaml"
+    schema.write_text('label: clicked\ndense: [price]\ncategorical: [site, city]\nseparator: ";"\nheader: true\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        lines = [line.replace(",", ";") for line in lines]
+        preprocess_lines(write_raw(folder / "train.txt", lines), folder / "dataset", load_schema(schema))
+        train_program.main([CPU, "--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[1]", "--batch_size=32", "--lr=0.5"])
+        export_program.main([CPU])
+    return Scorer(folder / "export"), folder / "train.txt"
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({}, "column 'site', row 0 is nan, and training had 'NULL', which pandas takes for a missing value.*read_csv"),
+    ({"dtype": str}, "column 'site', row 0 is nan, and training had 'NULL'"),
+    ({"keep_default_na": False, "skiprows": range(1, 3), "nrows": 2, "usecols": ["price", "site", "city"]},
+     "column 'site', row 0 is 54, a number, and training had text such as '"),
+])  # fmt: skip
+def test_a_frame_that_pandas_read_otherwise_is_refused(worded, options, message):
+    scorer, path = worded
+    with pytest.raises(InputError, match=message):
+        scorer.score(pd.read_csv(path, sep=";", **options))
+
+
+def test_read_csv_gives_the_rows_of_the_file(worded):
+    scorer, path = worded
+    frame = scorer.read_csv(path, has_labels=True)
+    assert frame["site"][:4].tolist() == ["NULL", "", "00054", "54"]
+    assert frame["clicked"][:4].tolist() == [1, 0, 0, 1]
+    expected = scorer.score_lines(path, has_labels=True)
+    assert len(np.unique(expected.round(5))) > 9
+    assert np.array_equal(scorer.score(frame), expected)
+    assert np.array_equal(scorer.score_lines(path.read_bytes().splitlines(), has_labels=True), expected)
+
+
+def score_one_by_one(scorer, lines, rows):
+    """As a server does."""
+    for _ in range(rows):
+        scorer.score_lines(lines)
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_training_never_had_are_told_once(worded):
+    scorer, _ = worded
+    scorer = Scorer(scorer.model.path)
+    frame = pd.DataFrame({"price": 1, "site": ['"A Long Site Name 00054"'] * 30, "city": "a"})
+    with pytest.warns(UserWarning, match=r"did not have: site 100.0% .*A Long Site.* is unseen, '.*' is known"):
+        scorer.score(frame)
+    scorer.score(frame)  # a second warning would be an error
+    scorer = Scorer(scorer.model.path)
+    with pytest.warns(UserWarning, match=r"did not have: city 100.0% \('A' is unseen, 'a' is known\)"):
+        score_one_by_one(scorer, ["price;site;city", "1;NULL;A"], 30)
+
+
+def test_eight_threads_get_the_scores_of_one(exports):
+    """Without the lock, MindSpore ends the process."""
+    scorer = Scorer(exports["fp32"])
+    lines = [raw_lines(40, seed=seed) for seed in range(8)]
+    expected = [scorer.score_lines(one, has_labels=True) for one in lines]
+    found = [[] for _ in lines]
+
+    def score(number):
+        for _ in range(20):
+            found[number].append(scorer.score_lines(lines[number], has_labels=True))
+
+    threads = [threading.Thread(target=score, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, scores in zip(expected, found):
+        assert len(scores) == 20
+        assert all(np.array_equal(one, again) for again in scores)
+
+
+def test_a_process_forked_after_scoring_refuses_to_score(exports):
+    scorer = Scorer(exports["fp32"])
+    scorer.score_lines(raw_lines(1), has_labels=True)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        try:
+            scorer.score_lines(raw_lines(1), has_labels=True)
+        except InputError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        assert f"was forked from {os.getpid()} after that had scored" in told.read()
+
+
+def test_a_process_forked_before_scoring_scores(exports):
+    """MindSpore has run in this process, so the process and its fork begin anew."""
+    code = (
+        "import os, sys, numpy as np\n"
+        "from src.scorer import Scorer\n"
+        f"scorer = Scorer({str(exports['fp32'])!r})\n"
+        "score = lambda: scorer.score_ids(np.zeros((1, 13)), np.ones((1, 26), int)).tobytes()\n"
+        "child = os.fork()\n"
+        "found = score()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if len(found) == 4 else 1)\n"
+        "sys.exit(os.waitpid(child, 0)[1])\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rows_that_do_not_match_are_told_by_preprocess_and_eval(worded, tmp_path, monkeypatch, capsys):
+    """A scoring input, new days, and the report of a run."""
+    scorer, raw = worded
+    monkeypatch.chdir(tmp_path)
+    lines = raw.read_text().splitlines()[:31]
+    write_raw(tmp_path / "odd.txt", [lines[0], *(line.rpartition(";")[0] + ";A" for line in lines[1:])])
+    preprocess_program.main(["--dataset_path=odd.txt", f"--export_path={scorer.model.path}"])
+    expected = "warning: rows to score: values that training did not have: city 100.0% ('A' is unseen, 'a' is known)"
+    assert expected in capsys.readouterr().err
+    checkpoint = raw.parent / "checkpoint"
+    preprocess_lines(tmp_path / "odd.txt", tmp_path / "new", scorer.columns, vocab_path=str(checkpoint))
+    eval_program.main([CPU, "--dataset_path=new", f"--checkpoint_path={checkpoint}/dlrm.ckpt"])
+    assert "warning: test rows: values that training did not have: city 100.0%. Are they" in capsys.readouterr().err
+    assert data_content(find(str(tmp_path / "new")))["warnings"][0].startswith("test rows: values that training did")
+    eval_program.main([CPU, f"--dataset_path={raw.parent / 'dataset'}", f"--checkpoint_path={checkpoint}/dlrm.ckpt"])
+    assert "warning" not in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Table files: what they hold, to the byte, and that no damage goes unnoticed."""
 
+import os
 import struct
 import zlib
 
@@ -167,3 +168,18 @@ def test_only_touched_pages_are_checked(table):
         assert found[0, field].tolist() == pytest.approx(plain_row(values[field][one], table_type), rel=1e-6)
     with pytest.raises(InputError, match="the checksum of page"):
         file.lookup(np.array([[1, 500, 0]], np.int32))
+
+
+@pytest.mark.parametrize("change", [
+    lambda path: os.truncate(path, 4096),
+    lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\0"),
+])  # fmt: skip
+def test_a_table_file_that_changes_while_it_is_used_is_refused(table, change):
+    """Where it was cut, reading on would end the process (SIGBUS)."""
+    path, _, _ = table
+    os.utime(path, (1, 1))
+    used = TableFile(path)
+    used.lookup(np.zeros((1, len(used.table_rows)), int))
+    change(path)
+    with pytest.raises(InputError, match=r"t.tables changed while it was in use: begin again"):
+        used.lookup(np.zeros((1, len(used.table_rows)), int))

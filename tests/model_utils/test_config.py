@@ -95,6 +95,8 @@ WRONG_FLAGS = [
     (["--bottom_mlp=[0,16]"], "it must be a list of sizes above 0"),
     (["--device_target=TPU"], "must be one of Ascend, GPU, CPU"),
     (["--batchsize=3"], "did you mean --batch_size"),
+    (["--learning_rate=1"], "did you mean --lr\\?"),
+    (["--no_such_thing=1"], "no option '--no_such_thing=1' \\(--help lists the options\\)"),
     (["--batch=3"], "knows no option '--batch=3'"),
     (["--checkpoint_path=x"], "knows no option '--checkpoint_path=x': it is an option of eval"),
     (["stray"], "knows no option 'stray'"),

@@ -59,7 +59,7 @@ def test_reject_file_holds_the_raw_bytes(tmp_path):
     (tmp_path / "train.txt").write_bytes(b"\n".join([GOOD.encode(), b"\xff\t\xc3\xa9\r", GOOD.encode()]))
     preprocess_lines(tmp_path / "train.txt", tmp_path / "dataset", max_bad_rows=1)
     content = (tmp_path / "dataset" / REJECTS).read_bytes()
-    assert content == b"2\t2 columns instead of 40\t\xff\t\xc3\xa9\r\n"
+    assert content == b"2\tis not utf-8 text (a --schema may name another encoding)\t\xff\t\xc3\xa9\r\n"
 
 
 @pytest.mark.parametrize("place", [0, 12, 27])

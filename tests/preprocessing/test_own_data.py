@@ -208,6 +208,8 @@ def test_new_days_are_coded_with_a_known_vocabulary(tmp_path):
     assert new.manifest.parts["test"].unseen_share == (0.5,)
     assert new.manifest.table_rows == old.manifest.table_rows
     assert (new.path / VOCABULARY).read_bytes() == (old.path / VOCABULARY).read_bytes()
+    with pytest.raises(InputError, match="dataset_path .* has no training rows, only test: rows that were coded with"):
+        train_program.main([f"--dataset_path={new.path}", "--device_target=CPU"])
 
 
 def test_vocabulary_of_other_columns_or_none_is_refused(tmp_path):

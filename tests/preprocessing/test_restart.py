@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, raw_lines, write_raw
+from conftest import ROOT, preprocess_lines, raw_lines, write_raw
 from stopping import Comes, run_program
 
+from src.base import events
 from src.data.manifest import MANIFEST, find
+from src.preprocessing.journal import NEW
 
 ROWS = 6_000
 INPUTS = ["--numeric_transform=quantile", "--missing_indicators=True", "--numeric_buckets=5", "--category_counts=True"]
@@ -28,10 +30,10 @@ def raw(made_once):
     return made_once("raw", lambda folder: write_raw(folder / "train.txt", lines)) / "train.txt"
 
 
-def run(raw, output, *more, kill=None):
+def run(raw, output, *more, kill=None, options=OPTIONS):
     """Exit code and output of the program, which is killed in the first moment of which `kill` holds."""
     return run_program("src.preprocess_data", raw.parent, f"--data_path={raw}", f"--output_path={output}",
-                       *OPTIONS, *more, kill=kill)  # fmt: skip
+                       *options, *more, kill=kill)  # fmt: skip
 
 
 def files_of(folder):
@@ -70,10 +72,36 @@ class Finished:
         return finished(self.output) >= self.pieces
 
 
-def kill_when(raw, output, kill):
-    code, text = run(raw, output, kill=kill)
+@dataclass
+class Coded:
+    """Whether so many pieces are coded."""
+
+    output: Path
+    pieces: int
+
+    def __call__(self, moment):
+        return len(list((self.output / ".work").glob("encode-*.npz"))) >= self.pieces
+
+
+KILLED_IN_THE_MIDDLE = """
+import os, signal, sys
+from src.base import events
+from src.preprocess_data import main
+
+def listen(moment):
+    if moment == "the manifest is to be written":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+events.listeners.append(listen)
+main(sys.argv[1:])
+"""
+
+
+def kill_when(raw, output, kill, *more, options=OPTIONS):
+    had_ended = (output / MANIFEST).exists()
+    code, text = run(raw, output, *more, kill=kill, options=options)
     assert code == -signal.SIGKILL, ("the run ended before it was to be killed", text)
-    assert not (output / MANIFEST).exists()
+    assert (output / MANIFEST).exists() == had_ended
 
 
 def test_killed_again_and_again_it_ends_as_if_undisturbed(raw, undisturbed, tmp_path):
@@ -93,28 +121,32 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(raw, undisturbed, tmp_
 def test_killed_while_a_file_is_written_it_is_written_again(raw, undisturbed, tmp_path):
     output = tmp_path / "dataset"
     kill_when(raw, output, Comes("a file of records has no index yet"))
-    shards = list((output / "train").glob("*.mindrecord"))
+    shards = list((output / NEW / "train").glob("*.mindrecord"))
     assert any(not shard.with_name(shard.name + ".db").exists() for shard in shards)
     assert run(raw, output)[0] == 0
     assert files_of(output) == undisturbed
 
 
-@pytest.mark.parametrize("change", ["options", "input"])
-def test_other_options_or_input_start_afresh(raw, undisturbed, tmp_path, change):
+@pytest.mark.parametrize("change", ["options", "input", "nothing"])
+def test_other_options_or_input_start_afresh_where_they_matter(raw, undisturbed, tmp_path, change):
     output, mine = tmp_path / "dataset", tmp_path / "train.txt"
     mine.write_bytes(raw.read_bytes())
     kill_when(mine, output, Finished(output, 58))
     if change == "input":
         mine.write_bytes(raw.read_bytes().replace(b"not a row", b"still no row"))
     code, text = run(mine, output, *(["--min_count=2"] if change == "options" else []))
-    assert (code, "starting afresh" in text, "going on" in text) == (0, True, False)
+    assert code == 0
+    afresh = {"input": ["count", "merge", "merge_numbers"], "options": ["merge"], "nothing": []}[change]
+    for step in ("count", "merge", "merge_numbers"):
+        assert (f"{step}: input, options or program have changed" in text) == (step in afresh)
+        assert (f"{step}: going on from an earlier run" in text) == (step not in afresh)
     data = find(str(output))
     data.manifest.verify(output, [file.name for file in data.manifest.files])
-    if change == "input":
-        same = {name for name, content in files_of(output).items() if content == undisturbed.get(name)}
-        assert set(undisturbed) - same == {MANIFEST, "rejected_rows.txt"}
-    else:
+    if change == "options":
         assert max(data.manifest.table_rows) < max(find_rows(undisturbed))
+    else:
+        same = {name for name, content in files_of(output).items() if content == undisturbed.get(name)}
+        assert set(undisturbed) - same == ({MANIFEST, "rejected_rows.txt"} if change == "input" else set())
 
 
 def find_rows(files):
@@ -131,6 +163,77 @@ def test_an_earlier_data_folder_survives_a_refused_input(raw, whole, tmp_path):
     assert "100 bad rows" in text
     assert files_of(output) == before
     assert find(str(output)).manifest.bad_rows == 1
+
+
+def test_a_vocabulary_that_was_replaced_codes_all_rows(raw, tmp_path):
+    """Between kill and restart, at the same vocab_path, as a training run every night does."""
+    models = {name: tmp_path / name for name in ("a", "b", "model")}
+    lines = raw.read_text().splitlines()
+    for name, rows in (("a", lines[:700]), ("b", lines[1000:1700])):
+        assert run(write_raw(tmp_path / f"{name}.txt", rows), models[name], options=[])[0] == 0
+    small = ["--shard_rows=64", "--record_rows=64", "--max_bad_rows=5", f"--vocab_path={models['model']}"]
+    shutil.copytree(models["a"], models["model"])
+    kill_when(raw, tmp_path / "new", Coded(tmp_path / "new", 3), options=small)
+    shutil.rmtree(models["model"])
+    shutil.copytree(models["b"], models["model"])
+    code, text = run(raw, tmp_path / "new", options=small)
+    assert (code, "count: going on" in text, "encode: input, options or program have ch" in text) == (0, True, True)
+    assert run(raw, tmp_path / "fresh", options=small)[0] == 0
+    assert files_of(tmp_path / "new") == files_of(tmp_path / "fresh")
+
+
+def test_another_version_of_the_program_codes_all_rows(raw, undisturbed, tmp_path):
+    copied, output = tmp_path / "program", tmp_path / "dataset"
+    shutil.copytree(ROOT / "src", copied / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (copied / "build").symlink_to(ROOT / "build")  # or the parser would be compiled again
+    numeric = copied / "src/data/numeric.py"
+    numeric.write_text(numeric.read_text() + "\n# another version\n")
+    command = [sys.executable, "-c", KILLED_IN_THE_MIDDLE, f"--data_path={raw}", f"--output_path={output}", *OPTIONS]
+    child = subprocess.run(command, cwd=copied, capture_output=True, text=True, check=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert Coded(output, 1)("")
+    code, text = run(raw, output)
+    assert (code, "count: input, options or program have changed" in text, "going on" in text) == (0, True, False)
+    assert files_of(output) == undisturbed
+
+
+def test_an_earlier_data_folder_survives_until_the_new_one_is_whole(raw, undisturbed, tmp_path):
+    """Stopped after all is counted, coded, or in the middle of putting the new files in place."""
+    output, small = tmp_path / "dataset", write_raw(tmp_path / "small.txt", raw_lines(100))
+    data = preprocess_lines(small, output)
+    before = files_of(output)
+    for kill in (Comes("merge is to be finished"), Coded(output, 1), Comes("the manifest is to be written")):
+        kill_when(raw, output, kill, "--overwrite=True")
+        assert {name: content for name, content in files_of(output).items() if name in before} == before
+        data.manifest.verify(output, [file.name for file in data.manifest.files])
+    code, text = run(raw, output, "--overwrite=True")
+    assert (code, "encode: going on from an earlier run" in text) == (0, True)
+    assert files_of(output) == undisturbed
+
+
+PUT_IN_PLACE = "an earlier data folder is to be replaced", "a new file is in its place"
+
+
+@pytest.mark.parametrize("moment", [1, 2, 5, 9])
+def test_killed_while_the_new_files_are_put_in_place_it_ends_as_if_undisturbed(tmp_path, monkeypatch, moment):
+    """An exception ends this process's run where a kill would, for nothing there cleans up."""
+    raws = [write_raw(tmp_path / f"{rows}.txt", raw_lines(rows)) for rows in (700, 800)]
+    output, options = tmp_path / "dataset", {"shard_rows": 64}
+    preprocess_lines(raws[0], output, **options)
+    fresh = files_of(preprocess_lines(raws[1], tmp_path / "fresh", **options).path)
+    told = []
+
+    def die(name):
+        told.extend([name] if name in PUT_IN_PLACE else [])
+        if name in PUT_IN_PLACE and len(told) == moment:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(events, "listeners", [die])
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_lines(raws[1], output, overwrite=True, **options)
+    monkeypatch.undo()
+    preprocess_lines(raws[1], output, **options)
+    assert files_of(output) == fresh
 
 
 @pytest.mark.parametrize("size", ["200k", "2m"])

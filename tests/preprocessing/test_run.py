@@ -152,9 +152,10 @@ def test_rows_are_found_without_a_run(tmp_path):
     spans = [*found.spans(0, 24, 10), *found.spans(24, 26, 10), *found.spans(26, 28, 10)]
     assert [span.rows for span in spans] == [9, 10, 5, 2, 2]
     places = [("train", 0), ("train", 1), ("train", 2), ("valid", 0), ("test", 0)]
-    assert source.pieces == tuple(Piece(*place, span) for place, span in zip(places, spans))
+    assert source.pieces == tuple(Piece(*place, (span,)) for place, span in zip(places, spans))
     known = find_rows(found, PreprocessingSpec(train_line_count=12), all_test=True)
-    assert (known.rows, known.bounds, len(known.pieces)) == (12, {"test": (0, 12)}, 2)
+    assert (known.rows, known.bounds) == (12, {"test": (0, 12)})
+    assert [[span.rows for span in piece.spans] for piece in known.pieces] == [[9, 3]]  # small ones are one piece
 
 
 def test_rows_are_counted_without_a_run(tmp_path):
@@ -162,10 +163,19 @@ def test_rows_are_counted_without_a_run(tmp_path):
     lines[3], lines[27] = "x", "y"
     found = RawInput([write_raw(tmp_path / "a.txt", lines)], Columns.numbered(), tmp_path)
     options = PreprocessingSpec(record_rows=10, shard_rows=10, max_bad_rows=2)
-    book = Journal(tmp_path, {})
+    book = Journal(tmp_path)
     bad = run.count(find_rows(found, options, all_test=False), book, options)
     assert [str(row) for row in bad] == ["line 4: 1 columns instead of 40", "line 28: 1 columns instead of 40"]
     assert [int(book.load("count", number, "rows")[0]) for number in range(5)] == [9, 10, 4, 2, 1]
+
+
+def test_many_small_files_make_few_shards(tmp_path):
+    lines = raw_lines(300)
+    raws = [write_raw(tmp_path / f"part-{number:05d}", [line]) for number, line in enumerate(lines)]
+    data = preprocess(raws, tmp_path / "many", Columns.numbered(), PreprocessingSpec(record_rows=50, shard_rows=200))
+    assert [part.shard_rows for part in data.manifest.parts.values()] == [(200, 58), (21,), (21,)]
+    one = preprocess_lines(write_raw(tmp_path / "one.txt", lines), tmp_path / "one", record_rows=50, shard_rows=200)
+    assert [file.sha256 for file in data.manifest.files] == [file.sha256 for file in one.manifest.files]
 
 
 def test_a_run_that_had_ended_but_for_its_journal_is_done_anew(tmp_path, monkeypatch):

@@ -1,17 +1,19 @@
 """Shuffling by two steps, which know of each other only by the paths that they are given."""
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import write_raw
 from mindspore.mindrecord import FileReader
 
-from src.base.npz import save_arrays
 from src.data import records
 from src.data.encoder import Encoder
 from src.data.lines import Columns
 from src.data.raw_files import RawInput
 from src.data.vocabulary import HashedVocabulary
-from src.preprocessing.steps import Coding, Scattered, Shard, gather_bucket, scatter_span
+from src.preprocessing.steps import Coding, Shard, gather_bucket, scatter_rows
 
 ROWS, SPANS = 900, 3
 COLUMNS = Columns.numbered(1, 1)
@@ -23,14 +25,14 @@ def shuffled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shuffled")
     raw = write_raw(folder / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(ROWS)])
     spans = RawInput([raw], COLUMNS, folder).spans(0, ROWS, ROWS // SPANS)
-    scattered = tuple(Scattered(folder / f"any{n}.npy", folder / f"name{n}.npz") for n in range(SPANS))
+    scattered = tuple(folder / f"any{n}" for n in range(SPANS))
     coding = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), folder, 16, 7, scattered)
     buckets = []
     for number, span in enumerate(spans):
-        kept = scatter_span(span, number, coding)
-        save_arrays(scattered[number].bounds, kept)
-        numbers = numbers_of(np.load(scattered[number].rows)[:, :4].copy().view("<f4")[:, 0])
-        buckets.append(np.split(numbers, kept["bounds"][1:-1]))
+        assert scatter_rows([span], number, coding) == {"rows": ROWS // SPANS}
+        bounds = np.fromfile(scattered[number], "<i8", SPANS + 1)
+        rows = np.fromfile(scattered[number], np.uint8, offset=8 * (SPANS + 1)).reshape(-1, 9)
+        buckets.append(np.split(numbers_of(rows[:, :4].copy().view("<f4")[:, 0]), bounds[1:-1]))
     shards = []
     for bucket in range(SPANS):
         path = folder / f"part-{bucket}.mindrecord"
@@ -69,3 +71,22 @@ def test_each_span_is_dealt_by_a_stream_of_its_own(shuffled):
     places = [set((of_span[0] % size).tolist()) for of_span in buckets]
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert len(places[one] & places[other]) < 60  # 33 expected, 100 if the streams were one
+
+
+def test_pieces_may_be_more_than_files_may_be_open(tmp_path):
+    """Of thousands of small files, or at `ulimit -n 1024`."""
+    raw = write_raw(tmp_path / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(200)])
+    spans = RawInput([raw], COLUMNS, tmp_path).spans(0, 200, 2)
+    scattered = tuple(tmp_path / f"any{n}" for n in range(len(spans)))
+    coding = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), tmp_path, 16, 7, scattered)
+    records.prepare()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, before[1]))
+        rows = [int(scatter_rows([span], number, coding)["rows"]) for number, span in enumerate(spans)]
+        shard = Shard.of(gather_bucket(3, tmp_path / "part.mindrecord", coding)["shard"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert rows == [2] * 100
+    assert 0 < shard.rows < 12  # 2 expected

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -17,10 +18,13 @@ from sklearn.metrics import roc_auc_score
 import train as train_program
 from src import synthetic
 from src.base.errors import InputError
+from src.base.locks import hold
+from src.checkpoints.names import file_of
 from src.dataset import batches_of
 from src.ranks.group import ONE_RANK
 from src.report import __main__ as report
 from src.report import content as report_content
+from src.report.compare import failures
 from src.report.files import load_report, without_nan
 from src.report.plots import Axes, Series, number, plot, ticks
 from src.report.summary import reachable_auc
@@ -188,6 +192,8 @@ def test_other_rows_have_no_paired_interval(run_folder, worse, tmp_path, capsys)
         np.savez(tmp_path / "other/scores.npz", **{**arrays, "rows_identity": np.array("other")})
     assert report.main([str(run_folder / "checkpoint"), str(tmp_path / "other")]) == 0
     assert "other rows" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"compares runs on the same rows, and .*other was measured on others"):
+        report.main([str(run_folder / "checkpoint"), str(tmp_path / "other"), "--fail_below=0.5"])
 
 
 @pytest.mark.parametrize(("argv", "message"), [
@@ -207,6 +213,22 @@ def test_a_stopped_run_is_refused_by_what_it_left(run_folder, tmp_path):
     (tmp_path / "unfinished/report.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="unfinished holds a run that is stopped and was not evaluated at its end"):
         report.main([str(run_folder / "checkpoint"), str(tmp_path)])
+    lock = hold(tmp_path / "unfinished/.lock", "x")
+    with pytest.raises(InputError, match="unfinished holds a run that is at work and was not evaluated at its end"):
+        report.main([str(run_folder / "checkpoint"), str(tmp_path)])
+    with pytest.raises(InputError, match="is not there yet: its training is at work; wait for its end"):
+        file_of(str(tmp_path))
+    lock.close()
+    with pytest.raises(InputError, match=r"dlrm\.ckpt is not a file"):
+        file_of(str(tmp_path))
+
+
+def test_a_run_without_the_metric_is_told_in_words():
+    one, other = (SimpleNamespace(name=name, monitor="auc", metrics={"auc": auc}, rows_identity="r")
+                  for name, auc in (("one", 0.5), ("other", None)))  # fmt: skip
+    assert failures([one, other], 0.1) == ["other: it has no AUC, and one has 0.500000"]
+    with pytest.raises(InputError, match="fail_below: other has no AUC to compare with"):
+        failures([other, one], 0.1)
 
 
 def test_plots_and_numbers():

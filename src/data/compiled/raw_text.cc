@@ -1,6 +1,8 @@
 // Parses blocks of raw text, for src/data/lines.py, which does the same in NumPy and says what the rules are. Lines
-// that need more than the plain rules here - bad ones, numbers with a fraction or many digits - are left to it.
+// that need more than the plain rules here - bad ones, numbers beyond the range of a double - are left to it.
 
+#include <charconv>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -35,14 +37,32 @@ uint64_t Key(const uint8_t *cell, int64_t size, int64_t left) {
   return (hash & ~uint64_t{0xC0}) | 0x80;
 }
 
-// A cell of at most eight digits, perhaps with a minus before them; an empty one is not a number. `before` bytes that
-// stand before the cell may be read.
+// Any other number: a sign, digits with or without a point, an exponent. The double next to it, rounded to a float, as
+// NumPy does.
+bool OtherNumber(const uint8_t *cell, int64_t size, float *number) {
+#ifdef __cpp_lib_to_chars
+  const char *begin = reinterpret_cast<const char *>(cell), *end = begin + size;
+  const char *digits = begin + (*begin == '+' || *begin == '-');
+  begin += *begin == '+';
+  if (digits == end || !((*digits >= '0' && *digits <= '9') || *digits == '.')) return false;  // inf, nan, "+-5"
+  double value = 0;
+  const auto [stop, error] = std::from_chars(begin, end, value);
+  if (error != std::errc{} || stop != end || !(std::fabs(value) <= std::numeric_limits<float>::max())) return false;
+  *number = static_cast<float>(value) + 0.0f;  // 0 of -0, which has other bits
+  return true;
+#else
+  return false;
+#endif
+}
+
+// A cell's number: of at most eight digits, perhaps with a minus before them, at once; an empty one is not a number.
+// `before` bytes that stand before the cell may be read.
 bool Number(const uint8_t *cell, int64_t size, int64_t before, float *number) {
   *number = std::numeric_limits<float>::quiet_NaN();
   if (size == 0) return true;
   const bool negative = size > 1 && cell[0] == '-';
   const int64_t digits = size - negative;
-  if (digits > 8) return false;
+  if (digits > 8) return OtherNumber(cell, size, number);
   uint64_t word = 0;  // the eight bytes that end the cell, "0" in place of those before its digits
   if (before + size >= 8) {
     std::memcpy(&word, cell + size - 8, 8);
@@ -53,7 +73,7 @@ bool Number(const uint8_t *cell, int64_t size, int64_t before, float *number) {
   const int missing = static_cast<int>(8 * (8 - digits));
   word = (word >> missing << missing) | (kZeros & ~(~uint64_t{0} << missing));
   word ^= kZeros;  // each byte is its digit, or above 9
-  if (((word + 0x7676767676767676) | word) & 0x8080808080808080) return false;
+  if (((word + 0x7676767676767676) | word) & 0x8080808080808080) return OtherNumber(cell, size, number);
   // Digits to pairs, pairs to fours, fours to one number.
   word = (word * 10 + (word >> 8)) & 0x00FF00FF00FF00FF;
   word = (word * 100 + (word >> 16)) & 0x0000FFFF0000FFFF;

@@ -1,0 +1,278 @@
+"""Flipped bits and cuts in each kind of file that the programs read again.
+
+    python benchmarks/damaged_files.py                200 flips and 50 cuts of each file
+    python benchmarks/damaged_files.py --flips=5 --cuts=2 --only=manifest
+
+A small data folder, checkpoint, stopped training, export and scores are made first. Whoever reads a damaged file must
+refuse it in one line, or give what the whole file gives, to the bit. Anything else is a FAULT. The last line is
+`files=N damages=.. refused=.. alike=.. faults=..`, and the exit code is 1 if there are faults.
+"""
+
+import argparse
+import gzip
+import hashlib
+import lzma
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+
+from benchmarks.odd_cases import plain_rows, text_of
+
+PROGRAM = ROOT / "ascend310_infer/out/main"
+_CPU = "--device_target=CPU"
+_NETWORK = ("--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[1]")
+Reader = Callable[[], Any]
+
+
+def make(program: Path | None) -> None:
+    """One file of each kind, in the working folder."""
+    import export
+    import preprocess
+    import train
+    from src import preprocess_data
+    from src.checkpoints import run_folder
+
+    text = text_of(plain_rows()).encode()
+    Path("rows.gz").write_bytes(gzip.compress(text))
+    Path("rows.xz").write_bytes(lzma.compress(text))
+    Path("rows.txt").write_bytes(text)
+    preprocess_data.main(["--data_path=rows.txt", "--output_path=data", "--dense_dim=2", "--slot_dim=3",
+                          "--record_rows=16"])  # fmt: skip
+    options = [_CPU, "--dataset_path=data", *_NETWORK, "--batch_size=8", "--report=False"]
+    train.main(options)
+    commit = run_folder.Run.commit
+
+    def stop(*given: Any) -> None:
+        commit(*given)
+        raise KeyboardInterrupt
+
+    run_folder.Run.commit = stop  # type: ignore[method-assign]
+    try:
+        train.main([*options, "--ckpt_path=stopped", "--save_steps=5"])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        run_folder.Run.commit = commit  # type: ignore[method-assign]
+    export.main([_CPU, "--table_placement=host"])
+    preprocess.main(["--dataset_path=rows.txt"])
+    if program:
+        score(program)
+
+
+def score(program: Path) -> bytes:
+    """The C++ program's scores.
+
+    Raises:
+        InputError: it refuses, in one line.
+    """
+    from src.base.errors import InputError
+    from src.export.scored_files import RowFiles, Scores
+
+    command = [program, "--model=export/dlrm.mindir", "--input=preprocess_Result", "--device_type=CPU"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 2 and len(done.stderr.splitlines()) == 1:
+        raise InputError(done.stderr)
+    assert done.returncode == 0, done.stderr
+    return Scores.load(Path("result_Files"), RowFiles.load(Path("preprocess_Result"))).values.tobytes()
+
+
+def read_raw(name: str) -> Reader:
+    """Reads the rows of a raw file."""
+
+    def read() -> list[bytes]:
+        from src.data.lines import Columns
+        from src.data.raw_rows import blocks_of_file
+
+        blocks = list(blocks_of_file(Path(name), Columns.numbered(2, 3)))
+        return [part.tobytes() for block in blocks for part in (block.labels, block.numbers, block.keys)]
+
+    return read
+
+
+def read_data() -> Any:
+    """All rows of the data folder, and its facts."""
+    from src.data.manifest import VOCABULARY, find
+    from src.dataset import batches_of
+
+    data = find("data")
+    data.manifest.verify(data.path, [VOCABULARY])
+    batches = [batch for part in data.manifest.parts for batch in batches_of(data, part, 64)]
+    return repr(data.manifest), [array.tobytes() for batch in batches for array in batch]
+
+
+def read_checkpoint() -> Any:
+    """The network's options and values."""
+    from src.checkpoints import checkpoint
+    from src.data.manifest import Manifest
+    from src.options import EvalOptions, resolve
+
+    options = resolve(EvalOptions, [_CPU])
+    manifest = Manifest.load(Path("checkpoint/manifest.json"))
+    model = checkpoint.load(Path("checkpoint/dlrm.ckpt"), manifest, options.network)
+    return repr(options.network), [value.asnumpy().tobytes() for value in model.get_parameters()]
+
+
+def read_state() -> Any:
+    """What a stopped training has to go on with."""
+    from src.base.errors import InputError
+    from src.checkpoints.protobuf import CheckpointFile
+    from src.checkpoints.run_folder import Run
+    from src.training.resume import Progress
+
+    run = Run.__new__(Run)
+    run.path, run._progress = Path("stopped/unfinished"), Path("stopped/unfinished/progress.json")
+    content = run.progress()
+    try:
+        progress = Progress(**(content or {}))
+    except TypeError as error:
+        raise InputError(f"the stopped training can't go on ({error})") from None
+    file = CheckpointFile(run.state(progress.step))
+    return repr(progress), {name: file.read(name).tobytes() for name in file.shapes}
+
+
+def read_export() -> Any:
+    """All that an exported model holds."""
+    from src.data.encoder import load_encoder
+    from src.data.lines import Columns, parse
+    from src.data.manifest import VOCABULARY
+    from src.export.exported import ExportFolder
+
+    model = ExportFolder.load(Path("export"))
+    assert model.table
+    encoder = load_encoder(model.path / VOCABULARY, model.manifest.dense)
+    dense, ids = encoder.encode(parse(Path("rows.txt").read_bytes(), Columns.numbered(2, 3)))
+    most = max(model.table.table_rows)
+    every = np.minimum(np.arange(most)[:, None], np.array(model.table.table_rows) - 1)
+    found = (dense.tobytes(), ids.tobytes(), model.table.lookup(every).tobytes())
+    return repr((model.graph, model.batch_size, model.width, model.manifest)), found, model.graph.read_bytes()
+
+
+def read_rows() -> Any:
+    """The files between the programs, as Python reads them."""
+    from src.export.scored_files import RowFiles, Scores
+
+    rows = RowFiles.load(Path("preprocess_Result"))
+    scores = Scores.load(Path("result_Files"), rows) if Path("result_Files").is_dir() else None
+    found = (rows.labels().tobytes(), rows.numbers().tobytes(), repr(rows))
+    return found, scores and (scores.values.tobytes(), scores.seconds)
+
+
+def kinds(program: Path | None) -> dict[str, tuple[Path, Reader]]:
+    """Each kind of file, the file, and who reads it."""
+    found: dict[str, tuple[Path, Reader]] = {
+        "raw .gz": (Path("rows.gz"), read_raw("rows.gz")),
+        "raw .xz": (Path("rows.xz"), read_raw("rows.xz")),
+        "MindRecord": (Path("data/train/part-00000.mindrecord"), read_data),
+        "MindRecord's index": (Path("data/train/part-00000.mindrecord.db"), read_data),
+        "manifest": (Path("data/manifest.json"), read_data),
+        "vocabulary": (Path("data/vocabulary.npz"), read_data),
+        "checkpoint": (Path("checkpoint/dlrm.ckpt"), read_checkpoint),
+        "options beside a checkpoint": (Path("checkpoint/dlrm.yaml"), read_checkpoint),
+        "state": (next(Path("stopped/unfinished").glob("state-*.ckpt")), read_state),
+        "progress": (Path("stopped/unfinished/progress.json"), read_state),
+        "MindIR": (Path("export/dlrm.mindir"), read_export),
+        "table file": (Path("export/dlrm.tables"), read_export),
+        "description of an export": (Path("export/dlrm.model"), read_export),
+        "manifest of an export": (Path("export/manifest.json"), read_export),
+        "vocabulary of an export": (Path("export/vocabulary.npz"), read_export),
+        "labels": (Path("preprocess_Result/labels/000000.bin"), read_rows),
+        "lines": (Path("preprocess_Result/lines/000000.bin"), read_rows),
+        "index": (Path("preprocess_Result/index"), read_rows),
+    }
+    if program:
+        found |= {
+            "dense": (Path("preprocess_Result/dense/000000.bin"), lambda: score(program)),
+            "ids": (Path("preprocess_Result/ids/000000.bin"), lambda: score(program)),
+            "scores": (Path("result_Files/000000.bin"), read_rows),
+            "index of scores": (Path("result_Files/index"), read_rows),
+        }
+    return found
+
+
+def damages(data: bytes, flips: int, cuts: int, seed: int) -> list[tuple[str, bytes]]:
+    """Copies of a file with a bit flipped or the end cut off, and what was done."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for place, bit in zip(rng.integers(0, len(data), flips).tolist(), rng.integers(0, 8, flips).tolist()):
+        changed = bytes([data[place] ^ 1 << bit])
+        found.append((f"bit {bit} of byte {place}", data[:place] + changed + data[place + 1 :]))
+    sizes = rng.integers(0, len(data), cuts).tolist()
+    return found + [(f"cut to {size} bytes", data[:size]) for size in sizes]
+
+
+def digest(value: Any) -> str:
+    """What tells one result from another."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
+
+def verdict_of(read: Reader, whole: str) -> str:
+    """What became of a damaged file: refused, alike, or a fault and which."""
+    from src.base.errors import InputError
+
+    try:
+        return "alike" if digest(read()) == whole else "FAULT: it was accepted, with other values"
+    except InputError:
+        return "refused"
+    except OSError as error:
+        return "refused" if error.filename else f"FAULT: no file is named: {error!r}"
+    except BaseException as error:
+        return f"FAULT: {error!r}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Damage the files, and print a line for each kind."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flips", type=int, default=200)
+    parser.add_argument("--cuts", type=int, default=50)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--program", default=str(PROGRAM), help="the C++ program; empty for none")
+    given = parser.parse_args(argv)
+    program = Path(given.program).resolve() if given.program else None
+    if program == PROGRAM and not PROGRAM.is_file():
+        subprocess.run(["bash", str(ROOT / "ascend310_infer/build.sh"), "--cpu"], check=True)
+    before, total = Path.cwd(), Counter[str]()
+    with tempfile.TemporaryDirectory(prefix="damaged_files") as folder:
+        os.chdir(folder)
+        try:
+            make(program)
+            chosen = {kind: own for kind, own in kinds(program).items() if given.only in kind}
+            for number, (kind, (path, read)) in enumerate(chosen.items()):
+                verdicts = damage(path, read, given.flips, given.cuts, number)
+                total.update(verdict.split(":")[0] for verdict in verdicts)
+                shown = Counter(verdict[:150] for verdict in verdicts)
+                print(f"{kind}: " + ", ".join(f"{count} {verdict}" for verdict, count in shown.items()), flush=True)
+        finally:
+            os.chdir(before)
+    counts = f"refused={total['refused']} alike={total['alike']} faults={total['FAULT']}"
+    print(f"files={len(chosen)} damages={total.total()} {counts}")
+    return 1 if total["FAULT"] else 0
+
+
+def damage(path: Path, read: Reader, flips: int, cuts: int, seed: int) -> list[str]:
+    """The verdict of each damage to a file, which is whole again afterwards."""
+    data, whole = path.read_bytes(), digest(read())
+    verdicts = []
+    try:
+        for what, damaged in damages(data, flips, cuts, seed):
+            path.unlink()  # it may be a link to another file
+            path.write_bytes(damaged)
+            verdict = verdict_of(read, whole)
+            verdicts.append(verdict if not verdict.startswith("FAULT") else f"{verdict} ({what})")
+    finally:
+        path.unlink()
+        path.write_bytes(data)
+    return verdicts
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,243 @@
+"""Values of categorical columns that training had: what they look like, and how many of other rows' it did not have.
+
+Whoever reads rows otherwise than training did, such as through pandas' defaults, gets other categories, and scores that
+are wrong without a word. So the encoder keeps some values as they stood in the training rows.
+
+Legend: B rows, F fields.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from src.data.lines import Columns, keys_of, text_of
+from src.data.manifest import Manifest
+from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
+
+_MOST_EXAMPLES, _LONGEST = 3, 60
+_TIMES = 10  # as many unseen values as are usual are told
+_LEAST_USUAL = 0.01
+_LEAST_ROWS = 10
+_CHANCE = 1e-6  # that nothing matches by chance
+_SHOWN = 3
+_CHUNK_KEYS = 1 << 16
+# Text that pandas.read_csv takes for a missing value unless told otherwise; the empty cell is another matter.
+_MISSING_TO_PANDAS = (
+    "NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "None", "<NA>", "#N/A", "#NA", "#N/A N/A",
+    "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the values of a categorical column looked like in training; "" for what is not there.
+
+    Attributes:
+        known: some frequent values.
+        not_whole: one that is not a whole number as Python writes it, such as 00054.
+        like_missing: one that pandas takes for a missing value, such as NULL.
+    """
+
+    known: tuple[str, ...] = ()
+    not_whole: str = ""
+    like_missing: str = ""
+
+
+def cells_of(text: bytes, columns: Columns) -> list[list[str]]:
+    """The text of each categorical column's cells in the whole lines of `text`; odd lines are passed over."""
+    places = [columns.file_names.index(name) for name in columns.categorical]
+    rows = []
+    for line in text.split(b"\n"):
+        try:
+            cells = line.removesuffix(b"\r").decode().split(columns.separator)
+        except UnicodeDecodeError:
+            continue
+        if len(cells) == len(columns.file_names):
+            rows.append([cells[place] for place in places])
+    return [list(column) for column in zip(*rows)] or [[] for _ in places]
+
+
+def learn_examples(vocabulary: AnyVocabulary, cells: Sequence[Sequence[str]] = ()) -> tuple[Example, ...]:
+    """What each column of a vocabulary looks like, from it and from `cells` of some training rows."""
+    return tuple(_example(vocabulary, field, cells[field] if cells else ()) for field in range(len(vocabulary.names)))
+
+
+def _example(vocabulary: AnyVocabulary, field: int, cells: Sequence[str]) -> Example:
+    counted = Counter(cells)
+    texts = [text for text, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0])) if text]
+    missing = [text for text in _MISSING_TO_PANDAS if text in counted]
+    not_whole = [text for text in texts if not _is_whole(text)]
+    if isinstance(vocabulary, Vocabulary):
+        texts = _in(vocabulary, field, texts)  # a sample may be read otherwise than the parser reads
+        not_whole = _in(vocabulary, field, not_whole) or _not_whole_keys(vocabulary.keys[field])
+        missing = _in(vocabulary, field, _MISSING_TO_PANDAS)
+        texts += [text for key in vocabulary.keys[field][: 2 * _MOST_EXAMPLES].tolist() if (text := text_of(key))]
+    known = tuple(text[:_LONGEST] for text in dict.fromkeys(texts))
+    return Example(known[:_MOST_EXAMPLES], next(iter(not_whole), "")[:_LONGEST], next(iter(missing), ""))
+
+
+def _in(vocabulary: Vocabulary, field: int, texts: Sequence[str]) -> list[str]:
+    """Those of the texts that the vocabulary has."""
+    if not texts:
+        return []
+    return [text for text, own in zip(texts, vocabulary.ids_of(field, keys_of(texts))) if own != UNSEEN]
+
+
+def _is_whole(text: str) -> bool:
+    return re.fullmatch(r"0|-?[1-9][0-9]*", text) is not None
+
+
+def _not_whole_keys(keys: np.ndarray) -> list[str]:
+    """The first text among the keys that is not a whole number; hashed keys tell nothing."""
+    for start in range(0, len(keys), _CHUNK_KEYS):
+        chunk = np.require(keys[start : start + _CHUNK_KEYS], "<u8", "A")
+        letters = chunk.view(np.uint8).reshape(-1, 8)
+        lengths = (letters != 0).sum(axis=1)
+        minus = letters[:, 0] == ord("-")
+        digits = ((letters >= ord("0")) & (letters <= ord("9"))).sum(axis=1)
+        first = np.where(minus, letters[:, 1], letters[:, 0])
+        whole = (digits + minus == lengths) & (digits > 0) & ((first != ord("0")) | (digits + minus == 1))
+        hashed = letters[:, 0] & 0xC0 == 0x80
+        if len(odd := np.flatnonzero(~(whole | hashed | (lengths == 0)))):
+            return [text_of(int(chunk[odd[0]])) or ""]
+    return []
+
+
+def to_json(examples: Sequence[Example]) -> np.ndarray:
+    """Examples as an array of bytes."""
+    return np.frombuffer(json.dumps([asdict(one) for one in examples]).encode(), np.uint8)
+
+
+def from_json(array: np.ndarray) -> tuple[Example, ...]:
+    """What `to_json` made."""
+    found = json.loads(array.tobytes())
+    return tuple(Example(tuple(one["known"]), one["not_whole"], one["like_missing"]) for one in found)
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """A field whose values are unseen far more often than is usual.
+
+    Attributes:
+        field: its name.
+        share: of its values that are unseen.
+        unseen, known: an example each, if there is one at hand.
+    """
+
+    field: str
+    share: float
+    unseen: str | None = None
+    known: str | None = None
+
+    def __str__(self) -> str:
+        examples = [f"{text!r} is {word}" for word in ("unseen", "known") if (text := getattr(self, word)) is not None]
+        return f"{self.field} {self.share:.1%}" + (f" ({', '.join(examples)})" if examples else "")
+
+
+def worst(fields: Sequence[str], shares: Sequence[float]) -> str:
+    """The fields with the largest shares of unseen values, for people; "" if there is no such value."""
+    order = [number for number in np.argsort(-np.asarray(shares), kind="stable").tolist() if shares[number] > 0]
+    return ", ".join(f"{fields[number]} {shares[number]:.2%}" for number in order[:_SHOWN])
+
+
+def usual_shares(manifest: Manifest) -> np.ndarray:
+    """The share of unseen values of each field that rows like those of a data folder have, [F].
+
+    Rows that came after training tell; without such rows nothing is known, and 1 is returned.
+    """
+    later = [part.unseen_share for name, part in manifest.parts.items() if name != "train"]
+    return np.maximum(np.max(later, axis=0), _LEAST_USUAL) if later else np.ones(len(manifest.fields))
+
+
+def unmatched(shares: Sequence[float], usual: np.ndarray, rows: int) -> list[int]:
+    """Numbers of the fields in which nothing matches, or ten times less than is usual.
+
+    Args:
+        shares: of unseen values, of each field.
+        usual: the same of rows as they should be.
+        rows: that the shares are of; few tell nothing.
+    """
+    nothing = [share == 1 and (expected == 1 or expected**rows < _CHANCE) for share, expected in zip(shares, usual)]
+    far_less = [share >= _TIMES * expected and rows >= _TIMES * _LEAST_ROWS for share, expected in zip(shares, usual)]
+    told = [number for number, pair in enumerate(zip(nothing, far_less)) if any(pair)]
+    return told if rows >= _LEAST_ROWS else []
+
+
+def unmatched_of(manifest: Manifest, part: str, trained: Manifest | None = None) -> list[Unmatched]:
+    """The fields of a part of a data folder in which nothing matches, or ten times less than in other later rows.
+
+    Args:
+        manifest: the data folder's.
+        part: the part's name.
+        trained: the manifest of the folder that a network was trained with, if these are other rows.
+    """
+    own = manifest.parts[part]
+    usual = trained or manifest
+    others = {name: other for name, other in usual.parts.items() if other != own}
+    found = unmatched(own.unseen_share, usual_shares(replace(usual, parts=others)), own.rows)
+    return [Unmatched(manifest.fields[number], own.unseen_share[number]) for number in found]
+
+
+def warning(where: str, found: Sequence[Unmatched]) -> str:
+    """One line that tells of such fields, the first ones by name; "" if there is none."""
+    if not found:
+        return ""
+    more = f" and {len(found) - _SHOWN} fields more" if len(found) > _SHOWN else ""
+    return (
+        f"{where}: values that training did not have: {'; '.join(map(str, found[:_SHOWN]))}{more}. Are they written "
+        f"as in training (quotes, blanks, letter case, leading zeros, hashing)?"
+    )
+
+
+class Unseen:
+    """How many values of each field the encoder does not know, over all rows that are added.
+
+    Args:
+        fields: names of all fields; those of categorical columns come first.
+        usual: the share of each field that is usual.
+    """
+
+    def __init__(self, fields: Sequence[str], usual: np.ndarray):
+        self.fields, self.usual = tuple(fields), usual
+        self.rows = 0
+        self.counts = np.zeros(len(fields), np.int64)
+        self.keys: dict[int, int] = {}  # of each field, the first one that is not known
+
+    def add(self, ids: np.ndarray, keys: np.ndarray) -> None:
+        """Count rows with ids [B, F], made of keys [F of categorical columns, B]."""
+        unseen = ids == UNSEEN
+        self.rows += len(ids)
+        self.counts += unseen.sum(axis=0)
+        for field in range(len(keys)):
+            if field not in self.keys and unseen[:, field].any():
+                self.keys[field] = int(keys[field, np.argmax(unseen[:, field])])
+
+    def unmatched(
+        self, examples: Sequence[Example], cells: Callable[[], list[list[str]]] | None = None
+    ) -> list[Unmatched]:
+        """The fields of which far more values are unseen than is usual, with an example each.
+
+        Args:
+            examples: what the values of categorical columns looked like in training.
+            cells: gives the text of some of these rows' categorical columns, in which hashed keys are found again.
+        """
+        shares = (self.counts / max(self.rows, 1)).tolist()
+        found = []
+        for field in unmatched(shares, self.usual, self.rows):
+            known = next(iter(examples[field].known), None) if field < len(examples) else None
+            key = self.keys.get(field)
+            text = None if key is None else text_of(key)
+            if text is None and key is not None and cells:
+                text = _find(cells()[field], key)
+            found.append(Unmatched(self.fields[field], shares[field], text and text[:_LONGEST], known))
+        return found
+
+
+def _find(cells: Sequence[str], key: int) -> str | None:
+    """The one of some cells that has a key, None if there is none."""
+    places = np.flatnonzero(keys_of(cells) == np.uint64(key)).tolist() if cells else []
+    return cells[places[0]] if places else None

@@ -1,0 +1,145 @@
+"""An exported model that is there whole: reading its folder and checking it, without MindSpore."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.base.errors import InputError
+from src.base.files import check_place
+from src.base.sealed import Facts, begins_as, read_facts
+from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+from src.export.options import ExportSpec
+from src.export.table_file import TableFile
+
+DESCRIPTION = ".model"
+_CHUNK_BYTES = 1 << 20
+_REMEDY = "export the model again"
+FROM_TRAINING = f"put {MANIFEST} and {VOCABULARY} there as train.py wrote them"
+
+
+def checksum(path: Path) -> str:
+    """CRC-32 of a file, 8 hex digits."""
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            crc = zlib.crc32(chunk, crc)
+    return f"{crc:08x}"
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an exported model, damaged or not."""
+    return any(begins_as(path, "model") for path in folder.glob(f"*{DESCRIPTION}"))
+
+
+def check_export_place(spec: ExportSpec) -> None:
+    """Refuse to export where something is that may not be replaced."""
+    check_place(Path(spec.export_path), is_export, "export_path", spec.overwrite)
+
+
+def checkpoint_manifest(checkpoint_path: Path) -> Manifest:
+    """The manifest beside a checkpoint.
+
+    Raises:
+        InputError: there is none, or the vocabulary is missing or damaged, so raw rows could not be scored.
+    """
+    folder = checkpoint_path.parent
+    if not (folder / MANIFEST).is_file():
+        raise InputError(
+            f"checkpoint {checkpoint_path} has no {MANIFEST} beside it, without which raw rows can't be coded: "
+            f"{FROM_TRAINING}"
+        )
+    manifest = Manifest.load(folder / MANIFEST, FROM_TRAINING)
+    manifest.verify(folder, [VOCABULARY], FROM_TRAINING)
+    return manifest
+
+
+@dataclass(frozen=True)
+class ExportFolder:
+    """An exported model that is there whole.
+
+    Attributes:
+        path: the folder.
+        graph: file of the graph.
+        table: the tables, or None where the graph has them.
+        batch_size: rows that the graph takes at once.
+        width: D.
+        vocabulary: SHA-256 of the vocabulary.
+        manifest: facts of the data it was trained on.
+    """
+
+    path: Path
+    graph: Path
+    table: TableFile | None
+    batch_size: int
+    width: int
+    vocabulary: str
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: Path) -> "ExportFolder":
+        """Read and check an exported model: its folder, or a file in it.
+
+        The rows of a table file are checked when they are looked up.
+
+        Raises:
+            InputError: there is none, or a file of it is missing, damaged, or another model's.
+        """
+        folder = path if path.is_dir() else path.parent
+        found = sorted(folder.glob(f"*{DESCRIPTION}"))
+        if len(found) != 1:
+            raise InputError(
+                f"{path} is no exported model: {folder} holds {len(found)} files named *{DESCRIPTION}, which export.py "
+                f"writes; name its --export_path"
+            )
+        if not path.exists():
+            raise InputError(f"{path} is not there: name what export.py wrote in {folder}")
+        try:
+            return cls._of_facts(folder, read_facts(found[0], "model"))
+        except (KeyError, IndexError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{found[0]} is not as this version of the program writes it: {_REMEDY}") from None
+
+    @classmethod
+    def _of_facts(cls, folder: Path, facts: Facts) -> "ExportFolder":
+        single = {key: values[0][0] for key, values in facts.items()}
+        files = {name: (int(size), crc) for name, size, crc in facts["file"]}
+        for name, (file_bytes, crc) in files.items():
+            file = _sized(folder, name, file_bytes)
+            if checksum(file) != crc:
+                raise InputError(f"{file} is damaged (its checksum differs): {_REMEDY}")
+        if single["graph"] not in files:
+            raise InputError(f"{folder / single['graph']} is not among the files of its description: {_REMEDY}")
+        fields = {name: int(rows) for name, rows in facts["field"]}
+        table = None
+        for name, size, identity in facts.get("table", []):
+            table = TableFile(_sized(folder, name, int(size)))
+            if table.identity != identity:
+                raise InputError(f"{table.path} is of another export than the model: {_REMEDY}")
+        manifest = _manifest_of(folder, single["vocabulary"], int(single["dense"]), fields)
+        return cls(
+            folder, folder / single["graph"], table, int(single["batch_size"]), int(single["width"]),
+            single["vocabulary"], manifest,
+        )  # fmt: skip
+
+
+def _sized(folder: Path, name: str, size: int) -> Path:
+    """A file of the folder that has so many bytes."""
+    file = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(f"{file} is no file in an exported model's folder: {_REMEDY}")
+    if not file.is_file() or file.stat().st_size != size:
+        raise InputError(f"{file} is missing or has not its {size} bytes: {_REMEDY}")
+    return file
+
+
+def _manifest_of(folder: Path, vocabulary: str, dense_dim: int, fields: dict[str, int]) -> Manifest:
+    """The manifest of an exported model, which, as the vocabulary beside it, must be that model's own."""
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder / MANIFEST} is missing: {_REMEDY}")
+    manifest = Manifest.load(folder / MANIFEST, _REMEDY)
+    found = (manifest.sha256(VOCABULARY), len(manifest.inputs), dict(zip(manifest.fields, manifest.table_rows)))
+    if found != (vocabulary, dense_dim, fields) or tuple(fields) != manifest.fields:
+        raise InputError(f"{folder / MANIFEST} is of another model: {_REMEDY}")
+    manifest.verify(folder, [VOCABULARY], _REMEDY)
+    return manifest

@@ -1,0 +1,54 @@
+"""What a program says at its end, and with which exit code."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from src.base.errors import InputError
+from src.base.workers import run_parallel
+
+STOPPED = "import os, signal; from src.base.errors import run; run(lambda _: os.kill(os.getpid(), signal.SIGINT){})"
+WRITES = """
+from src.base.errors import run
+def main(_):
+    for number in range(100_000):
+        print(number{})
+run(main)
+"""
+
+
+def end_of(code):
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_only_who_goes_on_says_so(goes_on):
+    done = end_of(STOPPED.format(f", goes_on={goes_on}"))
+    assert done.returncode == 130
+    assert done.stderr.startswith("stopped by the keyboard or a signal")
+    assert ("the same command goes on" in done.stderr) == goes_on
+
+
+@pytest.mark.parametrize("more", ["", ", flush=True"])
+def test_a_broken_pipe_ends_a_program_quietly(more):
+    command = [sys.executable, "-c", WRITES.format(more)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"0\n"
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 141
+
+
+def die(*_):
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_one_line():
+    """As the system does where memory runs out."""
+    with pytest.raises(InputError, match=r"^count: one of 1 processes was killed, as the system does where memory"):
+        list(run_parallel("count", die, [()], [1], "rows"))

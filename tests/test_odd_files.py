@@ -1,0 +1,29 @@
+"""A part of what benchmarks/odd_files.py and benchmarks/damaged_files.py do in full."""
+
+from benchmarks import damaged_files, odd_files
+
+
+def test_odd_inputs_are_right_or_refused(program, capsys):
+    code = odd_files.main(["--quick", f"--program={program}"])
+    told = capsys.readouterr().out
+    assert code == 0, told
+    assert "right    columns with names of the program's" in told
+    assert "refused  changed gzip: " in told
+    assert f"cases={len(odd_files.QUICK)} " in told.splitlines()[-1]
+
+
+def test_damaged_files_are_refused_or_give_the_same(program, capsys):
+    code = damaged_files.main(["--flips=2", "--cuts=1", f"--program={program}"])
+    told = capsys.readouterr().out
+    assert code == 0, told
+    assert "files=22 damages=66 " in told.splitlines()[-1]
+
+
+def test_damage_that_is_accepted_is_a_fault(tmp_path):
+    """The program notices where a reader would not."""
+    path = tmp_path / "file"
+    path.write_bytes(b"some text")
+    verdicts = damaged_files.damage(path, path.read_bytes, 3, 1, 1)
+    assert all(verdict.startswith("FAULT: it was accepted, with other values (") for verdict in verdicts)
+    assert damaged_files.damage(path, lambda: 5, 3, 1, 1) == ["alike"] * 4
+    assert path.read_bytes() == b"some text"
