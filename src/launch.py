@@ -152,7 +152,7 @@ class Launch:
         """Show the first rank's log until the run ends; the exit code: 0, or that of the first rank that failed."""
         try:
             while True:
-                ended = all(child.poll() is not None for child in self.ranks.values())
+                ended = None not in [child.poll() for child in self.ranks.values()]
                 self._show()
                 if failure := self._failure():
                     rank, code, what = failure
@@ -173,7 +173,7 @@ class Launch:
 
     def _failure(self) -> tuple[int, int, str] | None:
         """The rank that failed, the exit code, and what happened; None if nothing did."""
-        failed = [(rank, child.returncode) for rank, child in self.ranks.items() if child.returncode]
+        failed = [(rank, child.returncode) for rank, child in self.ranks.items() if child.poll()]
         if failed:
             # Of several, one that was killed, or has something to say: others may have failed by missing it.
             rank, code = min(failed, key=lambda one: (one[1] > 0, one[1] != _INPUT_AT_FAULT))

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from trainings import has_joined, processes_in, start, wait_for
 
 import train
 from src.base.errors import InputError
-from src.launch import cluster_of
+from src.launch import Launch, cluster_of
 from src.launch import main as launch_main
 
 
@@ -117,3 +118,23 @@ def test_bound_ranks_share_out_the_processors(monkeypatch):
     assert [cluster.processors(rank) for rank in (3, 4, 5)] == [[3, 4, 5], [6, 7, 8], [9, 10, 11, 12]]
     assert not cluster.processors(-1)
     assert not cluster_of({}, 3).processors(0)
+
+
+def test_a_rank_that_dies_is_seen_whichever_it_is(tmp_path, monkeypatch, capsys):
+    """Ranks that are no trainings, of which the last one dies while the others would go on for long."""
+    monkeypatch.chdir(tmp_path)
+    last = "import os, signal, time; os.environ['RANK_ID'] == '2' and os.kill(os.getpid(), signal.SIGTERM)"
+    launch = Launch(cluster_of({}, 3), [sys.executable, "-c", f"{last}; time.sleep(600)"])
+    assert launch.wait() == 128 + signal.SIGTERM
+    assert "error: rank 2 was killed by signal 15; the other ranks were stopped" in capsys.readouterr().err
+    assert not [child for child in launch.ranks.values() if child.poll() is None]
+
+
+def test_of_ranks_that_fail_together_the_one_that_knows_why_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = "import os, sys; rank = int(os.environ['RANK_ID']); print('error: no rows', file=sys.stderr)"
+    launch = Launch(cluster_of({}, 2), [sys.executable, "-c", f"{code}; sys.exit(1 + rank)"])
+    for child in launch.ranks.values():
+        child.wait()
+    assert launch.wait() == 2
+    assert "error: rank 1 ended with exit code 2 (no rows); the other ranks were stopped" in capsys.readouterr().err
