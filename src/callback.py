@@ -284,6 +284,20 @@ class FirstStepCallBack(Callback):
             done()
 
 
+class StepCallBack(Callback):
+    """Calls a function when a step begins, and one with its number when it has ended."""
+
+    def __init__(self, begins: Callable[[], None] = lambda: None, ended: Callable[[int], None] = lambda step: None):
+        super().__init__()
+        self.begins, self.ended = begins, ended
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        self.begins()
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        self.ended(run_context.original_args().cur_step_num)
+
+
 class EpochCallBack(Callback):
     """Calls a function with the number of each epoch, from 0, when its first step begins; not for the first epoch.
 

@@ -34,6 +34,7 @@ from src.callback import (
     LossCallBack,
     ResumeCallBack,
     SaveTimes,
+    StepCallBack,
     TrainingClock,
 )
 from src.checkpoints import checkpoint, run_folder
@@ -226,11 +227,13 @@ def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBac
         evaluations = EvalCallBack(evaluated, training.save_network, best, eval_log, metrics_file, eval_steps, clock)
         used.append(evaluations)
     prepared.batches.go_to(first)
+    sign = ranks.sign  # of a step alone: what callbacks do is work of this rank's own
     if first < prepared.steps and not best.is_over:
         with held_back() as first_step_done:
             Model(step).train(
                 schedule.epochs, TrainingDataset(prepared.batches),
-                [FirstStepCallBack(first_step_done), *used, *callbacks],
+                [FirstStepCallBack(first_step_done), StepCallBack(ended=sign.end_step), *used, *callbacks,
+                 StepCallBack(begins=sign.begin_step)],
                 dataset_sink_mode=False, initial_epoch=first // of_epoch,
             )  # fmt: skip
     elif evaluations and not best.chooses:  # the run was stopped behind its last step

@@ -153,7 +153,8 @@ class ReplicatedTables(EmbeddingTables):
         self.exchange = exchange
 
     def owned(self, rows, gradients):
-        return self.exchange.gather(rows), self.exchange.gather(gradients) * self.exchange.share
+        rows = self.exchange.gather(ops.depend(rows, gradients))  # in one order on all ranks
+        return rows, self.exchange.gather(ops.depend(gradients, rows)) * self.exchange.share
 
 
 class SplitTables(EmbeddingTables):
@@ -185,7 +186,8 @@ class SplitTables(EmbeddingTables):
         )
         sizes = np.array([slot.rows for slot in slots], np.int32)
         self.sizes, self.spares = Tensor(sizes), Tensor(np.cumsum(sizes + 1, dtype=np.int32) - 1)
-        self.partial = any(slot.rows < placement.table_rows[slot.field] for slot in slots)
+        # The same on every rank, for all compile one graph: collective operations must meet in one order.
+        self.partial = any(slot.rows < placement.table_rows[slot.field] for slot in all_slots)
         # The slots of each field, [F] for its first piece, second piece and so on, and 1 where there is one.
         of_field = [
             [number for number, slot in enumerate(all_slots) if slot.field == field and slot.rows]

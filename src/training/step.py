@@ -157,6 +157,8 @@ class TrainStep(nn.Cell):
         applied = None if self.scale is None else self.scale.all_finite((vector_gradients, *gradients))
         if self.exchange is not None:
             loss, gradients, applied = self.mean_over_ranks(loss, gradients, applied, self.exchange)
+            # All ranks send in one order: this message, then those of the tables.
+            vector_gradients = ops.depend(vector_gradients, loss)
         rows, vector_gradients = self.model.table_gradients(rows, vector_gradients, mask)
         return self.update(loss, rows, vector_gradients, gradients, counted, applied)
 
