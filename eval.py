@@ -27,11 +27,12 @@ def main(argv: Sequence[str]) -> None:
     from src.metrics.bootstrap import intervals
     from src.metrics.curves import quality
     from src.metrics.monitored import measured
-    from src.model_utils.device_target import set_device
+    from src.model_utils.device_target import check_products, set_device
     from src.network.compiled import operators_for
     from src.training.evaluation import finite_score
 
     set_device(device.device_target, device.device_id)
+    check_products(compute.compute_dtype)
     checkpoint.check_encoder(path, data)
     operators = operators_for(device.device_target, compute.cpu_kernels)
     model = checkpoint.load(path, data.manifest, options.network, operators, getattr(ms, compute.compute_dtype))

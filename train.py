@@ -16,13 +16,15 @@ def main(argv: Sequence[str]) -> None:
 
     if options.parallel.plan_only:
         print_plan(options.data, options.network, options.optimization, options.schedule, options.evaluation,
-                   options.parallel, options.device.device_target)  # fmt: skip
+                   options.parallel, options.device.device_target, options.kept)  # fmt: skip
         return
     training_folder(options.data)  # a mistake is found before the ranks meet
     runtime = start(options.device, options.compute, options.parallel)
     result = train(options.data, options.network, options.optimization, options.schedule, options.evaluation,
                    options.kept, runtime)  # fmt: skip
-    print(f"{result.steps} steps, {speed(result.samples_per_s)}, peak memory {result.peak_memory_mb:.0f} MB")
+    wall = result.wall_samples_per_s
+    with_all = f" ({wall:.0f} with evaluations and saves)" if wall > 0 else ""
+    print(f"{result.steps} steps, {speed(result.samples_per_s)}{with_all}, peak memory {result.peak_memory_mb:.0f} MB")
     if result.best:
         print(f"best evaluation, at step {result.best_step}: {result.best}")
     if options.kept.report:

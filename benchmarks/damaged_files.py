@@ -32,6 +32,7 @@ PROGRAM = ROOT / "ascend310_infer/out/main"
 _CPU = "--device_target=CPU"
 _NETWORK = ("--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[1]")
 Reader = Callable[[], Any]
+_ENTRIES: set[str] = set()  # of a state that is whole, which is read first
 
 
 def make(program: Path | None) -> None:
@@ -137,6 +138,9 @@ def read_state() -> Any:
     except TypeError as error:
         raise InputError(f"the stopped training can't go on ({error})") from None
     file = CheckpointFile(run.state(progress.step))
+    if missing := _ENTRIES - set(file.shapes):
+        raise InputError(f"{file.path} has no such entry as {min(missing)}")  # as whoever restores the network says
+    _ENTRIES.update(file.shapes)
     return repr(progress), {name: file.read(name).tobytes() for name in file.shapes}
 
 

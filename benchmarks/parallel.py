@@ -14,7 +14,6 @@ values are far apart: its first update has the size of the rate, and rounding ca
 """
 
 import argparse
-import json
 import multiprocessing
 import re
 import signal
@@ -85,9 +84,9 @@ def own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def rank_processes(folder: Path, alone: int) -> list[int]:
-    """The processes that train: those that gave signs of life in the folder, or the one that was started alone."""
-    signs = [sign.read_text(encoding="ascii") for sign in folder.glob("msrun_log/node_*/alive/rank_*.json")]
-    return [json.loads(sign)["pid"] for sign in signs if sign] or ([] if alone == 0 else [alone])
+    """The processes that train: those that were started in the folder, or the one that was started alone."""
+    signs = [sign.read_text(encoding="ascii") for sign in folder.glob("launch_log/*/alive/rank_*.pid")]
+    return [int(sign) for sign in signs if sign] or ([] if alone == 0 else [alone])
 
 
 def run(folder: Path, data: DataFolder, mode: str, ranks: int, optimizer: str, stop: bool = False) -> Measured | None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train on several CPUs: bash scripts/run_distribute_train_cpu.sh DEVICE_NUM DATASET_PATH [--OPTION=VALUE ...]
-# Options of msrun, such as --master_addr for several hosts, go to msrun. Writes checkpoint/, loss.log, auc.log,
+# docs/several_ranks.md has the options for several hosts, such as --master_addr. Writes checkpoint/, loss.log, auc.log,
 # metrics.jsonl, and log0/output.log, log1/output.log ... to the current folder.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"

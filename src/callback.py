@@ -5,42 +5,52 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from mindspore.train import Callback
 from tqdm import tqdm
 
-from src.base.errors import InputError
+from src.base.finite import NotFinite
 from src.base.logs import MetricsFile, append_line, evaluation_line
-from src.metrics.monitored import MONITORED, Metrics
+from src.metrics.monitored import BestSoFar, Metrics
+from src.ranks.group import ONE_RANK, Ranks
+
+_UNREAD_LOSSES = 1000
+_STEPS_BETWEEN_LOOKS = 100  # of several ranks at the clock, since they must agree
 
 
 class TrainingClock:
-    """Seconds spent on training steps: the time since the start, less that of evaluations and checkpoints."""
+    """Seconds spent on training steps: the time since the start, less that of evaluations and saves.
+
+    Attributes:
+        paused: seconds of these, by name.
+    """
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
-        self.paused = 0.0
+        self.paused: dict[str, float] = {}
 
     def seconds(self) -> float:
         """Seconds of training until now."""
-        return time.perf_counter() - self.start - self.paused
+        return time.perf_counter() - self.start - sum(self.paused.values())
 
     @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Time within this context does not count."""
-        begin = time.perf_counter()
+    def pause(self, what: str) -> Iterator[None]:
+        """Time within this context does not count; that of another pause within it counts for that one alone."""
+        begin, before = time.perf_counter(), sum(self.paused.values())
         try:
             yield
         finally:
-            self.paused += time.perf_counter() - begin
+            within = sum(self.paused.values()) - before
+            self.paused[what] = self.paused.get(what, 0.0) + time.perf_counter() - begin - within
 
 
 class LossCallBack(Callback):
     """Logs the loss every log_steps steps and at the end: to loss.log, the metrics file, and as a progress line.
 
-    On a terminal the line is rewritten in place, elsewhere each one stands for itself.
+    On a terminal the line is rewritten in place, elsewhere each one stands for itself. Reading a loss makes the next
+    step wait for this one, so the losses of many steps are read at once.
 
     Args:
         path: loss.log.
@@ -48,19 +58,27 @@ class LossCallBack(Callback):
         log_steps: steps between lines.
         batch_size: samples a step.
         clock: shared with `EvalCallBack`.
+        steps: done before.
+        skipped: gives the number of updates that were left out so far, as under a loss scale.
 
     Attributes:
-        steps: done when the run ended.
+        steps: done so far.
         mean_samples_per_s: of all steps of this process but the first, which compiles the graph.
+        wall_samples_per_s: the same with the time of evaluations and saves.
     """
 
-    steps = 0
-    mean_samples_per_s = math.nan
+    mean_samples_per_s = wall_samples_per_s = math.nan
 
-    def __init__(self, path: str, metrics_file: MetricsFile, log_steps: int, batch_size: int, clock: TrainingClock):
+    def __init__(
+        self, path: str, metrics_file: MetricsFile, log_steps: int, batch_size: int, clock: TrainingClock,
+        steps: int = 0,
+        skipped: Callable[[], int] = lambda: 0,
+    ):  # fmt: skip
         super().__init__()
+        self.skipped = skipped
         self.path, self.metrics_file, self.log_steps = path, metrics_file, log_steps
-        self.batch_size, self.clock = batch_size, clock
+        self.batch_size, self.clock, self.steps = batch_size, clock, steps
+        self._unread: list[tuple[int, Any]] = []
         self.first_step, self.first_step_s = 1, 0.0
         self.samples_per_s = math.nan
         self.last = (0, 0.0)
@@ -73,6 +91,10 @@ class LossCallBack(Callback):
 
     def on_train_step_end(self, run_context: Any) -> None:
         args = run_context.original_args()
+        self.steps = args.cur_step_num
+        self._unread.append((self.steps, args.net_outputs))
+        if len(self._unread) >= _UNREAD_LOSSES:
+            self.look()
         if args.cur_step_num == self.first_step:  # compiling the graph belongs to this step and is not throughput
             args.net_outputs.asnumpy()
             self.first_step_s = self.clock.seconds()
@@ -80,21 +102,35 @@ class LossCallBack(Callback):
         if args.cur_step_num % self.log_steps == 0 or args.cur_step_num == args.batch_num * args.epoch_num:
             self._log(args)
 
+    def look(self) -> None:
+        """Read the losses that were not read yet.
+
+        Raises:
+            NotFinite: one is not.
+        """
+        unread, self._unread = self._unread, []
+        for step, output in unread:
+            if not math.isfinite(loss := float(output.asnumpy())):
+                raise NotFinite(f"the loss is {loss}", step)
+
     def _log(self, args: Any) -> None:
+        self.look()
         step, epoch, loss = args.cur_step_num, args.cur_epoch_num, float(args.net_outputs.asnumpy())
-        if not math.isfinite(loss):
-            raise InputError(f"the loss is {loss} at step {step}: training diverged; try a smaller --lr")
         now, total = self.clock.seconds(), args.batch_num * args.epoch_num
         if step > self.last[0]:
             self.samples_per_s = (step - self.last[0]) * self.batch_size / (now - self.last[1])
         self.last = (step, now)
         step_in_epoch = step - (epoch - 1) * args.batch_num
+        skipped = self.skipped()
+        more = {"skipped_updates": skipped} if skipped else {}
         append_line(self.path, f"epoch: {epoch}, step: {step_in_epoch}, loss is {loss}")
-        self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s)
+        self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s, **more)
         speed = "the first step compiles"
         if step > self.first_step:
             left_s = (total - step) * self.batch_size / self.samples_per_s
             speed = f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left"
+        if skipped:
+            speed += f", {skipped} updates skipped"
         self.bar.set_postfix_str(f"loss {loss:.4f}, {speed}", refresh=False)
         self.bar.update(step - self.bar.n)
         if self.bar.disable:
@@ -104,46 +140,9 @@ class LossCallBack(Callback):
         self.bar.close()
         self.steps = run_context.original_args().cur_step_num
         if counted := self.steps - self.first_step:
-            self.mean_samples_per_s = counted * self.batch_size / (self.clock.seconds() - self.first_step_s)
-
-
-@dataclass
-class BestSoFar:
-    """The network that is kept, and what chose it.
-
-    Attributes:
-        part: name of the rows that are evaluated. Only validation rows choose: with others the last network is kept.
-        monitor: name of the metric that chooses.
-        patience: evaluations in a row without a better value behind which the training ends, 0 for any number.
-        metrics, step: of the network that is kept; None and 0 before the first one.
-        waited: evaluations since then.
-    """
-
-    part: str
-    monitor: str = "auc"
-    patience: int = 0
-    metrics: Metrics | None = None
-    step: int = 0
-    waited: int = 0
-
-    @property
-    def chooses(self) -> bool:
-        """Whether the best network is kept, and not the last one."""
-        return self.part == "valid"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether there was no better one for too long."""
-        return bool(self.patience) and self.waited >= self.patience
-
-    def takes(self, metrics: Metrics, step: int) -> bool:
-        """Whether a network is to be kept as the best one; remembers its metrics and step if so."""
-        one = MONITORED[self.monitor]
-        if self.chooses and self.metrics and not one.is_better(metrics[self.monitor], self.metrics[self.monitor]):
-            self.waited += 1
-            return False
-        self.metrics, self.step, self.waited = metrics, step, 0
-        return self.chooses
+            seconds = self.clock.seconds() - self.first_step_s
+            self.mean_samples_per_s = counted * self.batch_size / seconds
+            self.wall_samples_per_s = counted * self.batch_size / (seconds + sum(self.clock.paused.values()))
 
 
 class EvalCallBack(Callback):
@@ -183,14 +182,18 @@ class EvalCallBack(Callback):
 
     def on_train_end(self, run_context: Any) -> None:
         args = run_context.original_args()
-        if args.cur_step_num > self.last_step:
-            self._evaluate(args.cur_epoch_num, args.cur_step_num)
+        self.evaluate_at_end(args.cur_epoch_num, args.cur_step_num)
+
+    def evaluate_at_end(self, epoch: int, step: int) -> None:
+        """Evaluate behind the last step, unless that is done."""
+        if step > self.last_step:
+            self._evaluate(epoch, step)
         if not self.best.chooses:
-            self.save(args.cur_step_num)
+            self.save(step)
 
     def _evaluate(self, epoch: int, step: int) -> None:
         self.last_step = step
-        with self.clock.pause():
+        with self.clock.pause("evaluations"):
             begin = time.perf_counter()
             metrics = self.evaluate()
             seconds = time.perf_counter() - begin
@@ -199,7 +202,38 @@ class EvalCallBack(Callback):
             self.metrics_file.write("eval", epoch=epoch, step=step, part=self.best.part, **metrics, eval_s=seconds)
             tqdm.write(f"epoch: {epoch}, step: {step}, {self.best.part}: {line}", file=sys.stdout)
             if self.best.takes(metrics, step):
-                self.save(step)
+                with self.clock.pause("saves"):
+                    self.save(step)
+
+
+class SaveTimes:
+    """When the state is due to be saved: every so many steps, or else minutes.
+
+    Args:
+        steps: between saves; 0 for minutes.
+        minutes: between saves; half of them where the network of the same step was just kept, whose file serves for
+            both.
+        ranks: of the run, which take the word of the first one's clock.
+    """
+
+    def __init__(self, steps: int, minutes: float, ranks: Ranks = ONE_RANK):
+        self.steps, self.seconds, self.ranks = steps, 60 * minutes, ranks
+        self.last = time.monotonic()
+
+    def is_due(self, done: int, kept_step: int) -> bool:
+        """Whether it is, behind so many steps, where the best network is that of a step."""
+        if self.steps:
+            return done % self.steps == 0
+        just_kept = done == kept_step
+        if self.ranks.size > 1 and done % _STEPS_BETWEEN_LOOKS and not just_kept:
+            return False
+        waited = time.monotonic() - self.last
+        is_due = waited >= (self.seconds / 2 if just_kept else self.seconds)
+        return bool(self.ranks.gather(np.array([is_due], np.int32))[0, 0])
+
+    def saved(self) -> None:
+        """Time counts from now on."""
+        self.last = time.monotonic()
 
 
 class ResumeCallBack(Callback):
@@ -212,15 +246,18 @@ class ResumeCallBack(Callback):
         first_step: steps done before.
         epochs: of the whole training.
         save: writes the state of a run that has done so many steps.
-        save_steps: steps between saves.
+        times: when.
+        best: the network that is kept so far.
         clock: shared with `LossCallBack`.
     """
 
-    def __init__(self, first_step: int, epochs: int, save: Callable[[int], None], save_steps: int,
-                 clock: TrainingClock):  # fmt: skip
+    def __init__(
+        self, first_step: int, epochs: int, save: Callable[[int], None], times: SaveTimes, best: BestSoFar,
+        clock: TrainingClock,
+    ):  # fmt: skip
         super().__init__()
         self.first_step, self.epochs = first_step, epochs
-        self.save, self.save_steps, self.clock = save, save_steps, clock
+        self.save, self.times, self.best, self.clock = save, times, best, clock
 
     def on_train_begin(self, run_context: Any) -> None:
         args = run_context.original_args()
@@ -228,9 +265,10 @@ class ResumeCallBack(Callback):
 
     def on_train_step_begin(self, run_context: Any) -> None:
         done = run_context.original_args().cur_step_num - 1
-        if done > self.first_step and done % self.save_steps == 0:
-            with self.clock.pause():
+        if done > self.first_step and self.times.is_due(done, self.best.step if self.best.chooses else 0):
+            with self.clock.pause("saves"):
                 self.save(done)
+            self.times.saved()
 
 
 class FirstStepCallBack(Callback):
@@ -244,6 +282,20 @@ class FirstStepCallBack(Callback):
         if self.done:
             done, self.done = self.done, None
             done()
+
+
+class StepCallBack(Callback):
+    """Calls a function when a step begins, and one with its number when it has ended."""
+
+    def __init__(self, begins: Callable[[], None] = lambda: None, ended: Callable[[int], None] = lambda step: None):
+        super().__init__()
+        self.begins, self.ended = begins, ended
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        self.begins()
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        self.ended(run_context.original_args().cur_step_num)
 
 
 class EpochCallBack(Callback):

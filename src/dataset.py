@@ -4,15 +4,16 @@ Legend: B rows of a batch, N numeric columns, F fields.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor
 
+from src.base.errors import InputError
 from src.data import records
 from src.data.manifest import DataFolder
 
@@ -29,12 +30,16 @@ class Rows:
         count: rows in all of them.
         dense_dim: N.
         slot_dim: F.
+        shard_rows: rows in each file; without them a share is read from the first file on.
+        tables: rows of each field's table, by name, which ids are checked against; empty for no check.
     """
 
     shards: Sequence[str]
     count: int
     dense_dim: int
     slot_dim: int
+    shard_rows: Sequence[int] = ()
+    tables: Mapping[str, int] = field(default_factory=dict)
 
 
 class RowBatches:
@@ -49,7 +54,11 @@ class RowBatches:
         shuffle: whether to shuffle.
         drop_last: whether to leave out a last batch that is not full.
         seed: of the shuffling.
-        rank, ranks: which even part of each full batch is given, and how many there are; needs drop_last.
+        rank, ranks: which even part of each full batch is given, and how many there are; needs drop_last. Rows of all
+            records meet in a batch, so that each rank reads all, but takes out its own rows alone.
+
+    Raises:
+        InputError, while iterating: an id is outside its field's table.
     """
 
     def __init__(
@@ -72,57 +81,130 @@ class RowBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator, so that only asking for a batch begins an epoch: MindSpore calls iter() to see whether it can.
-        batches = self._batches(np.random.default_rng([self.seed, self.epoch]))
+        windows = _ahead(self._windows(np.random.default_rng([self.seed, self.epoch])))
         skipped, self.epoch, self.skipped = self.skipped, self.epoch + 1, 0
-        yield from itertools.islice(batches, skipped, None)
+        yield from itertools.islice(_joined(windows, self.own_rows), skipped, len(self))
 
-    def _batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        carried: list[Batch] = []
-        for window in _ahead(self._windows(rng)):
-            if carried:
-                window = tuple(np.concatenate(pair) for pair in zip(carried.pop(), window))
-            whole = len(window[0]) // self.batch_size * self.batch_size
-            for start in range(0, whole, self.batch_size):
-                begin = start + self.own_start
-                yield tuple(column[begin : begin + self.own_rows] for column in window)
-            if whole < len(window[0]):
-                carried = [tuple(column[whole:] for column in window)]
-        if carried and not self.drop_last:
-            yield carried[0]
+    def share(self, rank: int, ranks: int) -> Iterator[Batch]:
+        """A rank's share of the batches, in their order: equal parts of batches that follow one another.
 
-    def _records(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """The records one by one, unpacked."""
+        Only files that hold rows of these are read. A rank that has none left gets one of no rows.
+        """
+        source, size = self.source, self.turns(ranks) * self.batch_size
+        low, high = min(rank * size, self.rows), min((rank + 1) * size, self.rows)
+        if low == high:
+            yield _no_rows(source)
+            return
+        ends = np.cumsum(source.shard_rows or [self.rows])
+        first, last = (int(place) for place in np.searchsorted(ends, [low, high - 1], "right"))
+        before = int(ends[first - 1]) if first else 0
+        if source.shard_rows:
+            source = replace(source, shards=source.shards[first : last + 1])
+        pieces = _between(self._records(source), low - before, high - before)
+        for batch in _ahead(_joined(pieces, self.batch_size)):
+            _check_ids(batch[1], source.tables)
+            yield batch
+
+    def turns(self, ranks: int) -> int:
+        """The batches that the rank with the most of them has as its share."""
+        return -(-len(self) // ranks)
+
+    def _records(self, source: Rows, rng: np.random.Generator | None = None) -> Iterator[Batch]:
+        """The records one by one, unpacked, in a random order if there is one."""
         reading = {"columns_list": [records.COLUMN], "num_parallel_workers": 1}
-        shards = list(self.source.shards)
+        shards = list(source.shards)
         found = ds.MindDataset(shards, shuffle=False, **reading)
-        if self.shuffle:
+        if rng is not None:
             order = rng.permutation(found.get_dataset_size())
             found = ds.MindDataset(shards, sampler=ds.SubsetSampler(order.tolist()), **reading)
         for (record,) in found.create_tuple_iterator(num_epochs=1, output_numpy=True):
-            dense, ids, labels = records.unpack(record, self.source.dense_dim, self.source.slot_dim)
+            dense, ids, labels = records.unpack(record, source.dense_dim, source.slot_dim)
             yield dense, ids, labels.astype(np.float32)[:, None]
 
     def _windows(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """Records joined to windows of at least _WINDOW_ROWS rows, the last one of what is left; shuffled if asked."""
+        """The own rows of windows, in their order, shuffled if asked.
+
+        A window is of records that hold at least _WINDOW_ROWS rows, the last one of what is left.
+        """
         waiting: list[Batch] = []
         rows = done = 0
-        for record in self._records(rng):
+        for record in self._records(self.source, rng if self.shuffle else None):
             waiting.append(record)
             rows += len(record[0])
             if rows >= _WINDOW_ROWS or done + rows == self.rows:
                 window = tuple(np.concatenate(column) for column in zip(*waiting))
-                order = rng.permutation(rows) if self.shuffle else slice(None)
-                yield tuple(column[order] for column in window)
+                own = self._own(done, rows, rng.permutation(rows) if self.shuffle else None)
+                window = tuple(column[own] for column in window)
+                _check_ids(window[1], self.source.tables)
+                yield window
                 waiting, rows, done = [], 0, done + rows
         if done != self.rows or waiting:
             raise ValueError(f"{list(self.source.shards)} hold {done + rows} rows, not {self.rows}")
+
+    def _own(self, done: int, rows: int, order: np.ndarray | None) -> np.ndarray | slice:
+        """Which rows of a window are this rank's, in their order, behind so many rows of the epoch."""
+        if self.own_rows == self.batch_size:
+            return slice(None) if order is None else order
+        places = (done + np.arange(rows)) % self.batch_size - self.own_start
+        (own,) = np.nonzero((places >= 0) & (places < self.own_rows))
+        return own if order is None else order[own]
 
 
 def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> RowBatches:
     """The rows of a part of a data folder in batches; options as for RowBatches."""
     shards, shard_rows = data.shards(part)
-    rows = Rows(shards, sum(shard_rows), len(data.manifest.inputs), len(data.manifest.fields))
+    manifest = data.manifest
+    tables = dict(zip(manifest.fields, manifest.table_rows))
+    rows = Rows(shards, sum(shard_rows), len(manifest.inputs), len(manifest.fields), shard_rows, tables)
     return RowBatches(rows, batch_size, **options)
+
+
+def _check_ids(ids: np.ndarray, tables: Mapping[str, int]) -> None:
+    """Refuse ids that no row of a table has: operators would read other memory, or take zeros for their vectors."""
+    if not tables or not len(ids):
+        return
+    most, least = ids.max(0), ids.min(0)
+    for place, (name, rows) in enumerate(tables.items()):
+        if least[place] < 0 or most[place] >= rows:
+            wrong = int(np.sum((ids[:, place] < 0) | (ids[:, place] >= rows)))
+            raise InputError(
+                f"{wrong} of {len(ids)} ids of {name} are outside its table of {rows} rows, up to {most[place]}: the "
+                f"data folder's rows are not of its manifest; preprocess again"
+            )
+
+
+def _no_rows(source: Rows) -> Batch:
+    return (
+        np.empty((0, source.dense_dim), np.float32),
+        np.empty((0, source.slot_dim), np.int32),
+        np.empty((0, 1), np.float32),
+    )
+
+
+def _between(pieces: Iterator[Batch], low: int, high: int) -> Iterator[Batch]:
+    """The rows low <= row < high of pieces that follow one another."""
+    done = 0
+    for piece in pieces:
+        rows = len(piece[0])
+        if done + rows > low:
+            yield tuple(column[max(low - done, 0) : high - done] for column in piece)
+        done += rows
+        if done >= high:
+            return
+
+
+def _joined(pieces: Iterator[Batch], size: int) -> Iterator[Batch]:
+    """Pieces of any number of rows as batches of one size, the last one of what is left."""
+    carried: list[Batch] = []
+    for piece in pieces:
+        if carried:
+            piece = tuple(np.concatenate(pair) for pair in zip(carried.pop(), piece))
+        whole = len(piece[0]) // size * size
+        for start in range(0, whole, size):
+            yield tuple(column[start : start + size] for column in piece)
+        if whole < len(piece[0]):
+            carried = [tuple(column[whole:] for column in piece)]
+    yield from carried
 
 
 def sample(rows: Rows, most: int) -> Batch:

@@ -1,14 +1,14 @@
-"""Starts the ranks of a training with msrun, waits for them, and says which one failed.
+"""Starts the ranks of a training, waits for them, and says which one failed.
 
-    python src/launch.py DEVICE_NUM [--rank_table=FILE] [--rank_timeout=SECONDS] [--MSRUN_OPTION=VALUE ...]
+    python src/launch.py DEVICE_NUM [--rank_table=FILE] [--rank_timeout=SECONDS] [--CLUSTER_OPTION=VALUE ...]
                          [--OPTION=VALUE ...]
 
-What msrun knows goes to msrun (for several hosts: master_addr, master_port, worker_num, local_worker_num, node_rank),
-all else to train.py. The ranks' logs are log0/output.log, log1/output.log and so on. A rank that dies or hangs ends the
-run: the others are stopped, and a line names it.
+Cluster options, for several hosts, are worker_num, local_worker_num, master_addr, master_port, node_rank, first_rank,
+cluster_time_out and bind_core, in the manner of MindSpore's msrun. All else goes to train.py. The ranks' logs are
+log0/output.log, log1/output.log and so on. A rank that dies or hangs ends the run: the others are stopped, and a line
+names it.
 """
 
-import json
 import os
 import re
 import signal
@@ -17,12 +17,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.base.errors import InputError, run
 from src.base.locks import hold
+from src.base.signs import Watch
 from src.base.workers import die_with_parent
 from src.data.manifest import find
 from src.model_utils import ALIVE_FOLDER
@@ -30,133 +32,171 @@ from src.options import TrainOptions, resolve
 from src.ranks.rank_table import check_rank_table
 
 ROOT = Path(__file__).resolve().parents[1]
-_MSRUN_OPTIONS = ("worker_num", "local_worker_num", "master_addr", "master_port", "node_rank", "cluster_time_out",
-                  "bind_core", "bind_numa")  # fmt: skip
-_HANGS_AFTER_S = 60.0  # unless --rank_timeout says otherwise; a rank gives a sign of life every second
 _LOOKS_EVERY_S = 0.3
 _INPUT_AT_FAULT = 2  # exit code
+# MindSpore's process by which ranks find each other. It trains nothing, so it needs no more than this.
+_SCHEDULER = "import mindspore; mindspore.set_device('CPU'); mindspore.communication.init()"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The ranks of a run, and those of this machine.
+
+    Attributes:
+        worker_num: ranks in all.
+        local_worker_num: ranks on this machine, of consecutive numbers from first_rank on.
+        master_addr, master_port: where the scheduler listens, on the machine that has this address, a number.
+        rank_table: of an Ascend cluster, "" for none.
+        rank_timeout_s: after which a rank is taken to hang; see src/base/signs.py.
+        cluster_time_out_s: after which ranks that lack others give up.
+        bind_core: whether each rank gets a part of the processors for itself.
+    """
+
+    worker_num: int
+    local_worker_num: int
+    first_rank: int
+    master_addr: str
+    master_port: int
+    rank_table: str = ""
+    rank_timeout_s: float = 60.0
+    cluster_time_out_s: int = 600
+    bind_core: bool = False
+
+    @property
+    def ranks(self) -> range:
+        """Numbers of this machine's ranks."""
+        return range(self.first_rank, self.first_rank + self.local_worker_num)
+
+    @property
+    def is_master(self) -> bool:
+        """Whether this machine has the scheduler's address."""
+        with socket.socket(socket.AF_INET6 if ":" in self.master_addr else socket.AF_INET) as probe:
+            try:
+                probe.bind((self.master_addr, 0))
+            except OSError:
+                return False
+        return True
+
+    def environment(self, rank: int) -> dict[str, str]:
+        """What MindSpore, of its ways the "dynamic cluster", looks for in a rank; of a scheduler for rank -1."""
+        found = {
+            "MS_ROLE": "MS_SCHED" if rank < 0 else "MS_WORKER",
+            "MS_WORKER_NUM": str(self.worker_num),
+            "MS_SCHED_HOST": self.master_addr,
+            "MS_SCHED_PORT": str(self.master_port),
+            "MS_TOPO_TIMEOUT": str(self.cluster_time_out_s),
+            "RANK_SIZE": str(self.worker_num),
+            "RANK_ID": str(max(rank, 0)),
+        }
+        if rank >= 0:
+            found |= {"MS_NODE_ID": str(rank), "DEVICE_ID": str(rank - self.first_rank)}
+        return found | ({"RANK_TABLE_FILE": self.rank_table} if self.rank_table else {})
+
+    def processors(self, rank: int) -> list[int]:
+        """Those that a rank gets for itself, consecutive ones; none to share all with the others."""
+        usable, place = sorted(os.sched_getaffinity(0)), rank - self.first_rank
+        low, high = (len(usable) * part // self.local_worker_num for part in (place, place + 1))
+        return usable[low:high] if self.bind_core and rank >= 0 else []
 
 
 class Launch:
     """One run: its processes, logs and signs of life, in the current folder.
 
     Args:
-        device_num: ranks on this machine.
-        msrun_options: by name.
-        program_options: the command line of train.py.
-        timeout_s: without a sign of life, after which a rank is taken to hang.
+        cluster: the ranks.
+        program: the command that each rank is.
     """
 
-    def __init__(
-        self, device_num: int, msrun_options: dict[str, str], program_options: Sequence[str], timeout_s: float
-    ):  # fmt: skip
-        self.timeout_s = timeout_s
-        node = max(0, int(msrun_options.get("node_rank", 0)))
-        self.ranks = range(node * device_num, (node + 1) * device_num)
-        self.folder = Path("msrun_log") / f"node_{node}"
-        self.alive = self.folder / "alive"
-        self.alive.mkdir(parents=True, exist_ok=True)
+    def __init__(self, cluster: Cluster, program: Sequence[str]):
+        self.cluster, self.shown = cluster, 0
+        self.folder = Path("launch_log") / f"from_rank_{cluster.first_rank}"
+        alive = self.folder / "alive"
+        alive.mkdir(parents=True, exist_ok=True)
         self.lock = hold(self.folder / ".lock", f"folder {Path.cwd()}")
-        self.seen: dict[int, tuple[float, float]] = {}
-        for old in [*self.alive.iterdir(), *self.folder.glob("*.log")]:
+        for old in alive.iterdir():
             old.unlink()
-        for rank in self.ranks:
-            place = Path(f"log{rank}")
-            place.mkdir(exist_ok=True)
-            (place / "output.log").unlink(missing_ok=True)
-            (place / "output.log").symlink_to(".." / self.folder / f"worker_{rank}.log")
-        options = {"worker_num": device_num, "local_worker_num": device_num, "master_port": _free_port(),
-                   "log_dir": self.folder, "join": "True",
-                   "tail_worker_log": 10**9} | msrun_options  # fmt: skip
-        command = [
-            str(Path(sys.executable).with_name("msrun")),
-            *(f"--{name}={value}" for name, value in options.items()),
-        ]
-        with (self.folder / "msrun.log").open("w", encoding="utf-8") as log:
-            self.msrun = subprocess.Popen(
-                [*command, str(ROOT / "train.py"), *program_options], stdout=log, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL, start_new_session=True, env=os.environ | self._environment(),
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - there are no threads here
-            )  # fmt: skip
-        self.shown = 0
+        self.watch = Watch(alive, cluster.ranks, cluster.rank_timeout_s)
+        self.environment = os.environ | {
+            ALIVE_FOLDER: str(alive.resolve()), "PYTHONUNBUFFERED": "1",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        }  # fmt: skip
+        self.scheduler: subprocess.Popen[bytes] | None = None
+        self.ranks: dict[int, subprocess.Popen[bytes]] = {}
+        try:
+            if cluster.is_master:
+                self.scheduler = self._start(-1, [sys.executable, "-c", _SCHEDULER], self.folder / "scheduler.log")
+            for rank in cluster.ranks:
+                self.ranks[rank] = self._start(rank, program, self._log(rank))
+                (alive / f"rank_{rank}.pid").write_text(str(self.ranks[rank].pid), encoding="ascii")
+        except BaseException:
+            self._stop()
+            raise
 
-    def _environment(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
-        return {ALIVE_FOLDER: str(self.alive.resolve()), "PATH": path, "PYTHONUNBUFFERED": "1"}
+    def _start(self, rank: int, command: Sequence[str], path: Path) -> "subprocess.Popen[bytes]":
+        processors = self.cluster.processors(rank)
+
+        def prepare() -> None:
+            die_with_parent()
+            if processors:
+                os.sched_setaffinity(0, processors)
+
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as log:
+            return subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+                env=self.environment | self.cluster.environment(rank),
+                preexec_fn=prepare,  # noqa: PLW1509 - there are no threads here
+            )  # fmt: skip
 
     def wait(self) -> int:
         """Show the first rank's log until the run ends; the exit code: 0, or that of the first rank that failed."""
         try:
             while True:
-                ended = self.msrun.poll() is not None
+                ended = None not in [child.poll() for child in self.ranks.values()]
                 self._show()
                 if failure := self._failure():
                     rank, code, what = failure
                     self._stop()
                     self._show()
-                    log = f"log{rank}/output.log" if rank is not None else str(self.folder)
-                    hint = f"{what}{self._last_error(rank)}; the other ranks were stopped; see {log}"
+                    hint = f"{what}{self._last_error(rank)}; the other ranks were stopped; see {self._log(rank)}"
                     if code != _INPUT_AT_FAULT:
                         hint += ". The same command goes on from the last save"
                     print(f"error: {hint}", file=sys.stderr)
                     return code
                 if ended:
-                    return self.msrun.returncode
+                    if self.scheduler and self.cluster.worker_num > self.cluster.local_worker_num:
+                        self.scheduler.wait()  # other machines' ranks may still need it
+                    return 0
                 time.sleep(_LOOKS_EVERY_S)
         finally:
             self._stop()
 
-    def _failure(self) -> tuple[int | None, int, str] | None:
-        """The rank that failed if it is known, the exit code, and what happened; None if nothing did."""
-        pids = self._pids()
-        exits = re.findall(r"Worker process (\d+) exit with exception\. Error code: (-?\d+)", self._text("msrun.log"))
-        for pid, code in exits:
-            with_error = [rank for rank in self.ranks if self._last_error(rank)]
-            rank = next((rank for rank, known in pids.items() if known == int(pid)), (*with_error, None)[0])
-            status = int(code)
-            how = f"was killed by signal {-status}" if status < 0 else f"ended with exit code {status}"
-            return rank, status if status > 0 else 128 - status, f"rank {'?' if rank is None else rank} {how}"
-        silent = [rank for rank in pids if self._silent_s(rank) > self.timeout_s]
-        if silent and self.msrun.poll() is None:
-            return silent[0], 1, f"rank {silent[0]} has given no sign of life for {self.timeout_s:.0f} s"
-        if self.msrun.poll():
-            return None, self.msrun.returncode, f"msrun ended with exit code {self.msrun.returncode}"
+    def _failure(self) -> tuple[int, int, str] | None:
+        """The rank that failed, the exit code, and what happened; None if nothing did."""
+        failed = [(rank, child.returncode) for rank, child in self.ranks.items() if child.poll()]
+        if failed:
+            # Of several, one that was killed, or has something to say: others may have failed by missing it.
+            rank, code = min(failed, key=lambda one: (one[1] > 0, one[1] != _INPUT_AT_FAULT))
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            return rank, code if code > 0 else 128 - code, f"rank {rank} {how}"
+        if hanging := self.watch.hanging(time.monotonic()):
+            return hanging[0], 1, hanging[1]
+        if self.scheduler and self.scheduler.poll():
+            what = f"MindSpore's scheduler ended with exit code {self.scheduler.returncode}"
+            return self.cluster.first_rank, 1, f"{what}, see {self.folder}/scheduler.log"
         return None
 
-    def _silent_s(self, rank: int) -> float:
-        """Seconds since a rank's sign was seen to change, by this process's own clock."""
-        changed, now = self._sign(rank).stat().st_mtime, time.monotonic()
-        if self.seen.get(rank, (0.0, 0.0))[0] != changed:
-            self.seen[rank] = (changed, now)
-        return now - self.seen[rank][1]
+    def _log(self, rank: int) -> Path:
+        return Path(f"log{rank}/output.log")
 
-    def _sign(self, rank: int) -> Path:
-        return self.alive / f"rank_{rank}.json"
-
-    def _pids(self) -> dict[int, int]:
-        """Process of each rank that has said so."""
-        found = {}
-        for rank in self.ranks:
-            try:
-                found[rank] = int(json.loads(self._sign(rank).read_text(encoding="utf-8"))["pid"])
-            except (OSError, ValueError):
-                continue
-        return found
-
-    def _text(self, name: str) -> str:
-        path = self.folder / name
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-    def _last_error(self, rank: int | None) -> str:
+    def _last_error(self, rank: int) -> str:
         """A rank's own word on what went wrong, if it left one."""
-        lines = [line for line in self._text(f"worker_{rank}.log").splitlines() if line.startswith("error: ")]
+        text = self._log(rank).read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line.startswith("error: ")]
         return f" ({lines[-1].removeprefix('error: ')})" if lines else ""
 
     def _show(self) -> None:
-        path = self.folder / f"worker_{self.ranks[0]}.log"
-        if not path.is_file():
-            return
-        with path.open("rb") as log:
+        with self._log(self.cluster.first_rank).open("rb") as log:
             log.seek(self.shown)
             new = log.read()
         new = new[: new.rfind(b"\n") + 1]  # whole lines
@@ -167,28 +207,26 @@ class Launch:
         self.shown += len(new)
 
     def _stop(self) -> None:
-        """Kill what is left: the ranks, each in a session of its own, msrun and its scheduler."""
-        for pid in [*self._pids().values(), self.msrun.pid]:
-            try:
-                if pid == self.msrun.pid or _is_rank(pid):
-                    os.killpg(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
-        self.msrun.wait()
+        """Kill what is left: the ranks and the scheduler, each in a session of its own."""
+        for child in [*self.ranks.values(), *([self.scheduler] if self.scheduler else [])]:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
 
 
-def _is_rank(pid: int) -> bool:
-    """Whether the process is still one of ours, and its number not another's by now."""
-    try:
-        return b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that no program listens at now."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
+
+
+def _address(text: str) -> str:
+    """The number of a machine's name, or of its number."""
+    try:
+        return str(socket.getaddrinfo(text.strip("[]"), None, type=socket.SOCK_STREAM)[0][4][0])
+    except (OSError, UnicodeError):
+        raise InputError(f"master_addr is {text!r}: no machine is known by this name; give its address") from None
 
 
 def _seconds(text: str) -> float:
@@ -197,41 +235,80 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise InputError(f"bind_core is {text!r}: it must be True or False")
+    return text.lower() == "true"
+
+
+def cluster_of(given: dict[str, str], device_num: int) -> Cluster:
+    """The ranks that the options of the command line make.
+
+    Raises:
+        InputError: they make none.
+    """
+    numbers: dict[str, int] = {}
+    for name in ("worker_num", "local_worker_num", "node_rank", "first_rank", "master_port", "cluster_time_out"):
+        if name in given:
+            if not re.fullmatch(r"\d+", given[name]):
+                raise InputError(f"{name} is {given[name]!r}: it must be a whole number")
+            numbers[name] = int(given[name])
+    local = numbers.get("local_worker_num", device_num)
+    total = numbers.get("worker_num", local)
+    if local < total and not {"node_rank", "first_rank"} & set(numbers):
+        raise InputError(
+            f"worker_num is {total}, and {local} of these ranks are on this machine: say which by --node_rank=0, 1 and "
+            f"so on, or by --first_rank"
+        )
+    if "first_rank" not in numbers and total % local:
+        raise InputError(
+            f"worker_num {total} is no multiple of local_worker_num {local}: where machines have different numbers of "
+            f"ranks, give each --first_rank, the number of its first rank, instead of node_rank"
+        )
+    first = numbers.get("first_rank", numbers.get("node_rank", 0) * local if local < total else 0)
+    if first + local > total:
+        raise InputError(
+            f"ranks {first} to {first + local - 1} would be on this machine, and worker_num {total} makes the last one "
+            f"{total - 1}: give another node_rank or first_rank"
+        )
+    if table := given.get("rank_table", ""):
+        check_rank_table(Path(table), total)
+    address, port = _address(given.get("master_addr", "127.0.0.1")), numbers.get("master_port") or free_port()
+    return Cluster(
+        total, local, first, address, port,
+        table, _seconds(given.get("rank_timeout", "60")), numbers.get("cluster_time_out", 600),
+        _truth(given.get("bind_core", "False")),
+    )  # fmt: skip
+
+
+_CLUSTER_OPTIONS = ("worker_num", "local_worker_num", "master_addr", "master_port", "node_rank", "first_rank",
+                    "cluster_time_out", "bind_core", "rank_table", "rank_timeout")  # fmt: skip
+
+
 def main(argv: Sequence[str]) -> int:
     """Start the ranks as the command line says; the exit code."""
     if not argv or not re.fullmatch(r"[1-9]\d*", argv[0]):
         raise InputError(f"DEVICE_NUM is {argv[0] if argv else 'missing'}: give the number of ranks on this machine")
-    device_num, timeout_s = int(argv[0]), _HANGS_AFTER_S
-    msrun_options: dict[str, str] = {}
+    given: dict[str, str] = {}
     program_options: list[str] = []
     for argument in argv[1:]:
         name, _, value = argument.removeprefix("--").partition("=")
-        if name == "rank_table":
-            msrun_options["rank_table_file"] = value
-        elif name == "rank_timeout":
-            timeout_s = _seconds(value)
-        elif name in _MSRUN_OPTIONS:
-            msrun_options[name] = value
+        if name in _CLUSTER_OPTIONS:
+            given[name] = value
         else:
             program_options.append(argument)
-    for name in ("worker_num", "local_worker_num", "node_rank", "master_port"):
-        if not re.fullmatch(r"\d+", msrun_options.get(name, "0")):
-            raise InputError(f"{name} is {msrun_options[name]!r}: it must be a whole number")
-    device_num = int(msrun_options.get("local_worker_num", device_num))
-    total = int(msrun_options.get("worker_num", device_num))
-    if table := msrun_options.get("rank_table_file"):
-        check_rank_table(Path(table), total)
+    cluster = cluster_of(given, int(argv[0]))
+    program = [sys.executable, str(ROOT / "train.py"), *program_options]
     if any(re.fullmatch(r"--plan_only(=(true|1))?", option.lower()) for option in program_options):
-        command = [sys.executable, str(ROOT / "train.py"), f"--ranks={total}", *program_options]
+        command = [*program, f"--ranks={cluster.worker_num}"]
         if "--device_target=CPU" in program_options and not any("device_memory_mb" in o for o in program_options):
             machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-            command.append(f"--device_memory_mb={machine_mb // device_num}")
+            command.append(f"--device_memory_mb={machine_mb // cluster.local_worker_num}")
         return subprocess.run(command, check=False).returncode
-    find(
-        resolve(TrainOptions, program_options).data.dataset_path
-    )  # a mistake is found before anything is started or made
+    # A mistake is found before anything is started or made.
+    find(resolve(TrainOptions, program_options).data.dataset_path)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return Launch(device_num, msrun_options, program_options, timeout_s).wait()
+    return Launch(cluster, program).wait()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import os
 import resource
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -24,21 +24,23 @@ import numpy as np
 from mindspore.train import Callback, Model
 
 from src.base.errors import InputError
+from src.base.finite import NotFinite
 from src.base.logs import MetricsFile
 from src.base.stops import held_back
 from src.callback import (
-    BestSoFar,
     EpochCallBack,
     EvalCallBack,
     FirstStepCallBack,
     LossCallBack,
     ResumeCallBack,
+    SaveTimes,
+    StepCallBack,
     TrainingClock,
 )
 from src.checkpoints import checkpoint, run_folder
 from src.dataset import TrainingDataset
 from src.dlrm import DLRM
-from src.metrics.monitored import MONITORED, Metrics
+from src.metrics.monitored import MONITORED, BestSoFar, Metrics
 from src.model_utils.options import values_of
 from src.network.compiled import operators_for
 from src.network.embedding import initial_values, make_tables
@@ -48,20 +50,22 @@ from src.report.content import data_content, evaluation_content
 from src.report.files import RunReport, Scored, forget, machine
 from src.report.learned import learned
 from src.training import resume
-from src.training.evaluation import evaluate
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec, steps_between
 from src.training.prepare import Prepared, Runtime, Specs, prepare
 from src.training.step import TrainStep
+from src.training.training import Training, going_on
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run gave: its best evaluation (None without any), throughput, and the process's largest memory."""
+    """What a run gave: its best evaluation (None without any), throughput without and with the time of evaluations and
+    saves, and the process's largest memory."""
 
     best: Metrics | None
     best_step: int
     steps: int
     samples_per_s: float
+    wall_samples_per_s: float
     peak_memory_mb: float
     checkpoint: Path
 
@@ -89,7 +93,7 @@ def train(
     """
     prepared = prepare(Specs(data, network, optimization, schedule, evaluation, kept, runtime))
     with run_folder.Run(Path(kept.ckpt_path), prepared.folder, prepared.specs.saved(), overwrite=kept.overwrite,
-                        resume=kept.resume, ranks=runtime.ranks) as run:  # fmt: skip
+                        resume=kept.resume, ranks=runtime.ranks, keep_states=kept.keep_states) as run:  # fmt: skip
         state = stopped_state(prepared, run)
         training = begin(prepared, run, state)
         with training.metrics_file:
@@ -98,8 +102,9 @@ def train(
             losses, ended = fit(training, callbacks)
             result = finish(training, losses)
     training.metrics_file.write(
-        "end", steps=result.steps, samples_per_s=result.samples_per_s, peak_memory_mb=result.peak_memory_mb,
-        best_step=result.best_step, **(_why_ended(training.best) if ended else {}),
+        "end", steps=result.steps, samples_per_s=result.samples_per_s, wall_samples_per_s=result.wall_samples_per_s,
+        peak_memory_mb=result.peak_memory_mb, best_step=result.best_step,
+        **(_why_ended(training.best) if ended else {}),
     )  # fmt: skip
     return result
 
@@ -117,60 +122,20 @@ def stopped_state(prepared: Prepared, run: run_folder.Run) -> resume.State | Non
         "the tables' checksum": manifest_crc, "the saved step": progress["step"] if progress else -1})  # fmt: skip
     if not progress:
         return None
-    if progress["batch_size"] != prepared.batch_size:
+    stopped = resume.Progress.of(progress)
+    if stopped.batch_size != prepared.batch_size:
         raise InputError(
-            f"{run.path} holds a training that was stopped, with {progress['batch_size']} samples a step over its "
+            f"{run.path} holds a training that was stopped, with {stopped.batch_size} samples a step over its "
             f"ranks, and {ranks.size} ranks make that {prepared.batch_size}: go on with a number of ranks that divides "
             f"it, or start afresh with --resume=False"
         )
+    if stopped.step > prepared.steps:
+        raise InputError(
+            f"{run.path} holds a training that was stopped behind step {stopped.step}, and "
+            f"epochs {prepared.specs.schedule.epochs} are {prepared.steps} steps: give more --epochs, or start afresh "
+            f"with --resume=False"
+        )
     return resume.State(run, progress, fields, rows, ranks)
-
-
-@dataclass
-class Training:
-    """A training that has begun.
-
-    Attributes:
-        prepared: what it works on.
-        run: where it leaves its files.
-        begun: how far it was when this process began.
-        step: the training step, around the network.
-        best: the network that is kept so far.
-        metrics_file: its log, which may be a whole report.
-    """
-
-    prepared: Prepared
-    run: run_folder.Run
-    begun: resume.Progress
-    step: TrainStep
-    best: BestSoFar
-    metrics_file: MetricsFile
-
-    @property
-    def model(self) -> DLRM:
-        """The network."""
-        return self.step.model
-
-    def save_network(self, at_step: int) -> None:
-        """Write the network of a step as the one to keep."""
-        path, fields = self.run.best(at_step), self.prepared.folder.manifest.fields
-        ranks = self.prepared.specs.runtime.ranks
-        self.step.with_average(lambda: checkpoint.save(self.model, fields, path, ranks))
-
-    def save_state(self, at_step: int) -> None:
-        """Write all that going on behind a step needs."""
-        done = replace(self.begun, step=at_step)
-        if self.best.chooses:
-            done = replace(done, best=self.best.metrics, best_step=self.best.step, waited=self.best.waited)
-        if isinstance(self.metrics_file, RunReport):
-            self.metrics_file.save("unfinished")
-        resume.save(self.run, self.step, self.prepared.folder.manifest.fields, done, self.prepared.specs.runtime.ranks)
-
-    def evaluate(self) -> Metrics:
-        """Metrics of the network as it is."""
-        specs, batches = self.prepared.specs, self.prepared.eval_batches or ()
-        size, monitor = specs.evaluation.eval_batch_size, specs.evaluation.monitor
-        return self.step.with_average(lambda: evaluate(self.model, batches, size, specs.runtime.ranks, monitor))
 
 
 def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -> Training:
@@ -178,6 +143,7 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     specs, seed = prepared.specs, prepared.specs.data.seed
     compute, device, ranks = specs.runtime.compute, specs.runtime.device.device_target, specs.runtime.ranks
     begun = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}", prepared.batch_size)
+    begun = going_on(begun, (specs.optimization.lr, specs.optimization.table_lr))
     tables, exchange = make_tables(
         prepared.placement,
         ranks.rank,
@@ -188,72 +154,113 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     )
     dtype = getattr(ms, compute.compute_dtype)
     model = DLRM(len(prepared.folder.manifest.inputs), tables, specs.network, dtype, seed, prepared.widths)
-    factors = None if np.all(prepared.factors == 1) else prepared.factors
-    scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else 1.0
+    corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections
+    reset_steps = len(prepared.batches) if corrects else 0
+    factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors
+    scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else None
     average_from = _average_from(prepared.steps, specs.schedule.average_share)
-    step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange)
+    step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps)
     evaluation = specs.evaluation
     best = BestSoFar(
         prepared.part, evaluation.monitor, evaluation.early_stopping, begun.best, begun.best_step, begun.waited
     )
-    return Training(prepared, run, begun, step, best, _metrics_file(prepared, run, begun, step))
+    return Training(prepared, run, begun, step, best, _metrics_file(prepared, run, begun, step), begun.step)
 
 
 def go_on(training: Training, state: resume.State) -> None:
     """Give the step all the other values of a state, and begin behind it."""
-    begun = training.begun
+    begun, run = training.begun, training.run
     state.restore(training.step)
-    print(f"going on from step {begun.step} of {training.prepared.steps}, which {training.run.path} holds", flush=True)
-    training.metrics_file.write("resume", step=begun.step)
+    changes, ranks = list(run.changes), training.prepared.specs.runtime.ranks.size
+    if begun.ranks and begun.ranks != ranks:
+        changes.append(f"{ranks} ranks instead of {begun.ranks}")
+    words = f", with {', '.join(changes)}" if changes else ""
+    print(f"going on from step {begun.step} of {training.prepared.steps}, which {run.path} holds{words}", flush=True)
+    training.metrics_file.write("resume", step=begun.step, changes=changes)
 
 
 def fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack, bool]:
-    """Do the steps that are left, by MindSpore's own loop; what counted them, and whether early_stopping ended them."""
-    prepared, step = training.prepared, training.step
-    kept, schedule, evaluation = prepared.specs.kept, prepared.specs.schedule, prepared.specs.evaluation
+    """Do the steps that are left, again from an earlier state where they diverge and the options say so.
+
+    Returns:
+        What counted the steps, and whether early_stopping ended them.
+
+    Raises:
+        InputError: they diverged.
+    """
+    while True:
+        try:
+            return _fit(training, callbacks)
+        except NotFinite as found:
+            training.go_back(found)
+
+
+def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack, bool]:
+    """Do the steps that are left, by MindSpore's own loop."""
+    prepared, step, best, metrics_file = training.prepared, training.step, training.best, training.metrics_file
+    kept, schedule, ranks = prepared.specs.kept, prepared.specs.schedule, prepared.specs.runtime.ranks
     first, of_epoch = training.begun.step, len(prepared.batches)
-    loss_log, eval_log = kept.loss_file_name, kept.eval_file_name
-    if prepared.specs.runtime.ranks.rank:  # one of several ranks writes files
-        loss_log = eval_log = os.devnull
-    clock, metrics_file = TrainingClock(), training.metrics_file
-    losses = LossCallBack(loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock)
-    used = [
-        ResumeCallBack(first, schedule.epochs, training.save_state, steps_between(kept.save_steps, of_epoch), clock)
-    ]
+    # One of several ranks writes files.
+    loss_log, eval_log = (os.devnull if ranks.rank else name for name in (kept.loss_file_name, kept.eval_file_name))
+    clock = TrainingClock()
+    losses = LossCallBack(
+        loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, first, step.skipped_updates
+    )
+
+    def save_state(done: int) -> None:
+        losses.look()
+        training.save_state(done)
+
+    def evaluated() -> Metrics:
+        losses.look()
+        return training.evaluate(losses.steps)
+
+    times = SaveTimes(kept.save_steps and steps_between(kept.save_steps, of_epoch), kept.save_minutes, ranks)
+    used: list[Callback] = [ResumeCallBack(first, schedule.epochs, save_state, times, best, clock)]
     if schedule.reset_tables_each_epoch:
         fill = partial(initial_values, prepared.folder.manifest.table_rows, prepared.specs.data.seed)
         used.append(EpochCallBack(lambda epoch: step.reset_tables(fill(epoch))))
     used.append(losses)
     evaluations = None
     if prepared.part:
-        eval_steps = steps_between(evaluation.eval_steps, of_epoch)
-        evaluations = EvalCallBack(
-            training.evaluate, training.save_network, training.best, eval_log, metrics_file, eval_steps, clock
-        )
+        eval_steps = steps_between(prepared.specs.evaluation.eval_steps, of_epoch)
+        evaluations = EvalCallBack(evaluated, training.save_network, best, eval_log, metrics_file, eval_steps, clock)
         used.append(evaluations)
     prepared.batches.go_to(first)
-    with held_back() as first_step_done:
-        Model(step).train(
-            schedule.epochs, TrainingDataset(prepared.batches),
-            [FirstStepCallBack(first_step_done), *used, *callbacks],
-            dataset_sink_mode=False, initial_epoch=first // of_epoch,
-        )  # fmt: skip
-    return losses, evaluations is not None and evaluations.ended
+    sign = ranks.sign  # of a step alone: what callbacks do is work of this rank's own
+    if first < prepared.steps and not best.is_over:
+        with held_back() as first_step_done:
+            Model(step).train(
+                schedule.epochs, TrainingDataset(prepared.batches),
+                [FirstStepCallBack(first_step_done), StepCallBack(ended=sign.end_step), *used, *callbacks,
+                 StepCallBack(begins=sign.begin_step)],
+                dataset_sink_mode=False, initial_epoch=first // of_epoch,
+            )  # fmt: skip
+    elif evaluations and not best.chooses:  # the run was stopped behind its last step
+        evaluations.evaluate_at_end(schedule.epochs, first)
+    losses.look()
+    training.check_finite(losses.steps)
+    return losses, best.is_over
 
 
 def finish(training: Training, losses: LossCallBack) -> TrainingResult:
     """Write the report of the network that is kept, and put the run's files in their places."""
     prepared, run, best = training.prepared, training.run, training.best
     kept_step = best.step
-    if not prepared.part:
+    if not best.chooses:
         kept_step = losses.steps
+    if not prepared.part:
         training.save_network(kept_step)
+    if prepared.specs.kept.keep_finished:
+        training.save_state(losses.steps, kept_step)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     beside = _beside_others(training)
     if isinstance(training.metrics_file, RunReport):
         _finish_report(training, training.metrics_file, losses, kept_step, peak_mb, beside)
-    path = run.finish(kept_step)
-    return TrainingResult(best.metrics, best.step, losses.steps, losses.mean_samples_per_s, peak_mb, path)
+    path = run.finish(kept_step, prepared.specs.kept.keep_finished)
+    return TrainingResult(
+        best.metrics, best.step, losses.steps, losses.mean_samples_per_s, losses.wall_samples_per_s, peak_mb, path
+    )
 
 
 def _beside_others(training: Training) -> dict[str, Any] | None:
@@ -290,7 +297,9 @@ def _finish_report(
     shown = MONITORED[specs.evaluation.monitor].shown
     report.finish({
         "steps": losses.steps, "kept_step": kept_step, "samples_per_s": losses.mean_samples_per_s,
-        "peak_memory_mb": peak_mb, "kept_for": f"best {shown}" if training.best.chooses else "the last one",
+        "wall_samples_per_s": losses.wall_samples_per_s,
+        "skipped_updates": training.step.skipped_updates(), "peak_memory_mb": peak_mb,
+        "kept_for": f"best {shown}" if training.best.chooses else "the last one",
     }, scored, content, beside)  # fmt: skip
 
 
@@ -307,11 +316,12 @@ def _metrics_file(prepared: Prepared, run: run_folder.Run, begun: resume.Progres
         "data": data_content(prepared.folder),
         "machine": machine() | {"ranks": ranks.size},
     }
-    mlp_rate, table_rate = (float(rate.asnumpy()) for rate in (step.learning_rate, step.table_learning_rate))
-    report = RunReport(
-        path, begun.run, run.path, facts,
-        lambda at: (mlp_rate * float(factors[at - 1]), table_rate * float(factors[at - 1])), ranks.rank == 0,
-    )  # fmt: skip
+
+    def rates(at: int) -> tuple[float, float]:
+        factor = float(factors[at - 1])
+        return factor * float(step.learning_rate.asnumpy()), factor * float(step.table_learning_rate.asnumpy())
+
+    report = RunReport(path, begun.run, run.path, facts, rates, ranks.rank == 0)
     report.go_on_from(begun.step)
     return report
 

@@ -38,12 +38,12 @@ def make_model(
 
 
 def make_step(
-    model, lr=0.15, table_lr=0.0, optimizer="sgd", mlp_optimizer="", *, factors=None, average_from=None, loss_scale=1.0,
-    seed=1, exchange=None, **more,
+    model, lr=0.15, table_lr=0.0, optimizer="sgd", mlp_optimizer="", *, factors=None, average_from=None,
+    loss_scale=None, seed=1, exchange=None, reset_steps=0, **more,
 ):  # fmt: skip
     """The training step of a network, by the rules that these options say."""
     spec = OptimizationSpec(optimizer, mlp_optimizer, lr, table_lr, **more)
-    return TrainStep(model, spec, factors, average_from, loss_scale, seed, exchange)
+    return TrainStep(model, spec, factors, average_from, loss_scale, seed, exchange, reset_steps)
 
 
 class Steps:

@@ -3,6 +3,7 @@ import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
 
 from src import dataset
+from src.base.errors import InputError
 from src.data import records
 from src.data.encoder import load_encoder
 from src.data.lines import Columns, parse
@@ -178,6 +179,67 @@ def test_ranks_get_even_parts_of_each_batch_in_their_order(shards, ranks):
         for place, column in enumerate(whole):
             np.testing.assert_array_equal(np.concatenate([part[number][place] for part in parts]), column)
     assert {len(part[0][0]) for part in parts} == {20 // ranks}
+
+
+@pytest.mark.parametrize("window_rows", [1, 37, 100, 1 << 16])
+@pytest.mark.parametrize(("batch_size", "ranks"), [(4, 2), (48, 3), (128, 2), (1000, 4)])
+def test_ranks_get_even_parts_of_the_batches_of_one_process(shards, batch_size, ranks, window_rows, monkeypatch):
+    monkeypatch.setattr(dataset, "_WINDOW_ROWS", window_rows)
+    options = {"shuffle": True, "drop_last": True, "seed": 4}
+    one = make(shards, batch_size, **options)
+    of_ranks = [make(shards, batch_size, **options, rank=rank, ranks=ranks) for rank in range(ranks)]
+    for step in (0, len(one) + len(one) // 2):  # two epochs, the second one from its middle on
+        for batches in (one, *of_ranks):
+            batches.go_to(step)
+        expected = [ids for _, ids, _ in one]
+        for together, whole in zip(zip(*of_ranks, strict=True), expected, strict=True):
+            np.testing.assert_array_equal(np.concatenate([ids for _, ids, _ in together]), whole)
+
+
+def test_a_rank_takes_out_its_own_rows_alone(shards, monkeypatch):
+    taken = []
+    monkeypatch.setattr(dataset, "_check_ids", lambda ids, tables: taken.append(len(ids)))
+    list(make(shards, 100, shuffle=True, drop_last=True, rank=1, ranks=4))
+    assert sum(taken) == ROWS / 4
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8, 30])
+@pytest.mark.parametrize("batch_size", [16, 50, 128, 1000])
+def test_shares_are_the_batches_of_one_process_one_behind_the_other(shards, batch_size, ranks):
+    rows = Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS)
+    batches = RowBatches(rows, batch_size)
+    shares = [list(batches.share(rank, ranks)) for rank in range(ranks)]
+    assert max(map(len, shares)) == batches.turns(ranks)
+    found = [batch for share in shares for batch in share if len(batch[0])]
+    for mine, expected in zip(found, batches, strict=True):
+        for column, whole in zip(mine, expected):
+            np.testing.assert_array_equal(column, whole)
+
+
+def test_a_share_reads_only_the_files_of_its_rows(shards, tmp_path):
+    """Files that hold none of them need not be there."""
+    paths = [*shards[:2], str(tmp_path / "no-such.mindrecord"), str(tmp_path / "nor-this.mindrecord")]
+    batches = RowBatches(Rows(paths, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS), 100)
+    assert numbers_of(batches.share(0, 4)) == list(range(300))
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"a": ROWS, "b": 11_000, "c": 6_993}, "1 of 1000 ids of c are outside its table of 6993 rows, up to 6993"),
+        ({"a": 990, "b": 11_000, "c": 7_000}, "10 of 1000 ids of a are outside its table of 990 rows, up to 999"),
+    ],
+)
+def test_ids_outside_a_table_are_counted_and_refused(shards, tables, message):
+    batches = RowBatches(Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, tables), ROWS)
+    for read in (lambda: batches, lambda: batches.share(0, 1)):
+        with pytest.raises(InputError, match=message):
+            list(read())
+
+
+def test_ids_within_their_tables_pass(shards):
+    batches = RowBatches(Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, {"a": 1000, "b": 11_000, "c": 6_994}), 100)
+    assert len(list(batches)) == 10
 
 
 def test_a_sample_is_of_records_spread_evenly_in_the_order_of_the_rows(shards):

@@ -200,9 +200,9 @@ def test_best_network_of_an_old_stopped_run_evaluates_as_it_did_there(here, run)
 def test_old_stopped_run_goes_on_and_ends_as_it_did(here, arrays, capsys, run):
     own("stopped")
     facts, folder = STOPPED[run], Path(f"stopped/{run}")
-    with pytest.raises(InputError, match=r"holds a training that was stopped, with lr [\d.]+ instead of 0\.7"):
+    with pytest.raises(InputError, match=r"holds a training that was stopped, with seed 1 instead of 7"):
         train_program.main(
-            [ORIGINAL, *(option for option in facts["argv"] if not option.startswith("--lr=")), "--lr=0.7"]
+            [ORIGINAL, *(option for option in facts["argv"] if not option.startswith("--seed=")), "--seed=7"]
         )
     train_program.main([ORIGINAL, *facts["argv"]])
     assert f"going on from step {facts['step']} of " in capsys.readouterr().out

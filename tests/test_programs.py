@@ -47,6 +47,7 @@ def test_training_writes_its_files(run_folder, tiny_data):
     assert sorted(os.listdir(run_folder / "checkpoint")) == [
         "dlrm.ckpt",
         "dlrm.yaml",
+        "finished",
         "manifest.json",
         "report.html",
         "report.json",

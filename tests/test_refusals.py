@@ -53,7 +53,7 @@ def run_program(folder, program, *argv):
         ),
         (
             ["train", CPU, *SMALL, "--lr=3e38", "--log_steps=2", "--eval_steps=99"],
-            r"error: the loss is .*: training diverged; .*--lr",
+            r"error: the loss is .*: training diverged; .*--lr.*",
         ),
         (["train", CPU, "--batch_size=9999"], r"error: batch_size is 9999, but there are only 1715 training rows.*"),
     ],

@@ -32,10 +32,41 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
         beside.rename(path)
+        if sync:
+            flush(path.parent)  # the name, too, must be on the disk
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         beside.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Return when a file's content, or a folder's names, are on the disk."""
+    place = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where the file system can, since full Criteo's tables have 2 GB; else a copy. In any target's place.
+
+    Raises:
+        OSError: it can't be made; it names the target, of which nothing is left.
+    """
+    beside = target.with_name(f"{target.name}.writing")
+    beside.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, beside)
+        except OSError:
+            shutil.copyfile(source, beside)
+        os.replace(beside, target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from None
+    finally:
+        beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
 
 
 def check_place(folder: Path, is_ours: Callable[[Path], bool], option: str, overwrite: bool) -> None:

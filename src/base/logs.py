@@ -27,8 +27,11 @@ class MetricsFile:
     def __exit__(self, _: Any, error: BaseException | None, *__: Any) -> None:
         """Nothing is left to be done; whoever keeps more than lines has."""
 
+    def save(self, state: str) -> None:
+        """Bring what is kept beside the lines to the disk, of a run in this state; nothing here."""
+
     def write(self, kind: str, **values: Any) -> None:
-        """Append a line of a kind, "loss", "eval" or "end"; what is not a finite number becomes null."""
+        """Append a line of a kind, such as "loss", "eval" or "end"; what is not a finite number becomes null."""
         values = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in values.items()

@@ -11,7 +11,7 @@ from 500 on. Whoever reads a checkpoint takes the rows it needs out of whatever 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import mindspore as ms
@@ -20,6 +20,7 @@ from mindspore import Tensor
 
 from src.base.errors import InputError
 from src.base.events import happens
+from src.base.finite import NotFinite, first_not_finite
 from src.base.npz import Arrays
 from src.checkpoints import protobuf
 from src.checkpoints.names import check_is_file
@@ -36,7 +37,6 @@ from src.ranks.placement import Piece
 
 TABLE = "embedding."
 PARTS = "parts"
-_CHECKED_ROWS = 1 << 16
 
 
 def part_of(path: Path, rank: int) -> Path:
@@ -47,6 +47,8 @@ def part_of(path: Path, rank: int) -> Path:
 def save(model: DLRM, fields: Sequence[str], path: Path, ranks: Ranks = ONE_RANK) -> None:
     """Write the network's values to a MindSpore checkpoint file, whole or not at all; all ranks call this together.
 
+    It need not be on the disk when this returns: most are soon followed by a better one. Whoever needs that flushes it.
+
     Args:
         model: the network.
         fields: names of the categorical columns.
@@ -54,19 +56,19 @@ def save(model: DLRM, fields: Sequence[str], path: Path, ranks: Ranks = ONE_RANK
         ranks: of the run.
 
     Raises:
-        InputError: a value is not finite; MindSpore's ReLU on CPU makes 0 of nan, so the loss need not show it.
+        NotFinite: a value is not; MindSpore's ReLU on CPU makes 0 of nan, so the loss need not show it.
     """
     happens("a network is to be kept")
     common = {parameter.name: parameter.asnumpy() for parameter in model.mlp_parameters()}
     rows = rows_of(model.tables, TABLE, model.tables.table.asnumpy(), fields)
-    write_part(path, common, rows, model.tables, ranks, _check_finite)
+    check_finite(common | rows, ranks)
+    write_part(path, common, rows, model.tables, ranks, sync=False)
     happens("a network is kept")
 
 
 def write_part(
-    path: Path, common: Arrays, rows: Arrays, tables: EmbeddingTables, ranks: Ranks,
-    check: Callable[[Arrays], None] = lambda _: None,
-) -> None:  # fmt: skip
+    path: Path, common: Arrays, rows: Arrays, tables: EmbeddingTables, ranks: Ranks, sync: bool = True
+) -> None:
     """Write this rank's part of a checkpoint, if it has one; returns when all ranks have written theirs.
 
     Args:
@@ -75,34 +77,49 @@ def write_part(
         rows: what has a row for each row of the tables, as `rows_of` gives it.
         tables: say whether all ranks hold the same rows, and so whether there is a part for each rank, or one.
         ranks: of the run.
-        check: raises InputError for values that are not to be written.
+        sync: whether it must be on the disk when this returns.
     """
     parts = 1 if tables.replicated else ranks.size
 
     def write() -> None:
         values = (common if ranks.rank == 0 else {}) | rows
-        check(values)
         if parts > 1:
             values[PARTS] = np.array([parts], np.int32)
-        protobuf.write(part_of(path, ranks.rank), values.items())
+        protobuf.write(part_of(path, ranks.rank), values.items(), sync)
 
     ranks.together(write if ranks.rank < parts else lambda: None)
 
 
-def _check_finite(values: Arrays) -> None:
-    for name, value in values.items():
-        # In parts: the answers for a large table would take a quarter of its memory.
-        if not all(np.isfinite(value[low : low + _CHECKED_ROWS]).all() for low in range(0, len(value), _CHECKED_ROWS)):
-            raise InputError(f"{name} holds values that are not finite: training diverged; try a smaller --lr")
+def check_finite(values: Arrays, ranks: Ranks, step: int | None = None) -> None:
+    """See that what ranks hold is finite; all of them call this together.
+
+    Raises:
+        NotFinite: on all ranks, if any holds a value that is not; it names the first one of this rank, else the rank.
+    """
+    name = first_not_finite(values)
+    found = ranks.gather(np.array([bool(name)], np.int32))[:, 0]
+    if found.any():
+        who = name or f"a table's part on rank {int(np.argmax(found))}"
+        raise NotFinite(f"{who} holds values that are not finite", step)
 
 
 def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, fields: Sequence[str]) -> Arrays:
     """The entries for what has a row for each row of the tables: one a piece, named after field and first row."""
     return {
-        f"{prefix}{fields[piece.field]}{f'@{piece.low}' if piece.rows < tables.table_rows[piece.field] else ''}": values
+        prefix + _entry_name(piece, tables.table_rows[piece.field], fields): values
         for piece, values in tables.views(joint)
         if piece.rows
     }
+
+
+def _entry_name(piece: Piece, rows: int, fields: Sequence[str]) -> str:
+    """Its field, and behind it the first row if it is not the whole table; zeros tell C3@05 from a field C3@5."""
+    name, first = fields[piece.field], str(piece.low)
+    if piece.rows == rows:
+        return name
+    while f"{name}@{first}" in fields:
+        first = f"0{first}"
+    return f"{name}@{first}"
 
 
 def parts_of(first: CheckpointFile) -> int:
@@ -169,7 +186,7 @@ class Parts:
         for file in self._files:
             for entry, shape in file.shapes.items():
                 whole, _, first = entry.rpartition("@")
-                if entry != name and (whole != name or not first.isdigit()):
+                if entry != name and (whole != name or not first.isdigit() or entry[len(prefix) :] in self._fields):
                     continue
                 first = "" if entry == name else first
                 low = int(first or 0)
@@ -264,9 +281,7 @@ def fill_mlps(model: DLRM, parts: Parts) -> None:
 
 
 def restore(model: DLRM, path: Path, fields: Sequence[str]) -> None:
-    """Give a network, on this rank's device, the values of a checkpoint that the same ranks just wrote."""
-    tables = model.tables
-    parts = Parts(path, fields, tables.table_rows, check=())
-    values = joint_rows(tables.pieces, tables.table.shape[1], parts.fill(TABLE), tables.spare)
-    tables.table.set_data(Tensor.from_numpy(values))
+    """Give a network, on this rank's device, the values of a checkpoint that the same ranks wrote, in their place."""
+    parts = Parts(path, fields, model.tables.table_rows, check=())
+    model.tables.refill(model.tables.table, parts.fill(TABLE))
     fill_mlps(model, parts)

@@ -1,5 +1,6 @@
 """Names of files in a checkpoint folder, and the checkpoint that a user named, found without MindSpore."""
 
+import re
 from pathlib import Path
 
 from src.base.errors import InputError
@@ -27,9 +28,10 @@ def check_is_file(path: Path) -> None:
         return
     if is_held(path.parent / UNFINISHED / LOCK):
         raise InputError(f"checkpoint_path {path} is not there yet: its training is at work; wait for its end")
-    if stopped := sorted((path.parent / UNFINISHED).glob("best-*.ckpt")):
+    found = (re.fullmatch(r"best-(\d+)\.ckpt", one.name) for one in (path.parent / UNFINISHED).glob("best-*.ckpt"))
+    if steps := [int(name[1]) for name in found if name]:
         raise InputError(
             f"checkpoint_path {path} is not there, since its training was stopped: let the same train.py command go "
-            f"on, or name the best network so far, such as {stopped[0]}"
+            f"on, or name the best network so far, {path.parent / UNFINISHED / f'best-{max(steps)}.ckpt'}"
         )
     raise InputError(f"checkpoint_path {path} is not a file: name a checkpoint that train.py wrote")

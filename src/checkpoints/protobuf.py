@@ -34,17 +34,18 @@ _CHUNK = 64 << 20  # bytes of a value that are one message
 _LENGTH = 2  # protobuf's wire type of what has a length: text, bytes, messages
 
 
-def write(path: Path, entries: Iterable[tuple[str, np.ndarray]]) -> None:
+def write(path: Path, entries: Iterable[tuple[str, np.ndarray]], sync: bool = True) -> None:
     """Write a checkpoint file, whole or not at all.
 
     Args:
         path: the file.
         entries: names and values, float32 or int32, each of which is asked for when its turn comes.
+        sync: whether it must be on the disk when this returns.
 
     Raises:
         OSError: the file can't be written; it names the file.
     """
-    with whole_file(path, sync=True) as file:  # older states go once this one stands
+    with whole_file(path, sync) as file:
         crc = 0
         for name, values in entries:
             for part in _messages(name, values):

@@ -2,14 +2,14 @@
 
 checkpoint/dlrm.ckpt         the network that is kept, and the files beside it that checkpoint.py names
 checkpoint/report.html       the run for people, report.json the same for machines, scores.npz its scores
-checkpoint/unfinished/       the same of a run that has not ended, or was stopped, and the state it goes on from
+checkpoint/unfinished/       the same of a run that has not ended, or was stopped, and the states it goes on from
+checkpoint/finished/         the last state of a run that ended well, which more epochs go on from
 """
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,7 @@ import yaml
 
 from src.base.errors import InputError, naming
 from src.base.events import happens
-from src.base.files import whole_file
+from src.base.files import flush, link_or_copy, whole_file
 from src.base.locks import hold
 from src.base.sealed import check_json, sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
@@ -26,6 +26,10 @@ from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES,
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
+
+FINISHED, PROGRESS = "finished", "progress.json"
+_OLDER, _FAILED = "older", "diverged_at_rate"
+_OF_A_STEP = re.compile(r"(state|rest|best)-(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -37,23 +41,38 @@ class RunOptions:
         text: YAML.
         free: names of those that no value of the network depends on.
         defaults: YAML of what each is unless given, and was before there was such an option.
+        untold: names of those whose change is not worth a word.
     """
 
     name: str
     text: str
     free: frozenset[str] = frozenset()
     defaults: str = ""
+    untold: frozenset[str] = frozenset()
 
     def difference(self, saved: str) -> str:
         """What is different in the text of a run that was stopped, in words, but for what is free; "" for nothing."""
         if not saved.strip():
             return "no options in its file"
+        different = (f"{name} {old} instead of {new}" for name, old, new in self._different(saved))
+        return next((words for words in different if words.split()[0] not in self.free), "")
+
+    def changes(self, saved: str) -> list[str]:
+        """What is different in the text of a run that was stopped and is to be told, in words."""
+        different = self._different(saved)
+        return [f"{name} {new} instead of {old}" for name, old, new in different if name not in self.untold]
+
+    def has_more_epochs(self, saved: str) -> bool:
+        """Whether a run with these options is longer than one with the saved ones."""
+        return any(name == "epochs" and new > old for name, old, new in self._different(saved))
+
+    def _different(self, saved: str) -> Iterator[tuple[str, Any, Any]]:
+        """Name, old value and new one of what is different."""
         known, old, new = (yaml.safe_load(text) or {} for text in (self.defaults, saved, self.text))
         old = known | old  # an older version, which knew fewer options, may have saved them
-        for name in [*new, *old]:
-            if name not in self.free and old.get(name) != new.get(name):
-                return f"{name} {old.get(name)} instead of {new.get(name)}"
-        return ""
+        for name in dict.fromkeys([*new, *old]):
+            if old.get(name) != new.get(name):
+                yield name, old.get(name), new.get(name)
 
 
 class Run:
@@ -67,11 +86,14 @@ class Run:
         data: the data, whose manifest and vocabulary are kept with the checkpoint.
         options: of the run.
         overwrite: whether the folder's checkpoint may be replaced when the run ends.
-        resume: whether to go on with a run that was stopped; otherwise its files are thrown away.
+        resume: whether to go on with a run that was stopped, or ended well after fewer epochs; otherwise the files of
+            the first are thrown away.
         ranks: of the run.
+        keep_states: how many of the newest states are kept.
 
     Attributes:
         path: the subfolder.
+        changes: which options are others than before the stop, in words; rank 0 knows.
 
     Raises:
         InputError: the folder already holds a checkpoint, which overwrite does not allow to be replaced; another run
@@ -80,10 +102,11 @@ class Run:
 
     def __init__(
         self, folder: Path, data: DataFolder, options: RunOptions, *, overwrite: bool = False, resume: bool = True,
-        ranks: Ranks = ONE_RANK,
+        ranks: Ranks = ONE_RANK, keep_states: int = 1,
     ):  # fmt: skip
         self.folder, self.path, self._options, self._ranks = folder, folder / UNFINISHED, options, ranks
-        self._progress = self.path / "progress.json"
+        self._progress, self._keep_states = self.path / PROGRESS, keep_states
+        self.changes: list[str] = []
         self._lock: IO[str] | None = None
         self._by_rank_0(lambda: self._prepare(data, overwrite, resume))
 
@@ -95,46 +118,78 @@ class Run:
             self._lock.close()
 
     def _prepare(self, data: DataFolder, overwrite: bool, resume: bool) -> None:
-        if (self.folder / CHECKPOINT).exists() and not overwrite:
+        is_longer = resume and not overwrite and self._is_longer()
+        if (self.folder / CHECKPOINT).exists() and not (overwrite or is_longer):
             raise InputError(
-                f"ckpt_path {self.folder} already holds {CHECKPOINT}: name another --ckpt_path, or replace it with "
-                f"--overwrite=True"
+                f"ckpt_path {self.folder} already holds {CHECKPOINT}: name another --ckpt_path, replace it with "
+                f"--overwrite=True, or let it train on with more --epochs, if its last state was kept"
             )
         data.manifest.verify(data.path, [VOCABULARY])
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")
         try:
             with naming(self.path):
-                if resume and self._progress.is_file():
-                    self._check_same(data)
+                if is_longer and not self._progress.is_file():
+                    self._check_same(data, self.folder / FINISHED)
+                    self._take_back()
+                elif resume and self._progress.is_file():
+                    self._check_same(data, self.path)
                 else:
                     self._start(data)
+                    return
+                with whole_file(self.path / self._options.name) as file:
+                    file.write(sealed_text(self._options.text).encode())  # of those that are free, the new ones
         except BaseException:
             self._lock.close()
             raise
 
-    def _start(self, data: DataFolder) -> None:
+    def _is_longer(self) -> bool:
+        """Whether this run is to go on with the one that ended well here, after fewer epochs.
+
+        It may have begun to do so before it was stopped, but no other run may have been stopped here.
+        """
+        ended = self.folder / FINISHED
+        states, own = _states_of(ended / PROGRESS), _states_of(self._progress)
+        if not states or (own and own[0].get("run") != states[0].get("run")):
+            return False
+        return self._options.has_more_epochs((ended / self._options.name).read_text(encoding="utf-8"))
+
+    def _take_back(self) -> None:
+        """Let the state of a run that ended well be that of one that was stopped."""
+        self._clear()
+        ended = self.folder / FINISHED
+        for path in ended.iterdir():
+            if path.name not in (LOCK, PROGRESS):
+                link_or_copy(path, self.path / path.name)
+        link_or_copy(ended / PROGRESS, self._progress)  # last, as it makes them valid
+
+    def _clear(self) -> None:
+        """Remove all files of a run that was stopped."""
         self._progress.unlink(missing_ok=True)  # first, so that what is left is never taken for a whole state
         for path in self.path.iterdir():
             if path.name != LOCK:
                 path.unlink()
-        _link_or_copy(data.path / VOCABULARY, self.path / VOCABULARY)
+
+    def _start(self, data: DataFolder) -> None:
+        self._clear()
+        link_or_copy(data.path / VOCABULARY, self.path / VOCABULARY)
         shutil.copyfile(data.path / MANIFEST, self.path / MANIFEST)
         (self.path / self._options.name).write_text(sealed_text(self._options.text), encoding="utf-8")
 
-    def _check_same(self, data: DataFolder) -> None:
-        """Refuse to go on with other options or data than those the run began with."""
-        kept = self.path / self._options.name
-        difference = self._options.difference(kept.read_text(encoding="utf-8"))
-        if not difference and Manifest.load(self.path / MANIFEST) != data.manifest:
+    def _check_same(self, data: DataFolder, stopped: Path) -> None:
+        """Refuse to go on with other options or data than those the run began with, whose files are in a folder."""
+        saved = (stopped / self._options.name).read_text(encoding="utf-8")
+        difference = self._options.difference(saved)
+        if not difference and Manifest.load(stopped / MANIFEST) != data.manifest:
             difference = f"other data than {data.path}"
         if difference:
+            ended = stopped.name == FINISHED
             raise InputError(
-                f"{self.path} holds a training that was stopped, with {difference}: go on with what it had, name "
-                f"another --ckpt_path, or throw it away with --resume=False"
+                f"{stopped} holds a training that {'ended' if ended else 'was stopped'}, with {difference}: go on with "
+                f"what it had, name another --ckpt_path, or "
+                f"{'replace it with --overwrite=True' if ended else 'throw it away with --resume=False'}"
             )
-        with whole_file(kept) as file:
-            file.write(sealed_text(self._options.text).encode())  # of those that are free, the new ones
+        self.changes = self._options.changes(saved)
 
     def best(self, step: int) -> Path:
         """Where the best network so far, that of a step, is kept. Each has a name of its own, so that a state always
@@ -142,31 +197,28 @@ class Run:
         return self.path / f"best-{step}.ckpt"
 
     def state(self, step: int) -> Path:
-        """Where the state after a step is kept."""
+        """Where the network after a step is kept, in a state."""
         return self.path / f"state-{step}.ckpt"
 
+    def rest(self, step: int) -> Path:
+        """Where the rest of a state is kept."""
+        return self.path / f"rest-{step}.ckpt"
+
     def progress(self) -> dict[str, Any] | None:
-        """What the last `commit` of a run that was stopped had to say; None if it never came so far."""
-        if not self._progress.is_file():
-            return None
-        try:
-            content = dict(json.loads(self._progress.read_text(encoding="utf-8")))
-            return check_json(content, self._progress, "start afresh with --resume=False")
-        except (ValueError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{self._progress} is damaged ({error}), so the stopped training can't go on: start afresh with "
-                f"--resume=False"
-            ) from None
+        """What the last `commit` of a run that was stopped had to say; None if it never came so far.
+
+        Raises:
+            InputError: its file is damaged.
+        """
+        return next(iter(_states_of(self._progress)), None)
 
     def commit(self, progress: dict[str, Any], step: int, best_step: int) -> None:
         """Make the state of a step the one to go on from; `write_part` has returned, so all ranks have written it.
 
         Args:
             progress: what `progress` is to give.
-            step: the step; states of others are removed.
-            best_step: best networks of other steps are removed.
+            step: the step; states of older ones are removed, but for as many as are to be kept.
+            best_step: step of the best network; those that go with no state that is kept are removed.
         """
         self._by_rank_0(lambda: self._commit(progress, step, best_step))
 
@@ -176,28 +228,71 @@ class Run:
 
     def _commit(self, progress: dict[str, Any], step: int, best_step: int) -> None:
         happens("a state is whole")
-        with whole_file(self._progress, sync=True) as file:
-            file.write(sealed_json(progress).encode())
+        for path in self.path.glob(f"best-{best_step}.*"):
+            flush(path)
+        older = [state for state in _states_of(self._progress) if state["step"] < step][: self._keep_states - 1]
+        self._write_progress([progress, *older])
         happens("the progress names another state")
-        self._remove_older(step, best_step)
+        self._remove_others([progress, *older], best_step)
 
-    def _remove_older(self, step: int, best_step: int) -> None:
+    def _write_progress(self, states: list[dict[str, Any]]) -> None:
+        with whole_file(self._progress, sync=True) as file:
+            file.write(sealed_json(states[0] | {_OLDER: states[1:]}).encode())
+
+    def remove_other_bests(self, step: int) -> None:
+        """Of the best networks, keep those that the states go with, and the newest one, that of a step."""
+        self._by_rank_0(lambda: self._remove_others(_states_of(self._progress), step))
+
+    def _remove_others(self, states: list[dict[str, Any]], best_step: int) -> None:
+        steps = {state["step"] for state in states}
+        bests = {best_step, *(state.get("best_step", 0) for state in states)}
         for path in self.path.iterdir():
-            found = re.match(r"(state|best)-(\d+)\.", path.name)
-            if found and int(found[2]) < step and (found[1] == "state" or int(found[2]) != best_step):
+            found = _OF_A_STEP.match(path.name)
+            if found and int(found[2]) not in (bests if found[1] == "best" else steps):
                 path.unlink()
 
-    def finish(self, step: int) -> Path:
+    def retreat(self, rate: float, changed: dict[str, Any]) -> dict[str, Any] | None:
+        """What is to be gone on from by a run that diverged: the newest state, or an older one.
+
+        A state that leads to divergence at two rates, the second one smaller, is taken to be spoiled, and given up.
+
+        Args:
+            rate: at which it diverged.
+            changed: what that state's progress is to say now.
+
+        Returns:
+            The progress of that state; None for none, so that the run begins anew.
+        """
+        self._by_rank_0(lambda: self._retreat(rate, changed))
+        return self.progress()
+
+    def _retreat(self, rate: float, changed: dict[str, Any]) -> None:
+        states = _states_of(self._progress)
+        if states and (before := states[0].get(_FAILED)) is not None and rate < before:
+            del states[0]
+        elif states:
+            states[0][_FAILED] = rate
+        if states:
+            states[0] |= changed
+            self._write_progress(states)
+        else:
+            self._progress.unlink(missing_ok=True)
+
+    def finish(self, step: int, keep_state: bool = False) -> Path:
         """Put the files of a run that ended well in their places, the best network, that of a step, last.
+
+        Args:
+            step: of the best network.
+            keep_state: whether the state of the last commit stays in a subfolder of its own.
 
         Returns:
             The checkpoint's path.
         """
         target = self.folder / CHECKPOINT
-        self._by_rank_0(lambda: self._publish(self.best(step), target))
+        self._by_rank_0(lambda: self._publish(self.best(step), target, keep_state))
         return target
 
-    def _publish(self, best: Path, target: Path) -> None:
+    def _publish(self, best: Path, target: Path, keep_state: bool) -> None:
         """Nothing leaves the subfolder before all is in its place, so a run that is killed here can go on."""
         happens("the files are to go to their places")
         with naming(self.folder):
@@ -211,25 +306,40 @@ class Run:
                 if (self.path / name).is_file():
                     _place(self.path / name, self.folder / name)
             for rank in reversed(range(parts_of(CheckpointFile(best, check=False)))):
+                flush(part_of(best, rank))
                 _place(part_of(best, rank), part_of(target, rank))
             happens("all files are in their places")
-            self._progress.unlink(missing_ok=True)
-            shutil.rmtree(self.path)
+            ended = self.folder / FINISHED
+            if ended.exists():
+                (ended / PROGRESS).unlink(missing_ok=True)
+                shutil.rmtree(ended)
+            if keep_state:
+                self.path.rename(ended)
+                (ended / LOCK).unlink()
+            else:
+                self._progress.unlink(missing_ok=True)
+                shutil.rmtree(self.path)
+
+
+def _states_of(path: Path) -> list[dict[str, Any]]:
+    """What the commits of the states that are kept had to say, the newest first; none without a file."""
+    if not path.is_file():
+        return []
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        content = check_json(content, path, "start afresh with --resume=False")
+        states = [content, *map(dict, content.pop(_OLDER, []))]
+        if not all(isinstance(state["step"], int) for state in states):
+            raise TypeError("a step is no number")
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is damaged ({error!r}), so the stopped training can't go on: start afresh with --resume=False"
+        ) from None
+    return states
 
 
 def _place(source: Path, target: Path) -> None:
-    """A link to the file, or a copy, in the target's place; the source stays."""
-    beside = target.with_name(f"{target.name}.writing")
-    beside.unlink(missing_ok=True)
-    _link_or_copy(source, beside)
-    os.replace(beside, target)
+    link_or_copy(source, target)
     happens(f"{target.name} is in its place")
-    beside.unlink(missing_ok=True)  # two links to one file: renaming one to the other leaves both
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system can, since full Criteo's vocabulary has 270 MB."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -59,3 +59,45 @@ def measured(labels: np.ndarray, logits: np.ndarray, monitor: str = "auc") -> Me
     if not len(labels) or not np.isfinite(logits).all():
         raise ValueError(f"{len(labels)} rows, {np.sum(~np.isfinite(logits))} of whose logits are not finite")
     return {name: MONITORED[name].of(labels, logits) for name in dict.fromkeys((*LOGGED, monitor))}
+
+
+@dataclass
+class BestSoFar:
+    """The network that is kept, and what chose it.
+
+    Attributes:
+        part: name of the rows that are evaluated. Only validation rows choose: with others the last network is kept.
+        monitor: name of the metric that chooses.
+        patience: evaluations in a row without a better value behind which the training ends, 0 for any number.
+        metrics, step: of the network that is kept; None and 0 before the first one.
+        waited: evaluations since then.
+    """
+
+    part: str
+    monitor: str = "auc"
+    patience: int = 0
+    metrics: Metrics | None = None
+    step: int = 0
+    waited: int = 0
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the best network is kept, and not the last one."""
+        return self.part == "valid"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there was no better one for too long."""
+        return bool(self.patience) and self.waited >= self.patience
+
+    def takes(self, metrics: Metrics, step: int) -> bool:
+        """Whether a network is to be kept as the best one; remembers its metrics and step if so."""
+        if self.chooses and self.metrics and not self._is_better(metrics):
+            self.waited += 1
+            return False
+        self.metrics, self.step, self.waited = metrics, step, 0
+        return self.chooses
+
+    def _is_better(self, metrics: Metrics) -> bool:
+        before = (self.metrics or {}).get(self.monitor, math.nan)  # an older version may not have measured it
+        return MONITORED[self.monitor].is_better(metrics[self.monitor], before)

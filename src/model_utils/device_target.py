@@ -1,23 +1,20 @@
 """The device of a run, and the processes that train together."""
 
-import contextlib
-import json
+import logging
 import os
-import threading
-import time
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
 
 from src.base.errors import InputError
-from src.base.workers import die_with_parent
+from src.base.signs import SignOfLife, sign_of
 from src.model_utils import ALIVE_FOLDER
-
-_SECONDS_BETWEEN_SIGNS = 1.0
 
 
 def set_device(device_target: str, device_id: int = 0) -> None:
-    """Run graphs on a device; a rank that msrun started gets one of its own, whatever the number.
+    """Run graphs on a device; a rank gets one of its own, whatever the number.
 
     Raises:
         InputError: this machine has no such device, or MindSpore can't use it.
@@ -26,10 +23,14 @@ def set_device(device_target: str, device_id: int = 0) -> None:
     if device_target == "CPU":
         ms.set_device("CPU")
         return
+    logging.disable(logging.WARNING)  # several lines of MindSpore's for what the error below says
     try:
-        count = ms.hal.device_count(device_target) if ms.hal.is_available(device_target) else 0
+        devices = getattr(ms.device_context, device_target.lower())
+        count = devices.device_count() if devices.is_available() else 0
     except ValueError:  # MindSpore's answer where the device's libraries can't be loaded
         count = 0
+    finally:
+        logging.disable(logging.NOTSET)
     if count <= device_id:
         found = f"this machine has {count} of them" if count else "MindSpore finds none on this machine"
         raise InputError(
@@ -42,12 +43,30 @@ def set_device(device_target: str, device_id: int = 0) -> None:
         ms.set_device(device_target, device_id)
 
 
+def check_products(compute_dtype: str) -> None:
+    """See that the device multiplies matrices of a type, by multiplying two.
+
+    Raises:
+        InputError: it does not.
+    """
+    if compute_dtype == "float32":
+        return
+    ones = Tensor(np.ones((2, 2), np.float32)).to(getattr(ms, compute_dtype))
+    try:
+        ops.MatMul()(ones, ones).to(ms.float32).asnumpy()
+    except (RuntimeError, TypeError):
+        raise InputError(
+            f"compute_dtype {compute_dtype}: {ms.get_context('device_target')} devices like this one can't multiply "
+            f"such matrices: give float16 or float32"
+        ) from None
+
+
 def _started_as_rank() -> bool:
-    return bool(os.environ.get("MS_ROLE") or os.environ.get("RANK_TABLE_FILE"))
+    return bool(os.environ.get("MS_ROLE"))  # a rank table may lie in the surroundings of any process of an Ascend host
 
 
-def start_ranks(parallel_mode: str) -> tuple[int, int]:
-    """Join the processes of a run: the number of this one, from 0, and how many there are.
+def start_ranks(parallel_mode: str) -> tuple[int, int, SignOfLife]:
+    """Join the processes of a run: the number of this one, from 0, how many there are, and what it says of itself.
 
     Raises:
         InputError: this process was not started as one of several, though the mode needs that, or the other way round.
@@ -55,32 +74,20 @@ def start_ranks(parallel_mode: str) -> tuple[int, int]:
     started = _started_as_rank()
     if parallel_mode == "none":
         if started:
-            raise InputError("parallel_mode none is for one process, but msrun started several: give data or hybrid")
-        return 0, 1
+            raise InputError(
+                "parallel_mode none is for one process, but this one was started as one of several (MS_ROLE is set): "
+                "give data or hybrid"
+            )
+        return 0, 1, SignOfLife()
     if not started:
         raise InputError(
             f"parallel_mode {parallel_mode} is for several processes, which scripts/run_distribute_train_cpu.sh, "
             f"_gpu.sh and _ascend.sh start: start it with one of them"
         )
-    folder = os.environ.get(ALIVE_FOLDER)
-    if folder:
-        die_with_parent()  # which is msrun, and goes with src/launch.py
+    if ms.get_context("device_target") != "CPU":  # whose sums come in one order anyway
+        ms.set_deterministic(True)
     ms.communication.init()
     rank, size = ms.communication.get_rank(), ms.communication.get_group_size()
-    if folder:
-        _give_signs_of_life(Path(folder) / f"rank_{rank}.json", rank)
+    folder = os.environ.get(ALIVE_FOLDER)
     print(f"rank {rank} of {size}", flush=True)
-    return rank, size
-
-
-def _give_signs_of_life(path: Path, rank: int) -> None:
-    """Touch a file every second, from a thread of its own, which stops when the process does."""
-    path.write_text(json.dumps({"rank": rank, "pid": os.getpid()}), encoding="utf-8")
-
-    def touch() -> None:
-        while True:
-            time.sleep(_SECONDS_BETWEEN_SIGNS)
-            with contextlib.suppress(OSError):
-                path.touch()
-
-    threading.Thread(target=touch, daemon=True).start()
+    return rank, size, SignOfLife(sign_of(Path(folder), rank) if folder else None)

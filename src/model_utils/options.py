@@ -33,6 +33,7 @@ BELOW_ONE = Rule(lambda value: 0 <= value < 1, "must be 0 or more, and below 1")
 FRACTION = Rule(lambda value: 0 <= value <= 1, "must lie between 0 and 1")
 NOT_EMPTY = Rule(lambda value: value != "", "must not be empty")
 SIZES = Rule(lambda value: len(value) > 0 and min(value) > 0, "must be a list of sizes above 0, such as [512,256,16]")
+SCALE = Rule(lambda value: value == "dynamic" or POSITIVE.holds(value), "must be a finite number above 0, or dynamic")
 STEPS = Rule(lambda value: value == "epoch" or value >= 0, "must be 0 or more, or epoch")
 
 
@@ -48,8 +49,8 @@ def matching(pattern: str, words: str) -> Rule:
 
 
 def option(
-    default: Any, text: str, rule: Rule | None = None, *, free: bool = False, network: bool = False,
-    aliases: Sequence[str] = (),
+    default: Any, text: str, rule: Rule | None = None, *, free: bool = False, told: bool = True,
+    network: bool = False, aliases: Sequence[str] = (),
 ) -> Any:  # fmt: skip
     """A field of a spec.
 
@@ -57,12 +58,13 @@ def option(
         default: the value unless YAML or a flag says otherwise.
         text: help.
         rule: what the value must be.
-        free: whether a stopped training may go on with another value: no value of the network depends on it, but for
-            rounding.
+        free: whether a stopped training may go on with another value: it changes neither the network's shape nor which
+            rows a step takes, and the run says so.
+        told: whether a run that goes on with another value says so; of what is free.
         network: whether it is part of the network's shape, which is read from beside a checkpoint.
         aliases: other names of the flag.
     """
-    about = {"help": text, "rule": rule, "free": free, "network": network, "aliases": tuple(aliases)}
+    about = {"help": text, "rule": rule, "free": free, "told": told, "network": network, "aliases": tuple(aliases)}
     return field(default=default, metadata=about)
 
 
@@ -116,6 +118,11 @@ def values_of(*specs: Any) -> dict[str, Any]:
 def free_names(*specs: Any) -> Iterator[str]:
     """Names of those options of some specs, or of their classes, that a stopped training may change."""
     return (one.name for spec in specs for one in dataclasses.fields(spec) if one.metadata["free"])
+
+
+def untold_names(*specs: Any) -> Iterator[str]:
+    """Names of those whose change is not told."""
+    return (one.name for spec in specs for one in dataclasses.fields(spec) if not one.metadata["told"])
 
 
 def is_default(spec: Any, name: str) -> bool:

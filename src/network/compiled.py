@@ -28,6 +28,8 @@ class CompiledOperators(StockOperators):
         kernels: the compiled library.
     """
 
+    skips_updates = False  # a CPU computes in float32, which needs no loss scale
+
     def __init__(self, kernels: Kernels):
         self.kernels = kernels
 

@@ -53,8 +53,9 @@ class Dropout(nn.Cell):
 
     def construct(self, x, step):
         samples, outputs = x.shape
-        first = self.rank * samples * outputs
-        places = ops.arange(first, first + samples * outputs, dtype=ms.int32).reshape(samples, outputs)
+        first = self.rank * samples * outputs + 2**31
+        first = first % 2**32 - 2**31  # places are numbers of 32 bits, which begin anew behind the last one
+        places = (ops.arange(0, samples * outputs, dtype=ms.int32) + first).reshape(samples, outputs)
         hashes = self.mix(self.differ(places, self.mix(self.differ(step, self.layer_key))))
         kept = self.both(hashes, self.kept_bits) >= self.limit
-        return x * (kept.astype(ms.float32) * self.scale)
+        return x * (kept.to(ms.float32) * self.scale)

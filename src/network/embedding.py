@@ -117,17 +117,25 @@ class EmbeddingTables(nn.Cell):
         return [(piece, part[: piece.rows]) for piece, part in zip(self.pieces, np.split(joint, ends[:-1]))]
 
     def refill(self, joint: Parameter, fill: Fill) -> None:
-        """Write the pieces' values anew to what has a row for each row of the table, in place and in chunks."""
+        """Write the pieces' values anew to what has a row for each row of the table, in place and in chunks.
+
+        And zeros to the spare rows, where a training that diverged may have left something else.
+        """
         write, start = ops.ScatterUpdate(), 0
+
+        def put(first: int, values: np.ndarray) -> None:
+            rows = np.arange(first, first + len(values), dtype=np.int32)
+            write(joint, Tensor.from_numpy(rows), Tensor.from_numpy(values))
+
         for piece in self.pieces:
             for low in range(piece.low, piece.high, _CHUNK_ROWS):
                 part = Piece(piece.field, low, min(low + _CHUNK_ROWS, piece.high))
                 values = np.empty((part.rows, joint.shape[1]), np.float32)
                 fill(part, values)
-                first = start + low - piece.low
-                rows = np.arange(first, first + part.rows, dtype=np.int32)
-                write(joint, Tensor.from_numpy(rows), Tensor.from_numpy(values))
+                put(start + low - piece.low, values)
             start += piece.rows + self.spare
+            if self.spare:
+                put(start - self.spare, np.zeros((self.spare, joint.shape[1]), np.float32))
 
 
 class ReplicatedTables(EmbeddingTables):
@@ -145,7 +153,8 @@ class ReplicatedTables(EmbeddingTables):
         self.exchange = exchange
 
     def owned(self, rows, gradients):
-        return self.exchange.gather(rows), self.exchange.gather(gradients) * self.exchange.share
+        rows = self.exchange.gather(ops.depend(rows, gradients))  # in one order on all ranks
+        return rows, self.exchange.gather(ops.depend(gradients, rows)) * self.exchange.share
 
 
 class SplitTables(EmbeddingTables):
@@ -177,7 +186,8 @@ class SplitTables(EmbeddingTables):
         )
         sizes = np.array([slot.rows for slot in slots], np.int32)
         self.sizes, self.spares = Tensor(sizes), Tensor(np.cumsum(sizes + 1, dtype=np.int32) - 1)
-        self.partial = any(slot.rows < placement.table_rows[slot.field] for slot in slots)
+        # The same on every rank, for all compile one graph: collective operations must meet in one order.
+        self.partial = any(slot.rows < placement.table_rows[slot.field] for slot in all_slots)
         # The slots of each field, [F] for its first piece, second piece and so on, and 1 where there is one.
         of_field = [
             [number for number, slot in enumerate(all_slots) if slot.field == field and slot.rows]
@@ -193,7 +203,7 @@ class SplitTables(EmbeddingTables):
         own = self.exchange.to_owners(ids)
         if self.partial:
             mine = ops.logical_and(own >= self.lows, own < self.highs)
-            own = ops.select(mine, own - self.lows, self.sizes)
+            own = ops.where(mine, own - self.lows, self.sizes)
         rows, vectors = self.joint_lookup(self.table, own, self.starts)
         everyone = self.exchange.to_samples(vectors)  # [b, N S, D]
         of_fields = self.gather(everyone, self.field_slots[0], 1)
@@ -204,7 +214,7 @@ class SplitTables(EmbeddingTables):
     def owned(self, rows, gradients):
         gradients = self.exchange.to_owners(gradients) * self.exchange.share
         if self.partial:
-            gradients = gradients * ops.expand_dims((rows != self.spares).astype(ms.float32), -1)
+            gradients = gradients * (rows != self.spares).to(ms.float32).unsqueeze(-1)
         return rows, gradients
 
 

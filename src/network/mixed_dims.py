@@ -126,15 +126,15 @@ class Projections(nn.Cell):
     def address(self, ids):
         """Packed ids [B, F] of ids [B, F], and a mask [B, F, D]: 1 where a sample's vector stands in its row."""
         packed = ids // self.shares
-        place = ops.expand_dims(ids - packed * self.shares, -1)
-        return packed, ops.equal(place, self.place_of_value).astype(ms.float32)
+        place = (ids - packed * self.shares).unsqueeze(-1)
+        return packed, ops.equal(place, self.place_of_value).to(ms.float32)
 
     def construct(self, rows):
         stacked: tuple = (self.identity,)
         for number in range(len(self.group_shares)):
             stacked = (*stacked, ops.tile(self.matrices[number], (1, self.group_shares[number], 1)))
         matrices = self.gather(ops.concat(stacked, 0), self.place_of_field, 0)  # [F, D, D]
-        return ops.transpose(self.batch_matmul(ops.transpose(rows, (1, 0, 2)), matrices), (1, 0, 2))
+        return self.batch_matmul(rows.swapaxes(0, 1), matrices).swapaxes(0, 1)
 
 
 def projection_name(width: int) -> str:

@@ -20,7 +20,13 @@ from src.network.dropout import Dropout
 
 
 class Operators(ABC):
-    """What there is to compute."""
+    """What there is to compute.
+
+    Attributes:
+        skips_updates: whether updates can be left out by what the graph computes.
+    """
+
+    skips_updates = True
 
     @abstractmethod
     def linear(self, relu: bool, pad: bool, input_gradient: bool, bias: bool, compute_dtype=ms.float32) -> Any:
@@ -73,8 +79,9 @@ class Operators(ABC):
     def table_update(self, rule: Any, weight_decay: float, width: int) -> Any:
         """(table [R, D], rows [B, F] int32, gradients [B, F, D], rate, states) to what comes after the change in place.
 
-        A row that comes several times gets one update by the sum of its gradients, as if the gradient were dense; it
-        may do so within one field only.
+        Where `skips_updates`, one more input may follow, a bool: nothing changes where it is False. A row that comes
+        several times gets one update by the sum of its gradients, as if the gradient were dense; it may do so within
+        one field only.
 
         Args:
             rule: a training.rules.UpdateRule.
@@ -85,6 +92,8 @@ class Operators(ABC):
     @abstractmethod
     def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool]) -> Any:
         """(rate, rate of the decay, values, gradients, states) to what comes after the change in place.
+
+        One more input may follow, as for `table_update`.
 
         Args:
             rule: as for `table_update`; states hold a tuple for each of the rule's names.

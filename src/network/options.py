@@ -63,9 +63,10 @@ class ComputeSpec:
     """How a network is computed."""
 
     compute_dtype: str = option(
-        "float32", "type of the MLPs' matrix products (float16: Ascend and GPU only)", one_of(("float32", "float16"))
-    )
-    cpu_kernels: bool = option(True, "whether the CPU uses operators that are compiled on first use")
+        "float32", "type of the MLPs' matrix products (float16 and bfloat16: Ascend and GPU only)",
+        one_of(("float32", "float16", "bfloat16")),
+    )  # fmt: skip
+    cpu_kernels: bool = option(True, "whether the CPU uses operators that are compiled on first use", free=True)
 
     def check_device(self, device_target: str) -> None:
         """Refuse what a device can't do.
@@ -73,5 +74,7 @@ class ComputeSpec:
         Raises:
             InputError: it is told to.
         """
-        if device_target == "CPU" and self.compute_dtype == "float16":
-            raise InputError("compute_dtype float16 is for Ascend and GPU; CPU computes in float32: drop it")
+        if device_target == "CPU" and self.compute_dtype != "float32":
+            raise InputError(
+                f"compute_dtype {self.compute_dtype} is for Ascend and GPU; CPU computes in float32: drop it"
+            )

@@ -51,7 +51,7 @@ class PairDots(nn.Cell):
 
     def bprop(self, vectors, out, dout):
         if not self.self_interaction:
-            dout = ops.concat((dout, ops.zeros((dout.shape[0], 1), ms.float32)), 1)
+            dout = ops.concat((dout, ops.zeros((dout.shape[0], 1), dtype=ms.float32)), 1)
         symmetric = self.gather(dout, self.pair_of_cell, 1).reshape(-1, self.vectors, self.vectors)
         if self.self_interaction:
             symmetric = symmetric * self.diagonal_twice

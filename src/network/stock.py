@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 from src.network.dropout import Dropout
 from src.network.operators import Operators
@@ -58,8 +58,8 @@ class StockLinear(nn.Cell):
 
     def construct(self, x, weight, bias):
         if self.half:
-            product = self.matmul(x.astype(self.compute_dtype), weight.astype(self.compute_dtype))
-            product = product.astype(ms.float32)
+            product = self.matmul(x.to(self.compute_dtype), weight.to(self.compute_dtype))
+            product = product.to(ms.float32)
         else:
             product = self.matmul(x, weight)
         total = product if self.bias_add is None else self.bias_add(product, bias)
@@ -95,8 +95,12 @@ class StockCrossEntropy(nn.Cell):
     The gradient is written out as (sigmoid(logit) - label) / B: three operators where the stock one takes eleven.
     """
 
+    def __init__(self):
+        super().__init__()
+        self.mean_loss = nn.BCEWithLogitsLoss(reduction="mean")
+
     def construct(self, logits, labels):
-        return ops.binary_cross_entropy_with_logits(logits, labels, reduction="mean")
+        return self.mean_loss(logits, labels)
 
     def bprop(self, logits, labels, out, dout):
         return (ops.sigmoid(logits) - labels) * (dout / logits.shape[0]), ops.zeros_like(labels)
@@ -120,12 +124,13 @@ class StockNextStep(nn.Cell):
     def __init__(self, lengths: Sequence[int]):
         super().__init__()
         self.lasts = tuple(length - 1 for length in lengths)
+        self.assign_add, self.gather, self.one = ops.AssignAdd(), ops.Gather(), Tensor([1], ms.int32)
 
     def construct(self, steps_done, *series):
-        step = ops.assign_add(steps_done, 1) - 1
+        step = self.assign_add(steps_done, self.one) - 1
         found: tuple = (step,)
         for index in range(len(self.lasts)):
-            found = (*found, ops.gather(series[index], ops.minimum(step, self.lasts[index]), 0))
+            found = (*found, self.gather(series[index], ops.minimum(step, self.lasts[index]), 0))
         return found
 
 
@@ -134,16 +139,21 @@ class StockAverage(nn.Cell):
 
     def __init__(self):
         super().__init__()
-        self.assign_add = ops.AssignAdd()
+        self.assign_add, self.each = ops.AssignAdd(), ops.HyperMap()
 
     def construct(self, step, first_step, done, values, means):
-        counted = (step - first_step + 1).astype(ms.float32)
-        share = (counted > 0).astype(ms.float32) / ops.maximum(counted, 1)
-        changed: tuple = ()
-        for index in range(len(means)):
-            change = (done[index] - means[index]) * share
-            changed = (*changed, self.assign_add(means[index], change))
-        return changed
+        counted = (step - first_step + 1).to(ms.float32)
+        share = (counted > 0).to(ms.float32) / ops.maximum(counted, 1)
+        return self.each(ops.partial(self.update, share), done, means)
+
+    def update(self, share, value, mean):
+        """One value's mean."""
+        return self.assign_add(mean, (value - mean) * share)
+
+
+def _where(applied, new, old):
+    """What becomes of a value: `new`, but `old` where updates are not applied; always `new` for None."""
+    return new if applied is None else ops.where(applied, new, old)
 
 
 class StockTableUpdate(nn.Cell):
@@ -158,16 +168,19 @@ class StockTableUpdate(nn.Cell):
         self.change, self.weight_decay, self.width = rule.change, weight_decay, width
         self.states = len(rule.states)
         self.adds_up = self.states == 0 and weight_decay == 0  # so that places need not be brought together
-        self.gather, self.sum_groups, self.unique = ops.Gather(), ops.UnsortedSegmentSum(), ops.Unique()
-        self.scatter_add, self.scatter_update = ops.ScatterAdd(), ops.ScatterUpdate()
+        self.gather, self.sum_groups, self.unique = ops.Gather(), ops.ScatterNd(), ops.Unique()
+        # Without the lock the documentation leaves open what rows that come several times get.
+        self.scatter_add, self.scatter_update = ops.ScatterAdd(use_locking=True), ops.ScatterUpdate()
 
-    def construct(self, table, rows, gradients, rate, states):
+    def construct(self, table, rows, gradients, rate, states, applied=None):
         rows = rows.reshape(-1)  # [U]
         gradients = gradients.reshape(-1, self.width)
         if self.adds_up:
-            return self.scatter_add(table, rows, -self.change(gradients, rate, ())[0])
+            change = -self.change(gradients, rate, ())[0]
+            return self.scatter_add(table, rows, _where(applied, change, ops.zeros_like(change)))
         group = self.unique(rows)[1]
-        gradients = self.gather(self.sum_groups(gradients, group, rows.shape[0]), group, 0)
+        sums = self.sum_groups(group.reshape(-1, 1), gradients, gradients.shape)
+        gradients = self.gather(sums, group, 0)
         values = self.gather(table, rows, 0)
         if self.weight_decay != 0:
             gradients = gradients + self.weight_decay * values
@@ -175,34 +188,39 @@ class StockTableUpdate(nn.Cell):
         for index in range(self.states):
             old = (*old, self.gather(states[index], rows, 0))
         change, new = self.change(gradients, rate, old)
-        values = values - change
+        values = _where(applied, values - change, values)
         for index in range(self.states):
-            values = ops.depend(values, self.scatter_update(states[index], rows, new[index]))
+            state = _where(applied, new[index], old[index])
+            values = ops.depend(values, self.scatter_update(states[index], rows, state))
         return self.scatter_update(table, rows, values)
 
 
 class StockDenseUpdate(nn.Cell):
-    """Updates whole values; see `Operators.dense_update`."""
+    """Updates whole values; see `Operators.dense_update`.
+
+    All by one call of a map: a loop would nest a call in a call for each value, of which MindSpore compiles 1,000.
+    """
 
     def __init__(self, rule: Any, weight_decay: float, decays: Sequence[bool]):
         super().__init__()
         self.change, self.states = rule.change, len(rule.states)
         self.decays = tuple(weight_decay if one else 0.0 for one in decays)
-        self.assign, self.assign_sub = ops.Assign(), ops.AssignSub()
+        self.assign, self.assign_sub, self.each = ops.Assign(), ops.AssignSub(), ops.HyperMap()
 
-    def construct(self, rate, decay_rate, values, gradients, states):
-        done: tuple = ()
-        for index in range(len(values)):
-            old: tuple = ()
-            for state in range(self.states):
-                old = (*old, states[state][index])
-            change, new = self.change(gradients[index], rate, old)
-            for state in range(self.states):
-                change = ops.depend(change, self.assign(states[state][index], new[state]))
-            if self.decays[index] != 0:
-                change = change + decay_rate * self.decays[index] * values[index]
-            done = (*done, self.assign_sub(values[index], change))
-        return done
+    def construct(self, rate, decay_rate, values, gradients, states, applied=None):
+        update = ops.partial(self.update, rate, decay_rate, applied)
+        return self.each(update, self.decays, values, gradients, *states)
+
+    def update(self, rate, decay_rate, applied, decay, value, gradient, *states):
+        """One value."""
+        change, new = self.change(gradient, rate, states)
+        if decay != 0:
+            change = change + decay_rate * decay * value
+        change = _where(applied, change, ops.zeros_like(change))
+        for index in range(self.states):
+            state = _where(applied, new[index], states[index])
+            change = ops.depend(change, self.assign(states[index], state))
+        return self.assign_sub(value, change)
 
 
 STOCK = StockOperators()

@@ -6,6 +6,7 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from src.base.errors import InputError
+from src.base.signs import SignOfLife
 
 _ERROR_BYTES = 1000
 
@@ -16,10 +17,11 @@ class Ranks:
     Args:
         rank: the number of this process, from 0.
         size: how many there are.
+        sign: what this one says of itself to the launcher.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1):
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, sign: SignOfLife | None = None):
+        self.rank, self.size, self.sign = rank, size, sign or SignOfLife()
         self._all_gather = ops.AllGather() if size > 1 else None
 
     def gather(self, values: np.ndarray) -> np.ndarray:

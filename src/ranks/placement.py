@@ -15,7 +15,7 @@ _SLACK = 1.005  # a rank may hold so many times its share, rather than that a fi
 _SMALL = 0.05  # of a rank's share: fields up to this are never cut
 _VALUE = 4  # bytes of a float32 or an int32
 # Of a CPU process beside its tables, as measured with batches of 256: memory of its own, and libraries' pages, which
-# the processes of a machine share, msrun's scheduler among them.
+# the processes of a machine share, MindSpore's scheduler among them.
 _OWN_MB, _LIBRARIES_MB = 240, 250
 _CPU_COPIES = 2  # MindSpore's collective operations on CPU send all twice, as counted at the network interface
 

@@ -75,6 +75,8 @@ class RunReport(MetricsFile):
         self.losses: list[list[Any]] = []  # step, loss, samples a second
         self.evaluations: list[dict[str, Any]] = []
         self.step, self.missing_until = 0, 0
+        self.changes: list[dict[str, Any]] = []  # of options, and steps back
+        self.past_rates: list[list[float]] = []  # before the last of these
 
     def __enter__(self) -> "RunReport":
         return self
@@ -95,6 +97,8 @@ class RunReport(MetricsFile):
         self.losses = [point for point in old["loss"] if point[0] <= step]
         self.evaluations = [point for point in old["evaluations"] if point["step"] <= step]
         self.missing_until = old["missing_until"]
+        self.changes = old.get("changes", [])
+        self.past_rates = [point for point in old["rate"] if point[0] <= step]
 
     def write(self, kind: str, **values: Any) -> None:
         """Append a line to the metrics file, and keep what belongs to the curves."""
@@ -107,6 +111,26 @@ class RunReport(MetricsFile):
         elif kind == "eval":
             self.evaluations.append(values)
             self.save("unfinished")
+        elif kind == "resume":
+            changes = values["changes"]
+            self.changes += [{"step": values["step"], "what": what} for what in changes]
+            if not self.changes:
+                self.past_rates = []
+        elif kind == "back":
+            self._go_back(values["step"], values["to"], f"{values['why']}: back to here, with lr {values['lr']:g}")
+
+    def _go_back(self, step: int, to: int, what: str) -> None:
+        """Forget what came behind a step that the run went back to, before it gets other rates."""
+        self.past_rates = [point for point in self._rate_curve(step) if point[0] <= to]
+        self.changes.append({"step": to, "what": what})
+        self.losses = [point for point in self.losses if point[0] <= to]
+        self.evaluations = [point for point in self.evaluations if point["step"] <= to]
+        self.step = to
+
+    def _rate_curve(self, last: int) -> list[list[float]]:
+        past = self.past_rates[-1][0] if self.past_rates else 0
+        steps = np.unique(np.linspace(1, last, _RATE_POINTS).astype(int)).tolist()
+        return self.past_rates + [[step, *self.rates(step)] for step in steps if step > past]
 
     def save(self, state: str, **more: Any) -> None:
         """Write the report as it stands, of a run in this state.
@@ -117,13 +141,12 @@ class RunReport(MetricsFile):
         """
         if not self.writes:
             return
-        last = max(self.step, 1)
-        steps = np.unique(np.linspace(1, last, _RATE_POINTS).astype(int)).tolist()
         curves = {
             "loss": thinned(self.losses, _CURVE_POINTS) if state == "finished" else self.losses,
             "evaluations": self.evaluations,
-            "rate": [[step, *self.rates(step)] for step in steps],
+            "rate": self._rate_curve(max(self.step, 1)),
             "missing_until": self.missing_until,
+            "changes": self.changes,
         }
         written = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
         content = {"version": VERSION, "run": self.run, "state": state, "step": self.step, "written": written,

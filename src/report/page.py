@@ -61,16 +61,19 @@ def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
             tile("logloss so far", number(last["logloss"]), f"at step {last['step']}", first=True),
         ]
     if training:
-        speed = training["samples_per_s"]
+        speed, wall = training["samples_per_s"], training.get("wall_samples_per_s")
+        with_all = f", {number(round(wall))} with evaluations and saves" if wall else ""
         tiles += [
             tile(
                 "samples a second",
                 number(speed and round(speed)),
-                f"{number(training['steps'])} steps",
+                f"{number(training['steps'])} steps{with_all}",
             ),
             tile("peak memory", f"{training['peak_memory_mb']:.0f} MB", "of this process, before the report"),
             tile("kept network", f"step {number(training['kept_step'])}", training["kept_for"]),
         ]
+        if skipped := training.get("skipped_updates"):
+            tiles.append(tile("skipped updates", number(skipped), "gradients that overflowed under the loss scale"))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
@@ -101,7 +104,9 @@ def _training(content: dict[str, Any]) -> str:
     text = "The loss is that of single training batches; AUC and logloss are of all rows of the evaluated part."
     if curves["missing_until"]:
         text += f" The run was stopped, and its curves up to step {curves['missing_until']} are lost."
-    return section("Training", text, f'<div class="plots">{"".join(figures)}</div>')
+    rows = [[number(one["step"]), one["what"]] for one in curves.get("changes", [])]
+    changes = table(["behind step", "changed"], rows) if rows else ""
+    return section("Training", text, f'<div class="plots">{"".join(figures)}</div>{changes}')
 
 
 def _from_0(values: Sequence[float | None]) -> tuple[float, float] | None:

@@ -2,14 +2,15 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor
 
-from src.base.errors import InputError
+from src.base.finite import NotFinite
 from src.base.stops import held_back
-from src.dataset import Batch
+from src.dataset import Batch, RowBatches
 from src.dlrm import DLRM
 from src.metrics.monitored import Metrics, measured
 from src.ranks.group import ONE_RANK, Ranks
@@ -21,29 +22,53 @@ def score(
     """Labels [B] and logits [B] of all rows, the same on every rank.
 
     A last batch that is not full is filled up with zeros and cut again, so that one compiled graph serves all. Ranks
-    take the batches in turns, and go on together, for split tables need all of them: who has none left takes zeros.
+    share the batches, and go on together, for split tables need all of them: who has none left takes zeros.
 
     Args:
         model: the network.
-        batches: rows, at most batch_size at a time, and the same on every rank.
+        batches: rows, at most batch_size at a time: of a data folder, of which each rank reads its share, or any that
+            are the same on every rank, which take them in turns.
         batch_size: rows that the graph is compiled for.
         ranks: that share the work.
     """
-    all_labels, sizes = [], []
-    own_logits: list[np.ndarray] = []
+    shared = ranks.size > 1 and isinstance(batches, RowBatches)
+    own: list[tuple[np.ndarray, np.ndarray]] = []  # labels and logits [batch_size] each
+    sizes = []
     model.set_train(False)
+    for batch in _own_share(batches, ranks) if shared else _own_turns(batches, ranks):
+        sizes.append(len(batch[2]))
+        missing = ((0, batch_size - sizes[-1]), (0, 0))
+        dense, ids, labels = (np.pad(column, missing) for column in batch) if sizes[-1] < batch_size else batch
+        first = not own  # which may be compiled
+        with held_back() if first else contextlib.nullcontext(), ranks.sign.work(compiles=first):
+            own.append((labels[:, 0], model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0]))
+    by_rank, all_sizes = ranks.gather(np.array(own)), ranks.gather(np.array(sizes, np.int32))  # [N, turns, ...]
+    if not shared:
+        by_rank, all_sizes = by_rank.swapaxes(0, 1), all_sizes.swapaxes(0, 1)
+    in_order = zip(by_rank.reshape(-1, 2, batch_size), all_sizes.reshape(-1))
+    labels, logits = np.concatenate([batch[:, :rows] for batch, rows in in_order], 1)
+    return labels, logits
+
+
+def _own_turns(batches: Iterable[Batch], ranks: Ranks) -> Iterator[Batch]:
+    """Every N-th of batches that all ranks have; none of its rows for a rank that has none in the last turn."""
     remaining = iter(batches)
     while turn := list(itertools.islice(remaining, ranks.size)):
-        sizes += [len(labels) for _, _, labels in turn]
-        all_labels += [labels[:, 0] for _, _, labels in turn]
-        dense, ids = turn[ranks.rank][:2] if ranks.rank < len(turn) else (column[:0] for column in turn[0][:2])
-        if len(dense) < batch_size:
-            dense, ids = (np.pad(column, ((0, batch_size - len(dense)), (0, 0))) for column in (dense, ids))
-        with contextlib.nullcontext() if own_logits else held_back():  # the first time it may be compiled
-            own_logits.append(model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0])
-    by_rank = ranks.gather(np.stack(own_logits))  # [N, turns, batch_size]
-    in_order = by_rank.swapaxes(0, 1).reshape(-1, batch_size)
-    return np.concatenate(all_labels), np.concatenate([batch[:rows] for batch, rows in zip(in_order, sizes)])
+        yield turn[ranks.rank] if ranks.rank < len(turn) else _nothing_of(turn[0])
+
+
+def _own_share(batches: Any, ranks: Ranks) -> Iterator[Batch]:
+    """A rank's share of RowBatches, and of no rows as many as the rank with the most of them has more."""
+    left = batches.turns(ranks.size)
+    for batch in batches.share(ranks.rank, ranks.size):
+        yield batch
+        left -= 1
+    for _ in range(left):
+        yield _nothing_of(batch)
+
+
+def _nothing_of(batch: Batch) -> Batch:
+    return tuple(column[:0] for column in batch)
 
 
 def finite_score(
@@ -52,13 +77,11 @@ def finite_score(
     """As `score`, of a network that did not diverge.
 
     Raises:
-        InputError: a logit is not finite, so the network's values are not.
+        NotFinite: a logit is not.
     """
     labels, logits = score(model, batches, batch_size, ranks)
     if wrong := int(np.sum(~np.isfinite(logits))):
-        raise InputError(
-            f"{wrong} of {len(logits)} logits are not finite: training diverged; train again with a smaller --lr"
-        )
+        raise NotFinite(f"{wrong} of {len(logits)} logits are not finite")
     return labels, logits
 
 

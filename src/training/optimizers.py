@@ -37,6 +37,7 @@ class TableOptimizer(nn.Cell):
         rows: [B, F] int32; the same row at several places of one field at most.
         gradients: [B, F, D] with respect to the looked-up vectors.
         rate: scalar.
+        applied: bool; nothing changes where it is False. None, which compiled operators want, for True.
     """
 
     def __init__(self, table: Parameter, rule: UpdateRule, weight_decay: float = 0.0, operators: Operators = STOCK):
@@ -51,8 +52,9 @@ class TableOptimizer(nn.Cell):
             state.name, state.requires_grad = f"tables.{name}", False
         self.table, self.update = table, operators.table_update(rule, weight_decay, width)
 
-    def construct(self, rows, gradients, rate):
-        return self.update(self.table, rows, gradients, rate, self.states)
+    def construct(self, rows, gradients, rate, applied=None):
+        more = () if applied is None else (applied,)
+        return self.update(self.table, rows, gradients, rate, self.states, *more)
 
 
 class DenseOptimizer(nn.Cell):
@@ -68,7 +70,7 @@ class DenseOptimizer(nn.Cell):
         values, states: the parameters; of each of the rule's states a tuple as long.
 
     Inputs: gradients, one for each parameter; rate, scalar; decay_rate, the same without the rule's corrections, if
-        there is weight decay.
+        there is weight decay; applied, as for `TableOptimizer`.
     """
 
     def __init__(
@@ -86,5 +88,7 @@ class DenseOptimizer(nn.Cell):
         )
         self.update = operators.dense_update(rule, weight_decay, [len(value.shape) == 2 for value in parameters])
 
-    def construct(self, gradients, rate, decay_rate=None):
-        return self.update(rate, rate if decay_rate is None else decay_rate, self.values, gradients, self.states)
+    def construct(self, gradients, rate, decay_rate=None, applied=None):
+        more = () if applied is None else (applied,)
+        decay_rate = rate if decay_rate is None else decay_rate
+        return self.update(rate, decay_rate, self.values, gradients, self.states, *more)

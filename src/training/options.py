@@ -11,6 +11,7 @@ from src.model_utils.options import (
     NOT_EMPTY,
     NOT_NEGATIVE,
     POSITIVE,
+    SCALE,
     STEPS,
     one_of,
     option,
@@ -21,7 +22,9 @@ from src.training.rules import RULES, UpdateRule, rule_of, rule_of_mlps
 from src.training.schedule import SCHEDULES
 
 Steps = int | Literal["epoch"]
+Scale = float | Literal["dynamic"]
 _PARTS_OF_AN_EPOCH = 10
+_FORMER_SCALE = 1024.0  # the default of old, which options files of then name wherever it had no effect
 _DENSE_RULES = [name for name, rule in RULES.items() if not rule.of_mlps]
 
 
@@ -37,7 +40,7 @@ class DataSpec:
     """Which rows train, in which order."""
 
     dataset_path: str = option(
-        "./dataset", "data folder, or one of its parts such as dataset/train", NOT_EMPTY, free=True
+        "./dataset", "data folder, or one of its parts such as dataset/train", NOT_EMPTY, free=True, told=False
     )
     batch_size: int = option(128, "samples a training step, over all ranks", POSITIVE)
     shuffle: bool = option(True, "whether training rows are shuffled, anew each epoch")
@@ -52,8 +55,8 @@ class OptimizationSpec:
     mlp_optimizer: str = option(
         "", "update rule of the MLPs, empty for the same as optimizer", one_of(("", *_DENSE_RULES))
     )
-    lr: float = option(0.15, "learning rate", POSITIVE)
-    table_lr: float = option(0.0, "learning rate of the tables, 0 for the same as lr", NOT_NEGATIVE)
+    lr: float = option(0.15, "learning rate", POSITIVE, free=True)
+    table_lr: float = option(0.0, "learning rate of the tables, 0 for the same as lr", NOT_NEGATIVE, free=True)
     table_weight_decay: float = option(
         0.0, "share of a table's row that is added to its gradient when it is looked up", NOT_NEGATIVE
     )
@@ -66,7 +69,10 @@ class OptimizationSpec:
     label_smoothing: float = option(
         0.0, "e for labels y (1 - e) + e / 2 in training, and so in its loss as logged", BELOW_ONE
     )
-    loss_scale: float = option(1024.0, "factor on the loss for float16 gradients", POSITIVE)
+    loss_scale: Scale = option(
+        "dynamic", "factor on the loss for float16 gradients; dynamic: as large as these allow. Steps whose gradients "
+        "overflow change nothing, and are counted", SCALE, free=True,
+    )  # fmt: skip
 
     @property
     def rules(self) -> tuple[UpdateRule, UpdateRule]:
@@ -99,17 +105,19 @@ class OptimizationSpec:
         Raises:
             InputError: one is given.
         """
+        if self.loss_scale == _FORMER_SCALE:
+            return
         if device_target == "CPU":
             refuse_changed(self, ["loss_scale"], "with device_target CPU: drop it")
-        if compute_dtype == "float32":
-            refuse_changed(self, ["loss_scale"], "with compute_dtype float32: drop it")
+        if compute_dtype != "float16":
+            refuse_changed(self, ["loss_scale"], f"with compute_dtype {compute_dtype}: drop it")
 
 
 @dataclass(frozen=True)
 class ScheduleSpec:
     """What changes in the course of a training."""
 
-    epochs: int = option(1, "passes over the training rows", POSITIVE)
+    epochs: int = option(1, "passes over the training rows", POSITIVE, free=True)
     reset_tables_each_epoch: bool = option(
         False, "whether tables and their optimizer begin each epoch with new initial values, MLPs go on"
     )
@@ -117,17 +125,19 @@ class ScheduleSpec:
         0.0, "share of all steps, at their end, over which the MLPs' weights are averaged, for evaluations and the "
         "network that is kept; tables stay as they are", FRACTION,
     )  # fmt: skip
-    warmup_steps: int = option(0, "steps in which the learning rates rise to their values", NOT_NEGATIVE)
-    lr_schedule: str = option("constant", "decay of the learning rates", one_of(SCHEDULES))
-    decay_steps: int = option(0, "steps that the decay takes behind the warm-up, 0 for all that are left", NOT_NEGATIVE)
+    warmup_steps: int = option(0, "steps in which the learning rates rise to their values", NOT_NEGATIVE, free=True)
+    lr_schedule: str = option("constant", "decay of the learning rates", one_of(SCHEDULES), free=True)
+    decay_steps: int = option(
+        0, "steps that the decay takes behind the warm-up, 0 for all that are left", NOT_NEGATIVE, free=True
+    )
     decay_share: float = option(
         0.0, "share of all steps, or of an epoch's if it restarts there, at their end, that the decay takes; 0 for "
-        "what decay_steps says", FRACTION,
+        "what decay_steps says", FRACTION, free=True,
     )  # fmt: skip
-    lr_end_factor: float = option(0.0, "share of the learning rates that the decay leaves", FRACTION)
-    lr_power: float = option(2.0, "exponent of the polynomial decay", POSITIVE)
+    lr_end_factor: float = option(0.0, "share of the learning rates that the decay leaves", FRACTION, free=True)
+    lr_power: float = option(2.0, "exponent of the polynomial decay", POSITIVE, free=True)
     restart_lr_each_epoch: bool = option(
-        False, "whether warm-up and decay begin anew in each epoch, instead of once in the training"
+        False, "whether warm-up and decay begin anew in each epoch, instead of once in the training", free=True
     )
 
     def __post_init__(self) -> None:
@@ -153,13 +163,13 @@ class EvaluationSpec:
 
     do_eval: bool = option(True, "whether validation rows are evaluated while training")
     eval_steps: Steps = option(
-        0, "steps between evaluations; 0: a tenth of an epoch; epoch: at the end of each epoch alone", STEPS
+        0, "steps between evaluations; 0: a tenth of an epoch; epoch: at the end of each epoch alone", STEPS, free=True
     )
-    eval_batch_size: int = option(16384, "samples an evaluation step", POSITIVE)
+    eval_batch_size: int = option(16384, "samples an evaluation step", POSITIVE, free=True)
     monitor: str = option("auc", "the metric whose best value is kept, and ends an early_stopping", one_of(MONITORED))
     early_stopping: int = option(
         0, "evaluations without a better value of monitor on validation rows behind which the training ends, 0 for any "
-        "number; tables that begin anew need a few", NOT_NEGATIVE,
+        "number; tables that begin anew need a few", NOT_NEGATIVE, free=True,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -175,11 +185,30 @@ class EvaluationSpec:
 class KeptSpec:
     """What a run leaves, and where."""
 
-    ckpt_path: str = option("./checkpoint", "folder for checkpoints, options and encoder", NOT_EMPTY, free=True)
-    overwrite: bool = option(False, "whether earlier results may be replaced", free=True)
-    resume: bool = option(True, "whether to go on with a training that was stopped in ckpt_path", free=True)
+    ckpt_path: str = option(
+        "./checkpoint", "folder for checkpoints, options and encoder", NOT_EMPTY, free=True, told=False
+    )
+    overwrite: bool = option(False, "whether earlier results may be replaced", free=True, told=False)
+    resume: bool = option(True, "whether to go on with a training that was stopped in ckpt_path", free=True, told=False)
+    save_minutes: float = option(
+        15.0,
+        "minutes between saves of what going on needs, half of that where the best network is written anyway",
+        POSITIVE,
+        free=True,
+    )
     save_steps: Steps = option(
-        0, "steps between saves of what going on needs; 0: a tenth of an epoch; epoch: all of one", STEPS, free=True
+        0, "steps between saves instead, 0: by save_minutes; epoch: all of one", STEPS, free=True
+    )
+    keep_states: int = option(2, "the newest states of a run that are kept to go on from", POSITIVE, free=True)
+    keep_finished: bool = option(
+        True, "whether the last state stays when a run has ended well, so that it can go on with more epochs", free=True
+    )
+    on_nonfinite: str = option(
+        "stop",
+        "what a loss, logit or value that is not finite does: stop the run, or send it back to the last finite "
+        "state with a tenth of the rates",
+        one_of(("stop", "back")),
+        free=True,
     )
     report: bool = option(True, "whether report.html, report.json and scores.npz go beside the checkpoint", free=True)
     importance_rows: int = option(
@@ -189,11 +218,15 @@ class KeptSpec:
         True, "whether a linear model is fitted to some training rows at the end, to compare with", free=True
     )
     log_steps: int = option(100, "steps between lines of the loss", POSITIVE, free=True)
-    loss_file_name: str = option("./loss.log", "log of the loss", NOT_EMPTY, free=True)
-    eval_file_name: str = option("./auc.log", "log of evaluations", NOT_EMPTY, free=True)
+    loss_file_name: str = option("./loss.log", "log of the loss", NOT_EMPTY, free=True, told=False)
+    eval_file_name: str = option("./auc.log", "log of evaluations", NOT_EMPTY, free=True, told=False)
     metrics_file_name: str = option(
-        "./metrics.jsonl", "losses and evaluations for machines, a JSON a line", NOT_EMPTY, free=True
+        "./metrics.jsonl", "losses and evaluations for machines, a JSON a line", NOT_EMPTY, free=True, told=False
     )
+
+    def __post_init__(self) -> None:
+        if self.save_steps:
+            refuse_changed(self, ["save_minutes"], f"with save_steps {self.save_steps}: drop one of them")
 
     def check_evaluation(self, do_eval: bool) -> None:
         """Refuse columns to be shuffled for a report that does not show it.

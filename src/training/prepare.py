@@ -1,6 +1,7 @@
 """What a training run works on, before anything is made: what it is to do, its rows, and its plan over the ranks."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +15,18 @@ from src.dlrm import activation_values, mlp_values
 from src.metrics.labels import one_label, sorted_by_label
 from src.metrics.monitored import MONITORED
 from src.model_utils.config import SAVED_OPTIONS, DeviceSpec, to_yaml
-from src.model_utils.device_target import set_device, start_ranks
-from src.model_utils.options import free_names
+from src.model_utils.device_target import check_products, set_device, start_ranks
+from src.model_utils.options import free_names, untold_names
 from src.network.mixed_dims import Widths, widths_of
 from src.network.options import ComputeSpec, NetworkSpec
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.options import ParallelSpec
 from src.ranks.placement import Placement, place, plan, plan_lines, received_values
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec
-from src.training.rules import rule_of, rule_of_mlps
+from src.training.rules import rule_of
 from src.training.schedule import rate_factors
 
+_DISK_MB_S = 200  # of a plan
 _LABELS_LOOKED_AT = 1 << 16
 
 
@@ -58,10 +60,10 @@ class Specs:
 
     def saved(self) -> run_folder.RunOptions:
         """These options as they are kept."""
-        defaults = [type(spec)() for spec in self.options]
-        return run_folder.RunOptions(
-            SAVED_OPTIONS, to_yaml(*self.options), frozenset(free_names(*self.options)), to_yaml(*defaults)
-        )
+        specs = self.options
+        defaults = to_yaml(*(type(spec)() for spec in specs))
+        free, untold = frozenset(free_names(*specs)), frozenset(untold_names(*specs))
+        return run_folder.RunOptions(SAVED_OPTIONS, to_yaml(*specs), free, defaults, untold)
 
 
 def start(
@@ -72,9 +74,10 @@ def start(
     Raises:
         InputError: there is no such device, or this process was started as one of several where it should not, or not.
     """
-    device, parallel = device or DeviceSpec("CPU"), parallel or ParallelSpec()
+    device, compute, parallel = device or DeviceSpec("CPU"), compute or ComputeSpec(), parallel or ParallelSpec()
     set_device(device.device_target, device.device_id)
-    return Runtime(device, compute or ComputeSpec(), parallel, Ranks(*start_ranks(parallel.parallel_mode)))
+    check_products(compute.compute_dtype)
+    return Runtime(device, compute, parallel, Ranks(*start_ranks(parallel.parallel_mode)))
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,13 @@ class Prepared:
         """Of the whole training."""
         return len(self.factors)
 
+    def batch(self, number: int) -> list[np.ndarray]:
+        """The columns of a step's batch, from 0, of all ranks."""
+        again, ranks = copy(self.batches), self.specs.runtime.ranks
+        again.go_to(number)
+        own = next(iter(again))
+        return [ranks.gather(np.ascontiguousarray(column)).reshape(-1, column.shape[1]) for column in own]
+
 
 def prepare(specs: Specs) -> Prepared:
     """Find the rows, see that there are enough, and open the logs.
@@ -129,6 +139,8 @@ def prepare(specs: Specs) -> Prepared:
             print(f"warning: {line}", flush=True)
         open_logs(kept.loss_file_name, kept.metrics_file_name, *([kept.eval_file_name] if part else []))
     widths = _widths(folder, specs.network)
+    if ranks.rank == 0 and evaluation.early_stopping:
+        _tell_what_may_not_begin(specs.schedule, len(batches))
     return Prepared(
         specs,
         folder,
@@ -207,6 +219,16 @@ def _widths(folder: DataFolder, network: NetworkSpec) -> Widths:
     return widths
 
 
+def _tell_what_may_not_begin(schedule: ScheduleSpec, steps_of_epoch: int) -> None:
+    """Say what stands at the end of a training that early_stopping may end before."""
+    steps = schedule.epochs * steps_of_epoch
+    decay_share = 0.0 if schedule.restart_lr_each_epoch else schedule.decay_share
+    shares = {"the decay of the rates": decay_share, "the averaging of weights": schedule.average_share}
+    begins = [f"{what} begins behind step {round((1 - share) * steps)}" for what, share in shares.items() if share]
+    if begins:
+        print(f"early_stopping may end the training before: {', '.join(begins)} of {steps}", flush=True)
+
+
 def _rounded_up(batch_size: int, ranks: int) -> int:
     """The next multiple of the number of ranks, so that each has as many samples as the others."""
     rounded = -(-batch_size // ranks) * ranks
@@ -226,9 +248,9 @@ def _factors(schedule: ScheduleSpec, steps_of_epoch: int) -> np.ndarray:
 
 def print_plan(
     data: DataSpec, network: NetworkSpec, optimization: OptimizationSpec, schedule: ScheduleSpec,
-    evaluation: EvaluationSpec, parallel: ParallelSpec, device_target: str,
+    evaluation: EvaluationSpec, parallel: ParallelSpec, device_target: str, kept: KeptSpec = KeptSpec(),
 ) -> None:  # fmt: skip
-    """Print what each rank would hold and send.
+    """Print what each rank would hold and send, and what saves would write.
 
     Raises:
         InputError: a rank would need more memory than a device has.
@@ -239,8 +261,9 @@ def print_plan(
     placement = place(widths.packed_rows, parallel.parallel_mode, parallel.ranks)
     values = mlp_values(inputs, len(rows), network) + widths.projection_values
     states = rule_of(optimization.optimizer).state_values(width)
+    mlp_states = len(optimization.rules[1].states)
     # Values and gradients of the MLPs, their optimizer's states, and the mean of their values.
-    copies = 2 + len(rule_of_mlps(optimization.mlp_optimizer or optimization.optimizer).states)
+    copies = 2 + mlp_states
     network_values = values * (copies + bool(schedule.average_share))
     sample_values, batch = activation_values(inputs, len(rows), network), _rounded_up(data.batch_size, placement.ranks)
     of_step = 2 * batch // placement.ranks * sample_values  # and their gradients
@@ -255,8 +278,22 @@ def print_plan(
     print("\n".join(plan_lines(placement, planned, optimization.optimizer, batch)))
     larger = "a training step" if of_step > of_evaluation else "an evaluation, by --eval_batch_size"
     print(f"on each rank {network_mb:,.1f} MB of MLPs, their optimizer and the values of a batch, those of {larger}")
+    best_mb = (sum(widths.packed_rows) * width + values) * 4 / 2**20
+    state_mb = best_mb + (sum(widths.packed_rows) * states + values * mlp_states) * 4 / 2**20
+    print(_plan_of_saves(best_mb, state_mb, kept))
     if parallel.device_memory_mb and max(planned.memory_mb) > parallel.device_memory_mb:
         raise InputError(
             f"a device's {parallel.device_memory_mb} MB can't hold the {max(planned.memory_mb):.0f} MB of a rank: give "
             f"more ranks with parallel_mode hybrid, an optimizer that keeps less, or smaller batches"
         )
+
+
+def _plan_of_saves(best_mb: float, state_mb: float, kept: KeptSpec) -> str:
+    """What saves would write, in words; while a network or state is written there is one more than is kept."""
+    most_mb = (kept.keep_states + 1) * (state_mb + best_mb) + best_mb
+    often = f"every {kept.save_minutes:g} minutes" if not kept.save_steps else f"save_steps {kept.save_steps}"
+    return (
+        f"saves: a state of {state_mb:,.1f} MB ({often}), a best network of {best_mb:,.1f} MB; at {_DISK_MB_S} MB/s "
+        f"they take {state_mb / _DISK_MB_S:,.1f} and {best_mb / _DISK_MB_S:,.1f} s; up to {most_mb:,.0f} MB of disk "
+        f"with keep_states {kept.keep_states}"
+    )

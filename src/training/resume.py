@@ -1,15 +1,17 @@
 """What a stopped training needs to go on as if it had never been stopped.
 
-    checkpoint/unfinished/state-1000.ckpt    every value that the step after the 1000th depends on
-    checkpoint/unfinished/progress.json      which state that is, and how far the run came; it makes the state valid
+    checkpoint/unfinished/state-1000.ckpt    the network after the 1000th step, a checkpoint like any other
+    checkpoint/unfinished/rest-1000.ckpt     what else the next step depends on: the optimizer's states, the count of
+                                             steps, averages; older versions have it in the file above
+    checkpoint/unfinished/progress.json      which states there are, and how far the run came; it makes them valid
 
-The state is a checkpoint with the optimizer's states and the count of steps beside the network's values, and like a
-checkpoint it may have several parts. The order of the rows follows from the seed and the step alone.
+Like a checkpoint both may have several parts. A state is finite, always. The order of the rows follows from the seed
+and the step alone.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as fields_of
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,16 @@ from mindspore import Tensor
 
 from src.base.errors import InputError
 from src.base.events import happens
+from src.base.files import flush, link_or_copy
 from src.base.npz import Arrays
 from src.checkpoints import checkpoint, run_folder
 from src.metrics.monitored import Metrics
-from src.network.embedding import Fill, joint_rows
+from src.network.embedding import Fill
 from src.ranks.group import Ranks
+from src.ranks.replicas import keep_equal
 from src.training.step import TrainStep
+
+_COUNT = "steps_done"
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,11 @@ class Progress:
         run: its name in the metrics file.
         step: steps done.
         batch_size: samples of a step over all ranks.
+        ranks: how many; 0 where an older version did not say so.
         best, best_step: metrics and step of the network that is kept so far.
         waited: evaluations since then.
+        rates: lr and table_lr, as the options have them.
+        times_back: how often the run went back to an earlier state, each time with smaller rates.
     """
 
     run: str
@@ -43,38 +52,78 @@ class Progress:
     best: Metrics | None = None
     best_step: int = 0
     waited: int = 0
+    rates: Sequence[float] = ()
+    times_back: int = 0
+    ranks: int = 0
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> "Progress":
+        """What a progress file holds, of a version that knew fewer fields or more.
+
+        Raises:
+            InputError: it lacks what has no default.
+        """
+        try:
+            return cls(**{one.name: content[one.name] for one in fields_of(cls) if one.name in content})
+        except TypeError as error:
+            raise InputError(
+                f"the stopped training can't go on, as {run_folder.PROGRESS} is damaged ({error}): start afresh with "
+                f"--resume=False"
+            ) from None
 
 
-def save(run: run_folder.Run, step: TrainStep, fields: Sequence[str], progress: Progress, ranks: Ranks) -> None:
+def save(
+    run: run_folder.Run, step: TrainStep, fields: Sequence[str], progress: Progress, kept_step: int, ranks: Ranks
+) -> None:
     """Write a rank's part of the state, and make it the one to go on from.
 
+    Where the network that is kept is that of the same step, its file serves for both.
+
+    Args:
+        run: whose.
+        step: holds the values.
+        fields: names of the categorical columns.
+        progress: of the run.
+        kept_step: step of the network that is kept so far, 0 for none.
+        ranks: of the run.
+
     Raises:
+        NotFinite: a value is not; no state is written.
         OSError: the disk is full; it names the file.
-        RuntimeError: ranks hold different values of what they all have.
+        RuntimeError: ranks hold different values of what they all have, by more than rounding.
     """
     happens("a state is to be saved")
-    common = {name: parameter.asnumpy() for name, parameter in step.other_values().items()}
+    finite = step.other_values() | step.row_values()
+    checkpoint.check_finite({name: value.asnumpy() for name, value in finite.items()}, ranks, progress.step)
+    replicas = step.other_values() | (step.row_values() if step.tables.replicated else {})
+    if apart := keep_equal(replicas, ranks):
+        name, share = max(apart.items(), key=lambda one: one[1])
+        print(
+            f"step {progress.step}: ranks differed by rounding in {len(apart)} of {len(replicas)} parameters, most in "
+            f"{name}, by {share:.1e} of its largest value; all take rank 0's",
+            flush=True,
+        )
+    common = {name: value.asnumpy() for name, value in step.other_values().items()}
+    network = {value.name: common.pop(value.name) for value in step.model.mlp_parameters()}
     rows: Arrays = {}
+    states: Arrays = {}
     for name, parameter in step.row_values().items():
-        rows |= checkpoint.rows_of(step.tables, f"{name}.", parameter.asnumpy(), fields)
-    check_equal(common if not step.tables.replicated else common | rows, ranks)
-    checkpoint.write_part(run.state(progress.step), common, rows, step.tables, ranks)
-    run.commit(asdict(progress), progress.step, progress.best_step)
+        target = rows if parameter is step.tables.table else states
+        target |= checkpoint.rows_of(step.tables, f"{name}.", parameter.asnumpy(), fields)
+    if kept_step == progress.step and step.average is None:
+        parts = 1 if step.tables.replicated else ranks.size
+        ranks.together((lambda: _link(run, kept_step, ranks.rank)) if ranks.rank < parts else lambda: None)
+    else:
+        checkpoint.write_part(run.state(progress.step), network, rows, step.tables, ranks)
+    if common or len(step.row_values()) > 1:
+        checkpoint.write_part(run.rest(progress.step), common, states, step.tables, ranks)
+    run.commit(asdict(progress), progress.step, kept_step)
 
 
-def check_equal(values: Arrays, ranks: Ranks) -> None:
-    """See that all ranks hold the same bits of values that they should share.
-
-    Raises:
-        RuntimeError: they do not; it names a value and the ranks that differ from rank 0.
-    """
-    if ranks.size == 1:
-        return
-    digests = np.array([zlib.crc32(np.ascontiguousarray(value).data.cast("B")) for value in values.values()], np.uint32)
-    found = ranks.gather(digests.view(np.int32))
-    if (differing := np.argwhere(found != found[0])).size:
-        rank, place = differing[0]
-        raise RuntimeError(f"rank {rank} holds other values of {list(values)[place]} than rank 0")
+def _link(run: run_folder.Run, step: int, part: int) -> None:
+    target = checkpoint.part_of(run.state(step), part)
+    link_or_copy(checkpoint.part_of(run.best(step), part), target)
+    flush(target)
 
 
 class State:
@@ -94,27 +143,36 @@ class State:
         self, run: run_folder.Run, content: dict[str, Any], fields: Sequence[str], table_rows: Sequence[int],
         ranks: Ranks,
     ):  # fmt: skip
-        try:
-            self.progress = Progress(**content)
-        except TypeError as error:
-            raise InputError(f"the stopped training can't go on ({error}); start afresh with --resume=False") from None
+        self.progress = Progress.of(content)
         try:
             # Each rank compares the checksums of some parts.
             checked = range(ranks.rank, 1 << 16, ranks.size)
-            self.parts = checkpoint.Parts(run.state(self.progress.step), fields, table_rows, checked)
+            step = self.progress.step
+            self.network = self.rest = checkpoint.Parts(run.state(step), fields, table_rows, checked)
+            if run.rest(step).is_file():
+                self.rest = checkpoint.Parts(run.rest(step), fields, table_rows, checked)
         except InputError as error:
             raise InputError(f"the stopped training can't go on ({error}); start afresh with --resume=False") from None
 
     def tables(self) -> Fill:
         """What fills the tables' pieces with their values."""
-        return self.parts.fill(checkpoint.TABLE)
+        return self.network.fill(checkpoint.TABLE)
 
-    def restore(self, step: TrainStep) -> None:
-        """Give a step, made with tables that `tables` filled, all the other values."""
+    def restore(self, step: TrainStep, tables_too: bool = False) -> None:
+        """Give a step all its values, in their places; those of the tables only if asked, else they have them."""
         tables = step.tables
         for name, parameter in step.row_values().items():
             if parameter is not tables.table:
-                values = joint_rows(tables.pieces, parameter.shape[1], self.parts.fill(f"{name}."), tables.spare)
-                parameter.set_data(Tensor.from_numpy(values))
+                tables.refill(parameter, self.rest.fill(f"{name}."))
+            elif tables_too:
+                tables.refill(parameter, self.tables())
+        of_network = {value.name for value in step.model.mlp_parameters()}
         for name, parameter in step.other_values().items():
-            parameter.set_data(Tensor.from_numpy(self.parts.value(name, parameter.shape)))
+            saved = self.network if name in of_network else self.rest
+            if name in step.may_lack and name not in saved.shapes():
+                continue
+            if name == _COUNT and name not in saved.shapes():  # the stopped run had nothing to count for
+                values = np.array([self.progress.step], np.int32)
+            else:
+                values = saved.value(name, parameter.shape)
+            parameter.set_data(Tensor.from_numpy(values))

@@ -74,7 +74,7 @@ def _adagrad(gradient, rate, states):
 
 
 def _rowwise_adagrad(gradient, rate, states):
-    total = states[0] + (gradient * gradient).mean(1, keep_dims=True)
+    total = states[0] + (gradient * gradient).mean(1, keepdim=True)
     return rate * gradient / (total.sqrt() + _ADAGRAD_EPSILON), (total,)
 
 

@@ -15,8 +15,9 @@ from src.network.embedding import Fill
 from src.ranks.exchange import Exchange
 from src.ranks.placement import Piece
 from src.training.averaging import Result, WeightAverage
+from src.training.loss_scale import LossScale
 from src.training.optimizers import DenseOptimizer, TableOptimizer
-from src.training.options import OptimizationSpec
+from src.training.options import OptimizationSpec, Scale
 from src.training.rules import UpdateRule
 from src.training.step_counter import StepCounter
 
@@ -32,13 +33,19 @@ class TrainStep(nn.Cell):
         optimization: how.
         factors: what both rates are multiplied with in each step, [steps]; the last one serves all later steps.
         average_from: number, from 0, of the first step behind which the MLPs' weights are averaged.
-        loss_scale: factor on the loss while gradients are taken, undone before the update; for float16 products.
+        loss_scale: factor on the loss while gradients are taken, undone before the update, for float16 products; see
+            `LossScale`. None: there is none, and no gradient is looked at.
         seed: of the dropout.
         exchange: with the other ranks, if there are any: the batch is then this rank's part of the samples, and the
             loss and the gradients are means over those of all ranks.
+        reset_steps: steps behind which `reset_tables` is called, each time; 0 for never. The corrections of the
+            tables' rule begin anew with them, and the factors are those of the whole training.
 
     Inputs: dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32 of 0 and 1.
     Outputs: the mean loss of the batch before the update, scalar float32.
+
+    Attributes:
+        may_lack: names of values that the state of a run with another loss scale may lack; they then stay as new.
     """
 
     def __init__(
@@ -47,19 +54,24 @@ class TrainStep(nn.Cell):
         optimization: OptimizationSpec,
         factors: np.ndarray | None = None,
         average_from: int | None = None,
-        loss_scale: float = 1.0,
+        loss_scale: Scale | None = None,
         seed: int = 1,
         exchange: Exchange | None = None,
+        reset_steps: int = 0,
     ):
         super().__init__(auto_prefix=False)
+        if loss_scale is not None and not model.operators.skips_updates:
+            raise ValueError("a loss scale leaves out updates, which compiled operators can't: give stock ones")
         self.model, self.tables, self.operators = model, model.tables, model.operators
         self.learning_rate = _number(optimization.lr, "learning_rate")
         self.table_learning_rate = _number(optimization.table_lr or optimization.lr, "table_learning_rate")
         rule, mlp_rule = optimization.rules
         # What the rates of tables, MLPs and weight decay are multiplied with; the last is without a rule's corrections.
         series: list[np.ndarray] = []
-        corrected = {one.name: _corrected(factors, one) for one in (rule, mlp_rule)}
-        wanted = [corrected[rule.name], corrected[mlp_rule.name], factors if optimization.mlp_weight_decay else None]
+        of_tables = _corrected(factors, rule, reset_steps)
+        same = rule.name == mlp_rule.name and not reset_steps
+        of_mlps = of_tables if same else _corrected(factors, mlp_rule)
+        wanted = [of_tables, of_mlps, factors if optimization.mlp_weight_decay else None]
         self.factor_places = tuple(_place(one, series) for one in wanted)
         self.dropout, self.label_smoothing = optimization.dropout, optimization.label_smoothing
         if self.dropout:
@@ -67,11 +79,13 @@ class TrainStep(nn.Cell):
         counts = bool(series or self.dropout or average_from is not None)
         self.counter = StepCounter(series or [np.ones(1)], self.operators) if counts else None
         self.mlp_weight_decay = optimization.mlp_weight_decay
-        self.loss_scale, self.exchange = loss_scale, exchange
+        self.scale, self.exchange = None if loss_scale is None else LossScale(loss_scale), exchange
+        self.may_lack = {value.name for value in self.scale.values} if self.scale is not None else set()
         self.cross_entropy = self.operators.cross_entropy()
         parameters = model.mlp_parameters()
-        self.shapes = tuple(parameter.shape for parameter in parameters)
-        self.ends = tuple(int(end) for end in np.cumsum([parameter.size for parameter in parameters]))
+        ends = np.cumsum([parameter.size for parameter in parameters]).tolist()
+        self.begins, self.values, self.slice = (0, *ends[:-1]), ends[-1], ops.Slice()
+        self.each = ops.HyperMap()  # a loop would nest a call in a call for each parameter: see StockDenseUpdate
         decay = optimization.table_weight_decay
         self.table_optimizer = TableOptimizer(self.tables.table, rule, decay, self.operators)
         self.dense_optimizer = DenseOptimizer(parameters, mlp_rule, self.operators, self.mlp_weight_decay)
@@ -109,7 +123,12 @@ class TrainStep(nn.Cell):
         states = [value for state in dense.states for value in state]
         counter = [self.counter.steps_done] if self.counter is not None else []
         means = self.average.means if self.average is not None else ()
-        return {value.name: value for value in (*dense.values, *states, *means, *counter)}
+        scale = self.scale.values if self.scale is not None else ()
+        return {value.name: value for value in (*dense.values, *states, *means, *counter, *scale)}
+
+    def skipped_updates(self) -> int:
+        """How many updates were left out so far, since their gradients overflowed under the loss scale."""
+        return int(self.scale.skipped.asnumpy()[0]) if self.scale is not None else 0
 
     def with_average(self, work: Callable[[], Result]) -> Result:
         """The result of some work that finds the averaged weights in the MLPs, if averaging has begun."""
@@ -126,7 +145,7 @@ class TrainStep(nn.Cell):
             loss = self.cross_entropy(logits[0], labels)
         else:  # the mean of the towers' losses, so that each learns by itself
             loss = self.cross_entropy(ops.concat(logits, 0), ops.tile(labels, (self.model.count, 1)))
-        return loss if self.loss_scale == 1 else loss * self.loss_scale
+        return loss if self.scale is None else loss * self.scale.factor()
 
     def construct(self, dense, ids, labels):
         counted: tuple = ()
@@ -135,41 +154,54 @@ class TrainStep(nn.Cell):
         step = counted[:1] if self.dropout else ()
         rows, vectors, mask = self.model.look_up(ids)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *step)
+        applied = None if self.scale is None else self.scale.all_finite((vector_gradients, *gradients))
         if self.exchange is not None:
-            loss, gradients = self.mean_over_ranks(loss, gradients, self.exchange)
+            loss, gradients, applied = self.mean_over_ranks(loss, gradients, applied, self.exchange)
+            # All ranks send in one order: this message, then those of the tables.
+            vector_gradients = ops.depend(vector_gradients, loss)
         rows, vector_gradients = self.model.table_gradients(rows, vector_gradients, mask)
-        return self.update(loss, rows, vector_gradients, gradients, counted)
+        return self.update(loss, rows, vector_gradients, gradients, counted, applied)
 
-    def mean_over_ranks(self, loss, gradients, exchange):
-        """The loss and the MLPs' gradients, all in one message."""
-        flat: tuple = ()
-        for gradient in gradients:
-            flat = (*flat, gradient.reshape(-1))
-        mean = exchange.mean(ops.concat((*flat, loss.reshape(1))))
-        means: tuple = ()
-        begin = 0
-        for index in range(len(self.shapes)):
-            means = (*means, mean[begin : self.ends[index]].reshape(self.shapes[index]))
-            begin = self.ends[index]
-        return mean[begin], means
+    def mean_over_ranks(self, loss, gradients, applied, exchange):
+        """The loss and the MLPs' gradients, and whether all ranks' were finite; all in one message."""
+        overflows: tuple = ()
+        if applied is not None:
+            overflows = ((1 - applied.to(ms.float32)).reshape(1),)
+        flat = self.each(self.flat, gradients)
+        mean = exchange.mean(ops.concat((*flat, loss.reshape(1), *overflows)))
+        if applied is not None:
+            applied = self.part(mean, self.values + 1, loss) == 0
+        means = self.each(ops.partial(self.part, mean), self.begins, gradients)
+        return self.part(mean, self.values, loss), means, applied
 
-    def update(self, loss, rows, vector_gradients, gradients, counted):
+    def flat(self, value):
+        """A tensor's values side by side."""
+        return value.reshape(-1)
+
+    def part(self, flat, begin, like):
+        """The values from a place on of values side by side, as many and in the shape as another tensor has."""
+        return self.slice(flat, (begin,), (like.size,)).reshape(like.shape)
+
+    def unscaled(self, factor, value):
+        """A gradient of the scaled loss without the factor."""
+        return value / factor
+
+    def update(self, loss, rows, vector_gradients, gradients, counted, applied):
         """Update all parameters, at the rates that the counted step makes; gives the loss without its scale."""
-        if self.loss_scale != 1:
-            loss = loss / self.loss_scale
-            vector_gradients = vector_gradients / self.loss_scale
-            scaled, gradients = gradients, ()
-            for gradient in scaled:
-                gradients = (*gradients, gradient / self.loss_scale)
+        if self.scale is not None:
+            factor = self.scale.factor()
+            loss, vector_gradients = loss / factor, vector_gradients / factor
+            gradients = self.each(ops.partial(self.unscaled, factor), gradients)
         table_rate = self.rate(self.table_learning_rate, counted, 0)
-        loss = ops.depend(loss, self.table_optimizer(rows, vector_gradients, table_rate))
+        loss = ops.depend(loss, self.table_optimizer(rows, vector_gradients, table_rate, applied))
         rate, decay_rate = self.rate(self.learning_rate, counted, 1), None
         if self.mlp_weight_decay != 0:
             decay_rate = self.rate(self.learning_rate, counted, 2)
-        done = self.dense_optimizer(gradients, rate, decay_rate)
+        done = self.dense_optimizer(gradients, rate, decay_rate, applied)
         if self.average is not None:
             done = self.average(counted[0], done)
-        return ops.depend(loss, done)
+        loss = ops.depend(loss, done)
+        return loss if self.scale is None else ops.depend(loss, self.scale(applied))
 
     def rate(self, constant, counted, purpose):
         """A rate times the counted step's factor for a purpose: 0 tables, 1 MLPs, 2 weight decay."""
@@ -192,13 +224,24 @@ def _place(factors: np.ndarray | None, series: list[np.ndarray]) -> int:
     return len(series) - 1
 
 
-def _corrected(factors: np.ndarray | None, rule: UpdateRule) -> np.ndarray | None:
-    """The factors with a rule's corrections, which both go on for ever with their last values."""
+def _corrected(factors: np.ndarray | None, rule: UpdateRule, reset_steps: int = 0) -> np.ndarray | None:
+    """The factors with a rule's corrections, which both go on for ever with their last values.
+
+    The corrections begin anew behind so many steps, each time; 0 for never.
+    """
     if rule.corrections is None:
         return factors
     first, second = np.ones(1) if factors is None else factors, rule.corrections()
     length = max(len(first), len(second))
-    return np.pad(first, (0, length - len(first)), "edge") * np.pad(second, (0, length - len(second)), "edge")
+    if reset_steps:
+        length = len(first)
+        second = np.resize(_lasting(second, reset_steps)[:reset_steps], length)
+    return _lasting(first, length) * _lasting(second, length)
+
+
+def _lasting(series: np.ndarray, length: int) -> np.ndarray:
+    """A series that goes on with its last value, if it is shorter."""
+    return np.pad(series, (0, max(0, length - len(series))), "edge")
 
 
 def _number(value: float, name: str) -> Parameter:

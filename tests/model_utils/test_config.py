@@ -108,6 +108,13 @@ WRONG_FLAGS = [
     (["--emb_dim=8"], "must equal emb_dim 8"),
     (["--interaction=cat", "--self_interaction"], "no effect with interaction cat"),
     (["--device_target=CPU", "--compute_dtype=float16"], "compute_dtype float16 is for Ascend and GPU"),
+    (["--device_target=CPU", "--compute_dtype=bfloat16"], "compute_dtype bfloat16 is for Ascend and GPU"),
+    (
+        ["--device_target=Ascend", "--compute_dtype=bfloat16", "--loss_scale=8"],
+        "loss_scale 8.0 has no effect with comp",
+    ),
+    (["--device_target=Ascend", "--compute_dtype=float16", "--loss_scale=much"], "loss_scale is '?much'?: it must be"),
+    (["--device_target=Ascend", "--compute_dtype=float16", "--loss_scale=0"], "loss_scale is 0.0: it must be a finite"),
     (["--device_target=CPU", "--device_id=1"], "device_id 1 has no effect"),
     (["--mlp_optimizer=rowwise_adagrad"], "mlp_optimizer is 'rowwise_adagrad': it must be one of"),
     (["--towers=3"], "towers 3 must divide emb_dim 16"),
@@ -263,7 +270,7 @@ def test_steps_between_may_be_an_epoch(tmp_path, given, steps):
 def test_options_that_are_free_when_going_on_say_so_themselves():
     assert {"ckpt_path", "log_steps", "report", "save_steps"} <= set(free_names(KeptSpec))
     assert set(free_names(DataSpec)) == {"dataset_path"}
-    assert set(free_names(EvaluationSpec())) == set()
+    assert set(free_names(EvaluationSpec())) == {"eval_steps", "eval_batch_size", "early_stopping"}
 
 
 @pytest.mark.parametrize("path", SHOWN)

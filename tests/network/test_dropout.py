@@ -32,12 +32,13 @@ def mixed(x):
 def kept(dropout, step, samples, outputs):
     """1 / (1 - rate) where a value is kept, [b, O]."""
     step_key = mixed(np.array([step], np.uint32) ^ np.array([dropout.key], np.int32).view(np.uint32))
-    places = np.arange(samples * outputs, dtype=np.uint32) + np.uint32(dropout.rank * samples * outputs)
+    places = np.arange(samples * outputs, dtype=np.uint32) + np.uint32(dropout.rank * samples * outputs % 2**32)
     hashes = mixed(places ^ step_key).reshape(samples, outputs) & 0xFFFFFF
     return (hashes >= dropout.limit) * dropout.scale
 
 
-@pytest.mark.parametrize(("step", "rank"), [(0, 0), (5, 3), (2**31 - 1, 1)])
+# 6 times 37 places a rank: the last ones are beyond 31 and 32 bits.
+@pytest.mark.parametrize(("step", "rank"), [(0, 0), (5, 3), (2**31 - 1, 1), (1, 2**31 // 222), (1, 2**32 // 222)])
 def test_choices_are_the_hash_of_the_place(step, rank):
     dropout = Dropout(0.3, (1, 0, 2), rank)
     x = np.random.default_rng(1).normal(size=(6, 37)).astype(np.float32)

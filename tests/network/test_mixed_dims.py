@@ -183,7 +183,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     command = [CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--epochs=2", *sizes,
                "--importance_rows=20", "--reset_tables_each_epoch=True", "--optimizer=adagrad", "--lr=0.02",
                "--restart_lr_each_epoch=True", "--lr_schedule=polynomial", "--decay_share=0.5",
-               "--log_steps=5"]  # fmt: skip
+               "--log_steps=5", "--save_steps=3"]  # fmt: skip
     train.main([*command, "--ckpt_path=whole"])
 
     class Stop(BaseException):

@@ -15,7 +15,8 @@ from runs import LOSS_LINE, METRIC_LINE, rows_of
 from src import callback
 from src.base.errors import InputError
 from src.base.logs import MetricsFile, append_line, evaluation_line
-from src.callback import BestSoFar, EvalCallBack, LossCallBack, TrainingClock
+from src.callback import EvalCallBack, LossCallBack, TrainingClock
+from src.metrics.monitored import BestSoFar
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
@@ -200,7 +201,7 @@ def test_evaluations_do_not_count_as_training_time(monkeypatch):
     monkeypatch.setattr(callback.time, "perf_counter", lambda: now[0])
     clock = TrainingClock()
     now[0] += 3
-    with clock.pause():
+    with clock.pause("saves"):
         now[0] += 50
     now[0] += 4
     assert clock.seconds() == pytest.approx(7)

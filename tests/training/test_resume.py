@@ -11,8 +11,8 @@ from conftest import preprocess_lines, raw_lines, write_raw
 from mindspore.train import Callback
 from runs import StopAt, bits, losses_of, rows_of, train_small
 
-from src import run as training
 from src.dataset import RowBatches, Rows
+from src.training import training
 
 ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")

@@ -1,0 +1,64 @@
+"""Values that all ranks hold, which must stay the same: that they do, and what is done where sums made them differ.
+
+Every rank computes its replicas by itself. A device that adds the same numbers in another order each time, as GPU and
+Ascend may, makes their last bits differ, and nothing would ever bring them together again.
+"""
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+
+from src.ranks.group import Ranks
+
+TOLERANCE = 0.01  # of a parameter's largest magnitude: rounding stays far below, and a rank that went astray does not
+_CHUNK_ROWS = 1 << 16
+
+
+def keep_equal(values: Mapping[str, Parameter], ranks: Ranks) -> dict[str, float]:
+    """See that all ranks hold the same bits; where they differ by rounding, all take rank 0's.
+
+    Args:
+        values: what all ranks hold, by name, in one order.
+        ranks: of the run.
+
+    Returns:
+        The largest difference of each parameter that was taken from rank 0, relative to its largest magnitude.
+
+    Raises:
+        RuntimeError: a difference is larger than TOLERANCE, or one of whole numbers.
+    """
+    if ranks.size == 1:
+        return {}
+    digests = np.array([_digest(value.asnumpy()) for value in values.values()], np.uint32).view(np.int32)
+    found = ranks.gather(digests)
+    names = [name for name, differ in zip(values, (found != found[0]).any(0)) if differ]
+    return {name: _take_over(name, values[name], ranks) for name in names}
+
+
+def _digest(values: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).data.cast("B"))
+
+
+def _take_over(name: str, value: Parameter, ranks: Ranks) -> float:
+    """Write rank 0's values to a parameter in place, and return how far ranks were apart."""
+    own, write = value.asnumpy().copy(), ops.ScatterUpdate()
+    apart, largest, worst = 0.0, 0.0, 0
+    for low in range(0, len(own), _CHUNK_ROWS):
+        part = own[low : low + _CHUNK_ROWS]
+        of_all = ranks.gather(part)
+        differences = np.abs(of_all.astype(np.float64) - of_all[0]).reshape(ranks.size, -1).max(1)
+        if not differences.max() <= apart:  # also where one is not a number
+            apart, worst = float(differences.max()), int(differences.argmax())
+        largest = max(largest, float(np.abs(of_all[0]).max()))
+        if _digest(part) != _digest(of_all[0]):
+            rows = np.arange(low, low + len(part), dtype=np.int32)
+            write(value, Tensor.from_numpy(rows), Tensor.from_numpy(of_all[0].copy()))
+    whole_numbers = np.issubdtype(own.dtype, np.integer)
+    if not apart <= (0 if whole_numbers else TOLERANCE * largest):
+        raise RuntimeError(
+            f"rank {worst} holds other values of {name} than rank 0, by up to {apart:.3g} where the largest is "
+            f"{largest:.3g}: more than sums in another order make"
+        )
+    return apart / largest if largest else 0.0

@@ -1,0 +1,180 @@
+"""A training that has begun: it evaluates, saves, and goes back when it diverged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from mindspore import Tensor
+
+from src.base.errors import InputError
+from src.base.finite import NotFinite, first_not_finite
+from src.base.logs import MetricsFile
+from src.base.npz import Arrays, save_arrays
+from src.checkpoints import checkpoint, run_folder
+from src.dlrm import DLRM
+from src.metrics.monitored import BestSoFar, Metrics
+from src.network.embedding import initial_values
+from src.training import resume
+from src.training.evaluation import evaluate
+from src.training.prepare import Prepared
+from src.training.step import TrainStep
+
+MOST_TIMES_BACK = 8
+_LESS = 0.1  # of the rates, each time
+
+
+@dataclass
+class Training:
+    """A training that has begun.
+
+    Attributes:
+        prepared: what it works on.
+        run: where it leaves its files.
+        begun: how far it was when this process began, or went back.
+        step: the training step, around the network.
+        best: the network that is kept so far.
+        metrics_file: its log, which may be a whole report.
+        saved_step: of the last state that is saved; 0 for none.
+        initial: the values of the step at its begin, but for what has a row for each row of the tables.
+    """
+
+    prepared: Prepared
+    run: run_folder.Run
+    begun: resume.Progress
+    step: TrainStep
+    best: BestSoFar
+    metrics_file: MetricsFile
+    saved_step: int = 0
+    initial: Arrays = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.prepared.specs.kept.on_nonfinite == "back":
+            self.initial = {name: value.asnumpy().copy() for name, value in self.step.other_values().items()}
+        self.set_rates()
+
+    @property
+    def model(self) -> DLRM:
+        """The network."""
+        return self.step.model
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Of MLPs and tables: those of the options, less what the times back took from them."""
+        factor = _LESS**self.begun.times_back
+        optimization = self.prepared.specs.optimization
+        return optimization.lr * factor, (optimization.table_lr or optimization.lr) * factor
+
+    def set_rates(self) -> None:
+        """Give the step its rates."""
+        for parameter, rate in zip((self.step.learning_rate, self.step.table_learning_rate), self.rates):
+            parameter.set_data(Tensor(np.array(rate, np.float32)))
+
+    def save_network(self, at_step: int) -> None:
+        """Write the network of a step as the one to keep."""
+        path, fields = self.run.best(at_step), self.prepared.folder.manifest.fields
+        ranks = self.prepared.specs.runtime.ranks
+        self.step.with_average(lambda: checkpoint.save(self.model, fields, path, ranks))
+        self.run.remove_other_bests(at_step)
+
+    def save_state(self, at_step: int, kept_step: int | None = None) -> None:
+        """Write all that going on behind a step needs; the network that is kept is the best one unless given."""
+        if at_step == self.saved_step:
+            return
+        done = replace(self.begun, step=at_step, ranks=self.prepared.specs.runtime.ranks.size)
+        if self.best.chooses:
+            done = replace(done, best=self.best.metrics, best_step=self.best.step, waited=self.best.waited)
+        self.metrics_file.save("unfinished")
+        fields, ranks = self.prepared.folder.manifest.fields, self.prepared.specs.runtime.ranks
+        resume.save(self.run, self.step, fields, done, done.best_step if kept_step is None else kept_step, ranks)
+        self.saved_step = at_step
+
+    def check_finite(self, at_step: int) -> None:
+        """See that all values are finite behind a step; MindSpore's ReLU hides those that are not from the loss.
+
+        Raises:
+            NotFinite: one is not.
+        """
+        checkpoint.check_finite(self._values(), self.prepared.specs.runtime.ranks, at_step)
+
+    def _values(self) -> Arrays:
+        """All values that change, those of the tables by field."""
+        found = {name: value.asnumpy() for name, value in self.step.other_values().items()}
+        for name, value in self.step.row_values().items():
+            fields = self.prepared.folder.manifest.fields
+            found |= checkpoint.rows_of(self.step.tables, f"{name}.", value.asnumpy(), fields)
+        return found
+
+    def evaluate(self, at_step: int) -> Metrics:
+        """Metrics of the network as it is behind a step."""
+        self.check_finite(at_step)
+        specs, batches = self.prepared.specs, self.prepared.eval_batches or ()
+        size, monitor = specs.evaluation.eval_batch_size, specs.evaluation.monitor
+        try:
+            return self.step.with_average(lambda: evaluate(self.model, batches, size, specs.runtime.ranks, monitor))
+        except NotFinite as error:
+            raise NotFinite(error.what, at_step) from None
+
+    def go_back(self, found: NotFinite) -> None:
+        """Go on from the last finite state with smaller rates, where the options allow that.
+
+        Raises:
+            InputError: they do not, or it was done too often; the line says what was found, and the remedy.
+        """
+        specs, step = self.prepared.specs, found.step or 0
+        facts = self._facts(found, step)
+        goes_back = specs.kept.on_nonfinite == "back" and self.begun.times_back < MOST_TIMES_BACK
+        times = {"times_back": self.begun.times_back + 1, "rates": self.begun.rates} if goes_back else {}
+        content = self.run.retreat(sum(self.rates), times)
+        to = content["step"] if content else 0
+        if not goes_back:
+            self._stop(found, facts, to)
+        self.metrics_file.write("back", step=step, to=to, why=f"{found.what} at step {step}", lr=_LESS * self.rates[0])
+        self._take(content)
+        where = f"step {to}" if to else "the beginning"
+        print(f"{found.what} at step {step}: going back to {where} with lr {self.rates[0]:g}; {facts}", flush=True)
+
+    def _take(self, content: dict | None) -> None:
+        """Put the values of a state, or those of the beginning, in their places."""
+        rows, times_back = self.prepared.folder.manifest.table_rows, self.begun.times_back + 1
+        ranks, seed = self.prepared.specs.runtime.ranks, self.prepared.specs.data.seed
+        if content:
+            packed, fields = self.prepared.widths.packed_rows, self.prepared.folder.manifest.fields
+            state = resume.State(self.run, content, fields, packed, ranks)
+            state.restore(self.step, tables_too=True)
+            self.begun = state.progress
+        else:
+            self.step.reset_tables(initial_values(rows, seed))
+            for name, value in self.step.other_values().items():
+                value.set_data(Tensor(self.initial[name].copy()))
+            begun = self.begun
+            self.begun = resume.Progress(begun.run, begun.batch_size, rates=begun.rates, times_back=times_back)
+        self.saved_step = self.begun.step
+        self.best.metrics, self.best.step, self.best.waited = self.begun.best, self.begun.best_step, self.begun.waited
+        self.set_rates()
+
+    def _facts(self, found: NotFinite, step: int) -> str:
+        """Of a training that diverged, in words: the first value that is not finite, and where the batch is kept."""
+        name = first_not_finite(self._values())
+        logs = Path(self.prepared.specs.kept.loss_file_name)
+        path = logs.with_name(f"{logs.stem}.nonfinite-{step}.npz")
+        columns = self.prepared.batch(step - 1)
+        if self.prepared.specs.runtime.ranks.rank == 0:
+            save_arrays(path, dict(zip(("dense", "ids", "labels"), columns)))
+        value = f"the first value that is not finite is in {name}" if name else "all values are still finite"
+        return f"{value}; the step's batch is in {path}"
+
+    def _stop(self, found: NotFinite, facts: str, to: int) -> NoReturn:
+        """Raise the error that says what was found, and how to go on."""
+        rate, table_rate = (_LESS * rate for rate in self.rates)
+        flags = f"--lr={rate:g}" + (f" --table_lr={table_rate:g}" if self.prepared.specs.optimization.table_lr else "")
+        often = f", after it went back {self.begun.times_back} times" if self.begun.times_back else ""
+        goes_on = f"goes on from step {to}, the last finite state" if to else "begins anew, as there is no finite state"
+        raise InputError(f"{found}{often}: the same command with {flags} {goes_on}; {facts}") from None
+
+
+def going_on(progress: resume.Progress, rates: Sequence[float]) -> resume.Progress:
+    """The progress of a run that goes on with these rates: new ones are taken as they are given."""
+    times_back = progress.times_back if list(progress.rates) == list(rates) else 0
+    return replace(progress, rates=list(rates), times_back=times_back)

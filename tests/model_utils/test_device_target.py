@@ -1,0 +1,60 @@
+"""The device of a run, and what makes a process one of several."""
+
+import mindspore as ms
+import pytest
+from networks import make_model  # sets MindSpore up for the CPU
+
+from src.base.errors import InputError
+from src.model_utils import device_target
+from src.model_utils.device_target import check_products, set_device, start_ranks
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """A machine with 8 cards, and the devices that are set."""
+    found = []
+    monkeypatch.setattr(ms.device_context.ascend, "is_available", lambda: True)
+    monkeypatch.setattr(ms.device_context.ascend, "device_count", lambda: 8)
+    monkeypatch.setattr(device_target.ms, "set_device", lambda *device: found.append(device))
+    return found
+
+
+def test_a_rank_table_in_the_surroundings_leaves_a_single_run_its_device(monkeypatch, cards):
+    """As on an Ascend host: it has neither several processes nor another card."""
+    monkeypatch.setenv("RANK_TABLE_FILE", "/etc/rank_table.json")
+    monkeypatch.delenv("MS_ROLE", raising=False)
+    set_device("Ascend", 3)
+    assert cards == [("Ascend", 3)]
+    assert start_ranks("none")[:2] == (0, 1)
+    with pytest.raises(InputError, match="parallel_mode data is for several processes"):
+        start_ranks("data")
+
+
+def test_a_rank_gets_a_card_of_its_own_and_is_not_a_single_run(monkeypatch, cards):
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    set_device("Ascend", 0)
+    assert cards == [("Ascend",)]
+    with pytest.raises(InputError, match="parallel_mode none is for one process"):
+        start_ranks("none")
+
+
+@pytest.mark.parametrize(("device", "asked"), [("CPU", []), ("GPU", [True]), ("Ascend", [True])])
+def test_ranks_ask_for_sums_in_one_order_before_they_join(monkeypatch, device, asked):
+    calls = []
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    monkeypatch.delenv("DLRM_ALIVE_FOLDER", raising=False)
+    monkeypatch.setattr(ms, "get_context", lambda _: device)
+    monkeypatch.setattr(ms, "set_deterministic", calls.append)
+    monkeypatch.setattr(ms.communication, "init", lambda: calls.append("joined"))
+    monkeypatch.setattr(ms.communication, "get_rank", lambda: 1)
+    monkeypatch.setattr(ms.communication, "get_group_size", lambda: 2)
+    assert start_ranks("data")[:2] == (1, 2)
+    assert calls == [*asked, "joined"]
+
+
+def test_a_device_that_cannot_multiply_a_type_is_refused():
+    assert make_model
+    check_products("float32")
+    check_products("float16")
+    with pytest.raises(InputError, match="compute_dtype bfloat16: CPU devices like this one can't multiply"):
+        check_products("bfloat16")

@@ -1,0 +1,35 @@
+"""MindSpore's operators are used as its documentation has them, and its warnings are seen."""
+
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from mindspore import Tensor, ops
+from networks import make_batch, make_model, make_step
+
+USED = sorted({
+    name for path in (ROOT / "src").rglob("*.py") for name in re.findall(r"(?<![\w.])ops\.([a-z]\w*)", path.read_text())
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in USED if hasattr(ops, name)])
+def test_functions_are_not_those_that_will_go_or_mean_something_else(name):
+    text = " ".join((inspect.getdoc(getattr(ops, name)) or "").split())
+    assert not re.search(r"deprecated and (will be )?removed|signature will change|semantics (of this API )?will", text)
+    assert not re.search(r"this interface (will change|currently has)", text)
+
+
+def test_a_step_logs_no_deprecation(capfd):
+    for options in ({"optimizer": "adagrad", "average_from": 0, "mlp_weight_decay": 0.1}, {"dropout": 0.1}):
+        model = make_model(slot_dim=2, towers=2, interaction="dcnv2", dcn_rank=2)
+        make_step(model, **options)(*map(Tensor, make_batch(model, 5, 4)))
+    assert "deprecat" not in "".join(capfd.readouterr()).lower()
+
+
+def test_deprecations_are_shown():
+    program = "import src.model_utils\nfrom mindspore import log\nlog.warning('this is deprecated')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "this is deprecated" in done.stderr

@@ -1,0 +1,216 @@
+"""Several real processes train as one does, whatever the mode, the options and the number of ranks."""
+
+import json
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+from conftest import CPU, raw_lines
+from runs import rows_of
+from trainings import (
+    RATE,
+    apart,
+    check_as_one_process,
+    evaluations,
+    pid_of,
+    processes_in,
+    several,
+    single,
+    start,
+    step_saved,
+    together,
+    values,
+    wait_for,
+)
+
+import eval as eval_program
+import export as export_program
+from src.base.errors import InputError
+from src.scorer import Scorer
+
+ROWWISE = ["--optimizer=rowwise_adagrad", "--self_interaction=True"]
+MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
+        "--epochs=2", "--reset_tables_each_epoch=True", "--dropout=0.3", "--lr_schedule=cosine",
+        "--decay_share=0.5", "--average_share=0.3", "--early_stopping=30", "--label_smoothing=0.05",
+        "--mixed_dims=0.3", "--interaction=cat", "--batch_size=32", "--report=False"]  # fmt: skip
+# What GPU and Ascend compute with.
+STOCK = ["--cpu_kernels=False", "--optimizer=adam", "--table_weight_decay=0.01", "--mlp_weight_decay=0.1",
+         "--lr=0.001", "--average_share=0.3", "--bottom_mlp=[8]", "--top_mlp=[1]", "--batch_size=32",
+         "--report=False"]  # fmt: skip
+WIDE = [*STOCK, "--towers=2", "--interaction=dcnv2", "--emb_dim=16"]
+# By name: the options, and those of the network that differ from most.
+RECIPES = {
+    "sgd": ([*RATE, "--optimizer=sgd"], {}),
+    "rowwise": ([*RATE, *ROWWISE], {"self_interaction": True}),
+    "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),
+    "stock": (STOCK, {"bottom_mlp": (8,), "top_mlp": (1,)}),
+    "wide": (WIDE, {"towers": 2, "interaction": "dcnv2", "emb_dim": 16, "bottom_mlp": (8,), "top_mlp": (1,)}),
+}
+TWO = [*((recipe, mode) for recipe in ("sgd", "rowwise", "more") for mode in ("data", "hybrid")),
+       ("stock", "data"), ("wide", "hybrid")]  # fmt: skip
+
+FOUR = [("sgd", "data"), ("rowwise", "hybrid")]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_data, tmp_path_factory):
+    """The folder of one process's run, by recipe."""
+    folders = {}
+
+    def folder_of(recipe):
+        if recipe not in folders:
+            folders[recipe] = tmp_path_factory.mktemp("alone")
+            single(folders[recipe], tiny_data, *RECIPES[recipe][0], rate=[])
+        return folders[recipe]
+
+    return folder_of
+
+
+@pytest.fixture(scope="module")
+def two(tiny_data, tmp_path_factory):
+    """The folder of two ranks' runs, by recipe and mode; with a batch of 31, which they round up."""
+    folder = tmp_path_factory.mktemp("two")
+    together(folder, tiny_data, 2, {
+        f"{recipe}-{mode}": [*(option.replace("size=32", "size=31") for option in RECIPES[recipe][0]),
+                             f"--parallel_mode={mode}"]
+        for recipe, mode in TWO
+    } | {"perturbed-data": [*RECIPES["rowwise"][0], "--parallel_mode=data", "--report=False"]})  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four(tiny_data, tmp_path_factory):
+    """The same of four ranks, of two of them."""
+    folder = tmp_path_factory.mktemp("four")
+    together(folder, tiny_data, 4, {
+        f"{recipe}-{mode}": [*RECIPES[recipe][0], f"--parallel_mode={mode}", "--report=False"]
+        for recipe, mode in FOUR
+    })  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize(("recipe", "mode"), TWO)
+def test_two_ranks_train_as_one_process(tiny_data, two, alone, mode, recipe):
+    check_as_one_process(two / f"{recipe}-{mode}", tiny_data, alone(recipe), **RECIPES[recipe][1])
+
+
+@pytest.mark.parametrize(("recipe", "mode"), FOUR)
+def test_four_ranks_train_as_one_process(tiny_data, four, alone, mode, recipe):
+    check_as_one_process(four / f"{recipe}-{mode}", tiny_data, alone(recipe), **RECIPES[recipe][1])
+
+
+@pytest.mark.parametrize(("recipe", "mode"), TWO)
+def test_ranks_send_in_one_order(two, recipe, mode):
+    """Each collective operation of a step waits for all those before it, the same ones on every rank."""
+    found = [json.loads((two / f"{recipe}-{mode}/collectives_{rank}.json").read_text()) for rank in range(2)]
+    assert found[0] == found[1]
+    assert [name for name, _ in found[0]].count("AllGather") == (2 if mode == "data" else 3)
+    assert [name for name, _ in found[0]].count("AllReduce") == 1
+    assert all(waits for _, waits in found[0]), found[0]
+
+
+def test_replicas_that_rounding_parted_are_brought_together_at_the_next_save(two, tiny_data, alone):
+    """Rank 1's values are changed a little behind step 5; saves come behind steps 10, 20 and so on."""
+    for rank in range(2):
+        lines = (two / f"log{rank}/output.log").read_text().splitlines()
+        (told,) = [line for line in lines if "ranks differed by rounding" in line]
+        assert told.startswith("step 10: ")
+        assert re.search(r"in \d+ of \d+ parameters, most in \S+, by [1-3]\.\de-07 of its largest value", told)
+    one, other = (values(folder, tiny_data, self_interaction=True)
+                  for folder in (alone("rowwise"), two / "perturbed-data"))  # fmt: skip
+    assert 0 < apart(one, other) < 1e-3
+
+
+def test_batch_that_does_not_divide_is_rounded_up(two):
+    line = "batch_size is rounded up to 32, a multiple of the 2 ranks"
+    assert all(line in (two / f"log{rank}/output.log").read_text() for rank in range(2))
+
+
+@pytest.mark.parametrize("recipe", ["sgd", "rowwise"])
+@pytest.mark.parametrize("mode", ["data", "hybrid"])
+def test_ranks_report_as_one_process_does(two, alone, mode, recipe):
+    """Measured by all ranks together, of tables that are split too."""
+    own, one = (
+        json.loads((folder / "checkpoint/report.json").read_text())
+        for folder in (two / f"{recipe}-{mode}", alone(recipe))
+    )
+    for name in ("metrics", "importance"):
+        found, expected = (content["evaluation"][name] for content in (own, one))
+        found, expected = (one.get("auc_drop", one) for one in (found, expected))
+        assert found == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(("recipe", "mode"), [("rowwise", "data"), ("sgd", "hybrid")])
+def test_one_process_scores_parts_as_the_ranks_did_to_the_last_digit(tiny_data, two, tmp_path, mode, recipe):
+    folder = two / f"{recipe}-{mode}"
+    eval_program.main([CPU, f"--dataset_path={tiny_data.path}/valid", "--eval_batch_size=50",
+                       f"--checkpoint_path={folder}/checkpoint/dlrm.ckpt",
+                       f"--metrics_file_name={tmp_path}/eval.jsonl"])  # fmt: skip
+    (scored,) = rows_of(tmp_path / "eval.jsonl", "eval")
+    best = max(evaluations(folder), key=lambda row: row["auc"])
+    assert {key: scored[key] for key in ("acc", "auc", "logloss")} == {
+        key: best[key] for key in ("acc", "auc", "logloss")
+    }
+
+
+def test_exports_of_split_tables_score_as_those_of_one_process(two, alone, tmp_path):
+    """The export puts a split table of narrow vectors together, at full width."""
+    scores = []
+    for folder in (alone("more"), two / "more-data", two / "more-hybrid"):
+        out = tmp_path / folder.name
+        export_program.main([CPU, f"--checkpoint_path={folder}/checkpoint", f"--export_path={out}"])
+        scores.append(Scorer(str(out)).score_lines(raw_lines(100, 5), has_labels=True))
+    assert max(np.abs(scores[0] - other).max() for other in scores[1:]) < 1e-5
+    assert np.ptp(scores[0]) > 0.01
+
+
+def check_same(one, other, data):
+    """To the bit."""
+    mine, expected = (values(folder, data, self_interaction=True) for folder in (one, other))
+    assert all(mine[name].tobytes() == expected[name].tobytes() for name in expected)
+    assert {row["step"]: row for row in evaluations(one)} == {row["step"]: row for row in evaluations(other)}
+
+
+def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tmp_path, two):
+    """While a second run in the folder is refused."""
+    options, rate = [*ROWWISE, "--parallel_mode=hybrid"], [RATE[0].replace("32", "31"), RATE[1]]
+    child = start(tmp_path, tiny_data, 2, *options, rate=rate)
+    wait_for((tmp_path / "launch_log/from_rank_0/alive/rank_1.pid").exists, child)
+    _, err = start(tmp_path, tiny_data, 2, *options, rate=rate).communicate(timeout=60)
+    assert "another run is at work there" in err
+    wait_for(lambda: step_saved(tmp_path) >= 20, child)
+    assert len(processes_in(tmp_path)) >= 4  # two ranks, the scheduler, the launcher
+    os.kill(pid_of(tmp_path, 1), signal.SIGKILL)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 128 + signal.SIGKILL, "not only when MindSpore misses the rank"
+    assert re.search(r"error: rank 1 was killed by signal 9; .* see log1/output\.log", err)
+    assert not (tmp_path / "checkpoint/dlrm.ckpt").exists()
+    assert not processes_in(tmp_path), "ranks or their scheduler are left"
+    with pytest.raises(InputError, match="with 32 samples a step over its ranks, and 1 ranks make that 31"):
+        single(tmp_path, tiny_data, *ROWWISE, rate=rate)
+    out = several(tmp_path, tiny_data, 2, *options, rate=rate)
+    assert int(re.search(r"going on from step (\d+) of 53", out)[1]) >= 20
+    assert "best evaluation" in out
+    assert all(f"rank {rank} of 2" in (tmp_path / f"log{rank}/output.log").read_text() for rank in range(2))
+    assert sorted(os.listdir(tmp_path / "checkpoint")) == [
+        "dlrm.ckpt", "dlrm.rank_1.ckpt", "dlrm.yaml", "finished", "manifest.json", "report.html", "report.json",
+        "scores.npz", "vocabulary.npz",
+    ]  # fmt: skip
+    assert len(rows_of(tmp_path / "metrics.jsonl", "end")) == 1
+    check_same(tmp_path, two / "rowwise-hybrid", tiny_data)
+
+
+def test_rank_that_hangs_ends_the_run_by_name_and_one_process_goes_on(tiny_data, tmp_path, capsys, alone):
+    """From the two ranks' parts; the optimizer's states are among them."""
+    child = start(tmp_path, tiny_data, 2, *ROWWISE, "--parallel_mode=hybrid", "--rank_timeout=4")
+    wait_for(lambda: step_saved(tmp_path) >= 10, child)
+    os.kill(pid_of(tmp_path, 1), signal.SIGSTOP)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert "error: rank 1 has given no sign of life for 4 s" in err
+    single(tmp_path, tiny_data, *ROWWISE)
+    changed = ", with parallel_mode none instead of hybrid, 1 ranks instead of 2"
+    assert int(re.search(rf"going on from step (\d+) of 53, .*{changed}", capsys.readouterr().out)[1]) >= 10
+    check_as_one_process(tmp_path, tiny_data, alone("rowwise"), self_interaction=True)

@@ -1,0 +1,55 @@
+"""Ranks on two hosts, which network namespaces stand for."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from trainings import ENVIRONMENT, RATE, TRAINING, check_as_one_process, script, single, values
+
+from src.ranks.placement import place, plan
+
+
+def test_two_hosts(tiny_data, tmp_path):
+    """One rank each in a network namespace of its own, joined by a virtual cable, which also counts what is sent."""
+    names = [f"dlrm{os.getpid()}{side}" for side in "ab"]
+
+    def ip(*words):
+        return subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+
+    if os.geteuid() or ip("netns", "add", names[0]).returncode:
+        pytest.skip("network namespaces need root")
+    try:
+        ip("netns", "add", names[1])
+        made = ip("link", "add", "one", "netns", names[0], "type", "veth", "peer", "name", "two", "netns", names[1])
+        if made.returncode:
+            pytest.skip(f"no virtual network: {made.stderr}")
+        for name, link, address in zip(names, ("one", "two"), ("10.77.0.1/24", "10.77.0.2/24")):
+            ip("-n", name, "addr", "add", address, "dev", link)
+            ip("-n", name, "link", "set", link, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        children = []
+        for rank, name in enumerate(names):
+            (tmp_path / f"host{rank}").mkdir()
+            command = ["ip", "netns", "exec", name, *script(1, tiny_data.path), "--worker_num=2",
+                       "--local_worker_num=1", "--master_addr=10.77.0.1", "--master_port=8118", f"--node_rank={rank}",
+                       f"--ckpt_path={tmp_path}/checkpoint", "--parallel_mode=hybrid"]  # fmt: skip
+            command += [*TRAINING, *RATE, "--importance_rows=0"]  # whose scoring is no part of the plan
+            children.append(subprocess.Popen(command, cwd=tmp_path / f"host{rank}", env=ENVIRONMENT,
+                                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))  # fmt: skip
+        texts = [child.communicate(timeout=300)[0] for child in children]
+        assert [child.returncode for child in children] == [0, 0], texts
+        statistics = json.loads(ip("-n", names[1], "-s", "-j", "link", "show", "two").stdout)
+    finally:
+        for name in names:
+            ip("netns", "delete", name)
+    single(tmp_path / "alone", tiny_data)
+    shutil.copy(tmp_path / "host0/metrics.jsonl", tmp_path)
+    check_as_one_process(tmp_path, tiny_data, tmp_path / "alone")
+    assert (tmp_path / "host1/log1/output.log").exists()
+    sent = statistics[0]["stats64"]["tx"]["bytes"]
+    mlp = sum(v.size for name, v in values(tmp_path, tiny_data).items() if name != "tables")
+    rows = tiny_data.manifest.table_rows
+    planned = 53 * plan(place(rows, "hybrid", 2), 32, 8, mlp, 0, "CPU").bytes_per_step[1]
+    assert sent == pytest.approx(planned, rel=0.5)  # with evaluations, checks at saves and headers

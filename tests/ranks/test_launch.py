@@ -1,0 +1,142 @@
+"""The launcher: what it refuses, and what it makes of ranks that fail."""
+
+import re
+import signal
+import sys
+import time
+
+import pytest
+from trainings import has_joined, processes_in, start, wait_for
+
+import train
+from src.base.errors import InputError
+from src.launch import Launch, cluster_of
+from src.launch import main as launch_main
+
+
+def test_error_of_a_rank_is_shown_with_its_exit_code(tiny_data, tmp_path):
+    child = start(tmp_path, tiny_data, 2, rate=["--lr=1e30"])
+    _, err = child.communicate()
+    assert child.returncode == 2
+    assert re.search(
+        r"error: rank \d ended with exit code 2 \(.*try a smaller --lr: the same command with --lr=1e\+29", err
+    )
+
+
+def test_error_of_rank_0_alone_ends_all(tiny_data, tmp_path):
+    """Before a barrier at which the other one waits."""
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint/dlrm.ckpt").write_bytes(b"dear")
+    child = start(tmp_path, tiny_data, 2)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert "already holds dlrm.ckpt" in err
+    texts = [(tmp_path / f"log{rank}/output.log").read_text() for rank in range(2)]
+    assert all("already holds dlrm.ckpt" in text for text in texts)
+    assert (tmp_path / "checkpoint/dlrm.ckpt").read_bytes() == b"dear"
+
+
+def test_ranks_end_with_a_launcher_that_is_killed(tiny_data, tmp_path):
+    child = start(tmp_path, tiny_data, 2)
+    wait_for(lambda: has_joined(tmp_path, 0), child)
+    child.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while processes_in(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not (tmp_path / "checkpoint/dlrm.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--paralel_mode=data"], "knows no option '--paralel_mode=data'; did you mean"),
+        (["--batch_size=0"], "batch_size"),
+    ],
+)
+def test_launcher_finds_mistakes_before_it_starts_anything(tiny_data, tmp_path, options, message):
+    child = start(tmp_path, tiny_data, 2, *options, rate=["--lr=0.05"])
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", ["0", "two", "-1"])
+def test_number_of_devices_is_checked(number):
+    with pytest.raises(InputError, match=f"DEVICE_NUM is {number}"):
+        launch_main([number])
+
+
+def test_several_processes_need_a_launcher(tiny_data):
+    with pytest.raises(InputError, match=r"run_distribute_train_cpu\.sh"):
+        train.main([f"--dataset_path={tiny_data.path}", "--device_target=CPU", "--parallel_mode=data"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--worker_num=8"], "4 of these ranks are on this machine: say which by --node_rank=0"),
+        (["--worker_num=6", "--node_rank=0"], "6 is no multiple of local_worker_num 4.* give each --first_rank"),
+        (["--worker_num=8", "--node_rank=2"], "ranks 8 to 11 would be on this machine.* the last one 7"),
+        (["--worker_num=6", "--first_rank=3"], "ranks 3 to 6 would be on this machine"),
+        (["--worker_num=eight"], "worker_num is 'eight': it must be a whole number"),
+        (["--rank_timeout=0"], "rank_timeout is '0': it must be seconds"),
+        (["--bind_core=perhaps"], "bind_core is 'perhaps': it must be True or False"),
+        (["--master_addr=no such host"], "master_addr is 'no such host': no machine is known"),
+    ],
+)
+def test_ranks_that_can_t_be_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        launch_main(["4", *options])
+
+
+@pytest.mark.parametrize(
+    ("given", "local", "ranks"),
+    [
+        ({}, 4, range(4)),
+        ({"worker_num": "8", "node_rank": "1"}, 4, range(4, 8)),
+        ({"worker_num": "8", "first_rank": "6"}, 2, range(6, 8)),
+        ({"worker_num": "8", "first_rank": "0", "local_worker_num": "6"}, 2, range(6)),
+    ],
+)
+def test_hosts_may_have_different_numbers_of_ranks(given, local, ranks):
+    cluster = cluster_of(given, local)
+    assert cluster.ranks == ranks
+    for place, rank in enumerate(ranks):
+        found = cluster.environment(rank)
+        assert (found["MS_NODE_ID"], found["RANK_ID"], found["DEVICE_ID"]) == (str(rank), str(rank), str(place))
+
+
+def test_the_scheduler_starts_where_its_address_is():
+    assert cluster_of({"master_addr": "localhost"}, 2).is_master
+    assert not cluster_of({"master_addr": "192.0.2.1"}, 2).is_master  # an address for documentation alone
+
+
+def test_bound_ranks_share_out_the_processors(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(3, 13)))
+    cluster = cluster_of({"bind_core": "True", "worker_num": "6", "first_rank": "3"}, 3)
+    assert [cluster.processors(rank) for rank in (3, 4, 5)] == [[3, 4, 5], [6, 7, 8], [9, 10, 11, 12]]
+    assert not cluster.processors(-1)
+    assert not cluster_of({}, 3).processors(0)
+
+
+def test_a_rank_that_dies_is_seen_whichever_it_is(tmp_path, monkeypatch, capsys):
+    """Ranks that are no trainings, of which the last one dies while the others would go on for long."""
+    monkeypatch.chdir(tmp_path)
+    last = "import os, signal, time; os.environ['RANK_ID'] == '2' and os.kill(os.getpid(), signal.SIGTERM)"
+    launch = Launch(cluster_of({}, 3), [sys.executable, "-c", f"{last}; time.sleep(600)"])
+    assert launch.wait() == 128 + signal.SIGTERM
+    assert "error: rank 2 was killed by signal 15; the other ranks were stopped" in capsys.readouterr().err
+    assert not [child for child in launch.ranks.values() if child.poll() is None]
+
+
+def test_of_ranks_that_fail_together_the_one_that_knows_why_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = "import os, sys; rank = int(os.environ['RANK_ID']); print('error: no rows', file=sys.stderr)"
+    launch = Launch(cluster_of({}, 2), [sys.executable, "-c", f"{code}; sys.exit(1 + rank)"])
+    for child in launch.ranks.values():
+        child.wait()
+    assert launch.wait() == 2
+    assert "error: rank 1 ended with exit code 2 (no rows); the other ranks were stopped" in capsys.readouterr().err

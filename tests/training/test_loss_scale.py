@@ -1,0 +1,122 @@
+"""The loss scale for float16 products, which a CPU computes too, though train.py refuses them there."""
+
+import re
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from networks import make_batch, make_model, make_step, values_by_name
+from runs import StopAt, rows_of, train_small
+
+from src.training.loss_scale import LossScale
+
+RULES = ["sgd", "adagrad", "rowwise_adagrad", "adam"]
+
+
+def all_values(step):
+    return {name: value.asnumpy().copy() for name, value in (step.row_values() | step.other_values()).items()}
+
+
+def half_step(scale, batch_seed=0, **options):
+    """The training step of a network with float16 products, and a batch."""
+    model = make_model(seed=2, compute_dtype=ms.float16)
+    return make_step(model, 0.05, loss_scale=scale, **options), tuple(map(Tensor, make_batch(model, 5, 16, batch_seed)))
+
+
+@pytest.mark.parametrize("scale", [1024.0, 1000.0, 1e-3, "dynamic"])
+def test_loss_scale_changes_neither_loss_nor_update(scale):
+    """To 1e-6; a power of two is exact. In float32, where nothing overflows."""
+    models = [make_model(seed=2), make_model(seed=2)]
+    batch = tuple(map(Tensor, make_batch(models[0], 5, 16)))
+    losses = [float(make_step(model, loss_scale=one)(*batch).asnumpy()) for model, one in zip(models, (None, scale))]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    scaled = values_by_name(models[1])
+    for name, value in values_by_name(models[0]).items():
+        np.testing.assert_allclose(scaled[name], value, rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_loss_scale_reaches_float16_gradients():
+    """A gradient below float16's least number, 6e-8, is lost without the scale and kept with it."""
+    updates = []
+    for scale in (1.0, 2.0**20):
+        model = make_model(slot_dim=2, top=(1,), seed=2, compute_dtype=ms.float16)
+        dense, ids, _ = make_batch(model, 5, 4)
+        logits = model(Tensor(dense), Tensor(ids)).asnumpy()
+        model.towers[0].top.layers[0].bias.set_data(Tensor(np.array([-17 - logits.max()], np.float32)))
+        before = model.towers[0].top.layers[0].weight.asnumpy().copy()
+        step = make_step(model, 1e4, loss_scale=scale)
+        step(Tensor(dense), Tensor(ids), Tensor(np.zeros((4, 1), np.float32)))
+        updates.append(np.abs(model.towers[0].top.layers[0].weight.asnumpy() - before).max())
+    assert updates[0] < updates[1] / 2
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_update_that_overflows_changes_nothing_and_is_counted(rule):
+    """Weight decay and states of optimizers among it; the loss stays right."""
+    step, batch = half_step(2.0**40, optimizer=rule, mlp_weight_decay=0.1)
+    sound, _ = half_step(1024.0, optimizer=rule, mlp_weight_decay=0.1)
+    before, loss = all_values(step), float(step(*batch).asnumpy())
+    assert loss == pytest.approx(float(sound(*batch).asnumpy()), rel=1e-6)
+    for name, value in all_values(step).items():
+        if name not in ("skipped_updates", "steps_done"):
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert (step.skipped_updates(), sound.skipped_updates()) == (1, 0)
+    step(*batch)
+    assert step.skipped_updates() == 2
+
+
+def test_a_dynamic_scale_falls_until_nothing_overflows_and_training_goes_on():
+    step, batch = half_step("dynamic", optimizer="adam")
+    step.scale.scale.set_data(Tensor([2.0**30], ms.float32))
+    losses = [float(step(*batch).asnumpy()) for _ in range(30)]
+    skipped = step.skipped_updates()
+    assert 5 < skipped < 25
+    assert losses[: skipped + 1] == [losses[0]] * (skipped + 1)
+    assert losses[-1] < losses[0]
+    assert step.scale.scale.asnumpy()[0] == 2.0 ** (30 - skipped)
+    assert all(np.isfinite(value).all() for value in all_values(step).values())
+
+
+def test_a_dynamic_scale_doubles_behind_so_many_sound_steps_in_a_row():
+    ms.set_context(mode=ms.GRAPH_MODE)
+    scale, seen = LossScale("dynamic", first=8.0, window=3), []
+    for sound in (True, True, False, True, True, True, True, False, False, False, False, False):
+        scale(Tensor(sound))
+        seen.append(float(scale.scale.asnumpy()[0]))
+    assert seen == [8, 8, 4, 4, 4, 8, 8, 4, 2, 1, 1, 1]
+    assert scale.skipped.asnumpy()[0] == 6
+
+
+def test_compiled_operators_refuse_a_loss_scale(compiled):
+    with pytest.raises(ValueError, match="a loss scale leaves out updates"):
+        make_step(make_model(operators=compiled), loss_scale=8.0)
+
+
+class HighScale(StopAt):
+    """Gives the loss scale a value that overflows, once in the whole training."""
+
+    def on_train_step_begin(self, run_context):
+        args = run_context.original_args()
+        if args.cur_step_num == 8:
+            args.train_network.scale.scale.set_data(Tensor([2.0**40], ms.float32))
+
+
+def test_scale_and_skipped_updates_outlive_a_stop_and_are_told(tiny_data, tmp_path, capsys, interrupting):
+    """A run that is stopped and goes on has the values of one that was not, to the bit."""
+    options = {"compute_dtype": "float16", "cpu_kernels": False, "save_steps": 10, "do_eval": False}
+    found = []
+    for name, stops in (("straight", [99]), ("stopped", [14, 99])):
+        folder = tmp_path / name
+        folder.mkdir()
+        for at in stops:
+            try:
+                train_small(tiny_data, folder, [HighScale(at)], **options)
+            except KeyboardInterrupt:
+                assert at == 14
+        ended = rows_of(folder / "metrics.jsonl", "loss")[-1]
+        found.append((ended["loss"], ended["skipped_updates"]))
+        assert ended["skipped_updates"] > 5
+    assert found[0] == found[1]
+    printed = capsys.readouterr().out
+    assert re.search(r"step: 26/26, loss is \d\.\d+, .*, \d+ updates skipped", printed)
