@@ -1,7 +1,7 @@
 """The encoder of a preprocessing run: that of a model, or learned from the counted rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,9 @@ def load_known(vocab_path: str, columns: Columns) -> Known | None:
 
 def key_seed_of(source: Source) -> str:
     """The seed of a new vocabulary's keys: the same for the same training rows, be they in other files or columns."""
-    return learn_seed([column[:_SEED_ROWS] for column in _first_cells(source)])
+    own = source.columns
+    every = replace(own, categorical=own.names, order=own.file_names)
+    return learn_seed([column[:_SEED_ROWS] for column in _first_cells(source, every)])
 
 
 def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> Encoder:
@@ -75,10 +77,11 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
         counts if options.category_counts else (),
         sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
     )  # fmt: skip
-    return Encoder(source.columns.dense, vocabulary, learned, learn_examples(vocabulary, _first_cells(source)))
+    examples = learn_examples(vocabulary, _first_cells(source, source.columns))
+    return Encoder(source.columns.dense, vocabulary, learned, examples)
 
 
-def _first_cells(source: Source) -> list[list[str]]:
+def _first_cells(source: Source, columns: Columns) -> list[list[str]]:
     """The categorical cells of the first training rows, as text; of any pieces the same."""
     text = b""
     for span in (span for piece in source.pieces if piece.part == "train" for span in piece.spans):
@@ -88,7 +91,7 @@ def _first_cells(source: Source) -> list[list[str]]:
         if len(text) >= _EXAMPLE_BYTES:
             break
         text += b"" if text.endswith(b"\n") else b"\n"
-    return cells_of(text.rpartition(b"\n")[0], source.columns)
+    return cells_of(text.rpartition(b"\n")[0], columns)
 
 
 def _vocabulary(

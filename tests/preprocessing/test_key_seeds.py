@@ -18,9 +18,9 @@ MADE_TO_MEET = ["00000001zzzzzzzz", "00000888dvb@dNvc"]  # share a key where the
 TEXTS = [*MADE_TO_MEET, "short", "a text of more than eight bytes"] * 8
 
 
-def made(folder, texts, columns=COLUMNS, name="raw.txt", **options):
+def made(folder, texts, columns=COLUMNS, name="raw.txt", number="5", **options):
     raw = write_raw(
-        folder / name, [columns.separator.join([str(row % 2), "5", text]) for row, text in enumerate(texts)]
+        folder / name, [columns.separator.join([str(row % 2), number, text]) for row, text in enumerate(texts)]
     )
     return preprocess([raw], folder / name.replace(".", "-"), columns, PreprocessingSpec(**options))
 
@@ -48,6 +48,7 @@ def test_the_seed_is_that_of_the_training_rows_in_any_form(tmp_path):
     later = made(tmp_path, [*TEXTS[:-1], "another last row"], name="later.txt")
     assert encoder_of(later).vocabulary.key_seed == seed
     assert encoder_of(made(tmp_path, ["first", *TEXTS[1:]], name="other.txt")).vocabulary.key_seed != seed
+    assert encoder_of(made(tmp_path, TEXTS, name="numbers.txt", number="6")).vocabulary.key_seed != seed
 
 
 def test_new_rows_are_read_with_the_seed_of_the_known_vocabulary(tmp_path):
