@@ -158,7 +158,7 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     reset_steps = len(prepared.batches) if corrects else 0
     factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors
     scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else None
-    average_from = _average_from(prepared.steps, specs.schedule.average_share)
+    average_from = _average_from(prepared.steps, specs.schedule.average_share, begun)
     step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps)
     evaluation = specs.evaluation
     best = BestSoFar(
@@ -334,6 +334,15 @@ def _why_ended(best: BestSoFar) -> dict[str, str]:
     return {"ended_by": why}
 
 
-def _average_from(steps: int, share: float) -> int | None:
-    """The first step of a share of all steps at their end, one at least; None for no share."""
-    return steps - max(1, round(share * steps)) if share else None
+def _average_from(steps: int, share: float, begun: resume.Progress) -> int | None:
+    """The first step of a share of all steps at their end, one at least; None for no share.
+
+    Where other epochs move it behind what is done, no mean of the steps from there on is left: one that has begun goes
+    on, else it begins now.
+    """
+    if not share:
+        return None
+    first = steps - max(1, round(share * steps))
+    if first >= begun.step or begun.average_from is None:
+        return first
+    return min(begun.average_from, begun.step)

@@ -82,7 +82,9 @@ class Training:
         """Write all that going on behind a step needs; the network that is kept is the best one unless given."""
         if at_step == self.saved_step:
             return
-        done = replace(self.begun, step=at_step, ranks=self.prepared.specs.runtime.ranks.size)
+        average = self.step.average
+        done = replace(self.begun, step=at_step, ranks=self.prepared.specs.runtime.ranks.size,
+                       average_from=average.first if average else None)  # fmt: skip
         if self.best.chooses:
             done = replace(done, best=self.best.metrics, best_step=self.best.step, waited=self.best.waited)
         self.metrics_file.save("unfinished")
