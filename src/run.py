@@ -204,8 +204,9 @@ def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBac
     loss_log, eval_log = (os.devnull if ranks.rank else name for name in (kept.loss_file_name, kept.eval_file_name))
     clock = TrainingClock()
     losses = LossCallBack(
-        loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, first, step.skipped_updates
-    )
+        loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, first, step.skipped_updates,
+        partial(ranks.sign.work, compiles=False),
+    )  # fmt: skip
 
     def save_state(done: int) -> None:
         losses.look()
@@ -227,7 +228,7 @@ def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBac
         evaluations = EvalCallBack(evaluated, training.save_network, best, eval_log, metrics_file, eval_steps, clock)
         used.append(evaluations)
     prepared.batches.go_to(first)
-    sign = ranks.sign  # of a step alone: what callbacks do is work of this rank's own
+    sign = ranks.sign  # of steps and the wait for them: what else callbacks do is work of this rank's own
     if first < prepared.steps and not best.is_over:
         with held_back() as first_step_done:
             Model(step).train(

@@ -109,6 +109,7 @@ def test_saves_come_by_minutes_and_sooner_where_the_best_network_is_written(monk
 def test_ranks_save_when_the_first_ones_clock_says_so():
     class Two(Ranks):
         def __init__(self, answer):
+            super().__init__()
             self.rank, self.size, self.answer, self.asked = 1, 2, answer, []
 
         def gather(self, values):
