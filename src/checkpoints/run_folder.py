@@ -283,17 +283,18 @@ class Run:
 
         Args:
             step: of the best network.
-            keep_state: whether the state of the last commit stays in a subfolder of its own.
+            keep_state: whether the state of the last commit, of no other one, stays in a subfolder of its own.
 
         Returns:
             The checkpoint's path.
         """
         target = self.folder / CHECKPOINT
-        self._by_rank_0(lambda: self._publish(self.best(step), target, keep_state))
+        self._by_rank_0(lambda: self._publish(step, target, keep_state))
         return target
 
-    def _publish(self, best: Path, target: Path, keep_state: bool) -> None:
+    def _publish(self, step: int, target: Path, keep_state: bool) -> None:
         """Nothing leaves the subfolder before all is in its place, so a run that is killed here can go on."""
+        best = self.best(step)
         happens("the files are to go to their places")
         with naming(self.folder):
             target.unlink(missing_ok=True)  # it must not stand beside another run's files
@@ -314,11 +315,17 @@ class Run:
                 (ended / PROGRESS).unlink(missing_ok=True)
                 shutil.rmtree(ended)
             if keep_state:
+                self._forget_older(step)
                 self.path.rename(ended)
                 (ended / LOCK).unlink()
             else:
                 self._progress.unlink(missing_ok=True)
                 shutil.rmtree(self.path)
+
+    def _forget_older(self, best_step: int) -> None:
+        if states := _states_of(self._progress)[:1]:
+            self._write_progress(states)
+            self._remove_others(states, best_step)
 
 
 def _states_of(path: Path) -> list[dict[str, Any]]:
