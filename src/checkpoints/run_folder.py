@@ -20,7 +20,7 @@ from src.base.errors import InputError, naming
 from src.base.events import happens
 from src.base.files import flush, link_or_copy, whole_file
 from src.base.locks import hold
-from src.base.sealed import check_json, sealed_json, sealed_text
+from src.base.sealed import check_json, check_text, sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
 from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
@@ -152,7 +152,23 @@ class Run:
         states, own = _states_of(ended / PROGRESS), _states_of(self._progress)
         if not states or (own and own[0].get("run") != states[0].get("run")):
             return False
-        return self._options.has_more_epochs((ended / self._options.name).read_text(encoding="utf-8"))
+        return self._options.has_more_epochs(self._saved_options(ended))
+
+    def _saved_options(self, stopped: Path) -> str:
+        """The options that a run left in a folder; the text of an older version has no checksum.
+
+        Raises:
+            InputError: their file is damaged.
+        """
+        path, remedy = stopped / self._options.name, "start afresh, with --resume=False, or in another --ckpt_path"
+        if path.read_bytes().strip():
+            check_text(path, remedy)
+        try:
+            text = path.read_text(encoding="utf-8")
+            dict(yaml.safe_load(text) or {})
+        except (TypeError, ValueError, yaml.YAMLError):
+            raise InputError(f"{path} is damaged: {remedy}") from None
+        return text
 
     def _take_back(self) -> None:
         """Let the state of a run that ended well be that of one that was stopped."""
@@ -178,7 +194,7 @@ class Run:
 
     def _check_same(self, data: DataFolder, stopped: Path) -> None:
         """Refuse to go on with other options or data than those the run began with, whose files are in a folder."""
-        saved = (stopped / self._options.name).read_text(encoding="utf-8")
+        saved = self._saved_options(stopped)
         difference = self._options.difference(saved)
         if not difference and Manifest.load(stopped / MANIFEST) != data.manifest:
             difference = f"other data than {data.path}"
