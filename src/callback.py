@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class LossCallBack(Callback):
         clock: shared with `EvalCallBack`.
         steps: done before.
         skipped: gives the number of updates that were left out so far, as under a loss scale.
+        waiting: a context in which to wait for steps that the device has not done yet.
 
     Attributes:
         steps: done so far.
@@ -73,9 +74,10 @@ class LossCallBack(Callback):
         self, path: str, metrics_file: MetricsFile, log_steps: int, batch_size: int, clock: TrainingClock,
         steps: int = 0,
         skipped: Callable[[], int] = lambda: 0,
+        waiting: Callable[[], AbstractContextManager] = nullcontext,
     ):  # fmt: skip
         super().__init__()
-        self.skipped = skipped
+        self.skipped, self.waiting = skipped, waiting
         self.path, self.metrics_file, self.log_steps = path, metrics_file, log_steps
         self.batch_size, self.clock, self.steps = batch_size, clock, steps
         self._unread: list[tuple[int, Any]] = []
@@ -109,8 +111,10 @@ class LossCallBack(Callback):
             NotFinite: one is not.
         """
         unread, self._unread = self._unread, []
-        for step, output in unread:
-            if not math.isfinite(loss := float(output.asnumpy())):
+        with self.waiting() if unread else nullcontext():
+            losses = [(step, float(output.asnumpy())) for step, output in unread]
+        for step, loss in losses:
+            if not math.isfinite(loss):
                 raise NotFinite(f"the loss is {loss}", step)
 
     def _log(self, args: Any) -> None:
@@ -229,7 +233,8 @@ class SaveTimes:
             return False
         waited = time.monotonic() - self.last
         is_due = waited >= (self.seconds / 2 if just_kept else self.seconds)
-        return bool(self.ranks.gather(np.array([is_due], np.int32))[0, 0])
+        with self.ranks.sign.work(compiles=False):
+            return bool(self.ranks.gather(np.array([is_due], np.int32))[0, 0])
 
     def saved(self) -> None:
         """Time counts from now on."""

@@ -158,7 +158,7 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     reset_steps = len(prepared.batches) if corrects else 0
     factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors
     scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else None
-    average_from = _average_from(prepared.steps, specs.schedule.average_share)
+    average_from = _average_from(prepared.steps, specs.schedule.average_share, begun)
     step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps)
     evaluation = specs.evaluation
     best = BestSoFar(
@@ -204,8 +204,9 @@ def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBac
     loss_log, eval_log = (os.devnull if ranks.rank else name for name in (kept.loss_file_name, kept.eval_file_name))
     clock = TrainingClock()
     losses = LossCallBack(
-        loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, first, step.skipped_updates
-    )
+        loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, first, step.skipped_updates,
+        partial(ranks.sign.work, compiles=False),
+    )  # fmt: skip
 
     def save_state(done: int) -> None:
         losses.look()
@@ -227,7 +228,7 @@ def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBac
         evaluations = EvalCallBack(evaluated, training.save_network, best, eval_log, metrics_file, eval_steps, clock)
         used.append(evaluations)
     prepared.batches.go_to(first)
-    sign = ranks.sign  # of a step alone: what callbacks do is work of this rank's own
+    sign = ranks.sign  # of steps and the wait for them: what else callbacks do is work of this rank's own
     if first < prepared.steps and not best.is_over:
         with held_back() as first_step_done:
             Model(step).train(
@@ -334,6 +335,15 @@ def _why_ended(best: BestSoFar) -> dict[str, str]:
     return {"ended_by": why}
 
 
-def _average_from(steps: int, share: float) -> int | None:
-    """The first step of a share of all steps at their end, one at least; None for no share."""
-    return steps - max(1, round(share * steps)) if share else None
+def _average_from(steps: int, share: float, begun: resume.Progress) -> int | None:
+    """The first step of a share of all steps at their end, one at least; None for no share.
+
+    Where other epochs move it behind what is done, no mean of the steps from there on is left: one that has begun goes
+    on, else it begins now.
+    """
+    if not share:
+        return None
+    first = steps - max(1, round(share * steps))
+    if first >= begun.step or begun.average_from is None:
+        return first
+    return min(begun.average_from, begun.step)

@@ -20,7 +20,7 @@ from src.base.errors import InputError, naming
 from src.base.events import happens
 from src.base.files import flush, link_or_copy, whole_file
 from src.base.locks import hold
-from src.base.sealed import check_json, sealed_json, sealed_text
+from src.base.sealed import check_json, check_text, sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
 from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
@@ -152,7 +152,23 @@ class Run:
         states, own = _states_of(ended / PROGRESS), _states_of(self._progress)
         if not states or (own and own[0].get("run") != states[0].get("run")):
             return False
-        return self._options.has_more_epochs((ended / self._options.name).read_text(encoding="utf-8"))
+        return self._options.has_more_epochs(self._saved_options(ended))
+
+    def _saved_options(self, stopped: Path) -> str:
+        """The options that a run left in a folder; the text of an older version has no checksum.
+
+        Raises:
+            InputError: their file is damaged.
+        """
+        path, remedy = stopped / self._options.name, "start afresh, with --resume=False, or in another --ckpt_path"
+        if path.read_bytes().strip():
+            check_text(path, remedy)
+        try:
+            text = path.read_text(encoding="utf-8")
+            dict(yaml.safe_load(text) or {})
+        except (TypeError, ValueError, yaml.YAMLError):
+            raise InputError(f"{path} is damaged: {remedy}") from None
+        return text
 
     def _take_back(self) -> None:
         """Let the state of a run that ended well be that of one that was stopped."""
@@ -178,7 +194,7 @@ class Run:
 
     def _check_same(self, data: DataFolder, stopped: Path) -> None:
         """Refuse to go on with other options or data than those the run began with, whose files are in a folder."""
-        saved = (stopped / self._options.name).read_text(encoding="utf-8")
+        saved = self._saved_options(stopped)
         difference = self._options.difference(saved)
         if not difference and Manifest.load(stopped / MANIFEST) != data.manifest:
             difference = f"other data than {data.path}"
@@ -283,17 +299,18 @@ class Run:
 
         Args:
             step: of the best network.
-            keep_state: whether the state of the last commit stays in a subfolder of its own.
+            keep_state: whether the state of the last commit, of no other one, stays in a subfolder of its own.
 
         Returns:
             The checkpoint's path.
         """
         target = self.folder / CHECKPOINT
-        self._by_rank_0(lambda: self._publish(self.best(step), target, keep_state))
+        self._by_rank_0(lambda: self._publish(step, target, keep_state))
         return target
 
-    def _publish(self, best: Path, target: Path, keep_state: bool) -> None:
+    def _publish(self, step: int, target: Path, keep_state: bool) -> None:
         """Nothing leaves the subfolder before all is in its place, so a run that is killed here can go on."""
+        best = self.best(step)
         happens("the files are to go to their places")
         with naming(self.folder):
             target.unlink(missing_ok=True)  # it must not stand beside another run's files
@@ -314,11 +331,17 @@ class Run:
                 (ended / PROGRESS).unlink(missing_ok=True)
                 shutil.rmtree(ended)
             if keep_state:
+                self._forget_older(step)
                 self.path.rename(ended)
                 (ended / LOCK).unlink()
             else:
                 self._progress.unlink(missing_ok=True)
                 shutil.rmtree(self.path)
+
+    def _forget_older(self, best_step: int) -> None:
+        if states := _states_of(self._progress)[:1]:
+            self._write_progress(states)
+            self._remove_others(states, best_step)
 
 
 def _states_of(path: Path) -> list[dict[str, Any]]:

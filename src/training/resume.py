@@ -44,6 +44,8 @@ class Progress:
         waited: evaluations since then.
         rates: lr and table_lr, as the options have them.
         times_back: how often the run went back to an earlier state, each time with smaller rates.
+        average_from: the first step behind which weights are averaged; None for none, or where an older version did
+            not say so.
     """
 
     run: str
@@ -55,6 +57,7 @@ class Progress:
     rates: Sequence[float] = ()
     times_back: int = 0
     ranks: int = 0
+    average_from: int | None = None
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Progress":

@@ -82,7 +82,9 @@ class Training:
         """Write all that going on behind a step needs; the network that is kept is the best one unless given."""
         if at_step == self.saved_step:
             return
-        done = replace(self.begun, step=at_step, ranks=self.prepared.specs.runtime.ranks.size)
+        average = self.step.average
+        done = replace(self.begun, step=at_step, ranks=self.prepared.specs.runtime.ranks.size,
+                       average_from=average.first if average else None)  # fmt: skip
         if self.best.chooses:
             done = replace(done, best=self.best.metrics, best_step=self.best.step, waited=self.best.waited)
         self.metrics_file.save("unfinished")
@@ -123,7 +125,7 @@ class Training:
             InputError: they do not, or it was done too often; the line says what was found, and the remedy.
         """
         specs, step = self.prepared.specs, found.step or 0
-        facts = self._facts(found, step)
+        facts = self._facts(step)
         goes_back = specs.kept.on_nonfinite == "back" and self.begun.times_back < MOST_TIMES_BACK
         times = {"times_back": self.begun.times_back + 1, "rates": self.begun.rates} if goes_back else {}
         content = self.run.retreat(sum(self.rates), times)
@@ -154,16 +156,26 @@ class Training:
         self.best.metrics, self.best.step, self.best.waited = self.begun.best, self.begun.best_step, self.begun.waited
         self.set_rates()
 
-    def _facts(self, found: NotFinite, step: int) -> str:
+    def _facts(self, step: int) -> str:
         """Of a training that diverged, in words: the first value that is not finite, and where the batch is kept."""
-        name = first_not_finite(self._values())
+        name, ranks = first_not_finite(self._values()), self.prepared.specs.runtime.ranks
+        elsewhere = np.flatnonzero(ranks.gather(np.array([bool(name)], np.int32)))
+        value = f"the first value that is not finite is in {name}" if name else "all values are still finite"
+        if not name and len(elsewhere):
+            value = f"values that are not finite are on rank {elsewhere[0]}"
+        return f"{value}; {self._keep_batch(step)}" if step else value
+
+    def _keep_batch(self, step: int) -> str:
+        """Write a step's batch beside the log of the loss, and say where it is; a full disk does not hide the rest."""
         logs = Path(self.prepared.specs.kept.loss_file_name)
         path = logs.with_name(f"{logs.stem}.nonfinite-{step}.npz")
         columns = self.prepared.batch(step - 1)
-        if self.prepared.specs.runtime.ranks.rank == 0:
-            save_arrays(path, dict(zip(("dense", "ids", "labels"), columns)))
-        value = f"the first value that is not finite is in {name}" if name else "all values are still finite"
-        return f"{value}; the step's batch is in {path}"
+        try:
+            if self.prepared.specs.runtime.ranks.rank == 0:
+                save_arrays(path, dict(zip(("dense", "ids", "labels"), columns)))
+        except OSError as error:
+            return f"the step's batch is not kept, as {path} can't be written ({error.strerror or error})"
+        return f"the step's batch is in {path}"
 
     def _stop(self, found: NotFinite, facts: str, to: int) -> NoReturn:
         """Raise the error that says what was found, and how to go on."""

@@ -109,6 +109,7 @@ def test_saves_come_by_minutes_and_sooner_where_the_best_network_is_written(monk
 def test_ranks_save_when_the_first_ones_clock_says_so():
     class Two(Ranks):
         def __init__(self, answer):
+            super().__init__()
             self.rank, self.size, self.answer, self.asked = 1, 2, answer, []
 
         def gather(self, values):
@@ -219,8 +220,11 @@ def test_a_plan_tells_what_saves_write(tiny_data, capsys):
     )
 
 
-def test_a_run_that_ended_leaves_these_files(tiny_data, tmp_path):
-    train_small(tiny_data, tmp_path)
+@pytest.mark.parametrize("save_steps", [0, 5])
+def test_a_run_that_ended_leaves_these_files(tiny_data, tmp_path, monkeypatch, save_steps):
+    """The last state alone, whatever it would have gone back to: they would take the disk for good."""
+    rising(monkeypatch, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    train_small(tiny_data, tmp_path, save_steps=save_steps, eval_steps=5)
     assert sorted(os.listdir(tmp_path)) == [
         "auc.log", "dlrm.ckpt", "dlrm.yaml", "finished", "loss.log", "manifest.json", "metrics.jsonl", "vocabulary.npz"
     ]  # fmt: skip

@@ -1,8 +1,10 @@
 """Logs, evaluations on the way, and which checkpoint is kept."""
 
+import contextlib
 import json
 import math
 import re
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,9 @@ from runs import LOSS_LINE, METRIC_LINE, rows_of
 
 from src import callback
 from src.base.errors import InputError
+from src.base.finite import NotFinite
 from src.base.logs import MetricsFile, append_line, evaluation_line
+from src.base.signs import SignOfLife
 from src.callback import EvalCallBack, LossCallBack, TrainingClock
 from src.metrics.monitored import BestSoFar
 
@@ -205,3 +209,28 @@ def test_evaluations_do_not_count_as_training_time(monkeypatch):
         now[0] += 50
     now[0] += 4
     assert clock.seconds() == pytest.approx(7)
+
+
+class Late:
+    """A loss that the device has not computed yet, which tells what its process is expected to do meanwhile."""
+
+    def __init__(self, sign, value=0.5):
+        self.sign, self.value, self.expected = sign, value, None
+
+    def asnumpy(self):
+        self.expected = self.sign.expects
+        return np.float32(self.value)
+
+
+@pytest.mark.parametrize("loss", [0.5, math.nan])
+def test_a_rank_that_waits_for_a_step_does_not_work_by_itself(logs, tmp_path, loss):
+    """A device goes on while Python does: a step that hangs is met where its loss is read, not where it was begun."""
+    sign = SignOfLife(tmp_path / "rank_0.json")
+    hooks = LossCallBack(logs.loss, logs.metrics, 10, 32, TrainingClock(), waiting=partial(sign.work, compiles=False))
+    sign.end_step(1)
+    late = Late(sign, loss)
+    hooks._unread = [(1, late)]
+    with contextlib.nullcontext() if math.isfinite(loss) else pytest.raises(NotFinite):
+        hooks.look()
+    assert (late.expected, sign.expects) == ("done", "beat")
+    sign._expect_nothing()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -110,6 +111,26 @@ def test_the_line_names_the_first_bad_step_and_keeps_its_batch(tiny_data, tmp_pa
     with np.load(path) as kept:
         for name, column in zip(("dense", "ids", "labels"), batches.seen[13], strict=True):
             np.testing.assert_array_equal(kept[name], column)
+
+
+def test_a_batch_that_cannot_be_kept_does_not_hide_what_was_found(tiny_data, tmp_path):
+    (tmp_path / "loss.nonfinite-13.npz").mkdir()
+    with pytest.raises(InputError, match=r"loss is nan at step 13: .* --lr=0.01 begins anew.* batch is not kept, as .*"
+                       r"loss.nonfinite-13.npz can't be written \(.+\)$"):  # fmt: skip
+        train_small(tiny_data, tmp_path, log_steps=1, callbacks=[Poison(12, layer=-1)])
+
+
+def test_an_evaluation_of_ones_own_that_is_not_finite_ends_the_training_too(tiny_data, tmp_path):
+    """Though it does not say behind which step."""
+
+    class Evaluation(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args().cur_step_num == 7:
+                raise NotFinite("2 of 3 logits are not finite")
+
+    with pytest.raises(InputError, match="^2 of 3 logits are not finite: training.* --lr=0.01 goes on from step 5, .*"
+                       "; all values are still finite$"):  # fmt: skip
+        train_small(tiny_data, tmp_path, save_steps=5, callbacks=[Evaluation()])
 
 
 def test_going_back_takes_the_last_finite_state_and_a_tenth_of_the_rate(tiny_data, tmp_path, capsys):
@@ -224,6 +245,20 @@ def test_all_ranks_learn_what_one_of_them_holds():
         checkpoint.check_finite(good, Second(1), 7)
     with pytest.raises(NotFinite, match="^a holds values that are not finite at step 7"):
         checkpoint.check_finite(bad, Second(0), 7)
+
+
+def test_no_rank_says_that_all_is_finite_where_another_holds_what_is_not():
+    class Second(Ranks):
+        def __init__(self):
+            self.rank, self.size = 1, 2
+
+        def gather(self, values):
+            return np.stack([np.ones_like(values), values])
+
+    found = SimpleNamespace(prepared=SimpleNamespace(specs=SimpleNamespace(runtime=SimpleNamespace(ranks=Second()))))
+    for value, words in ((1.0, "values that are not finite are on rank 0"), (np.nan, "the first value .* is in a")):
+        found._values = lambda value=value: {"a": np.array([value])}
+        assert re.fullmatch(words, training.Training._facts(found, 0))
 
 
 def test_the_error_says_what_and_where():

@@ -1,11 +1,14 @@
 """What may change when a training goes on, and trainings that go on though they had ended."""
 
+import contextlib
 import json
 import re
 import shutil
 
 import mindspore as ms
+import numpy as np
 import pytest
+from mindspore.train import Callback
 from runs import StopAt, bits, rows_of, train_small
 
 from src.base.errors import InputError
@@ -16,6 +19,19 @@ ms.set_device("CPU")
 
 EPOCH = {"save_steps": 5, "eval_steps": 5, "log_steps": 1}  # 26 steps
 SAID = re.compile(r"going on from step (\d+) of (\d+), which \S+ holds(?:, with (.*))?\n")
+
+
+class Weights(Callback):
+    """The MLPs' values behind each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}
+
+    def on_train_step_end(self, run_context):
+        args = run_context.original_args()
+        values = args.train_network.model.mlp_parameters()
+        self.seen[args.cur_step_num] = {value.name: value.asnumpy().copy() for value in values}
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +104,22 @@ def test_fewer_epochs_than_were_done_are_refused(tiny_data, tmp_path):
         train_small(tiny_data, tmp_path, **EPOCH, epochs=2, callbacks=[StopAt(33)])
     with pytest.raises(InputError, match="stopped behind step 30, and epochs 1 are 26 steps: give more --epochs, or"):
         train_small(tiny_data, tmp_path, **EPOCH)
+
+
+def test_fewer_epochs_leave_an_average_of_steps_alone(tiny_data, tmp_path):
+    """Not of the zeros before an averaging that would have begun earlier with them, nor of other steps after a stop."""
+    options = EPOCH | {"average_share": 0.2}
+    kept = [Weights(), Weights()]
+    for stop, epochs, weights in ((49, 3, []), (51, 2, kept[:1]), (53, 2, kept[1:])):  # it would begin at 62, and 42
+        with contextlib.suppress(KeyboardInterrupt):
+            train_small(tiny_data, tmp_path, **options, epochs=epochs, callbacks=[*weights, StopAt(stop)])
+    seen = kept[0].seen | kept[1].seen
+    rest = ms.load_checkpoint(str(tmp_path / "finished/rest-52.ckpt"))
+    assert sorted(seen) == list(range(46, 53))
+    for name, last in seen[52].items():
+        mean = np.mean([values[name] for values in seen.values()], 0)
+        np.testing.assert_allclose(rest[f"average.{name}"].asnumpy(), mean, rtol=1e-4, atol=1e-6, err_msg=name)
+        assert not np.array_equal(mean, last)
 
 
 def test_a_run_that_ended_goes_on_with_more_epochs(tiny_data, ended, tmp_path, capsys):

@@ -42,7 +42,7 @@ def test_other_options_are_refused_and_nothing_is_lost(tiny_data, stopped, capsy
 def test_options_that_are_new_since_the_stop_count_as_their_defaults(tiny_data, stopped, capsys):
     saved = stopped / "unfinished/dlrm.yaml"
     lines = saved.read_text().splitlines()
-    saved.write_text("\n".join(line for line in lines if not line.startswith("monitor: ")))
+    saved.write_text("\n".join(line for line in lines[1:] if not line.startswith("monitor: ")))
     with pytest.raises(InputError, match="stopped, with monitor auc instead of logloss"):
         train_small(tiny_data, stopped, monitor="logloss")
     train_small(tiny_data, stopped)
@@ -53,6 +53,17 @@ def test_options_that_were_lost_are_refused(tiny_data, stopped):
     (stopped / "unfinished/dlrm.yaml").write_text("")
     with pytest.raises(InputError, match="stopped, with no options in its file"):
         train_small(tiny_data, stopped)
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"no options: \xff", b"- lr: 1", b"emb_dim: 8", b"lr"])
+def test_damaged_options_are_refused(tiny_data, stopped, content):
+    """With a checksum, which they then do not have, and without one, as older versions wrote them."""
+    path = stopped / "unfinished/dlrm.yaml"
+    seal = path.read_bytes().partition(b"\n")[0]
+    for damaged in (seal + b"\n" + content, content) if content != b"emb_dim: 8" else (seal + b"\n" + content,):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"dlrm\.yaml is damaged.*: start afresh, with --resume=False"):
+            train_small(tiny_data, stopped)
 
 
 def test_other_data_are_refused(stopped, tmp_path_factory):
