@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import itertools
 import lzma
+import os
 import re
 import sys
 import zlib
@@ -28,7 +29,6 @@ _LONGEST_LINE = 16 << 20
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _PACKED_AS = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\0": ".xz", b"BZh91AY&SY": ".bz2"}  # how such files begin
 _NO_TEXT = {b"PK\3\4": "unzip {}", b"\x28\xb5\x2f\xfd": "zstd -d {}"}
-_LONGEST_PATH = 256  # what is longer may be no path, of which the system says so by an error
 _TAR_PLACE, _TAR = 257, b"ustar"
 
 
@@ -269,7 +269,7 @@ def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
     """
     path = Path(data_path)
     several = [Path(name) for name in data_path.split(",")]
-    if len(several) > 1 and not (len(data_path) < _LONGEST_PATH and path.exists()):
+    if len(several) > 1 and not os.path.exists(path):  # by os, for which what is too long for a path is not there
         for one in several:
             if not one.is_file():
                 raise InputError(f"{option} {data_path}: there is no file {one}: name files, with commas between")
