@@ -97,7 +97,8 @@ def planned(tiny_data, capsys, *options):
     train_program.main([f"--dataset_path={tiny_data.path}", ORIGINAL, *SMALL[:3], "--plan_only=True", *options])
     out = capsys.readouterr().out
     in_all = re.search(r"([\d,]+) MB in all as computed", out)[1].replace(",", "")
-    return int(in_all), float(re.search(r"on each rank ([\d.]+) MB of MLPs", out)[1]), re.search(r"on each rank .*", out)[0]
+    line = re.search(r"on each rank .*", out)[0]
+    return int(in_all), float(re.search(r"on each rank ([\d.]+) MB of MLPs", line)[1]), line
 
 
 def test_the_plan_counts_mlps_their_optimizer_and_batches(tiny_data, capsys):
