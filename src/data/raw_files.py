@@ -311,4 +311,4 @@ def write_rejects(path: Path, bad: Sequence[BadRow]) -> None:
     with path.open("wb") as file:
         for row in bad:
             place = f"{row.file}:{row.line}" if row.file else str(row.line)
-            file.write(f"{place}\t{row.reason}\t".encode() + row.text + b"\n")
+            file.write(f"{place}\t{row.reason}\t".encode("utf-8", "surrogateescape") + row.text + b"\n")
