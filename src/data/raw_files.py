@@ -29,6 +29,7 @@ _LONGEST_LINE = 16 << 20
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _PACKED_AS = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\0": ".xz", b"BZh91AY&SY": ".bz2"}  # how such files begin
 _NO_TEXT = {b"PK\3\4": "unzip {}", b"\x28\xb5\x2f\xfd": "zstd -d {}"}
+_SHOWN_OF_NAME = 50  # for people; a name has at most 255 bytes, and a letter up to 4
 _TAR_PLACE, _TAR = 257, b"ustar"
 
 
@@ -215,7 +216,7 @@ def _unpacked(raw: Path, folder: Path, encoding: str) -> Path:
     if not kind and encoding == UTF8:
         return raw
     which = hashlib.sha256(repr((fingerprint(raw), encoding)).encode()).hexdigest()[:16]
-    target = folder / f"{which}-{raw.name}.txt"
+    target = folder / f"{which}-{raw.name[-_SHOWN_OF_NAME:]}.txt"
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)

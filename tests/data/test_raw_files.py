@@ -164,6 +164,12 @@ def test_a_list_of_files_may_be_longer_than_a_path(tmp_path, monkeypatch, files)
     assert not is_data_folder(Path(",".join(names)))
 
 
+@pytest.mark.parametrize("name", ["x" * 252, "\N{GRINNING FACE}" * 63])
+def test_a_packed_file_may_have_the_longest_name(tmp_path, name):
+    path = packed(tmp_path / f"{name}.gz"[-255:], ["1\t2\ta"])
+    assert RawInput([path], Columns.numbered(1, 1), tmp_path / "text").rows == 1
+
+
 def test_the_file_that_is_not_read_is_named(tmp_path, capfd):
     for name in ("train.txt", "origin_data/train.txt"):
         write_raw(tmp_path / name, raw_lines(1))
