@@ -274,7 +274,9 @@ def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
         for one in several:
             if not one.is_file():
                 raise InputError(f"{option} {data_path}: there is no file {one}: name files, with commas between")
-        _check_order(several, option)
+        _refuse_twice(several, option)
+        if option == "data_path":  # what is scored may come in any order
+            _tell_of_order(several)
         return several
     places = [*(path / "origin_data" / name for name in _NAMES), *(path / name for name in _NAMES), path]
     found = [place for place in places if place.is_file()]
@@ -288,14 +290,18 @@ def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
     return found[:1]
 
 
-def _check_order(raws: Sequence[Path], option: str) -> None:
-    """Refuse a file that is given twice, and tell of numbered files that do not come in the order of their numbers."""
+def _refuse_twice(raws: Sequence[Path], option: str) -> None:
+    """Refuse a file that is given twice, whatever it is called."""
     known: dict[tuple[int, int], Path] = {}
     for raw in raws:
         place = raw.stat().st_dev, raw.stat().st_ino
         if place in known:
             raise InputError(f"{option}: {raw} and {known[place]} are the same file: give each file once")
         known[place] = raw
+
+
+def _tell_of_order(raws: Sequence[Path]) -> None:
+    """Tell of numbered files that do not come in the order of their numbers."""
     for one, other in itertools.pairwise(raws):
         words, numbers = re.split(r"\d+", str(one)), [int(number) for number in re.findall(r"\d+", str(one))]
         if words == re.split(r"\d+", str(other)) and numbers > [int(n) for n in re.findall(r"\d+", str(other))]:

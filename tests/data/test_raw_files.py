@@ -149,6 +149,8 @@ def test_numbered_files_in_another_order_than_that_of_their_numbers_are_told(tmp
         write_raw(tmp_path / name, raw_lines(1))
     assert [raw.name for raw in find_raws(",".join(names))] == names
     assert capfd.readouterr().err.startswith(told or "\n") == bool(told)
+    find_raws(",".join(names), "dataset_path")  # to be scored
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("files", [30, 600])
