@@ -134,7 +134,8 @@ class Unmatched:
     known: str | None = None
 
     def __str__(self) -> str:
-        examples = [f"{text!r} is {word}" for word in ("unseen", "known") if (text := getattr(self, word)) is not None]
+        told = (("unseen", self.unseen), ("known", self.known))
+        examples = [f"{text[:_LONGEST]!r} is {word}" for word, text in told if text is not None]
         return f"{self.field} {self.share:.1%}" + (f" ({', '.join(examples)})" if examples else "")
 
 
@@ -233,7 +234,7 @@ class Unseen:
             text = None if key is None else text_of(key)
             if text is None and key is not None and cells:
                 text = _find(cells()[field], key)
-            found.append(Unmatched(self.fields[field], shares[field], text and text[:_LONGEST], known))
+            found.append(Unmatched(self.fields[field], shares[field], text, known))
         return found
 
 

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from src.data.known_values import Example, Unseen, cells_of, from_json, learn_examples, to_json, unmatched, warning
+from src.data.known_values import (
+    Example,
+    Unmatched,
+    Unseen,
+    cells_of,
+    from_json,
+    learn_examples,
+    to_json,
+    unmatched,
+    warning,
+)
 from src.data.lines import Columns, keys_of
 from src.data.vocabulary import HashedVocabulary, Vocabulary
 
@@ -65,3 +75,7 @@ def test_the_first_unseen_value_is_told_beside_a_known_one():
 ])  # fmt: skip
 def test_what_is_far_above_the_usual_share_is_told(share, usual, rows, told):
     assert unmatched([share], np.array([usual]), rows) == ([0] if told else [])
+
+
+def test_a_long_value_is_told_by_its_beginning():
+    assert str(Unmatched("c", 1.0, "x" * 1000, "y")) == f"c 100.0% ('{'x' * 60}' is unseen, 'y' is known)"
