@@ -148,10 +148,13 @@ def worst(fields: Sequence[str], shares: Sequence[float]) -> str:
 def usual_shares(manifest: Manifest) -> np.ndarray:
     """The share of unseen values of each field that rows like those of a data folder have, [F].
 
-    Rows that came after training tell; without such rows nothing is known, and 1 is returned.
+    Rows that came after training tell; without such rows nothing is known, and 1 is returned. It is infinite for a
+    field of which training itself kept no value, such as by min_count, for there is nothing to match.
     """
     later = [part.unseen_share for name, part in manifest.parts.items() if name != "train"]
-    return np.maximum(np.max(later, axis=0), _LEAST_USUAL) if later else np.ones(len(manifest.fields))
+    shares = np.maximum(np.max(later, axis=0), _LEAST_USUAL) if later else np.ones(len(manifest.fields))
+    train = manifest.parts.get("train")
+    return shares if train is None else np.where(np.array(train.unseen_share) == 1, np.inf, shares)
 
 
 def unmatched(shares: Sequence[float], usual: np.ndarray, rows: int) -> list[int]:
