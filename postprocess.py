@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"scores_path {path} is a folder: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
-        table.to_csv(file, index=False, float_format="%.9g")
+        table.to_csv(file, index=False, float_format="%.9g", errors="surrogateescape")  # names may be no UTF-8
     print(f"{path}: {rows.rows} scores, mean {table['score'].mean():.6f}")
     if not rows.has_labels:
         print("the labels of these rows are not known, so there are no metrics")

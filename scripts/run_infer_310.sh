@@ -35,8 +35,8 @@ for option in "$@"; do
     [ "$need" = y ] || fail "$option has no effect with NEED_PREPROCESS n: drop it"
 done
 
-folder=$(dirname "$model")
-compgen -G "$folder/*.model" >/dev/null ||
+descriptions=("$(dirname "$model")"/*.model)
+[ -f "${descriptions[0]}" ] ||
     fail "MINDIR_PATH $model: there is no *.model beside it: name a graph in the folder that export.py wrote"
 if [ "$need" = y ]; then
     [ -e "$dataset" ] || [[ $dataset == *,* ]] ||

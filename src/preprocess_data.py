@@ -4,6 +4,7 @@ The split is chronological: the last seventh of the lines is validation and test
 A run that was killed goes on from the pieces that it had finished.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +30,8 @@ def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Pat
     """Where the data folder goes: output_path, or else dataset below data_path or beside the first raw file."""
     if output_path:
         return Path(output_path)
-    path = Path(data_path)
-    return (path if path.is_dir() else raws[0].parent) / "dataset"
+    # By os, for which a list of files that is too long for a path is no folder.
+    return (Path(data_path) if os.path.isdir(data_path) else raws[0].parent) / "dataset"
 
 
 def columns_of(raw: RawSpec) -> Columns:

@@ -96,10 +96,12 @@ def test_a_refused_start_leaves_the_log_of_an_earlier_run(here):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["dlrm.mindir", "rows.txt", "y"], "there is no *.model beside it"),
     (["fp32/dlrm.mindir", "nothing.txt", "y"], "DATASET_PATH nothing.txt is not there"),
+    (["lr[1]/dlrm.mindir", "nothing.txt", "y"], "DATASET_PATH nothing.txt is not there"),
     (["fp32/dlrm.mindir", "rows.txt", "n"], "preprocess_Result holds no index"),
 ])  # fmt: skip
 def test_the_script_refuses_before_it_builds(exports, here, arguments, message):
-    (here / "fp32").symlink_to(exports["fp32"])
+    for name in ("fp32", "lr[1]"):
+        (here / name).symlink_to(exports["fp32"])
     (here / "dlrm.mindir").touch()
     command = ["bash", str(ROOT / "scripts/run_infer_310.sh"), *arguments]
     done = subprocess.run(

@@ -1,6 +1,7 @@
 """The one exception for what a user can cause, and its one-line report at the command line."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False) -> N
     """
     # While a graph runs, MindSpore turns the keyboard's SIGINT into SIGTERM, so both are answered alike.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and columns may be no text of the terminal's
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

@@ -136,7 +136,8 @@ class Unmatched:
     known: str | None = None
 
     def __str__(self) -> str:
-        examples = [f"{text!r} is {word}" for word in ("unseen", "known") if (text := getattr(self, word)) is not None]
+        told = (("unseen", self.unseen), ("known", self.known))
+        examples = [f"{text[:_LONGEST]!r} is {word}" for word, text in told if text is not None]
         return f"{self.field} {self.share:.1%}" + (f" ({', '.join(examples)})" if examples else "")
 
 
@@ -149,10 +150,13 @@ def worst(fields: Sequence[str], shares: Sequence[float]) -> str:
 def usual_shares(manifest: Manifest) -> np.ndarray:
     """The share of unseen values of each field that rows like those of a data folder have, [F].
 
-    Rows that came after training tell; without such rows nothing is known, and 1 is returned.
+    Rows that came after training tell; without such rows nothing is known, and 1 is returned. It is infinite for a
+    field of which training itself kept no value, such as by min_count, for there is nothing to match.
     """
     later = [part.unseen_share for name, part in manifest.parts.items() if name != "train"]
-    return np.maximum(np.max(later, axis=0), _LEAST_USUAL) if later else np.ones(len(manifest.fields))
+    shares = np.maximum(np.max(later, axis=0), _LEAST_USUAL) if later else np.ones(len(manifest.fields))
+    train = manifest.parts.get("train")
+    return shares if train is None else np.where(np.array(train.unseen_share) == 1, np.inf, shares)
 
 
 def unmatched(shares: Sequence[float], usual: np.ndarray, rows: int) -> list[int]:
@@ -236,7 +240,7 @@ class Unseen:
             text = None if key is None else text_of(key)
             if text is None and key is not None and cells:
                 text = _find(cells()[field], key, self.key_seed)
-            found.append(Unmatched(self.fields[field], shares[field], text and text[:_LONGEST], known))
+            found.append(Unmatched(self.fields[field], shares[field], text, known))
         return found
 
 

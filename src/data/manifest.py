@@ -7,6 +7,7 @@ dataset/train/ valid/ test/    MindRecord files
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -230,7 +231,8 @@ def raw_format(columns: Columns) -> dict[str, Any]:
 
 def is_data_folder(path: Path) -> bool:
     """Whether a path is that of a data folder, or of a part of one."""
-    return (path / MANIFEST).is_file() or (path.name in PARTS and (path.resolve().parent / MANIFEST).is_file())
+    # By os, for which a list of files that is too long for a path is not there.
+    return os.path.isfile(path / MANIFEST) or (path.name in PARTS and os.path.isfile(path.resolve().parent / MANIFEST))
 
 
 def find(dataset_path: str) -> DataFolder:

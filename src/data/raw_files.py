@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import itertools
 import lzma
+import os
 import re
 import sys
 import zlib
@@ -28,7 +29,7 @@ _LONGEST_LINE = 16 << 20
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _PACKED_AS = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\0": ".xz", b"BZh91AY&SY": ".bz2"}  # how such files begin
 _NO_TEXT = {b"PK\3\4": "unzip {}", b"\x28\xb5\x2f\xfd": "zstd -d {}"}
-_LONGEST_PATH = 256  # what is longer may be no path, of which the system says so by an error
+_SHOWN_OF_NAME = 50  # for people; a name has at most 255 bytes, and a letter up to 4
 _TAR_PLACE, _TAR = 257, b"ustar"
 
 
@@ -215,7 +216,7 @@ def _unpacked(raw: Path, folder: Path, encoding: str) -> Path:
     if not kind and encoding == UTF8:
         return raw
     which = hashlib.sha256(repr((fingerprint(raw), encoding)).encode()).hexdigest()[:16]
-    target = folder / f"{which}-{raw.name}.txt"
+    target = folder / f"{which}-{raw.name[-_SHOWN_OF_NAME:]}.txt"
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
@@ -269,11 +270,13 @@ def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
     """
     path = Path(data_path)
     several = [Path(name) for name in data_path.split(",")]
-    if len(several) > 1 and not (len(data_path) < _LONGEST_PATH and path.exists()):
+    if len(several) > 1 and not os.path.exists(path):  # by os, for which what is too long for a path is not there
         for one in several:
             if not one.is_file():
                 raise InputError(f"{option} {data_path}: there is no file {one}: name files, with commas between")
-        _check_order(several, option)
+        _refuse_twice(several, option)
+        if option == "data_path":  # what is scored may come in any order
+            _tell_of_order(several)
         return several
     places = [*(path / "origin_data" / name for name in _NAMES), *(path / name for name in _NAMES), path]
     found = [place for place in places if place.is_file()]
@@ -287,14 +290,18 @@ def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
     return found[:1]
 
 
-def _check_order(raws: Sequence[Path], option: str) -> None:
-    """Refuse a file that is given twice, and tell of numbered files that do not come in the order of their numbers."""
+def _refuse_twice(raws: Sequence[Path], option: str) -> None:
+    """Refuse a file that is given twice, whatever it is called."""
     known: dict[tuple[int, int], Path] = {}
     for raw in raws:
         place = raw.stat().st_dev, raw.stat().st_ino
         if place in known:
             raise InputError(f"{option}: {raw} and {known[place]} are the same file: give each file once")
         known[place] = raw
+
+
+def _tell_of_order(raws: Sequence[Path]) -> None:
+    """Tell of numbered files that do not come in the order of their numbers."""
     for one, other in itertools.pairwise(raws):
         words, numbers = re.split(r"\d+", str(one)), [int(number) for number in re.findall(r"\d+", str(one))]
         if words == re.split(r"\d+", str(other)) and numbers > [int(n) for n in re.findall(r"\d+", str(other))]:
@@ -311,4 +318,4 @@ def write_rejects(path: Path, bad: Sequence[BadRow]) -> None:
     with path.open("wb") as file:
         for row in bad:
             place = f"{row.file}:{row.line}" if row.file else str(row.line)
-            file.write(f"{place}\t{row.reason}\t".encode() + row.text + b"\n")
+            file.write(f"{place}\t{row.reason}\t".encode("utf-8", "surrogateescape") + row.text + b"\n")

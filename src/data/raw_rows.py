@@ -1,5 +1,6 @@
 """Raw rows that a program has in its hands, as lines, a file or a DataFrame, parsed as those of training were."""
 
+import contextlib
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
@@ -169,7 +170,8 @@ def _number(column: pd.Series, row: int, value: Any) -> float:
         return math.nan
     of_number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool | np.bool_)
     if of_number or (isinstance(value, str) and NUMBER.fullmatch(value.encode("utf-8", "replace"))):
-        return float(value)
+        with contextlib.suppress(OverflowError):  # of a whole number beyond all others
+            return float(value)
     raise InputError(f"{_place(column, row, value)}, which is not a number: convert it")
 
 

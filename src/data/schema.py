@@ -48,8 +48,8 @@ def load_schema(path: Path) -> Columns:
     encoding = encoding_named(content.get("encoding", UTF8))
     if not encoding:
         raise InputError(
-            f"schema {path}: encoding is {content['encoding']!r}, which Python does not know: it must be one such as "
-            f"utf-8, gb18030 or latin-1"
+            f"schema {path}: encoding is {content['encoding']!r}, of which Python reads no files: it must be one "
+            f"such as utf-8, gb18030 or latin-1"
         )
     columns = Columns(
         tuple(content["dense"]), tuple(content["categorical"]), content["label"], tuple(content.get("columns", ())),

@@ -49,10 +49,11 @@ def is_utf8(text: bytes) -> bool:
 
 
 def encoding_named(name: str) -> str | None:
-    """Python's name of an encoding of text; None if there is none of that name."""
+    """Python's name of an encoding of text; None if there is none of that name, or one such as idna, of no files."""
     try:
         found = codecs.lookup(name)
-    except LookupError:
+        b"0".decode(name, _UNDECODABLE)
+    except (LookupError, UnicodeError):
         return None
     if not found._is_text_encoding:
         return None

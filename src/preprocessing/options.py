@@ -1,7 +1,9 @@
 """How raw rows become a data folder, and how rows are generated."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from src.base.errors import InputError
 from src.data.transforms import TRANSFORMS
@@ -124,6 +126,15 @@ class PreprocessingSpec:
                 f"record_rows {self.record_rows}: with rows of {values} values, a record would be larger than "
                 f"{_MOST_RECORD_BYTES >> 20} MiB: give at most {max(most, 1)}"
             )
+
+    def recorded(self, trained: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a manifest keeps of them; where an encoder is taken, with the options by which it was learned.
+
+        Args:
+            trained: those in the manifest beside that encoder.
+        """
+        of_encoder = {name: trained[name] for name in _LEARNED if name in trained} if trained else {}
+        return asdict(self) | of_encoder | {"vocab_path": Path(self.vocab_path).name}
 
     @property
     def least_counts(self) -> dict[str, int]:

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,8 @@ def preprocess(
         shards = code(source, journal, encoder, folder, options)
         if [fingerprint(raw) for raw in raws] != given:
             raise InputError(f"{source.names} changed while it was read: start again when it is whole")
-        manifest = manifest_of(new, source, columns, options, encoder, shards, len(bad))
+        told = options.recorded(known.manifest.options if known else None)
+        manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
         manifest = replace(manifest, negative=negative_numbers(source, journal))
         _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
         happens("the manifest is to be written")
@@ -221,7 +223,7 @@ def manifest_of(
     folder: Path,
     source: Source,
     columns: Columns,
-    options: PreprocessingSpec,
+    options: dict[str, Any],
     encoder: Encoder,
     shards: Shards,
     bad_rows: int,
@@ -238,7 +240,7 @@ def manifest_of(
          *(file for of_part in shards.values() for shard in of_part for file in shard.files)),
         bad_rows,
         {"names": [raw.name for raw in source.raws], "lines": source.rows, "columns": raw_format(columns)},
-        asdict(options) | {"vocab_path": Path(options.vocab_path).name},
+        options,
         encoder.inputs,
         encoder.fields,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Runs side by side, from the reports and scores that they left."""
 
 import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class ComparedRun:
         try:
             with np.load(folder / SCORES) as arrays:
                 labels, logits, identity = (arrays[key] for key in ("labels", "logits", "rows_identity"))
-        except (OSError, ValueError, KeyError):
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             raise InputError(f"{folder / SCORES} is missing or damaged: train the run again") from None
         if str(identity) != report["evaluation"]["rows_identity"]:
             raise InputError(f"{folder / SCORES} is of another run than its report: train the run again")

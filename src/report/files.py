@@ -195,7 +195,7 @@ def load_report(folder: Path) -> dict[str, Any]:
         content = dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{folder} holds no {REPORT}: name a folder that train.py --report=True wrote") from None
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"{path} is no report of a run ({error}): train the run again") from None
     if content.get("version") != VERSION:
         raise InputError(f"{path} is of another version of this program: train the run again")

@@ -1,5 +1,6 @@
 """What a program says at its end, and with which exit code."""
 
+import os
 import subprocess
 import sys
 
@@ -39,6 +40,13 @@ def test_a_broken_pipe_ends_a_program_quietly(more):
         child.stdout.close()
         assert child.stderr.read() == b""
     assert child.returncode == 141
+
+
+def test_what_a_terminal_can_not_show_is_shown_otherwise():
+    code = "from src.base.errors import run; run(lambda _: print('a\\udcff \u5317'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False,
+                          env=os.environ | {"PYTHONIOENCODING": "latin-1:strict"})  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, b"a\\udcff \\u5317\n")
 
 
 def die(*_):

@@ -4,8 +4,21 @@ import numpy as np
 import pytest
 
 from src.data.keys import keys_of
-from src.data.known_values import Example, Unseen, cells_of, from_json, learn_examples, to_json, unmatched, warning
+from src.data.known_values import (
+    Example,
+    Unmatched,
+    Unseen,
+    cells_of,
+    from_json,
+    learn_examples,
+    to_json,
+    unmatched,
+    unmatched_of,
+    usual_shares,
+    warning,
+)
 from src.data.lines import Columns
+from src.data.manifest import File, Manifest, Part
 from src.data.vocabulary import HashedVocabulary, Vocabulary
 
 
@@ -66,3 +79,18 @@ def test_the_first_unseen_value_is_told_beside_a_known_one():
 ])  # fmt: skip
 def test_what_is_far_above_the_usual_share_is_told(share, usual, rows, told):
     assert unmatched([share], np.array([usual]), rows) == ([0] if told else [])
+
+
+@pytest.mark.parametrize("later", [("test",), ("valid", "test")])
+def test_a_field_of_which_training_kept_nothing_is_not_told(later):
+    """Such as by min_count: its values are not written otherwise than in training."""
+    parts = {"train": Part(900, 1, 900, 0.5, (1.0, 0.0), ("train/a",), (900,))}
+    parts |= {name: Part(50, 901, 950, 0.5, (1.0, 1.0), (f"{name}/a",), (50,)) for name in later}
+    files = tuple(File(f"{name}/a", 1, "") for name in parts)
+    manifest = Manifest(("n",), ("dead", "new"), (1, 9), parts, files, 0, {}, {})
+    assert [one.field for one in unmatched_of(manifest, "test")] == ["new"]
+    assert unmatched([1.0, 1.0], usual_shares(manifest), 5000) == [1]
+
+
+def test_a_long_value_is_told_by_its_beginning():
+    assert str(Unmatched("c", 1.0, "x" * 1000, "y")) == f"c 100.0% ('{'x' * 60}' is unseen, 'y' is known)"

@@ -5,6 +5,7 @@ import errno
 import gzip
 import lzma
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from conftest import raw_lines, write_raw
 from src.base.errors import InputError
 from src.data import raw_files
 from src.data.lines import Columns, parse
+from src.data.manifest import is_data_folder
 from src.data.raw_files import LineIndex, RawInput, find_raws
+from src.preprocess_data import output_folder
 
 HEADER = Columns(("n",), ("c",), "y", header=True)
 
@@ -146,6 +149,27 @@ def test_numbered_files_in_another_order_than_that_of_their_numbers_are_told(tmp
         write_raw(tmp_path / name, raw_lines(1))
     assert [raw.name for raw in find_raws(",".join(names))] == names
     assert capfd.readouterr().err.startswith(told or "\n") == bool(told)
+    find_raws(",".join(names), "dataset_path")  # to be scored
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("files", [30, 600])
+def test_a_list_of_files_may_be_longer_than_a_path(tmp_path, monkeypatch, files):
+    """Of which the name of a file has at most 255 bytes, and all at most 4,095."""
+    monkeypatch.chdir(tmp_path)
+    names = [f"part-{number:05d}" for number in range(files)]
+    for name in names:
+        write_raw(tmp_path / name, raw_lines(1))
+    raws = find_raws(",".join(names))
+    assert [raw.name for raw in raws] == names
+    assert output_folder(",".join(names), "", raws) == Path("dataset")
+    assert not is_data_folder(Path(",".join(names)))
+
+
+@pytest.mark.parametrize("name", ["x" * 252, "\N{GRINNING FACE}" * 63])
+def test_a_packed_file_may_have_the_longest_name(tmp_path, name):
+    path = packed(tmp_path / f"{name}.gz"[-255:], ["1\t2\ta"])
+    assert RawInput([path], Columns.numbered(1, 1), tmp_path / "text").rows == 1
 
 
 def test_the_file_that_is_not_read_is_named(tmp_path, capfd):

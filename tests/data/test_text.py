@@ -63,9 +63,9 @@ def test_a_schema_names_the_encoding_and_the_manifest_keeps_it(tmp_path):
     assert manifest.columns() == found
     (tmp_path / "s.yaml").write_text(f"{schema}encoding: UTF8\n")
     assert "encoding" not in raw_format(load_schema(tmp_path / "s.yaml"))
-    for wrong in ("klingon", "base64"):
+    for wrong in ("klingon", "base64", "idna", "punycode", "undefined"):
         (tmp_path / "s.yaml").write_text(f"{schema}encoding: {wrong}\n")
-        with pytest.raises(InputError, match=rf"encoding is '{wrong}', which Python does not know: it must be one"):
+        with pytest.raises(InputError, match=rf"encoding is '{wrong}', of which Python reads no files: it must be one"):
             load_schema(tmp_path / "s.yaml")
 
 

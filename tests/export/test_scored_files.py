@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,7 +63,7 @@ def write_scores(rows, scores, seconds=1.5):
         (folder / name).write_bytes(data)
         lines.append(("file", name, count, f"{zlib.crc32(data):08x}"))
         start += count
-    index = (rows.path / "index").read_text().split()[-1]
+    index = (rows.path / "index").read_bytes().split()[-1].decode()
     write_facts(folder / "index", "scores", [("rows", index), ("seconds", seconds), *lines])
     return folder
 
@@ -178,6 +179,18 @@ def test_bad_rows_of_several_files_are_named_with_their_file(preprocessed, tmp_p
     postprocess_program.main([])
     assert [row[:2] for row in scores_csv()[:4]] == [["file", "row"], ["a.txt", "1"], ["a.txt", "2"], ["a.txt", "4"]]
     assert scores_csv()[-1][:2] == ["b.txt", "10"]
+
+
+def test_names_of_files_may_be_no_utf8(preprocessed, tmp_path):
+    lines = raw_lines(20)
+    names = [os.fsdecode(name) for name in (b"\xb1\xb1.txt", b"\xff.txt")]
+    write_raw(tmp_path / names[0], [*lines[:10], "x"])
+    write_raw(tmp_path / names[1], lines[10:])
+    rows = preprocessed(",".join(names), "--max_bad_rows=1")
+    assert (rows.path / "rejected_rows.txt").read_bytes().startswith(b"\xb1\xb1.txt:11\t")
+    write_scores(rows, np.full(20, 0.5))
+    postprocess_program.main([])
+    assert Path("scores.csv").read_bytes().splitlines()[-1].startswith(b"\xff.txt,10,")
 
 
 def test_a_row_has_one_number_with_a_header_too(tmp_path, monkeypatch):

@@ -70,6 +70,7 @@ def test_kinds_of_columns_in_a_frame(scorer):
     (lambda frame: frame.assign(C3=1.5, C9=2.5, I1=True), "'I1', row 0 is True.* 2 more columns.*: 'C3', 'C9'"),
     (lambda frame: pd.concat([frame, frame[["C3"]]], axis=1), "has column 'C3' more than once"),
     (lambda frame: frame.assign(I2=pd.Timestamp(0)), "column 'I2', row 0 is Timestamp.* which is not a number"),
+    (lambda frame: frame.assign(I2=pd.Series([10**400] * 3, dtype=object)), "'I2', row 0 is 10+, which is not a"),
     (lambda frame: frame.assign(I2=pd.to_datetime([None] * 3)), "column 'I2', row 0 is NaT, which is not a number"),
     (lambda frame: frame.assign(I2=pd.Timedelta(5)), "column 'I2', row 0 is Timedelta.* which is not a number"),
     (lambda frame: frame.assign(I2=[True, False, None]), "column 'I2', row 0 is True, which is not a number"),

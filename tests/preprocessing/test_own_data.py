@@ -212,6 +212,16 @@ def test_new_days_are_coded_with_a_known_vocabulary(tmp_path):
         train_program.main([f"--dataset_path={new.path}", "--device_target=CPU"])
 
 
+def test_the_manifest_tells_by_which_options_a_known_encoder_was_learned(tmp_path):
+    """Over two folders too, each coded with the encoder of the one before."""
+    learned = {"numeric_transform": "quantile", "min_count": 2, "missing_indicators": True}
+    first = small(tmp_path, VALUES, **learned)
+    second = small(tmp_path, VALUES, "b.txt", vocab_path=str(first.path))
+    third = small(tmp_path, VALUES, "c.txt", vocab_path=str(second.path), record_rows=32)
+    expected = learned | {"vocab_path": second.path.name, "record_rows": 32}
+    assert expected.items() <= third.manifest.options.items()
+
+
 def test_vocabulary_of_other_columns_or_none_is_refused(tmp_path):
     old = small(tmp_path, VALUES)
     with pytest.raises(InputError, match=r"is for columns \('I1', 'C1'\)"):

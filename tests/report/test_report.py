@@ -196,6 +196,18 @@ def test_other_rows_have_no_paired_interval(run_folder, worse, tmp_path, capsys)
         report.main([str(run_folder / "checkpoint"), str(tmp_path / "other"), "--fail_below=0.5"])
 
 
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("scores.npz", b"", "scores.npz is missing or damaged"),
+    ("scores.npz", b"PK\3\4 cut", "scores.npz is missing or damaged"),
+    ("report.json", b"[1]", "report.json is no report of a run"),
+])  # fmt: skip
+def test_damaged_files_of_a_run_are_one_line(run_folder, worse, tmp_path, name, content, message):
+    shutil.copytree(worse, tmp_path / "other")
+    (tmp_path / "other" / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        report.main([str(run_folder / "checkpoint"), str(tmp_path / "other")])
+
+
 @pytest.mark.parametrize(("argv", "message"), [
     (["one"], "1 of at least 2 runs given: python -m src.report RUN_A RUN_B"),
     (["none", "none"], "none holds no report.json: name a folder that train.py"),
