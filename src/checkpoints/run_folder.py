@@ -9,70 +9,25 @@ checkpoint/finished/         the last state of a run that ended well, which more
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
-
-import yaml
 
 from src.base.errors import InputError, naming
 from src.base.events import happens
 from src.base.files import flush, link_or_copy, whole_file
 from src.base.locks import hold
-from src.base.sealed import check_json, check_text, sealed_json, sealed_text
+from src.base.sealed import check_json, sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
 from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.checkpoints.protobuf import CheckpointFile
+from src.checkpoints.run_options import RunOptions
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
 
 FINISHED, PROGRESS = "finished", "progress.json"
 _OLDER, _FAILED = "older", "diverged_at_rate"
 _OF_A_STEP = re.compile(r"(state|rest|best)-(\d+)\.")
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The options that are kept beside a checkpoint.
-
-    Attributes:
-        name: of their file.
-        text: YAML.
-        free: names of those that no value of the network depends on.
-        defaults: YAML of what each is unless given, and was before there was such an option.
-        untold: names of those whose change is not worth a word.
-    """
-
-    name: str
-    text: str
-    free: frozenset[str] = frozenset()
-    defaults: str = ""
-    untold: frozenset[str] = frozenset()
-
-    def difference(self, saved: str) -> str:
-        """What is different in the text of a run that was stopped, in words, but for what is free; "" for nothing."""
-        if not saved.strip():
-            return "no options in its file"
-        different = (f"{name} {old} instead of {new}" for name, old, new in self._different(saved))
-        return next((words for words in different if words.split()[0] not in self.free), "")
-
-    def changes(self, saved: str) -> list[str]:
-        """What is different in the text of a run that was stopped and is to be told, in words."""
-        different = self._different(saved)
-        return [f"{name} {new} instead of {old}" for name, old, new in different if name not in self.untold]
-
-    def has_more_epochs(self, saved: str) -> bool:
-        """Whether a run with these options is longer than one with the saved ones."""
-        return any(name == "epochs" and new > old for name, old, new in self._different(saved))
-
-    def _different(self, saved: str) -> Iterator[tuple[str, Any, Any]]:
-        """Name, old value and new one of what is different."""
-        known, old, new = (yaml.safe_load(text) or {} for text in (self.defaults, saved, self.text))
-        old = known | old  # an older version, which knew fewer options, may have saved them
-        for name in dict.fromkeys([*new, *old]):
-            if old.get(name) != new.get(name):
-                yield name, old.get(name), new.get(name)
 
 
 class Run:
@@ -152,23 +107,7 @@ class Run:
         states, own = _states_of(ended / PROGRESS), _states_of(self._progress)
         if not states or (own and own[0].get("run") != states[0].get("run")):
             return False
-        return self._options.has_more_epochs(self._saved_options(ended))
-
-    def _saved_options(self, stopped: Path) -> str:
-        """The options that a run left in a folder; the text of an older version has no checksum.
-
-        Raises:
-            InputError: their file is damaged.
-        """
-        path, remedy = stopped / self._options.name, "start afresh, with --resume=False, or in another --ckpt_path"
-        if path.read_bytes().strip():
-            check_text(path, remedy)
-        try:
-            text = path.read_text(encoding="utf-8")
-            dict(yaml.safe_load(text) or {})
-        except (TypeError, ValueError, yaml.YAMLError):
-            raise InputError(f"{path} is damaged: {remedy}") from None
-        return text
+        return self._options.has_more_epochs(self._options.saved_in(ended))
 
     def _take_back(self) -> None:
         """Let the state of a run that ended well be that of one that was stopped."""
@@ -194,7 +133,7 @@ class Run:
 
     def _check_same(self, data: DataFolder, stopped: Path) -> None:
         """Refuse to go on with other options or data than those the run began with, whose files are in a folder."""
-        saved = self._saved_options(stopped)
+        saved = self._options.saved_in(stopped)
         difference = self._options.difference(saved)
         if not difference and Manifest.load(stopped / MANIFEST) != data.manifest:
             difference = f"other data than {data.path}"
