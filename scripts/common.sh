@@ -81,7 +81,7 @@ run_logged() {
     local folder=$1 log=$1/output.log code=0
     shift
     make_folder "$folder"
-    [ ! -f "$log" ] || [ -f "$log.earlier" ] || mv "$log" "$log.earlier"
+    [ ! -s "$log" ] || mv "$log" "$log.earlier" # of a run that was killed too
     set +e
     "$@" 2>&1 | tee "$log"
     code=${PIPESTATUS[0]}

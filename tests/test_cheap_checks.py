@@ -93,6 +93,13 @@ def test_a_refused_start_leaves_the_log_of_an_earlier_run(here):
     assert (here / "ms_log/output.log").read_text() == "first refusal\n"
 
 
+def test_a_refused_start_leaves_the_log_of_a_run_that_was_killed(here):
+    logged(here, "echo", "good")
+    assert logged(here, "bash", "-c", "echo ten hours; kill -9 $PPID").returncode == -9
+    assert logged(here, "bash", "-c", "echo refused >&2; exit 2").returncode == 2
+    assert (here / "ms_log/output.log").read_text() == "ten hours\n"
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["dlrm.mindir", "rows.txt", "y"], "there is no *.model beside it"),
     (["fp32/dlrm.mindir", "nothing.txt", "y"], "DATASET_PATH nothing.txt is not there"),

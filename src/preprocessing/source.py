@@ -128,17 +128,17 @@ def _together(spans: list[Span], most_rows: int) -> list[tuple[Span, ...]]:
 
 
 def _refuse_other_kinds_of_file(raw_input: RawInput, rows: int) -> None:
-    """A file that begins with nothing but bad rows holds other columns, or no rows at all."""
-    span = raw_input.spans(0, min(rows, _FIRST_ROWS), _FIRST_ROWS)[0]
-    blocks = list(raw_input.read(span))
-    if span.rows > 1 and not any(len(block.labels) for block in blocks):
+    """Input that begins with nothing but bad rows holds other columns, or no rows at all."""
+    first = min(rows, _FIRST_ROWS)
+    blocks = [block for span in raw_input.spans(0, first, first) for block in raw_input.read(span)]
+    if first > 1 and not any(len(block.labels) for block in blocks):
         bad = [row for block in blocks for row in block.bad]
         other_columns = [row for row in bad if " columns instead of " in row.reason]
         hint = "Mend the rows, or name the columns in the order of the file in a --schema"
         if other_columns:
             hint = "Are --dense_dim and --slot_dim right, or is a --schema needed?"
         raise InputError(
-            f"{names_of(raw_input.raws)}: none of the first {span.rows} lines is a row of "
+            f"{names_of(raw_input.raws)}: none of the first {first} lines is a row of "
             f"{len(raw_input.columns[0].file_names)} columns; {(other_columns or bad)[0]}. {hint}"
         )
 

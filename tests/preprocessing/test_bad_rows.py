@@ -7,9 +7,11 @@ from test_preprocess import BAD, GOOD, ids_of, spoiled
 
 from src.base.errors import InputError
 from src.data import raw_files
+from src.data.lines import Columns
 from src.data.manifest import MANIFEST, PARTS, find
 from src.data.raw_files import LineIndex
-from src.preprocessing.run import REJECTS
+from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.run import REJECTS, preprocess
 
 
 def test_bad_rows_are_refused_with_the_first_ones_named_and_nothing_valid_left(tmp_path):
@@ -31,6 +33,14 @@ def test_one_bad_row_too_many_is_refused(tmp_path):
     with pytest.raises(InputError, match="has 3 bad rows, 2 are allowed"):
         preprocess_lines(raw, tmp_path / "dataset", max_bad_rows=2)
     assert not (tmp_path / "dataset" / MANIFEST).exists()
+
+
+def test_a_small_file_of_bad_rows_may_come_first(tmp_path):
+    raws = [write_raw(tmp_path / "a.txt", ["x", "y"]), write_raw(tmp_path / "b.txt", raw_lines(40))]
+    data = preprocess(raws, tmp_path / "dataset", Columns.numbered(), PreprocessingSpec(max_bad_rows=2))
+    assert (data.manifest.bad_rows, sum(part.rows for part in data.manifest.parts.values())) == (2, 40)
+    with pytest.raises(InputError, match=r"a.txt, \S+b.txt has 2 bad rows, 0 are allowed: \S+a.txt line 1: 1 columns"):
+        preprocess(raws, tmp_path / "other", Columns.numbered(), PreprocessingSpec())
 
 
 def test_allowed_bad_rows_are_left_out_and_written_to_the_reject_file(tmp_path):
