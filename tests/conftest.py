@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import pytest
 from hypothesis import settings
 
@@ -27,6 +28,9 @@ CPU = "--device_target=CPU"
 ORIGINAL = f"--config_path={ROOT / 'npu_config.yaml'}"  # the public original's recipe, on whatever device
 SMALL = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[32,1]", "--eval_batch_size=64"]
 RUN = [CPU, ORIGINAL, *SMALL, "--batch_size=32", "--epochs=4", "--lr=0.3", "--log_steps=20", "--eval_steps=30"]
+
+ms.set_context(mode=ms.GRAPH_MODE)
+ms.set_device("CPU")  # before any test computes, after which it can't be set
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")

@@ -28,9 +28,6 @@ from src.data.vocabulary import HashedVocabulary
 from src.report import __main__ as report_program
 from src.scorer import Scorer
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 HERE = Path(__file__).parent / "fixtures/made_by_4353fc0"
 EXPECTED = json.loads((HERE / "expected.json").read_text())
 DATA, CHECKPOINTS, STOPPED, EXPORTS = (EXPECTED[name] for name in ("data", "checkpoints", "stopped", "exports"))

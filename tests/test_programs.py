@@ -18,9 +18,6 @@ import eval as eval_program
 import train as train_program
 from src.base.errors import InputError
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 
 def last_metrics(path):
     line = METRIC_LINE.fullmatch(Path(path).read_text().splitlines()[-1])

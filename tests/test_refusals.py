@@ -17,9 +17,6 @@ import eval as eval_program
 import train as train_program
 from src.base.errors import InputError
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 
 def damaged(data, folder, change):
     """A copy of a data folder with one change."""

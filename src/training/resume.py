@@ -25,7 +25,7 @@ from src.checkpoints import checkpoint, run_folder
 from src.metrics.monitored import Metrics
 from src.network.embedding import Fill
 from src.ranks.group import Ranks
-from src.ranks.replicas import keep_equal
+from src.ranks.replicas import TOLERANCE, keep_equal
 from src.training.step import TrainStep
 
 _COUNT = "steps_done"
@@ -93,7 +93,7 @@ def save(
     Raises:
         NotFinite: a value is not; no state is written.
         OSError: the disk is full; it names the file.
-        RuntimeError: ranks hold different values of what they all have, by more than rounding.
+        RuntimeError: ranks hold different values of what they all have, by more than sums in another order make.
     """
     happens("a state is to be saved")
     finite = step.other_values() | step.row_values()
@@ -102,8 +102,8 @@ def save(
     if apart := keep_equal(replicas, ranks):
         name, share = max(apart.items(), key=lambda one: one[1])
         print(
-            f"step {progress.step}: ranks differed by rounding in {len(apart)} of {len(replicas)} parameters, most in "
-            f"{name}, by {share:.1e} of its largest value; all take rank 0's",
+            f"{'warning: ' if share > TOLERANCE else ''}step {progress.step}: ranks differed in {len(apart)} of "
+            f"{len(replicas)} parameters, most in {name}, by {share:.1e} of its largest value; all take rank 0's",
             flush=True,
         )
     common = {name: value.asnumpy() for name, value in step.other_values().items()}

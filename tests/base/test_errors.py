@@ -10,7 +10,11 @@ from conftest import ROOT
 from src.base.errors import InputError
 from src.base.workers import run_parallel
 
-STOPPED = "import os, signal; from src.base.errors import run; run(lambda _: os.kill(os.getpid(), signal.SIGINT){})"
+# SIGINT interrupts here also where the tests run in the background of a script.
+STOPPED = (
+    "import os, signal; from src.base.errors import run; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "run(lambda _: os.kill(os.getpid(), signal.SIGINT){})"
+)
 WRITES = """
 from src.base.errors import run
 def main(_):

@@ -33,9 +33,6 @@ from src.dlrm import DLRM
 from src.network.embedding import EmbeddingTables, initial_rows
 from src.training.evaluation import score
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 FIELDS = [f"C{field + 1}" for field in range(8)]
 ROWS = [5 + 3 * field for field in range(8)]
 

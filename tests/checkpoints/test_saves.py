@@ -3,7 +3,6 @@
 import os
 import time
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ORIGINAL
@@ -16,9 +15,6 @@ from src.base.errors import InputError
 from src.callback import SaveTimes, TrainingClock
 from src.checkpoints import checkpoint
 from src.ranks.group import Ranks
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 class Folder(Callback):

@@ -7,7 +7,6 @@ import statistics
 from collections import Counter
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,9 +32,6 @@ from src.export.scored_files import RowFiles
 from src.preprocess_data import main, report
 from src.scorer import Scorer
 from src.training.evaluation import score
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 ALL = {"missing_indicators": True, "numeric_buckets": 4, "category_counts": True}
 EVERY = [{"numeric_transform": transform, **ALL} for transform in ("log", "standard_log", "quantile")]

@@ -2,7 +2,6 @@
 
 import re
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, preprocess_lines, raw_lines, write_raw
@@ -21,9 +20,6 @@ from src.export import calibration
 from src.metrics.binary import logloss, scores_of
 from src.scorer import Scorer
 from src.training.evaluation import score
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 def logits_of(run_folder, data, part):

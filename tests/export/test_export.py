@@ -22,9 +22,6 @@ from src.network.embedding import EmbeddingTables
 from src.scorer import Scorer
 from src.training.evaluation import score
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 SIZES = {"bottom_mlp": (16, 8), "top_mlp": (32, 1)}
 
 

@@ -3,7 +3,6 @@
 import shutil
 from dataclasses import replace
 
-import mindspore as ms
 import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
 
@@ -12,9 +11,6 @@ from src.base.sealed import read_facts, write_facts
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.export.exported import ExportFolder
 from src.scorer import Scorer
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [

@@ -3,7 +3,6 @@
 import os
 import subprocess
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ORIGINAL
@@ -14,9 +13,6 @@ import postprocess as postprocess_program
 import preprocess as preprocess_program
 from src.export.scored_files import RowFiles
 from src.scorer import Scorer
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 @pytest.mark.parametrize("kind", ["graph", "fp32", "fp16", "int8"])

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ROOT, write_raw
@@ -13,9 +12,6 @@ from program_310 import ENVIRONMENT, metrics_of, scored
 import eval as eval_program
 import export as export_program
 from src.scorer import Scorer
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 def chain(model, dataset, *arguments, device="CPU"):

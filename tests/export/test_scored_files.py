@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import mindspore as ms
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,9 +26,6 @@ from src.dataset import batches_of
 from src.export.rows_to_score import of_raw_files
 from src.export.scored_files import RowFiles, RowSource, logits_of
 from src.scorer import Scorer
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 @pytest.fixture

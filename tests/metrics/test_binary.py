@@ -2,7 +2,6 @@
 
 import math
 
-import mindspore as ms
 import numpy as np
 import pytest
 from networks import (
@@ -15,9 +14,6 @@ from sklearn.metrics import roc_auc_score
 from src.metrics.binary import accuracy, auc, logloss
 from src.metrics.monitored import measured
 from src.training.evaluation import evaluate, score
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 def plain_auc(labels, scores):

@@ -19,9 +19,6 @@ from src.base import native
 from src.network import cpu_kernels
 from src.network.layers import MLP
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 
 class Gradients(nn.Cell):
     """Of sum(weight * mlp(x)) with respect to x and all parameters."""

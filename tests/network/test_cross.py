@@ -16,9 +16,6 @@ from networks import (
 from src.network.interactions.dcnv2 import CrossNetwork
 from src.network.stock import STOCK
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 
 def plain_layers(cross):
     """(V [R, W], U [W, R], b [W]) of each layer."""

@@ -26,9 +26,6 @@ from src.network.options import NetworkSpec
 from src.network.pair_dots import PairDots
 from src.ranks.placement import Piece
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 NETWORKS = {
     "criteo": {"dense_dim": 13, "slot_dim": 26, "bottom": (512, 256, 64, 16), "top": (512, 256, 1)},
     "small": {"dense_dim": 5, "slot_dim": 8, "bottom": (12, 7), "top": (9, 1)},

@@ -15,9 +15,6 @@ from src.network.dropout import Dropout
 from src.network.layers import MLP
 from src.network.stock import STOCK
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 
 def mixed(x):
     """lowbias32 of each number, in a loop of Python's own."""

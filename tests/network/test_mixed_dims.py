@@ -27,9 +27,6 @@ from src.scorer import Scorer
 from src.training.evaluation import score
 from src.training.rules import RULES
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 ROWS, BOTTOM, TOP, TEMPERATURE = (3, 41, 1001, 9, 77), (6, 8), (8, 1), 0.3
 NETWORK = network_spec(BOTTOM, TOP, mixed_dims=TEMPERATURE)
 WIDTHS = widths_of(ROWS, NETWORK)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ORIGINAL
@@ -19,9 +18,6 @@ from src.network.stock import STOCK
 from src.options import TrainOptions, resolve
 from src.scorer import Scorer
 from src.training.evaluation import score
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 ROWS, BOTTOM, TOP = (5, 9, 7), (6, 4), (8, 1)
 RULES = {"lr": 0.01, "table_lr": 0.05, "optimizer": "adagrad"}

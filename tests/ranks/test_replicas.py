@@ -53,8 +53,16 @@ def test_sums_in_another_order_make_all_ranks_take_rank_0_s(table, monkeypatch, 
         assert 0 < result["sums"] < 1e-5
 
 
-@pytest.mark.parametrize("wrong", [0.5, np.nan, np.inf])
-def test_a_rank_that_went_astray_ends_the_run(table, wrong):
+def test_differences_that_have_grown_are_brought_together_too(table):
+    """A run of many steps between saves does not end for them; `TOLERANCE` decides whether they are a warning."""
+    apart = table * 1.5
+    after, results = kept_equal({"table": table}, {"table": apart})
+    assert all(own["table"].tobytes() == table.tobytes() for own in after)
+    assert results[0]["table"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_rank_whose_values_are_not_finite_ends_the_run(table, wrong):
     astray = table.copy()
     astray[31, 2] += wrong
     _, results = kept_equal({"table": table}, {"table": table.copy()}, {"table": astray})

@@ -79,7 +79,7 @@ def test_an_auc_that_may_be_chance_is_told_likely_causes(tiny_data, sources):
     for cause in ("is --lr=0.15 too high", "labels shuffled", "columns shifted against the manifest's (I1, I2 ..)",
                   "unseen in training ("):  # fmt: skip
         assert cause in hint
-    many = {"rows": 143_000}  # so many that no chance gives such an AUC
+    many = {"rows": 143_000, "shard_rows": (143_000,)}  # so many that no chance gives such an AUC
     assert "chance" not in told(tiny_data, None, many, auc=0.53).hint
 
 

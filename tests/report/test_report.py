@@ -7,7 +7,6 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ORIGINAL, ROOT, SMALL, preprocess_lines
@@ -29,9 +28,6 @@ from src.report.files import load_report, without_nan
 from src.report.plots import Axes, Series, number, plot, ticks
 from src.report.summary import reachable_auc
 from src.training.evaluation import score
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -21,9 +20,6 @@ from src.base.logs import MetricsFile, append_line, evaluation_line
 from src.base.signs import SignOfLife
 from src.callback import EvalCallBack, LossCallBack, TrainingClock
 from src.metrics.monitored import BestSoFar
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 def context(step, batch_num=10, epoch_num=2, loss=0.5):

@@ -20,9 +20,6 @@ from src.ranks.group import Ranks
 from src.report.files import load_report
 from src.training import training
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 
 class Poison(Callback):
     """Makes a weight not a number after some steps, in turn: of a hidden layer, where MindSpore's ReLU hides it."""

@@ -14,9 +14,6 @@ from runs import StopAt, bits, rows_of, train_small
 from src.base.errors import InputError
 from src.report.files import load_report
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 EPOCH = {"save_steps": 5, "eval_steps": 5, "log_steps": 1}  # 26 steps
 SAID = re.compile(r"going on from step (\d+) of (\d+), which \S+ holds(?:, with (.*))?\n")
 

@@ -2,7 +2,6 @@
 
 import itertools
 
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn
@@ -10,9 +9,6 @@ from mindspore import Parameter, Tensor, nn
 from src.training.optimizers import DenseOptimizer, TableOptimizer
 from src.training.rules import RULES, adam_corrections, rule_of, rule_of_mlps
 from src.training.schedule import rate_factors
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 ROWS, FIELDS, STEPS = 40, 3, 5
 RATE = np.float32(0.05)

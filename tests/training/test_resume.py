@@ -4,7 +4,6 @@ import json
 import os
 import signal
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
@@ -13,9 +12,6 @@ from runs import StopAt, bits, losses_of, rows_of, train_small
 
 from src.dataset import RowBatches, Rows
 from src.training import training
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 RULES = [
     {"lr": 0.1},

@@ -1,6 +1,5 @@
 """Short real trainings: what a run keeps, how it ends, and what reaches the rows and the tables."""
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
@@ -14,9 +13,6 @@ from src.dataset import batches_of
 from src.network.embedding import initial_values, joint_rows, whole_fields
 from src.network.stock import STOCK
 from src.training import training
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 def test_early_stopping_by_test_rows_is_refused(tmp_path):

@@ -19,9 +19,6 @@ from networks import (
 
 from src.network.stock import STOCK
 
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-
 KINDS = {
     "dot": {},
     "self": {"self_interaction": True},

@@ -4,7 +4,6 @@ import os
 import shutil
 from pathlib import Path
 
-import mindspore as ms
 import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
 from runs import StopAt, bits, rows_of, train_small
@@ -12,9 +11,6 @@ from runs import StopAt, bits, rows_of, train_small
 from src.base import events
 from src.base.errors import InputError
 from src.checkpoints.run_folder import Run, RunOptions
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
 
 
 @pytest.fixture
