@@ -1,5 +1,6 @@
 """Evaluate a checkpoint: `python eval.py --dataset_path=dataset/test --checkpoint_path=./checkpoint/dlrm.ckpt`."""
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ def main(argv: Sequence[str]) -> None:
     if found := unmatched_of(data.manifest, part, checkpoint.manifest_beside(path)):
         print(f"warning: {warning(f'{part} rows', found)}", file=sys.stderr)
     shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in more.items())
-    print(f"{part}: auc between {figure(auc.low, 4)} and {figure(auc.high, 4)} in 95 of 100 resamples, {shown}")
+    between = f"auc between {figure(auc.low, 4)} and {figure(auc.high, 4)} in 95 of 100 resamples"
+    print(f"{part}: {between if math.isfinite(auc.low) else 'auc not known'}, {shown}")
 
 
 if __name__ == "__main__":

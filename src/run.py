@@ -171,6 +171,7 @@ def go_on(training: Training, state: resume.State) -> None:
     """Give the step all the other values of a state, and begin behind it."""
     begun, run = training.begun, training.run
     state.restore(training.step)
+    run.keep_options()
     changes, ranks = list(run.changes), training.prepared.specs.runtime.ranks.size
     if begun.ranks and begun.ranks != ranks:
         changes.append(f"{ranks} ranks instead of {begun.ranks}")

@@ -236,7 +236,8 @@ def check_encoder(path: Path, data: DataFolder) -> None:
     if None in digests or digests[0] != digests[1]:
         raise InputError(
             f"checkpoint {path} was trained with another vocabulary than that of {data.path}, so its rows "
-            f"stand for other categories: evaluate it on the data folder it was trained from"
+            f"stand for other categories: evaluate it on the data folder it was trained from, or preprocess the raw "
+            f"rows with --vocab_path={path.parent}"
         )
 
 

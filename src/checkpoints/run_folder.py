@@ -91,9 +91,6 @@ class Run:
                     self._check_same(data, self.path)
                 else:
                     self._start(data)
-                    return
-                with whole_file(self.path / self._options.name) as file:
-                    file.write(sealed_text(self._options.text).encode())  # of those that are free, the new ones
         except BaseException:
             self._lock.close()
             raise
@@ -129,7 +126,7 @@ class Run:
         self._clear()
         link_or_copy(data.path / VOCABULARY, self.path / VOCABULARY)
         shutil.copyfile(data.path / MANIFEST, self.path / MANIFEST)
-        (self.path / self._options.name).write_text(sealed_text(self._options.text), encoding="utf-8")
+        self._write_options()
 
     def _check_same(self, data: DataFolder, stopped: Path) -> None:
         """Refuse to go on with other options or data than those the run began with, whose files are in a folder."""
@@ -145,6 +142,14 @@ class Run:
                 f"{'replace it with --overwrite=True' if ended else 'throw it away with --resume=False'}"
             )
         self.changes = self._options.changes(saved)
+
+    def keep_options(self) -> None:
+        """Keep this run's options in place of those of the run that was stopped, once nothing refuses to go on."""
+        self._by_rank_0(self._write_options)
+
+    def _write_options(self) -> None:
+        with whole_file(self.path / self._options.name) as file:
+            file.write(sealed_text(self._options.text).encode())
 
     def best(self, step: int) -> Path:
         """Where the best network so far, that of a step, is kept. Each has a name of its own, so that a state always

@@ -19,7 +19,7 @@ import numpy as np
 from src.base.errors import InputError
 from src.base.files import whole_file
 from src.data.lines import BadRow, Block, Columns, parse
-from src.data.text import BYTE_ORDER_MARK, UTF8, utf8_blocks
+from src.data.text import BYTE_ORDER_MARK, UTF8, is_utf8, utf8_blocks
 
 REJECTS = "rejected_rows.txt"
 _NAMES = ("train.txt", "train.txt.gz", "train.txt.xz")
@@ -253,11 +253,16 @@ def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
     with text.open("rb") as file:
         line = file.readline(_LONGEST_LINE).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
     order = tuple(line.decode("utf-8", "replace").split(columns.separator))
+    hint = ""
+    if not is_utf8(line):
+        hint = f", which is not {columns.encoding} text: a schema may name another encoding"
+    elif len(order) == 1 and len(columns.names) > 1:
+        hint = f", which has no {columns.separator!r} to separate columns: a schema may name another separator"
     for name in columns.names:
         if order.count(name) != 1:
             raise InputError(
                 f"{raw}: its header has column {name!r} {order.count(name)} times: it must stand there once, and "
-                f"the header is {columns.separator.join(order)[:200]!r}"
+                f"the header is {columns.separator.join(order)[:200]!r}{hint}"
             )
     return replace(columns, order=order)
 

@@ -127,6 +127,9 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
     Raises:
         InputError: a column is missing or there twice, or holds what it must not; the message names column and row.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"{type(frame).__name__} is no DataFrame: scorer.read_csv(path) reads one from a file, and "
+                         f"scorer.score_lines takes lines of text")  # fmt: skip
     names = (*columns.dense, *columns.categorical)
     if missing := [name for name in names if name not in frame.columns]:
         raise InputError(f"the DataFrame has no column {missing[0]!r}: it needs {len(missing)} more of the model's")

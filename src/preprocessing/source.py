@@ -137,6 +137,9 @@ def _refuse_other_kinds_of_file(raw_input: RawInput, rows: int) -> None:
         hint = "Mend the rows, or name the columns in the order of the file in a --schema"
         if other_columns:
             hint = "Are --dense_dim and --slot_dim right, or is a --schema needed?"
+            columns = raw_input.columns[0]
+            if columns != Columns.numbered(len(columns.dense), len(columns.categorical)):
+                hint = "Does the --schema name all columns (by header: true, or columns), and the separator?"
         raise InputError(
             f"{names_of(raw_input.raws)}: none of the first {first} lines is a row of "
             f"{len(raw_input.columns[0].file_names)} columns; {(other_columns or bad)[0]}. {hint}"

@@ -59,6 +59,7 @@ def test_kinds_of_columns_in_a_frame(scorer):
 
 @pytest.mark.parametrize(("change", "message"), [
     (lambda frame: frame.drop(columns=["C3"]), "has no column 'C3'"),
+    (lambda frame: "rows.txt", r"str is no DataFrame: scorer.read_csv\(path\) reads one"),
     (lambda frame: frame.assign(C3=[1.5, 2.5, 3.5]), "column 'C3', row 0 is 1.5: give categories as text"),
     (lambda frame: frame.assign(C3=[True, False, True]), "column 'C3', row 0 is True"),
     (lambda frame: frame.assign(C3=[12, 3, 4]), r"'C3', row 0 is 12, a number, and training had text such as '0000"),

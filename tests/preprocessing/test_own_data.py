@@ -127,6 +127,25 @@ def test_header_without_a_column_is_refused(tmp_path):
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda text: text.replace(",", ";").encode(), "has no ',' to separate columns: a schema may name another sep"),
+    (lambda text: text.replace("brand", "城市").encode("gb18030"), "is not utf-8 text: a schema may name another enc"),
+])  # fmt: skip
+def test_a_header_that_another_schema_would_read_says_so(tmp_path, change, message):
+    (tmp_path / "schema.yaml").write_text(SCHEMA)
+    (tmp_path / "a.csv").write_bytes(change("\n".join(table(10))))
+    with pytest.raises(InputError, match=message):
+        preprocess_lines(tmp_path / "a.csv", tmp_path / "d", load_schema(tmp_path / "schema.yaml"))
+
+
+def test_a_schema_without_all_columns_is_told_what_may_be_missing(tmp_path):
+    (tmp_path / "schema.yaml").write_text(SCHEMA.replace("header: true", "header: false"))
+    with pytest.raises(InputError, match=r"instead of \d+. Does the --schema name all columns \(by header: true"):
+        preprocess_lines(
+            write_raw(tmp_path / "a.csv", table(10)), tmp_path / "d", load_schema(tmp_path / "schema.yaml")
+        )
+
+
 def test_days_in_several_files_equal_one_file(tmp_path):
     """Split and vocabulary run over all files; one of them lacks its last line end, one is compressed."""
     lines = raw_lines(700)

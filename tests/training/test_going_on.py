@@ -119,6 +119,16 @@ def test_fewer_epochs_leave_an_average_of_steps_alone(tiny_data, tmp_path):
         assert not np.array_equal(mean, last)
 
 
+def test_a_refused_command_leaves_the_options_of_the_stopped_run(tiny_data, tmp_path, capsys):
+    """Else the next one names changes against a run that never was, and leaves out those against the stopped one."""
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, tmp_path, **EPOCH, epochs=2, callbacks=[StopAt(33)])
+    with pytest.raises(InputError, match="give more --epochs"):
+        train_small(tiny_data, tmp_path, **EPOCH | {"lr": 0.05})
+    train_small(tiny_data, tmp_path, **EPOCH | {"lr": 0.05}, epochs=2)
+    assert SAID.search(capsys.readouterr().out).groups() == ("30", "52", "lr 0.05 instead of 0.1")
+
+
 def test_a_run_that_ended_goes_on_with_more_epochs(tiny_data, ended, tmp_path, capsys):
     """As if it had had them at once; only its first epoch's network is kept meanwhile, and stands until the end."""
     whole = tmp_path / "whole"
