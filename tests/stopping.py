@@ -4,6 +4,7 @@ They are forked from a process that has imported MindSpore and has not yet used 
 """
 
 import importlib
+import io
 import multiprocessing
 import os
 import signal
@@ -57,9 +58,9 @@ def _run(
     module: str, folder: Path, writer: Connection, arguments: tuple[str, ...], kill: Callable[[str], bool] | None
 ) -> None:
     os.chdir(folder)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(writer.fileno(), stream.fileno())
-        stream.reconfigure(write_through=True)  # type: ignore[union-attr]
+    for number, name in ((1, "stdout"), (2, "stderr")):  # anew: those of a file would seek
+        os.dup2(writer.fileno(), number)
+        setattr(sys, name, io.TextIOWrapper(os.fdopen(number, "wb", 0, closefd=False), write_through=True))
     writer.close()
     program = os.getpid()
 
