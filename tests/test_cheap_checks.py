@@ -95,7 +95,8 @@ def test_a_refused_start_leaves_the_log_of_an_earlier_run(here):
 
 def test_a_refused_start_leaves_the_log_of_a_run_that_was_killed(here):
     logged(here, "echo", "good")
-    assert logged(here, "bash", "-c", "echo ten hours; kill -9 $PPID").returncode == -9
+    killed = "echo ten hours; until [ -s ms_log/output.log ]; do sleep 0.01; done; kill -9 $PPID"  # when it is written
+    assert logged(here, "bash", "-c", killed).returncode == -9
     assert logged(here, "bash", "-c", "echo refused >&2; exit 2").returncode == 2
     assert (here / "ms_log/output.log").read_text() == "ten hours\n"
 
