@@ -238,11 +238,11 @@ def rank_main(seed: int, numbers: Sequence[int], data: Path, folder: Path) -> No
 
 def run_on_ranks(seed: int, numbers: Sequence[int], data: Path, folder: Path) -> None:
     """Start two ranks that run the combinations which are for two."""
-    from src.launch import _free_port
+    from src.launch import free_port
 
     command = [
         str(Path(sys.executable).with_name("msrun")), "--worker_num=2", "--local_worker_num=2",
-        f"--master_port={_free_port()}", f"--log_dir={folder / 'msrun_log'}", "--join=True", str(Path(__file__)),
+        f"--master_port={free_port()}", f"--log_dir={folder / 'msrun_log'}", "--join=True", str(Path(__file__)),
         f"--seed={seed}", f"--ranks_of={','.join(map(str, numbers))}", f"--folder={folder}", f"--data={data}",
     ]  # fmt: skip
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
