@@ -11,7 +11,7 @@ from 500 on. Whoever reads a checkpoint takes the rows it needs out of whatever 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mindspore as ms
@@ -79,15 +79,20 @@ def write_part(
         ranks: of the run.
         sync: whether it must be on the disk when this returns.
     """
-    parts = 1 if tables.replicated else ranks.size
 
-    def write() -> None:
+    def write(parts: int) -> None:
         values = (common if ranks.rank == 0 else {}) | rows
         if parts > 1:
             values[PARTS] = np.array([parts], np.int32)
         protobuf.write(part_of(path, ranks.rank), values.items(), sync)
 
-    ranks.together(write if ranks.rank < parts else lambda: None)
+    for_each_part(write, tables, ranks)
+
+
+def for_each_part(work: Callable[[int], None], tables: EmbeddingTables, ranks: Ranks) -> None:
+    """Let each rank that has a part of a checkpoint work, given how many parts there are; returns when all have."""
+    parts = 1 if tables.replicated else ranks.size
+    ranks.together((lambda: work(parts)) if ranks.rank < parts else lambda: None)
 
 
 def check_finite(values: Arrays, ranks: Ranks, step: int | None = None) -> None:

@@ -96,8 +96,7 @@ def save(
         RuntimeError: ranks hold different values of what they all have, by more than sums in another order make.
     """
     happens("a state is to be saved")
-    finite = step.other_values() | step.row_values()
-    checkpoint.check_finite({name: value.asnumpy() for name, value in finite.items()}, ranks, progress.step)
+    checkpoint.check_finite(values_of(step, fields), ranks, progress.step)
     replicas = step.other_values() | (step.row_values() if step.tables.replicated else {})
     if apart := keep_equal(replicas, ranks):
         name, share = max(apart.items(), key=lambda one: one[1])
@@ -114,13 +113,20 @@ def save(
         target = rows if parameter is step.tables.table else states
         target |= checkpoint.rows_of(step.tables, f"{name}.", parameter.asnumpy(), fields)
     if kept_step == progress.step and step.average is None:
-        parts = 1 if step.tables.replicated else ranks.size
-        ranks.together((lambda: _link(run, kept_step, ranks.rank)) if ranks.rank < parts else lambda: None)
+        checkpoint.for_each_part(lambda _: _link(run, kept_step, ranks.rank), step.tables, ranks)
     else:
         checkpoint.write_part(run.state(progress.step), network, rows, step.tables, ranks)
     if common or len(step.row_values()) > 1:
         checkpoint.write_part(run.rest(progress.step), common, states, step.tables, ranks)
     run.commit(asdict(progress), progress.step, kept_step)
+
+
+def values_of(step: TrainStep, fields: Sequence[str]) -> Arrays:
+    """All values of a step that change, those with a row for each row of the tables by field."""
+    found = {name: value.asnumpy() for name, value in step.other_values().items()}
+    for name, value in step.row_values().items():
+        found |= checkpoint.rows_of(step.tables, f"{name}.", value.asnumpy(), fields)
+    return found
 
 
 def _link(run: run_folder.Run, step: int, part: int) -> None:

@@ -101,12 +101,7 @@ class Training:
         checkpoint.check_finite(self._values(), self.prepared.specs.runtime.ranks, at_step)
 
     def _values(self) -> Arrays:
-        """All values that change, those of the tables by field."""
-        found = {name: value.asnumpy() for name, value in self.step.other_values().items()}
-        for name, value in self.step.row_values().items():
-            fields = self.prepared.folder.manifest.fields
-            found |= checkpoint.rows_of(self.step.tables, f"{name}.", value.asnumpy(), fields)
-        return found
+        return resume.values_of(self.step, self.prepared.folder.manifest.fields)
 
     def evaluate(self, at_step: int) -> Metrics:
         """Metrics of the network as it is behind a step."""
