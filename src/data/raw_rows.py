@@ -18,7 +18,7 @@ from src.base.errors import InputError
 from src.data.keys import keys_of
 from src.data.known_values import Example, cells_of
 from src.data.lines import NUMBER, Block, Columns, parse
-from src.data.raw_files import RawInput
+from src.data.raw_files import RawInput, Span
 from src.data.text import BYTE_ORDER_MARK, UTF8, encoding_named, utf8
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -80,13 +80,22 @@ def blocks_of_file(path: Path, columns: Columns) -> Iterator[Block]:
     Raises:
         InputError: there is no such file, or a line can't be used.
     """
+    with _opened(path, columns) as (rows, spans):
+        yield from _blocks(rows, spans)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, columns: Columns) -> Iterator[tuple[RawInput, list[Span]]]:
+    """A raw file and its rows, which are one span unless there are none."""
     if not path.is_file():
         raise InputError(f"there is no file {path}: name a raw file")
     with TemporaryDirectory() as folder:
         rows = RawInput([path], columns, Path(folder))
-        for span in rows.spans(0, rows.rows, max(rows.rows, 1)):
-            for block in rows.read(replace(span, raw=str(path))):
-                yield _good(block, rows.columns[0])
+        yield rows, [replace(span, raw=str(path)) for span in rows.spans(0, rows.rows, max(rows.rows, 1))]
+
+
+def _blocks(rows: RawInput, spans: Sequence[Span]) -> Iterator[Block]:
+    return (_good(block, rows.columns[0]) for span in spans for block in rows.read(span))
 
 
 def frame_of_file(path: Path, columns: Columns) -> pd.DataFrame:
@@ -95,10 +104,8 @@ def frame_of_file(path: Path, columns: Columns) -> pd.DataFrame:
     Raises:
         InputError: as `blocks_of_file`.
     """
-    blocks = list(blocks_of_file(path, columns))
-    with TemporaryDirectory() as folder:
-        rows = RawInput([path], columns, Path(folder))
-        spans = rows.spans(0, rows.rows, max(rows.rows, 1))
+    with _opened(path, columns) as (rows, spans):
+        blocks = list(_blocks(rows, spans))
         cells = [cells_of(span.path.read_bytes()[span.start : span.end], rows.columns[0]) for span in spans]
     values = np.concatenate([block.numbers for block in blocks]) if blocks else np.empty((0, len(columns.dense)))
     found: dict[str, Any] = {}
