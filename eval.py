@@ -1,7 +1,6 @@
 """Evaluate a checkpoint: `python eval.py --dataset_path=dataset/test --checkpoint_path=./checkpoint/dlrm.ckpt`."""
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 
@@ -21,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     # Imported here, so that a mistake does not wait for MindSpore.
     import mindspore as ms
 
-    from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs
+    from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs, warn
     from src.checkpoints import checkpoint
     from src.data.known_values import unmatched_of, warning
     from src.dataset import batches_of
@@ -51,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     )
     print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
     if found := unmatched_of(data.manifest, part, checkpoint.manifest_beside(path)):
-        print(f"warning: {warning(f'{part} rows', found)}", file=sys.stderr)
+        warn(warning(f"{part} rows", found))
     shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in more.items())
     between = f"auc between {figure(auc.low, 4)} and {figure(auc.high, 4)} in 95 of 100 resamples"
     print(f"{part}: {between if math.isfinite(auc.low) else 'auc not known'}, {shown}")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -76,3 +77,8 @@ def speed(samples_per_s: float | None) -> str:
     """Throughput in words, also where there is none yet."""
     known = samples_per_s is not None and math.isfinite(samples_per_s)
     return f"{samples_per_s:.0f} samples/s" if known else "samples/s not measured, as the first step compiles"
+
+
+def warn(line: str) -> None:
+    """Say what may be wrong, though the program goes on."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)

@@ -7,7 +7,6 @@ import itertools
 import lzma
 import os
 import re
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.files import whole_file
+from src.base.logs import warn
 from src.data.lines import BadRow, Block, Columns, parse
 from src.data.text import BYTE_ORDER_MARK, UTF8, is_utf8, utf8_blocks
 
@@ -165,7 +165,7 @@ class RawInput:
         filled = [raw for raw, text in texts.items() if text.stat().st_size]
         if 0 < len(filled) < len(raws):
             empty = next(raw for raw in raws if raw not in filled)
-            _warn(f"{len(raws) - len(filled)} of {len(raws)} files are empty and passed over, such as {empty}")
+            warn(f"{len(raws) - len(filled)} of {len(raws)} files are empty and passed over, such as {empty}")
         self.raws, self._named = tuple(filled or raws[:1]), len(raws) > 1
         self._texts = [texts[raw] for raw in self.raws]
         self._indexes = [LineIndex(text, header=columns.header) for text in self._texts]
@@ -291,7 +291,7 @@ def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
             f"there, or make some with src/synthetic.py"
         )
     if found[1:]:
-        _warn(f"{found[0]} is read, and not {', '.join(map(str, found[1:]))}")
+        warn(f"{found[0]} is read, and not {', '.join(map(str, found[1:]))}")
     return found[:1]
 
 
@@ -310,12 +310,8 @@ def _tell_of_order(raws: Sequence[Path]) -> None:
     for one, other in itertools.pairwise(raws):
         words, numbers = re.split(r"\d+", str(one)), [int(number) for number in re.findall(r"\d+", str(one))]
         if words == re.split(r"\d+", str(other)) and numbers > [int(n) for n in re.findall(r"\d+", str(other))]:
-            _warn(f"{one} is read before {other}: rows must come in the order of time, as the last ones are for tests")
+            warn(f"{one} is read before {other}: rows must come in the order of time, as the last ones are for tests")
             return
-
-
-def _warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def write_rejects(path: Path, bad: Sequence[BadRow]) -> None:

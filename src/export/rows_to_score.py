@@ -1,12 +1,12 @@
 """Rows for the C++ program: of a data folder, or of raw files, coded by the encoder of an exported model."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from src.base.errors import InputError
+from src.base.logs import warn
 from src.data.encoder import Encoder, load_encoder
 from src.data.known_values import Unseen, cells_of, usual_shares, warning
 from src.data.lines import BadRow, Columns
@@ -87,7 +87,7 @@ def _coded(
         source.inputs += [(span.raw, rows)] if span.raw else []
     found = unseen.unmatched(encoder.examples, lambda: _first_cells(spans[0], raw_input.columns[0]))
     if found:
-        print(f"warning: {warning('rows to score', found)}", file=sys.stderr, flush=True)
+        warn(warning("rows to score", found))
     if source.skipped:
         write_rejects(folder / REJECTS, source.skipped)
     raw_input.remove_unpacked()

@@ -1,6 +1,5 @@
 """A preprocessing run: from raw files to a data folder, in pieces that a killed run need not do again."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.events import happens
+from src.base.logs import warn
 from src.data import records
 from src.data.encoder import Encoder
 from src.data.keys import keys_of
@@ -140,7 +140,7 @@ def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, tra
         text = next(piece for piece in source.pieces if piece.part == name).spans[0].text()
         cells = cells_of(text, source.columns)
         told = [_with_example(one, encoder, cells[encoder.fields.index(one.field)]) for one in found]
-        print(f"warning: {warning(f'{name} part', told)}", file=sys.stderr, flush=True)
+        warn(warning(f"{name} part", told))
 
 
 def _with_example(one: Unmatched, encoder: Encoder, cells: Sequence[str]) -> Unmatched:
