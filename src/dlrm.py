@@ -12,7 +12,7 @@ import itertools
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 
 from src.network.embedding import EmbeddingTables
 from src.network.interactions import interaction_of
@@ -92,7 +92,7 @@ class DLRM(nn.Cell):
     Inputs:
         dense: [B, N] float32. ids: [B, F] int32, each field's own, 0 <= id < table_rows[f]. Others are an error with
             the compiled operators, for packed tables only beyond the last packed row; MindSpore's own look up zeros, or
-            another field's row.
+            another field's row, and on Ascend anything.
     Outputs: logits, [B, 1] float32.
 
     Raises:
@@ -113,9 +113,10 @@ class DLRM(nn.Cell):
             Tower(dense_dim, len(tables.table_rows), network, np.random.default_rng(one), self.operators, compute_dtype)
             for one in seeds
         ])  # fmt: skip
+        self.slices = self.operators.primitives.parts([self.width] * self.count, 2)
         self.share = Tensor(np.array([1 / self.count], np.float32))
         rng = np.random.default_rng([seed, 0, self.count])
-        self.projections = projections_of(widths, rng) if widths else None
+        self.projections = projections_of(widths, rng, self.operators.primitives) if widths else None
         for number, tower in enumerate(self.towers):
             for parameter in tower.get_parameters():
                 parameter.name = _name_in_checkpoints(parameter.name, number)
@@ -152,7 +153,7 @@ class DLRM(nn.Cell):
             vectors = self.projections(vectors)
         if self.count == 1:
             return (self.towers[0](dense, vectors, step),)
-        slices = ops.split(vectors, self.width, 2)
+        slices = self.slices(vectors)
         logits: tuple = ()
         for number in range(self.count):
             logits = (*logits, self.towers[number](dense, slices[number], step))

@@ -23,7 +23,7 @@ from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.dlrm import DLRM
 from src.export.calibration import Calibration
 from src.export.exported import DESCRIPTION, check_export_place, checksum
-from src.export.graph import export_graph
+from src.export.graph import EXPORTED, export_graph
 from src.export.options import ExportSpec
 from src.export.table_file import TableFile, write_tables
 from src.network.embedding import EmbeddingTables, joint_rows, whole_fields
@@ -85,9 +85,10 @@ def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
     _refuse_large_onnx(spec, placement, table_rows, emb_dim)
     parts, fill = full_width(export.checkpoint, manifest, export.network)
     if placement == "graph":
-        tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
+        tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill), EXPORTED)
     else:  # of which the graph has only the widths
-        tables = EmbeddingTables([1] * len(table_rows), np.zeros((len(table_rows), emb_dim), np.float32))
+        values = np.zeros((len(table_rows), emb_dim), np.float32)
+        tables = EmbeddingTables([1] * len(table_rows), values, EXPORTED)
     model = DLRM(dense_dim, tables, export.network)
     fill_mlps(model, parts)
     calibrated: list[tuple[Any, ...]] = []

@@ -121,7 +121,7 @@ class EmbeddingTables(nn.Cell):
 
         And zeros to the spare rows, where a training that diverged may have left something else.
         """
-        write, start = ops.ScatterUpdate(), 0
+        write, start = self.operators.primitives.write_rows(), 0
 
         def put(first: int, values: np.ndarray) -> None:
             rows = np.arange(first, first + len(values), dtype=np.int32)
@@ -177,7 +177,7 @@ class SplitTables(EmbeddingTables):
     def __init__(self, placement: Placement, values: np.ndarray, exchange: Exchange, operators: Operators = STOCK):
         slots = slots_of(placement, exchange.rank)
         super().__init__(placement.table_rows, values, operators, slots, 1)
-        self.gather = ops.Gather()
+        self.take = operators.primitives.take()
         self.exchange = exchange
         all_slots = [slot for rank in range(placement.ranks) for slot in slots_of(placement, rank)]
         exchange.set_slots([slot.field for slot in all_slots])
@@ -206,9 +206,9 @@ class SplitTables(EmbeddingTables):
             own = ops.where(mine, own - self.lows, self.sizes)
         rows, vectors = self.joint_lookup(self.table, own, self.starts)
         everyone = self.exchange.to_samples(vectors)  # [b, N S, D]
-        of_fields = self.gather(everyone, self.field_slots[0], 1)
+        of_fields = self.take(everyone, self.field_slots[0], 1)
         for index in range(1, len(self.field_slots)):
-            of_fields = of_fields + self.gather(everyone, self.field_slots[index], 1) * self.present[index]
+            of_fields = of_fields + self.take(everyone, self.field_slots[index], 1) * self.present[index]
         return rows, of_fields
 
     def owned(self, rows, gradients):
@@ -238,7 +238,7 @@ def make_tables(
         all_to_all: whether the device has this operation.
     """
     if placement.mode == "hybrid":
-        exchange = Exchange(rank, placement.ranks, all_to_all)
+        exchange = Exchange(rank, placement.ranks, all_to_all, operators.primitives.take())
         values = joint_rows(slots_of(placement, rank), emb_dim, fill, 1)
         return SplitTables(placement, values, exchange, operators), exchange
     values = joint_rows(placement.pieces[rank], emb_dim, fill)

@@ -20,6 +20,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.network.embedding import Fill
 from src.network.options import NetworkSpec
+from src.network.primitives import PRIMITIVES, Primitives
 from src.ranks.placement import Piece
 
 
@@ -96,13 +97,14 @@ class Projections(nn.Cell):
     Args:
         widths: of the fields; one is below D at least.
         rng: source of the initial values, uniform as by Glorot and Bengio 2010.
+        primitives: of the device.
 
     Inputs: looked-up rows [B, F, D] with zeros for the neighbours. Outputs: vectors [B, F, D].
     """
 
-    def __init__(self, widths: Widths, rng: np.random.Generator):
+    def __init__(self, widths: Widths, rng: np.random.Generator, primitives: Primitives = PRIMITIVES):
         super().__init__()
-        fields, wide = len(widths.table_rows), widths.emb_dim
+        wide = widths.emb_dim
         shares = np.array(widths.shares, np.int32)
         self.shares = Tensor(shares)
         self.place_of_value = Tensor((np.arange(wide, dtype=np.int32) // (wide // shares[:, None])).astype(np.int32))
@@ -116,12 +118,7 @@ class Projections(nn.Cell):
         self.matrices = ms.ParameterTuple(matrices)
         # The fields of full width share the identity, which stands first.
         self.identity = Tensor(np.eye(wide, dtype=np.float32)[None])
-        place_of_field = np.zeros(fields, np.int32)
-        narrow = [field for of_width in groups.values() for field in of_width]
-        place_of_field[narrow] = 1 + np.arange(len(narrow))
-        self.place_of_field = Tensor(place_of_field)
-        self.gather = ops.Gather()
-        self.batch_matmul = ops.BatchMatMul()
+        self.of_fields, self.batch_matmul = _OfFields(widths, primitives), ops.BatchMatMul()
 
     def address(self, ids):
         """Packed ids [B, F] of ids [B, F], and a mask [B, F, D]: 1 where a sample's vector stands in its row."""
@@ -133,8 +130,30 @@ class Projections(nn.Cell):
         stacked: tuple = (self.identity,)
         for number in range(len(self.group_shares)):
             stacked = (*stacked, ops.tile(self.matrices[number], (1, self.group_shares[number], 1)))
-        matrices = self.gather(ops.concat(stacked, 0), self.place_of_field, 0)  # [F, D, D]
+        matrices = self.of_fields(ops.concat(stacked, 0))
         return self.batch_matmul(rows.swapaxes(0, 1), matrices).swapaxes(0, 1)
+
+
+class _OfFields(nn.Cell):
+    """From the identity and the matrices of narrow fields, [., D, D], to those of all fields, [F, D, D].
+
+    The gradient is written out: MindSpore's own is a sum by segments, though only a constant comes twice.
+    """
+
+    def __init__(self, widths: Widths, primitives: Primitives):
+        super().__init__()
+        narrow = [field for fields in widths.projections.values() for field in fields]
+        place_of_field = np.zeros(len(widths.table_rows), np.int32)
+        place_of_field[narrow] = 1 + np.arange(len(narrow))
+        self.place_of_field = Tensor(place_of_field)
+        self.field_of_place = Tensor(np.array([0, *narrow], np.int32))  # any field for the identity
+        self.take = primitives.take()
+
+    def construct(self, matrices):
+        return self.take(matrices, self.place_of_field, 0)
+
+    def bprop(self, matrices, out, dout):
+        return (self.take(dout, self.field_of_place, 0),)
 
 
 def projection_name(width: int) -> str:
@@ -142,9 +161,9 @@ def projection_name(width: int) -> str:
     return f"projections.width_{width}"
 
 
-def projections_of(widths: Widths, rng: np.random.Generator) -> Projections | None:
-    """The projections of fields, if any has vectors below full width."""
-    return Projections(widths, rng) if widths.projections else None
+def projections_of(widths: Widths, rng: np.random.Generator, primitives: Primitives = PRIMITIVES) -> Projections | None:
+    """The projections of fields, if any has vectors below full width; arguments as there."""
+    return Projections(widths, rng, primitives) if widths.projections else None
 
 
 def widths_of(table_rows: Sequence[int], network: NetworkSpec) -> Widths:
