@@ -37,7 +37,10 @@ AXES: dict[str, tuple[Any, ...]] = {
     "reset_tables_each_epoch": (False, True),
     "place": (("none", 1), ("data", 2), ("hybrid", 2), ("data", 8), ("hybrid", 8)),
     "batch": (128, 16384),
+    "hidden": (((64,), (64,)),),  # sizes of the MLPs' layers but the last ones: more of them are more of the same
 }
+_ALL_HIDDEN = (NetworkSpec().bottom_mlp[:-1], NetworkSpec().top_mlp[:-1])
+_Pair = tuple[tuple[str, Any], ...]  # two names of AXES in their order, each with a value
 _DRAWS = 60  # for each graph, of which the one with the most new pairs is taken
 
 
@@ -53,6 +56,7 @@ class Graph:
         batch: samples over all ranks.
         total_rows: of all tables, shared out as Criteo's.
         placement: of the tables in an export.
+        group: what it is an example of, in words.
     """
 
     kind: str = "train"
@@ -66,6 +70,7 @@ class Graph:
     batch: int = 128
     total_rows: int = SMALL_ROWS
     placement: str = "graph"
+    group: str = ""
 
     @property
     def name(self) -> str:
@@ -99,15 +104,16 @@ class Graph:
         import mindspore as ms
 
         from src.dlrm import DLRM
+        from src.export.graph import EXPORTED
         from src.network.compiled import operators_for
         from src.network.embedding import make_tables
         from src.network.mixed_dims import widths_of
-        from src.network.stock import STOCK
         from src.ranks.placement import has_all_to_all, place
 
         rows = table_rows(self.total_rows)
-        widths = widths_of(rows, self.network)
-        operators = STOCK if self.kind == "export" else operators_for(DEVICE, True, self.optimization.rules)
+        exported = self.kind == "export"  # by tables of full width
+        widths = widths_of(rows, replace(self.network, mixed_dims=0.0) if exported else self.network)
+        operators = EXPORTED if exported else operators_for(DEVICE, True, self.optimization.rules)
         tables, exchange = make_tables(
             place(widths.packed_rows, self.mode, self.ranks), self.rank, self.network.emb_dim, lambda *_: None,
             operators, has_all_to_all(DEVICE),
@@ -157,10 +163,10 @@ def _shown(value: Any) -> str:
 def of_values(values: dict[str, Any], number: int = 0) -> Graph | None:
     """The training step of a value of each of AXES, on one of the ranks; None where the options' rules forbid it."""
     towers, (mode, ranks), decay = values["towers"], values["place"], values["decay"]
-    own = values["interaction"] == "self"
+    own, (bottom, top) = values["interaction"] == "self", values["hidden"]
     try:
         network = NetworkSpec(
-            16, (512, 256, 64, 16 // towers), interaction="dot" if own else values["interaction"],
+            16, (*bottom, 16 // towers), (*top, 1), interaction="dot" if own else values["interaction"],
             self_interaction=own, towers=towers, mixed_dims=values["mixed_dims"],
         )  # fmt: skip
         optimization = OptimizationSpec(
@@ -187,7 +193,7 @@ def combined() -> list[Graph]:
     left = _allowed_pairs()
     while left:
         best: tuple[set[Any], Graph] | None = None
-        wanted = dict(next(iter(sorted(left, key=repr))))
+        wanted = dict(min(left, key=repr))
         for _ in range(_DRAWS):
             values = {name: choices[rng.integers(len(choices))] for name, choices in AXES.items()} | wanted
             graph = of_values(values, len(graphs))
@@ -195,18 +201,18 @@ def combined() -> list[Graph]:
             if graph and (best is None or len(found) > len(best[0])):
                 best = found, graph
         if best is None:
-            left -= {frozenset(wanted.items())}
+            left -= {tuple(wanted.items())}
             continue
         left -= best[0]
         graphs.append(best[1])
     return graphs
 
 
-def _pairs(values: dict[str, Any]) -> set[frozenset[tuple[str, Any]]]:
-    return {frozenset(pair) for pair in itertools.combinations(values.items(), 2)}
+def _pairs(values: dict[str, Any]) -> set[_Pair]:
+    return set(itertools.combinations(((name, values[name]) for name in AXES), 2))
 
 
-def _allowed_pairs() -> set[frozenset[tuple[str, Any]]]:
+def _allowed_pairs() -> set[_Pair]:
     plain = {name: choices[0] for name, choices in AXES.items()}
     found = set()
     for (first, choices), (second, others) in itertools.combinations(AXES.items(), 2):
@@ -215,7 +221,7 @@ def _allowed_pairs() -> set[frozenset[tuple[str, Any]]]:
             if "loss_scale" in (first, second) and values["loss_scale"] != "dynamic":
                 values |= {"compute_dtype": "float16"} if "compute_dtype" not in (first, second) else {}
             if of_values(values):
-                found.add(frozenset({(first, pair[0]), (second, pair[1])}))
+                found.add(((first, pair[0]), (second, pair[1])))
     return found
 
 
@@ -228,7 +234,7 @@ def every_rank() -> Iterator[Graph]:
 
 def rules_and_interactions() -> Iterator[Graph]:
     """Training steps of every rule with every interaction."""
-    plain = {name: choices[0] for name, choices in AXES.items()}
+    plain = {name: choices[0] for name, choices in AXES.items()} | {"hidden": _ALL_HIDDEN}
     for optimizer, interaction in itertools.product(AXES["optimizer"], AXES["interaction"]):
         if graph := of_values(plain | {"optimizer": optimizer, "interaction": interaction}):
             yield graph
@@ -255,7 +261,8 @@ def evaluations() -> Iterator[Graph]:
 def exports() -> Iterator[Graph]:
     """What export.py writes."""
     for placement in ("graph", "host"):
-        yield from _networks(Graph("export", batch=1024, placement=placement))
+        for graph in _networks(Graph("export", batch=1024, placement=placement)):
+            yield replace(graph, network=replace(graph.network, mixed_dims=0.0))
 
 
 def _networks(graph: Graph) -> Iterator[Graph]:
@@ -268,17 +275,22 @@ def _networks(graph: Graph) -> Iterator[Graph]:
 
 
 def all_graphs() -> list[Graph]:
-    """All of them."""
-    return [*rules_and_interactions(), *every_rank(), *full_size(), *evaluations(), *exports(), *combined()]
+    """All of them, in groups that the result file tells apart."""
+    groups = {
+        "training steps, every rule with every interaction": rules_and_interactions(),
+        "training steps of all ranks, 2 and 8, data and hybrid parallel": every_rank(),
+        "training steps, every two options together": combined(),
+        "training steps and evaluation, Criteo's tables whole": full_size(),
+        "evaluations": evaluations(),
+        "exports, read again": exports(),
+    }
+    return [replace(graph, group=group) for group, graphs in groups.items() for graph in graphs]
 
 
 def quick_graphs() -> list[Graph]:
-    """A few with the most in them, for a quick look."""
-    network = NetworkSpec(bottom_mlp=(64, 8), top_mlp=(64, 1), towers=2, mixed_dims=0.3)
+    """A few small ones with much in them, for two ranks, which one process can compile."""
+    small = NetworkSpec(8, (16, 8), (16, 1), mixed_dims=0.3)
     schedule = ScheduleSpec(average_share=0.5, lr_schedule="cosine")
     most = OptimizationSpec("adagrad", "adam", mlp_weight_decay=0.01, dropout=0.1, label_smoothing=0.1)
-    return [
-        Graph("train", network, most, schedule, "float16"),
-        Graph("train", NetworkSpec(interaction="dcnv2", dcn_layers=1), OptimizationSpec("rowwise_adagrad")),
-        Graph("evaluate", NetworkSpec(self_interaction=True)),
-    ]
+    two = Graph("train", small, most, schedule, "float16", "hybrid", 2, 1)
+    return [two, replace(two, kind="evaluate", mode="data", compute_dtype="float32")]

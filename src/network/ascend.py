@@ -15,9 +15,8 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, mint, nn, ops
-from mindspore.ops.auto_generate import SplitWithSize
 
-from src.network.primitives import Primitives
+from src.network.primitives import Parts, Primitives
 from src.network.stock import StockOperators
 
 
@@ -31,7 +30,7 @@ class AscendPrimitives(Primitives):
         return _LookUp(self)
 
     def parts(self, sizes: Sequence[int], axis: int) -> Any:
-        return _Parts(sizes, axis)
+        return Parts(sizes, axis, plain=False)  # not by mint.split, whose views count as changes
 
     def add(self) -> Any:
         return _add
@@ -109,17 +108,6 @@ class _LookUp(nn.Cell):
 
     def construct(self, table, rows):
         return self.take(table, rows.reshape(-1), 0).reshape((*rows.shape, table.shape[1]))
-
-
-class _Parts(nn.Cell):
-    """Not by `mint.split`, whose views count as changes."""
-
-    def __init__(self, sizes: Sequence[int], axis: int):
-        super().__init__()
-        self.sizes, self.axis, self.split = tuple(sizes), axis, SplitWithSize()
-
-    def construct(self, values):
-        return self.split(values, self.sizes, self.axis)
 
 
 class _Groups(nn.Cell):

@@ -10,6 +10,7 @@ from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
+from mindspore.ops.auto_generate import SplitWithSize
 
 
 class Primitives:
@@ -25,7 +26,7 @@ class Primitives:
 
     def parts(self, sizes: Sequence[int], axis: int) -> Any:
         """(values) to a tuple of slices of so many places each, which together are all of the axis."""
-        return _Parts(sizes, axis)
+        return Parts(sizes, axis, plain=True)
 
     def add(self) -> Any:
         """(parameter, values) to what comes after the parameter's change in place."""
@@ -82,26 +83,23 @@ class _LookUp(nn.Cell):
         return self.gather(table, rows, 0)
 
 
-class _Parts(nn.Cell):
-    """By one call of a map where sizes differ: a loop would nest a call in a call for each, which must not be many."""
+class Parts(nn.Cell):
+    """Slices of an axis, by the operator that MindSpore's gradient of a concatenation has too.
 
-    def __init__(self, sizes: Sequence[int], axis: int):
+    Args:
+        sizes, axis: as for `Primitives.parts`.
+        plain: whether sizes that are all the same are left to the plainer Split, which exported graphs can hold.
+    """
+
+    def __init__(self, sizes: Sequence[int], axis: int, plain: bool):
         super().__init__()
-        self.sizes, self.axis, self.equal = tuple(sizes), axis, len(set(sizes)) == 1
-        self.begins = tuple(sum(self.sizes[:number]) for number in range(len(self.sizes)))
-        self.zeros = (0, 0, 0, 0)
-        self.slice, self.each = ops.Slice(), ops.HyperMap()
+        self.sizes, self.axis, self.split = tuple(sizes), axis, SplitWithSize()
+        self.plain = plain and len(set(sizes)) == 1
 
     def construct(self, values):
-        if self.equal:
+        if self.plain:
             return ops.split(values, self.sizes[0], self.axis)
-        return self.each(ops.partial(self.part, values), self.begins, self.sizes)
-
-    def part(self, values, begin, size):
-        """One of them."""
-        before, behind = values.shape[: self.axis], values.shape[self.axis + 1 :]
-        start = (*self.zeros[: len(before)], begin, *self.zeros[: len(behind)])
-        return self.slice(values, start, (*before, size, *behind))
+        return self.split(values, self.sizes, self.axis)
 
 
 class _Groups(nn.Cell):
