@@ -27,6 +27,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,10 +48,11 @@ STAYS = {"Gather": _EXPORTED, "Split": _EXPORTED}
 IN_ONE_PROCESS = 24  # graphs, since MindSpore keeps the memory of each
 SECONDS_A_GRAPH = 300
 _MARK = "ascend_dryrun:"
-_SPINNING = 0.2  # of the main thread's time
+_SLEEP_S = 0.1
 _KERNEL = re.compile(r"kernel opname:(\w+), kernel type:(\w+)")
 _SELECTED = re.compile(r"\] (\w+) select (\w+) kernel")
 _NODE = re.compile(r"GenerateKernelBuildInfo\] (?:\S*/)?(\w+)-op\d+ ")
+_ALL_CHOSEN = "PrintOpSelectedNum"
 _ACLNN, _ACLOP, _COLLECTIVE = "opapi_kernel", "acl_kernel", "hccl_kernel"
 
 
@@ -62,12 +65,15 @@ class Outcome:
         error: why it does not compile, "" if it does.
         kernels: (operator, type) in the order in which they are launched.
         memory_mb: of its tensors at most; 0 where it is not told.
+        laid_out: whether kernels were made and tensors laid out. The stand-ins of CANN can't make most aclop kernels;
+            such a graph compiles, and its kernels are chosen, but MindSpore then fails or dies.
     """
 
     name: str
     error: str = "not reached"
     kernels: list[tuple[str, str]] = field(default_factory=list)
     memory_mb: float = 0.0
+    laid_out: bool = True
 
     def operators(self, kind: str) -> list[str]:
         """Of the kernels of a type."""
@@ -78,6 +84,7 @@ class Outcome:
         named = f" ({', '.join(f'{name} {count}' for name, count in sorted(aclop.items()))})" if aclop else ""
         return (
             f"{self.name}: {f'NOT COMPILED, {self.error}' if self.error else 'compiled'}, "
+            f"{'' if self.laid_out else 'but not laid out, '}"
             f"kernels: aclnn {len(self.operators(_ACLNN))}, aclop {aclop.total()}{named}, "
             f"collectives {len(self.operators(_COLLECTIVE))}, memory {self.memory_mb:,.1f} MB"
         )
@@ -136,6 +143,7 @@ def work(graphs: Sequence[Any], numbers: Sequence[int]) -> None:
         ms.communication.init()
     for number in numbers:
         faulthandler.dump_traceback_later(SECONDS_A_GRAPH, exit=True)
+        _hush()
         _say(begins=number, name=graphs[number].name)
         error = ""
         try:
@@ -152,22 +160,29 @@ def work(graphs: Sequence[Any], numbers: Sequence[int]) -> None:
         memory_mb = (ms.runtime.max_memory_allocated() - before) / 2**20
         _say(ends=number, error=error[:500], memory_mb=memory_mb)
         cell = inputs = outputs = one = None
-        _hush()
     faulthandler.cancel_dump_traceback_later()
 
 
 def _hush() -> None:
-    """Let threads that do nothing but spin run only where nobody else wants to.
+    """Let threads that run while there is nothing to do go on only where nobody else wants to.
 
-    In a dry run a wait for the card comes back at once, and a thread of each stream waits for ever.
+    In a dry run a wait for the card comes back at once, and for each stream a thread waits for ever.
     """
-    spent = {}
-    for task in Path("/proc/self/task").iterdir():
-        fields = (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        spent[int(task.name)] = int(fields[11]) + int(fields[12])  # in user and system mode
-    for thread, ticks in spent.items():
-        if thread != os.getpid() and ticks > _SPINNING * spent[os.getpid()]:
+    before = _ticks()
+    time.sleep(_SLEEP_S)
+    for thread, ticks in _ticks().items():
+        if ticks > before.get(thread, ticks):
             os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _ticks() -> dict[int, int]:
+    """Processor time of all threads but this one."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        if int(task.name) != threading.get_native_id():
+            fields = (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            found[int(task.name)] = int(fields[11]) + int(fields[12])  # in user and system mode
+    return found
 
 
 def _say(**words: Any) -> None:
@@ -179,17 +194,17 @@ def follow(log: Iterable[str], outcomes: dict[int, Outcome]) -> Iterator[int]:
 
     That in which the process itself ended is the last one.
     """
-    now, kinds, nodes = None, dict[str, str](), list[str]()
+    now, kinds, nodes, chosen = None, dict[str, str](), list[str](), False
     for line in log:
         if line.startswith(_MARK):
             words = json.loads(line.removeprefix(_MARK))
             if "begins" in words:
-                now, nodes = words["begins"], []
+                now, nodes, chosen = words["begins"], [], False
                 outcomes[now].name = words["name"]
                 continue
             outcome = outcomes[words["ends"]]
             outcome.error, outcome.memory_mb = words["error"], words["memory_mb"]
-            _complete(outcome, nodes, kinds)
+            _complete(outcome, nodes, kinds, chosen and "is null" in outcome.error)
             yield words["ends"]
             now = None
         elif now is not None and (found := _KERNEL.search(line)):
@@ -198,16 +213,20 @@ def follow(log: Iterable[str], outcomes: dict[int, Outcome]) -> Iterator[int]:
             kinds[found[1]] = {"aclnn": _ACLNN, "aclop": _ACLOP}.get(found[2], found[2])
         elif now is not None and (found := _NODE.search(line)):
             nodes.append(found[1])
+        elif _ALL_CHOSEN in line:
+            chosen = True
     if now is not None:
         outcomes[now].error = "MindSpore died"
-        _complete(outcomes[now], nodes, kinds)
+        _complete(outcomes[now], nodes, kinds, chosen)
         yield now
 
 
-def _complete(outcome: Outcome, nodes: list[str], kinds: dict[str, str]) -> None:
-    """The kernels that were chosen, if the making of them ended early; some aclop kernels end it without a card."""
+def _complete(outcome: Outcome, nodes: list[str], kinds: dict[str, str], chosen: bool) -> None:
+    """The kernels that were chosen, if the making of them ended early, as aclop kernels may end it without CANN."""
     if outcome.error and len(nodes) > len(outcome.kernels):
         outcome.kernels = [(name, kinds.get(name, "")) for name in nodes]
+    if outcome.error and chosen and outcome.operators(_ACLOP):
+        outcome.error, outcome.laid_out = "", False
 
 
 def compile_all(graphs: Sequence[Any], arguments: Sequence[str], processes: int, log: str = "") -> list[Outcome]:

@@ -289,8 +289,8 @@ def all_graphs() -> list[Graph]:
 
 def quick_graphs() -> list[Graph]:
     """A few small ones with much in them, for two ranks, which one process can compile."""
-    small = NetworkSpec(8, (16, 8), (16, 1), mixed_dims=0.3)
+    small = NetworkSpec(8, (8,), (8, 1), mixed_dims=0.3)
     schedule = ScheduleSpec(average_share=0.5, lr_schedule="cosine")
-    most = OptimizationSpec("adagrad", "adam", mlp_weight_decay=0.01, dropout=0.1, label_smoothing=0.1)
+    most = OptimizationSpec("adagrad", mlp_weight_decay=0.01, dropout=0.1, label_smoothing=0.1)
     two = Graph("train", small, most, schedule, "float16", "hybrid", 2, 1)
     return [two, replace(two, kind="evaluate", mode="data", compute_dtype="float32")]
