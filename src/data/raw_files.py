@@ -222,7 +222,7 @@ def _unpacked(raw: Path, folder: Path, encoding: str) -> Path:
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as text:
+    with whole_file(target, sync=True) as text:
         for block in _text_of(raw, kind, encoding):
             text.write(block)
     return target

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from src.base.errors import naming
+from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric, records
 from src.data.encoder import Encoder
@@ -33,6 +34,7 @@ from src.data.raw_files import Span, read_span
 from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
 
 _MERGED_AT_ONCE = 32
+_KEPT_BAD_BYTES = 1 << 20
 _BUNDLED = 64  # files, which are open at once
 _BUNDLE_BYTES = 64 << 20  # of them in memory
 
@@ -44,7 +46,7 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
         rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur.
         values_0, values_counts_0, ...: each numeric column's summary.
         negative: how many numbers of each numeric column are below 0.
-        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON.
+        bad_rows: lines that can't be used; bad: the first of them as JSON, keep_bad at least.
     """
     keys, bad, of_numbers = [], [], []
     negative = np.zeros(len(columns.dense), np.int64)
@@ -54,7 +56,9 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
         of_numbers += [block.numbers] if numbers else []
         bad += block.bad
     joined = np.concatenate(keys, axis=1)
-    kept = [(row.line, row.reason, row.text.decode("latin-1"), row.file) for row in bad[:keep_bad]]
+    # More than asked for, where they are short: a later run may allow them, and goes on from these counts.
+    short = int(np.searchsorted(np.cumsum([len(row.text) for row in bad]), _KEPT_BAD_BYTES))
+    kept = [(row.line, row.reason, row.text.decode("latin-1"), row.file) for row in bad[: max(keep_bad, short)]]
     arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
     for field, (distinct, counts) in enumerate(count(joined)):
@@ -189,7 +193,7 @@ def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
     joined = np.concatenate(rows)
     bucket = np.random.default_rng([coding.seed, number]).integers(0, buckets, len(joined))
     bounds = np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=buckets))))
-    with naming(coding.scattered[number]), coding.scattered[number].open("wb") as file:
+    with whole_file(coding.scattered[number], sync=True) as file:
         file.write(bounds.astype("<i8").tobytes())
         file.write(joined[np.argsort(bucket, kind="stable")].data)
     return {"rows": np.array(len(joined))}
@@ -210,7 +214,7 @@ def bundle_rows(files: Sequence[Path], path: Path, coding: Coding) -> Arrays:
     with contextlib.ExitStack() as stack, naming(path):
         opened = [stack.enter_context(file.open("rb")) for file in files]
         bounds = np.stack([np.fromfile(file, "<i8", buckets + 1) for file in opened])
-        target = stack.enter_context(path.open("wb"))
+        target = stack.enter_context(whole_file(path, sync=True))
         target.write(bounds.sum(axis=0).astype("<i8").tobytes())
         at_once = max(1, _BUNDLE_BYTES * buckets // (int(bounds[:, -1].sum()) * coding.row_bytes + 1))
         for first in range(0, buckets, at_once):
