@@ -79,7 +79,8 @@ def preprocess(
             raise InputError(f"{source.names} changed while it was read: start again when it is whole")
         told = options.recorded(known.manifest.options if known else None)
         manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
-        manifest = replace(manifest, negative=negative_numbers(source, journal))
+        shared = shared_keys(source, journal) if isinstance(encoder.vocabulary, Vocabulary) and not known else {}
+        manifest = replace(manifest, negative=negative_numbers(source, journal), shared_keys=shared)
         _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
         happens("the manifest is to be written")
         manifest.save(new)
@@ -138,6 +139,12 @@ def negative_numbers(source: Source, journal: Journal) -> dict[str, int]:
     of_pieces = [journal.load("count", number, "negative")[0] for number in range(len(source.pieces))]
     totals = np.sum(of_pieces, axis=0).tolist()
     return {name: total for name, total in zip(source.columns.dense, totals) if total}
+
+
+def shared_keys(source: Source, journal: Journal) -> dict[str, int]:
+    """How many keys several counted values have, of the columns with hashed keys."""
+    found = [int(journal.load("merge", field, "shared")[0]) for field in range(len(source.columns.categorical))]
+    return {name: shared for name, shared in zip(source.columns.categorical, found) if shared >= 0}
 
 
 def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, trained: Manifest | None) -> None:
