@@ -9,6 +9,8 @@ from src.options import TrainOptions, resolve
 def main(argv: Sequence[str]) -> None:
     """Train as the command line says, and print what came of it."""
     options = resolve(TrainOptions, argv)
+    if options.parallel.parallel_mode == "none" and not options.parallel.plan_only:  # else rank 0 decides for all
+        options.kept.check_place(options.schedule)
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     from src.base.logs import speed
     from src.run import train

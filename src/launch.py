@@ -306,7 +306,10 @@ def main(argv: Sequence[str]) -> int:
             command.append(f"--device_memory_mb={machine_mb // cluster.local_worker_num}")
         return subprocess.run(command, check=False).returncode
     # A mistake is found before anything is started or made.
-    find(resolve(TrainOptions, program_options).data.dataset_path)
+    options = resolve(TrainOptions, program_options)
+    find(options.data.dataset_path)
+    if cluster.first_rank == 0:
+        options.kept.check_place(options.schedule)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return Launch(cluster, program).wait()
 

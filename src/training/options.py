@@ -1,10 +1,14 @@
 """What a training run does: its rows, updates, schedule, evaluations, and what it keeps."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from src.base.errors import InputError
+from src.checkpoints.place import trains_on
+from src.checkpoints.run_options import RunOptions
 from src.metrics.monitored import MONITORED
+from src.model_utils.config import SAVED_OPTIONS, to_yaml
 from src.model_utils.options import (
     BELOW_ONE,
     FRACTION,
@@ -227,6 +231,11 @@ class KeptSpec:
     def __post_init__(self) -> None:
         if self.save_steps:
             refuse_changed(self, ["save_minutes"], f"with save_steps {self.save_steps}: drop one of them")
+
+    def check_place(self, schedule: ScheduleSpec) -> None:
+        """Refuse a ckpt_path with a checkpoint that this training may neither replace nor go on from."""
+        run = RunOptions(SAVED_OPTIONS, to_yaml(schedule))
+        trains_on(Path(self.ckpt_path), run, self.overwrite, self.resume)
 
     def check_evaluation(self, do_eval: bool) -> None:
         """Refuse columns to be shuffled for a report that does not show it.

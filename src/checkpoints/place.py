@@ -1,0 +1,65 @@
+"""What stands where a run's checkpoint is to go, told without MindSpore."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from src.base.errors import InputError
+from src.base.sealed import check_json
+from src.checkpoints.names import CHECKPOINT, UNFINISHED
+from src.checkpoints.run_options import RunOptions
+
+FINISHED, PROGRESS = "finished", "progress.json"
+OLDER = "older"
+
+
+def trains_on(folder: Path, options: RunOptions, overwrite: bool, resume: bool) -> bool:
+    """Whether a run is to go on with the one that ended well in a folder, after fewer epochs.
+
+    Args:
+        folder: the checkpoint folder.
+        options: of the run, of which epochs decide.
+        overwrite: whether the folder's checkpoint may be replaced.
+        resume: whether to go on with what is there.
+
+    Raises:
+        InputError: there is a checkpoint that may not be replaced.
+    """
+    is_longer = resume and not overwrite and _is_longer(folder, options)
+    if (folder / CHECKPOINT).exists() and not (overwrite or is_longer):
+        raise InputError(
+            f"ckpt_path {folder} already holds {CHECKPOINT}: name another --ckpt_path, replace it with "
+            f"--overwrite=True, or let it train on with more --epochs, if its last state was kept"
+        )
+    return is_longer
+
+
+def _is_longer(folder: Path, options: RunOptions) -> bool:
+    """Whether a run has more epochs than the one that ended well here.
+
+    It may have begun to go on with that before it was stopped, but no other run may have been stopped here.
+    """
+    ended = folder / FINISHED
+    states, own = states_of(ended / PROGRESS), states_of(folder / UNFINISHED / PROGRESS)
+    if not states or (own and own[0].get("run") != states[0].get("run")):
+        return False
+    return options.has_more_epochs(options.saved_in(ended))
+
+
+def states_of(path: Path) -> list[dict[str, Any]]:
+    """What the commits of the states that are kept had to say, the newest first; none without a file."""
+    if not path.is_file():
+        return []
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        content = check_json(content, path, "start afresh with --resume=False")
+        states = [content, *map(dict, content.pop(OLDER, []))]
+        if not all(isinstance(state["step"], int) for state in states):
+            raise TypeError("a step is no number")
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is damaged ({error!r}), so the stopped training can't go on: start afresh with --resume=False"
+        ) from None
+    return states
