@@ -12,16 +12,13 @@ lite_version=2.0.0
 wheel=mindspore_lite-$lite_version-cp37-cp37m-manylinux1_x86_64.whl
 wheel_sha256=199cd0605cc985b88eddb273db9dfe9000a585ba10ca2292b6b36ebfff07b3ec
 
+show_help "$@"
 cpu=false sanitize=OFF native=ON name=main
 for word in "$@"; do
     case $word in
         --cpu) cpu=true ;;
         --sanitize) sanitize=ON name=main_sanitized ;;
         --portable) native=OFF ;;
-        --help | -h)
-            sed -n '2,$s/^# \?//p' "$0"
-            exit 0
-            ;;
         *) fail "unknown option $word; build.sh takes --cpu, --sanitize and --portable" ;;
     esac
 done
