@@ -3,7 +3,8 @@
 #   --cpu        fetch MindSpore Lite 2.0.0, which runs on a CPU, from PyPI (169 MB, once) and build with it
 #   --sanitize   build with the address and undefined behaviour sanitizers, to ascend310_infer/out/main_sanitized
 #   --portable   build for any processor of this kind, not with all that this machine's can do
-# Without --cpu, LITE_HOME must name the folder of a MindSpore Lite package for Ascend, unpacked. Runs wait for each other.
+# Without --cpu, LITE_HOME must name the folder of a MindSpore Lite package for Ascend, unpacked, with headers in
+# runtime/include/api or, after release 2.7.1, runtime/include/cxx_api. Runs wait for each other.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../scripts/common.sh"
