@@ -74,7 +74,7 @@ def test_what_came_into_the_place_since_the_first_look_is_not_replaced(tmp_path)
 
 
 def logged(here, *command):
-    script = f'set -euo pipefail; . {ROOT}/scripts/common.sh; run_logged ms_log "$@"'
+    script = f'set -euo pipefail; . {ROOT}/scripts/common.sh; run_logged ms_log/output.log "$@"'
     return subprocess.run(
         ["bash", "-c", script, "bash", *command], cwd=here, capture_output=True, text=True, check=False
     )
