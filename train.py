@@ -1,8 +1,10 @@
 """Train DLRM: `python train.py --dataset_path=./data/dataset --device_target=CPU`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from src.base.errors import run
+from src.model_utils.moxing_adapter import job
 from src.options import TrainOptions, resolve
 
 
@@ -18,10 +20,12 @@ def main(argv: Sequence[str]) -> None:
         print_plan(options.data, options.network, options.optimization, options.schedule, options.evaluation,
                    options.parallel, options.device.device_target, options.kept)  # fmt: skip
         return
-    training_folder(options.data)  # a mistake is found before the ranks meet
-    runtime = start(options.device, options.compute, options.parallel)
-    result = train(options.data, options.network, options.optimization, options.schedule, options.evaluation,
-                   options.kept, runtime)  # fmt: skip
+    kept = options.kept
+    with job(options.modelarts, options.data.dataset_path, Path(kept.ckpt_path), kept.results):
+        training_folder(options.data)  # a mistake is found before the ranks meet
+        runtime = start(options.device, options.compute, options.parallel)
+        result = train(options.data, options.network, options.optimization, options.schedule, options.evaluation,
+                       kept, runtime)  # fmt: skip
     wall = result.wall_samples_per_s
     with_all = f" ({wall:.0f} with evaluations and saves)" if wall > 0 else ""
     print(f"{result.steps} steps, {speed(result.samples_per_s)}{with_all}, peak memory {result.peak_memory_mb:.0f} MB")

@@ -28,6 +28,7 @@ from src.base.signs import Watch
 from src.base.workers import die_with_parent
 from src.data.manifest import find
 from src.model_utils import ALIVE_FOLDER
+from src.model_utils.moxing_adapter import job
 from src.options import TrainOptions, resolve
 from src.ranks.rank_logs import forget_earlier, give_back_earlier, keep_earlier, log_of, refused_of
 from src.ranks.rank_table import check_rank_table
@@ -316,9 +317,12 @@ def main(argv: Sequence[str]) -> int:
             command.append(f"--device_memory_mb={machine_mb // cluster.local_worker_num}")
         return subprocess.run(command, check=False).returncode
     # A mistake is found before anything is started or made.
-    find(resolve(TrainOptions, program_options).data.dataset_path)
+    options = resolve(TrainOptions, program_options)
+    data, kept, sends = options.data.dataset_path, options.kept, cluster.first_rank == 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return Launch(cluster, program).wait()
+    with job(options.modelarts, data, Path(kept.ckpt_path), kept.results, sends):
+        find(data)
+        return Launch(cluster, program).wait()
 
 
 if __name__ == "__main__":

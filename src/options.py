@@ -11,6 +11,7 @@ from pathlib import Path
 from src.base.errors import InputError
 from src.export.options import ExportSpec, ResultSpec, RowsSpec
 from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
+from src.model_utils.moxing_adapter import ModelArtsSpec
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
 from src.ranks.options import ParallelSpec
@@ -31,6 +32,7 @@ class TrainOptions:
     """Of train.py."""
 
     yaml: YamlSpec
+    modelarts: ModelArtsSpec
     device: DeviceSpec
     parallel: ParallelSpec
     compute: ComputeSpec
@@ -57,6 +59,7 @@ class EvalOptions:
     """Of eval.py."""
 
     yaml: YamlSpec
+    modelarts: ModelArtsSpec
     device: DeviceSpec
     compute: ComputeSpec
     network: NetworkSpec
@@ -72,6 +75,7 @@ class ExportOptions:
     """Of export.py."""
 
     yaml: YamlSpec
+    modelarts: ModelArtsSpec
     device: DeviceSpec
     network: NetworkSpec
     export: ExportSpec
