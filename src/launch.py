@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.base.errors import InputError, run
+from src.base.errors import NOTHING_TO_DO, InputError, run
 from src.base.locks import hold
 from src.base.signs import Watch
 from src.base.workers import die_with_parent
@@ -159,8 +159,7 @@ class Launch:
                 self._show()
                 failure = self._failure()
                 if not self.trains and (self.watch.have_begun() or (ended and not failure)):
-                    self.trains = True
-                    forget_earlier(self.cluster.ranks, self.cluster.worker_num)
+                    self._settle()
                 if failure:
                     return self._fail(*failure)
                 if ended:
@@ -170,6 +169,14 @@ class Launch:
                 time.sleep(_LOOKS_EVERY_S)
         finally:
             self._stop()
+
+    def _settle(self) -> None:
+        """Let this run's logs take the place of an earlier one's, unless it found nothing to do."""
+        self.trains = True
+        if any(NOTHING_TO_DO in log_of(rank).read_text(encoding="utf-8", errors="replace") for rank in self.ranks):
+            give_back_earlier(self.cluster.ranks)
+        else:
+            forget_earlier(self.cluster.ranks, self.cluster.worker_num)
 
     def _fail(self, rank: int, code: int, what: str) -> int:
         """Stop all ranks and say why; the exit code."""

@@ -85,6 +85,8 @@ def test_a_refused_start_leaves_the_log_of_an_earlier_run(here):
     done = logged(here, "bash", "-c", "echo refused >&2; exit 2")
     assert (done.returncode, done.stdout) == (2, "refused\n")
     assert (here / "ms_log/output.log").read_text() == "good\n"
+    assert logged(here, "echo", "nothing to do: it is there").returncode == 0
+    assert (here / "ms_log/output.log").read_text() == "good\n"
     assert logged(here, "bash", "-c", "echo failed; exit 1").returncode == 1
     assert (here / "ms_log/output.log").read_text() == "failed\n"
     assert [path.name for path in (here / "ms_log").iterdir()] == ["output.log"]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from src.base.errors import InputError, naming
+from src.base.errors import AlreadyDone, InputError, naming
 from src.base.events import happens
 from src.base.files import flush, link_or_copy, whole_file
 from src.base.locks import hold
@@ -51,7 +51,8 @@ class Run:
         changes: which options are others than before the stop, in words; rank 0 knows.
 
     Raises:
-        InputError: the folder already holds a checkpoint, which overwrite does not allow to be replaced; another run
+        AlreadyDone: this very run has ended well here.
+        InputError: the folder already holds another checkpoint, which overwrite does not allow to be replaced; a run
             is at work there, or one was stopped that had other options or data.
     """
 
@@ -75,10 +76,7 @@ class Run:
     def _prepare(self, data: DataFolder, overwrite: bool, resume: bool) -> None:
         is_longer = resume and not overwrite and self._is_longer()
         if (self.folder / CHECKPOINT).exists() and not (overwrite or is_longer):
-            raise InputError(
-                f"ckpt_path {self.folder} already holds {CHECKPOINT}: name another --ckpt_path, replace it with "
-                f"--overwrite=True, or let it train on with more --epochs, if its last state was kept"
-            )
+            raise self._in_the_way(data)
         data.manifest.verify(data.path, [VOCABULARY])
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")
@@ -94,6 +92,29 @@ class Run:
         except BaseException:
             self._lock.close()
             raise
+
+    def _in_the_way(self, data: DataFolder) -> InputError:
+        """What is said of a checkpoint that may not be replaced: whether this very run has made it."""
+        words = f"ckpt_path {self.folder} already holds {CHECKPOINT}"
+        if self._is_own(data):
+            return AlreadyDone(
+                f"{words}: the same command has made it; replace it with --overwrite=True, or let it train on with "
+                f"more --epochs, if its last state was kept"
+            )
+        return InputError(
+            f"{words}: name another --ckpt_path, replace it with --overwrite=True, or let it train on with more "
+            f"--epochs, if its last state was kept"
+        )
+
+    def _is_own(self, data: DataFolder) -> bool:
+        """Whether a run with these options, and on these data, has ended well here, and none was stopped since."""
+        try:
+            saved = self._options.saved_in(self.folder)
+            made_of = Manifest.load(self.folder / MANIFEST)
+        except (InputError, OSError):
+            return False
+        same = saved.strip() and not self._options.changes(saved) and not self._options.difference(saved)
+        return bool(same) and made_of == data.manifest and not self._progress.is_file()
 
     def _is_longer(self) -> bool:
         """Whether this run is to go on with the one that ended well here, after fewer epochs.
