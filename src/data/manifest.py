@@ -95,6 +95,8 @@ class Manifest:
         source: names of the raw files, the lines read of them, and their columns.
         options: of preprocessing.
         negative: how many numbers of a column are below 0, of the columns that have any.
+        shared_keys: how many keys several training values have, of the columns with values so long that their keys are
+            hashes.
         inputs, fields: names of the network's numeric inputs and fields, as `src/data/encoder.py` makes them of the
             columns; unless given, these are the columns.
     """
@@ -110,6 +112,7 @@ class Manifest:
     inputs: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     negative: dict[str, int] = field(default_factory=dict)
+    shared_keys: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         listed = {file.name for file in self.files}
