@@ -101,7 +101,7 @@ use_device() {
 }
 
 # run_logged LOG COMMAND...: run a command, its output shown and kept in the file LOG. The log of an earlier run
-# stays if this one is refused.
+# stays if this one is refused, or has nothing to do.
 run_logged() {
     local log=$1 code=0
     shift
@@ -111,7 +111,7 @@ run_logged() {
     "$@" 2>&1 | tee "$log"
     code=${PIPESTATUS[0]}
     set -e
-    if [ "$code" = 2 ] && [ -f "$log.earlier" ]; then mv "$log.earlier" "$log"; else rm -f "$log.earlier"; fi
+    if [ -f "$log.earlier" ] && { [ "$code" = 2 ] || grep -q '^nothing to do: ' "$log"; }; then mv "$log.earlier" "$log"; else rm -f "$log.earlier"; fi
     return "$code"
 }
 
