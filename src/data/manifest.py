@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -239,9 +240,15 @@ def place_of(dataset_path: str) -> Path:
     """
     given, below = Path(dataset_path), Path("data") / dataset_path
     if not os.path.exists(given) and os.path.exists(below):
-        print(f"dataset_path {dataset_path} is not there: {below} is, and taken", flush=True)
+        _tell_of(dataset_path, below.absolute())
         return below
     return given
+
+
+@cache
+def _tell_of(dataset_path: str, taken: Path) -> None:
+    """Say once in a process what is taken for a path."""
+    print(f"dataset_path {dataset_path} is not there: {taken.relative_to(Path.cwd())} is, and taken", flush=True)
 
 
 def is_data_folder(path: Path) -> bool:
