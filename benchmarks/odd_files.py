@@ -1,6 +1,6 @@
 """Odd inputs through the whole chain: preprocessing, training, evaluation, export, and scoring in Python and in C++.
 
-    python benchmarks/odd_files.py              all cases of odd_cases.py; within 10 minutes on 2 cores
+    python benchmarks/odd_files.py              all cases of odd_cases.py; three minutes of processor time
     python benchmarks/odd_files.py --quick      a few of them; within 30 s
     python benchmarks/odd_files.py --only=gzip  those whose name holds this
 

@@ -328,7 +328,9 @@ def main(argv: Sequence[str]) -> int:
     data, kept, sends = options.data.dataset_path, options.kept, cluster.first_rank == 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with job(options.modelarts, data, Path(kept.ckpt_path), kept.results, sends):
-        find(data)
+        folder = find(data)
+        if sends:
+            options.check_place(folder)
         return Launch(cluster, program).wait()
 
 

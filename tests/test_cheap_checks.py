@@ -35,8 +35,15 @@ sys.exit("MindSpore was loaded" if "mindspore" in sys.modules else 0)
     (["postprocess"], "preprocess_path preprocess_Result holds no index"),
     (["preprocess", "--export_path=fp32", "--dataset_path=nothing.txt"], "there is no file nothing.txt"),
     (["preprocess", "--export_path=fp32", "--dataset_path=odd.txt"], "odd.txt line 1: 1 columns instead of 40"),
+    (["train", "--device_target=CPU", "--dataset_path=data", "--ckpt_path=done"],
+     "ckpt_path done already holds dlrm.ckpt: name another"),
+    (["src.launch", "2", "--device_target=CPU", "--parallel_mode=data", "--dataset_path=data", "--ckpt_path=done"],
+     "ckpt_path done already holds dlrm.ckpt: name another"),
 ])  # fmt: skip
-def test_mindspore_is_not_loaded_for_a_refusal(exports, here, argv, message):
+def test_mindspore_is_not_loaded_for_a_refusal(exports, tiny_data, here, argv, message):
+    (here / "done").mkdir()
+    (here / "done/dlrm.ckpt").touch()
+    (here / "data").symlink_to(tiny_data.path)
     (here / "stopped/unfinished").mkdir(parents=True)
     (here / "stopped/unfinished/best-1.ckpt").touch()
     (here / "fp32").symlink_to(exports["fp32"])

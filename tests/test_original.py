@@ -127,6 +127,7 @@ def check_training(work):
     assert find("dataset/train").path == work / "data/dataset"
     assert Path("checkpoint/dlrm.ckpt").is_file()
     assert len(Path("auc.log").read_text().splitlines()) == 4  # an evaluation each of 4 steps
+    Path("checkpoint").rename("trained")  # or it would be in the way
     refused(NO_CARD.format("Ascend"), *command_of(TRAIN))
 
 
@@ -144,6 +145,7 @@ def check_the_same_command_again(work):
 @line("`bash scripts/run_standalone_train_ascend.sh")
 def check_standalone_training_on_ascend(work):
     script = "run_standalone_train_ascend.sh"
+    Path("checkpoint").rename("trained")  # or it would be in the way
     for device_id in ("0", "0,1"):
         refused(NO_CARD.format("Ascend"), lambda _, one=device_id: through(script, one, "Ascend", "data/dataset"), [])
     less = ["--do_eval=False", "--report=False", f"--config_path={ROOT}/npu_config.yaml", *SMALL]
@@ -157,6 +159,7 @@ def check_standalone_training_on_ascend(work):
 
 @line("`bash scripts/run_standalone_train_gpu.sh")
 def check_standalone_training_on_gpu(work):
+    Path("checkpoint").rename("trained")  # or it would be in the way
     refused(NO_CARD.format("GPU"), lambda _: through("run_standalone_train_gpu.sh", "0", "GPU", "data/dataset"), [])
 
 

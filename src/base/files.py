@@ -29,15 +29,17 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
     beside = path.with_name(path.name + ".tmp")
     try:
         with when_free(beside) as file:
+            placed = False
             try:
                 yield file
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
                 beside.rename(path)
+                placed = True
             finally:
-                if beside.exists():  # it was not renamed, and is no one else's yet
-                    beside.unlink()
+                if not placed:  # else what stands there is another's
+                    beside.unlink(missing_ok=True)
         if sync:
             flush(path.parent)  # the name, too, must be on the disk
     except OSError as error:

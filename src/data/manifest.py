@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -233,22 +232,21 @@ def raw_format(columns: Columns) -> dict[str, Any]:
     return given if columns.encoding == UTF8 else given | {"encoding": columns.encoding}
 
 
+_TOLD: set[Path] = set()  # once is enough
+
+
 def place_of(dataset_path: str) -> Path:
     """Where a path of data leads to: of one that is not there, but below data/, to there, which it says.
 
     For commands of the public original, whose train.py reads dataset/ while its preprocessing writes data/dataset/.
     """
     given, below = Path(dataset_path), Path("data") / dataset_path
-    if not os.path.exists(given) and os.path.exists(below):
-        _tell_of(dataset_path, below.absolute())
-        return below
-    return given
-
-
-@cache
-def _tell_of(dataset_path: str, taken: Path) -> None:
-    """Say once in a process what is taken for a path."""
-    print(f"dataset_path {dataset_path} is not there: {taken.relative_to(Path.cwd())} is, and taken", flush=True)
+    if os.path.exists(given) or not os.path.exists(below):
+        return given
+    if below.absolute() not in _TOLD:
+        print(f"dataset_path {dataset_path} is not there: {below} is, and taken", flush=True)
+        _TOLD.add(below.absolute())
+    return below
 
 
 def is_data_folder(path: Path) -> bool:
