@@ -185,6 +185,7 @@ def test_the_launcher_copies_for_its_ranks(obs, tiny_data, monkeypatch):
     argv = [CPU, "--enable_modelarts=True", *(f"--{name}={url}" for name, url in (DATA | OUT).items())]
     assert launch.main(["2", *argv, "--worker_num=4", "--node_rank=1"]) == 3
     assert contents(obs / "bucket/out") == {}
+    shutil.rmtree("checkpoint")
     assert launch.main(["2", *argv]) == 3
     assert (obs / "bucket/out/V1/checkpoint/dlrm.ckpt").read_text() == "trained"
     assert found == [True, True]
