@@ -63,12 +63,13 @@ supported_python() {
 
 # make_environment REQUIREMENTS...: a virtual environment in .venv with the pinned packages, made once, then reused.
 make_environment() {
-    local venv=$root/.venv stamp wanted python file
+    local venv=$root/.venv python file wanting=""
     local pip_arguments=()
-    for file in "$@"; do pip_arguments+=(-r "$root/$file"); done
-    stamp=$venv/installed-$(echo "$*" | tr -c 'a-z\n' '-').txt
-    wanted=$(cd "$root" && cat "$@")
-    if [ -z "${PYTHON:-}" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    for file in "$@"; do
+        pip_arguments+=(-r "$root/$file")
+        cmp -s "$root/$file" "$venv/installed-${file//\//-}" || wanting=$file # each by itself: others may be there too
+    done
+    if [ -z "${PYTHON:-}" ] && [ -z "$wanting" ]; then
         echo "using the environment in $venv"
         return
     fi
@@ -78,7 +79,7 @@ make_environment() {
         fail "$python can't make virtual environments: install its venv package (Debian: python3-venv)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${pip_arguments[@]}" ||
         fail "installing $* failed: see above; check the connection, and the space below $venv"
-    echo "$wanted" >"$stamp"
+    for file in "$@"; do cp "$root/$file" "$venv/installed-${file//\//-}"; done
 }
 
 # make_folder FOLDER: make it, or fail with one line.
@@ -100,7 +101,7 @@ use_device() {
 }
 
 # run_logged LOG COMMAND...: run a command, its output shown and kept in the file LOG. The log of an earlier run
-# stays if this one is refused.
+# stays if this one is refused, or has nothing to do.
 run_logged() {
     local log=$1 code=0
     shift
@@ -110,7 +111,7 @@ run_logged() {
     "$@" 2>&1 | tee "$log"
     code=${PIPESTATUS[0]}
     set -e
-    if [ "$code" = 2 ] && [ -f "$log.earlier" ]; then mv "$log.earlier" "$log"; else rm -f "$log.earlier"; fi
+    if [ -f "$log.earlier" ] && { [ "$code" = 2 ] || grep -q '^nothing to do: ' "$log"; }; then mv "$log.earlier" "$log"; else rm -f "$log.earlier"; fi
     return "$code"
 }
 

@@ -22,12 +22,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.base.errors import InputError, run
+from src.base.errors import NOTHING_TO_DO, InputError, run
 from src.base.locks import hold
 from src.base.signs import Watch
 from src.base.workers import die_with_parent
 from src.data.manifest import find
 from src.model_utils import ALIVE_FOLDER
+from src.model_utils.moxing_adapter import job
 from src.options import TrainOptions, resolve
 from src.ranks.rank_logs import forget_earlier, give_back_earlier, keep_earlier, log_of, refused_of
 from src.ranks.rank_table import check_rank_table
@@ -158,8 +159,7 @@ class Launch:
                 self._show()
                 failure = self._failure()
                 if not self.trains and (self.watch.have_begun() or (ended and not failure)):
-                    self.trains = True
-                    forget_earlier(self.cluster.ranks, self.cluster.worker_num)
+                    self._settle()
                 if failure:
                     return self._fail(*failure)
                 if ended:
@@ -169,6 +169,14 @@ class Launch:
                 time.sleep(_LOOKS_EVERY_S)
         finally:
             self._stop()
+
+    def _settle(self) -> None:
+        """Let this run's logs take the place of an earlier one's, unless it found nothing to do."""
+        self.trains = True
+        if any(NOTHING_TO_DO in log_of(rank).read_text(encoding="utf-8", errors="replace") for rank in self.ranks):
+            give_back_earlier(self.cluster.ranks)
+        else:
+            forget_earlier(self.cluster.ranks, self.cluster.worker_num)
 
     def _fail(self, rank: int, code: int, what: str) -> int:
         """Stop all ranks and say why; the exit code."""
@@ -317,11 +325,13 @@ def main(argv: Sequence[str]) -> int:
         return subprocess.run(command, check=False).returncode
     # A mistake is found before anything is started or made.
     options = resolve(TrainOptions, program_options)
-    find(options.data.dataset_path)
-    if cluster.first_rank == 0:
-        options.kept.check_place(options.schedule)
+    data, kept, sends = options.data.dataset_path, options.kept, cluster.first_rank == 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return Launch(cluster, program).wait()
+    with job(options.modelarts, data, Path(kept.ckpt_path), kept.results, sends):
+        folder = find(data)
+        if sends:
+            options.check_place(folder)
+        return Launch(cluster, program).wait()
 
 
 if __name__ == "__main__":

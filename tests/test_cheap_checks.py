@@ -35,7 +35,8 @@ sys.exit("MindSpore was loaded" if "mindspore" in sys.modules else 0)
     (["postprocess"], "preprocess_path preprocess_Result holds no index"),
     (["preprocess", "--export_path=fp32", "--dataset_path=nothing.txt"], "there is no file nothing.txt"),
     (["preprocess", "--export_path=fp32", "--dataset_path=odd.txt"], "odd.txt line 1: 1 columns instead of 40"),
-    (["train", "--device_target=CPU", "--ckpt_path=done"], "ckpt_path done already holds dlrm.ckpt: name another"),
+    (["train", "--device_target=CPU", "--dataset_path=data", "--ckpt_path=done"],
+     "ckpt_path done already holds dlrm.ckpt: name another"),
     (["src.launch", "2", "--device_target=CPU", "--parallel_mode=data", "--dataset_path=data", "--ckpt_path=done"],
      "ckpt_path done already holds dlrm.ckpt: name another"),
 ])  # fmt: skip
@@ -90,6 +91,8 @@ def test_a_refused_start_leaves_the_log_of_an_earlier_run(here):
     assert logged(here, "echo", "good").stdout == "good\n"
     done = logged(here, "bash", "-c", "echo refused >&2; exit 2")
     assert (done.returncode, done.stdout) == (2, "refused\n")
+    assert (here / "ms_log/output.log").read_text() == "good\n"
+    assert logged(here, "echo", "nothing to do: it is there").returncode == 0
     assert (here / "ms_log/output.log").read_text() == "good\n"
     assert logged(here, "bash", "-c", "echo failed; exit 1").returncode == 1
     assert (here / "ms_log/output.log").read_text() == "failed\n"

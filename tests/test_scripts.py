@@ -2,13 +2,13 @@
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from scripted import call_of
 
 from src.data.manifest import find
 from src.launch import Launch, cluster_of
@@ -36,29 +36,6 @@ def test_each_script_runs_by_itself_and_has_help_without_comments(blank, script,
     assert [path.name for path in Path().iterdir()] == ["a b"]
 
 
-@pytest.fixture
-def recorded(here, monkeypatch):
-    """What a script has the interpreter do, which does nothing: its arguments, and the cards that it would see."""
-    fake = here / "python that tells"
-    fake.write_text(
-        f'#!/usr/bin/env bash\n[ "$1" != -c ] || exec {shlex.quote(sys.executable)} "$@"\n'
-        f'printf "%s\\n" "${{CUDA_VISIBLE_DEVICES-}}" "${{ASCEND_RT_VISIBLE_DEVICES-}}" "$@" '
-        f">{shlex.quote(str(here))}/told\n"
-    )
-    fake.chmod(0o755)
-    for name in ("CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHON", str(fake))
-
-    def call(script, *arguments):
-        done = subprocess.run(["bash", script, *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        cuda, ascend, *words = (here / "told").read_text().splitlines()
-        return cuda, ascend, words
-
-    return call
-
-
 @pytest.mark.parametrize(("script", "paths", "program", "options"), [
     ("run_standalone_train_ascend.sh", ["0", "Ascend", "d d"], "train.py",
      ["--device_id=0", "--device_target=Ascend", "--dataset_path=d d"]),
@@ -77,8 +54,8 @@ def recorded(here, monkeypatch):
     ("run_distribute_train_gpu.sh", ["8", "d d"], "src/launch.py", ["8", "--device_target=GPU", "--dataset_path=d d"]),
     ("run_distribute_train_cpu.sh", ["8", "d d"], "src/launch.py", ["8", "--device_target=CPU", "--dataset_path=d d"]),
 ])  # fmt: skip
-def test_paths_with_blanks_arrive_whole(blank, recorded, script, paths, program, options):
-    _, _, words = recorded(blank / "scripts" / script, *paths, "--ckpt_path=x y")
+def test_paths_with_blanks_arrive_whole(here, blank, script, paths, program, options):
+    _, _, words = call_of(here, blank / "scripts" / script, *paths, "--ckpt_path=x y")
     assert words[:2] == ["-u", f"{blank}/{program}"]
     assert words[2 : 2 + len(options)] == options
     assert "--ckpt_path=x y" in words
@@ -88,12 +65,12 @@ def test_paths_with_blanks_arrive_whole(blank, recorded, script, paths, program,
     ("run_standalone_train_gpu.sh", "GPU"), ("run_eval_gpu.sh", "GPU"), ("run_eval.sh", "GPU"),
     ("run_standalone_train_ascend.sh", "Ascend"), ("run_eval.sh", "Ascend"),
 ])  # fmt: skip
-def test_a_list_of_cards_is_what_the_program_sees(recorded, script, target):
+def test_a_list_of_cards_is_what_the_program_sees(here, script, target):
     paths = ["d", "c"] if "eval" in script else ["d"]
-    cuda, ascend, words = recorded(ROOT / "scripts" / script, "2,3", target, *paths)
+    cuda, ascend, words = call_of(here, ROOT / "scripts" / script, "2,3", target, *paths)
     assert (cuda, ascend) == (("2,3", "") if target == "GPU" else ("", "2,3"))
     assert words[2:4] == ["--device_id=0", f"--device_target={target}"]
-    cuda, ascend, words = recorded(ROOT / "scripts" / script, "3", target, *paths)
+    cuda, ascend, words = call_of(here, ROOT / "scripts" / script, "3", target, *paths)
     assert (cuda, ascend, words[2]) == ("", "", "--device_id=3")
 
 
@@ -145,6 +122,14 @@ def test_a_refused_start_leaves_the_ranks_logs_of_an_earlier_run(here, capfd):
     assert launched(1, "import sys; print('failed'); sys.exit(1)") == 1
     assert logs()["log0/output.log"] == "failed\n"
     assert Path("log0/output.log.earlier").read_text() == "ten hours\n"
+
+
+def test_a_start_with_nothing_to_do_leaves_the_logs_of_the_run_that_did_it(here, capfd):
+    assert launched(2, "print('ten hours')") == 0
+    assert launched(2, "print('nothing to do: x')") == 0
+    assert {name: text for name, text in logs().items() if "refused" not in name} == {
+        f"log{rank}/output.log": "ten hours\n" for rank in range(2)
+    }
 
 
 def test_a_training_that_diverged_keeps_its_own_logs(here, capfd):

@@ -50,7 +50,8 @@ class Run:
         changes: which options are others than before the stop, in words; rank 0 knows.
 
     Raises:
-        InputError: the folder already holds a checkpoint, which overwrite does not allow to be replaced; another run
+        AlreadyDone: this very run has ended well here.
+        InputError: the folder already holds another checkpoint, which overwrite does not allow to be replaced; a run
             is at work there, or one was stopped that had other options or data.
     """
 
@@ -72,7 +73,7 @@ class Run:
             self._lock.close()
 
     def _prepare(self, data: DataFolder, overwrite: bool, resume: bool) -> None:
-        is_longer = trains_on(self.folder, self._options, overwrite, resume)
+        is_longer = trains_on(self.folder, self._options, overwrite, resume, data.manifest)
         data.manifest.verify(data.path, [VOCABULARY])
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")

@@ -232,16 +232,21 @@ def raw_format(columns: Columns) -> dict[str, Any]:
     return given if columns.encoding == UTF8 else given | {"encoding": columns.encoding}
 
 
+_TOLD: set[Path] = set()  # once is enough
+
+
 def place_of(dataset_path: str) -> Path:
     """Where a path of data leads to: of one that is not there, but below data/, to there, which it says.
 
     For commands of the public original, whose train.py reads dataset/ while its preprocessing writes data/dataset/.
     """
     given, below = Path(dataset_path), Path("data") / dataset_path
-    if not os.path.exists(given) and os.path.exists(below):
+    if os.path.exists(given) or not os.path.exists(below):
+        return given
+    if below.absolute() not in _TOLD:
         print(f"dataset_path {dataset_path} is not there: {below} is, and taken", flush=True)
-        return below
-    return given
+        _TOLD.add(below.absolute())
+    return below
 
 
 def is_data_folder(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """The logs of ranks, log0/output.log and so on, from one run to the next in the same folder.
 
-A run's own logs take the place of an earlier one's only once it trains: of a start that is refused, with an earlier log
-in its place, the lines are in log0/refused.log.
+A run's own logs take the place of an earlier one's only once it trains: of a start that is refused, or has nothing to
+do, with an earlier log in its place, the lines are in log0/refused.log.
 """
 
 from collections.abc import Iterable

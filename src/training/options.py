@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from src.base.errors import InputError
-from src.checkpoints.place import trains_on
-from src.checkpoints.run_options import RunOptions
 from src.metrics.monitored import MONITORED
-from src.model_utils.config import SAVED_OPTIONS, to_yaml
 from src.model_utils.options import (
     BELOW_ONE,
     FRACTION,
@@ -248,10 +245,11 @@ class KeptSpec:
         if self.save_steps:
             refuse_changed(self, ["save_minutes"], f"with save_steps {self.save_steps}: drop one of them")
 
-    def check_place(self, schedule: ScheduleSpec) -> None:
-        """Refuse a ckpt_path with a checkpoint that this training may neither replace nor go on from."""
-        run = RunOptions(SAVED_OPTIONS, to_yaml(schedule))
-        trains_on(Path(self.ckpt_path), run, self.overwrite, self.resume)
+    @property
+    def results(self) -> list[Path]:
+        """All that a run leaves."""
+        logs = (self.loss_file_name, self.eval_file_name, self.metrics_file_name)
+        return [Path(name) for name in (self.ckpt_path, *logs)]
 
     def check_evaluation(self, do_eval: bool) -> None:
         """Refuse columns to be shuffled for a report that does not show it.
@@ -279,3 +277,8 @@ class ScoreLogSpec:
 
     eval_file_name: str = option("./acc.log", "log of evaluations", NOT_EMPTY)
     metrics_file_name: str = option("./metrics.jsonl", "losses and evaluations for machines, a JSON a line", NOT_EMPTY)
+
+    @property
+    def results(self) -> list[Path]:
+        """The logs."""
+        return [Path(self.eval_file_name), Path(self.metrics_file_name)]
