@@ -293,7 +293,9 @@ def live(work: Work, environment: dict[str, str], log: Path, is_scheduler: bool)
             try:
                 act(number, runtime)
             except Exception as error:
-                tell(work.folder, number, f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}")
+                # No fault where it is that of a rank whose partner is killed, which `search` knows.
+                words = (str(error).strip() or "?").splitlines()[0]
+                tell(work.folder / "log", number, f"{type(error).__name__}: {words}")
                 raise
             if not runtime.ranks.rank:
                 tell(work.folder, number, "")
@@ -353,17 +355,20 @@ def search(seed: int, numbers: Sequence[int], folder: Path, data: Path | None = 
             how = run_life(Work(seed, data, folder, killed, fresh), ranks)
             if killed is not None:
                 if told(folder, killed) is None:
-                    tell(folder, killed, f"going on {how or 'was killed'}")
+                    tell(folder, killed, told(folder / "log", killed) or f"going on {how or 'was killed'}")
                 _show(seed, folder, killed)
-            if killed is not None and told(folder, killed):
-                killed = None  # and the fresh one has its own life
-                continue
+                if told(folder, killed):
+                    killed = None  # and the fresh one gets a life of its own
+                    continue
+            killed = None
             if fresh is not None:
                 waiting.pop(0)
-                if how or told(folder, fresh):
-                    tell(folder, fresh, f"its process {how}")
+                if how:
+                    tell(folder, fresh, told(folder / "log", fresh) or f"its process {how}")
                     _show(seed, folder, fresh)
-            killed = fresh if fresh is not None and told(folder, fresh) is None else None
+                else:
+                    (folder / f"log/{fresh}.json").unlink(missing_ok=True)
+                    killed = fresh
     return sum(bool(told(folder, number)) for number in numbers)
 
 

@@ -48,7 +48,7 @@ def make_exports(folder: Path, total: int, kinds: list[str]) -> None:
     from src.data.vocabulary import Vocabulary
     from src.dlrm import DLRM
     from src.model_utils.device_target import set_device
-    from src.network.embedding import EmbeddingTables, initial_rows
+    from src.network.embedding import EmbeddingTables, initial_values, joint_rows, whole_fields
     from src.network.options import NetworkSpec
 
     set_device("CPU")
@@ -62,9 +62,8 @@ def make_exports(folder: Path, total: int, kinds: list[str]) -> None:
     ]  # distinct, in any order
     Encoder(dense, Vocabulary(fields, keys)).save(place / VOCABULARY)
     Manifest(dense, fields, rows, {}, (File.of(place, place / VOCABULARY),), 0, {}, {}).save(place)
-    checkpoint.save(
-        DLRM(13, EmbeddingTables(rows, initial_rows(rows, 16, 1)), NetworkSpec()), fields, place / "dlrm.ckpt"
-    )
+    values = joint_rows(whole_fields(rows), 16, initial_values(rows, 1))
+    checkpoint.save(DLRM(13, EmbeddingTables(rows, values), NetworkSpec()), fields, place / "dlrm.ckpt")
     for kind in kinds:
         placement, table_type = KINDS[kind]
         export.main(["--device_target=CPU", f"--checkpoint_path={place}", f"--export_path={folder / kind}",

@@ -115,7 +115,8 @@ class Launch:
         self.lock = hold(self.folder / ".lock", f"folder {Path.cwd()}")
         for old in alive.iterdir():
             old.unlink()
-        self.watch = Watch(alive, cluster.ranks, cluster.rank_timeout_s)
+        all_here = cluster.worker_num == cluster.local_worker_num
+        self.watch = Watch(alive, cluster.ranks, cluster.rank_timeout_s, all_here)
         self.environment = os.environ | {
             ALIVE_FOLDER: str(alive.resolve()), "PYTHONUNBUFFERED": "1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",

@@ -26,7 +26,7 @@ from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
 
 FINISHED, PROGRESS = "finished", "progress.json"
-_OLDER, _FAILED = "older", "diverged_at_rate"
+_OLDER, _FAILED, _REPLACES = "older", "diverged_at_rate", "replaces_checkpoint"
 _OF_A_STEP = re.compile(r"(state|rest|best)-(\d+)\.")
 
 
@@ -62,6 +62,7 @@ class Run:
         self.folder, self.path, self._options, self._ranks = folder, folder / UNFINISHED, options, ranks
         self._progress, self._keep_states = self.path / PROGRESS, keep_states
         self.changes: list[str] = []
+        self._replaces = False  # whether files began to go to their places, so that what stood there is given up
         self._lock: IO[str] | None = None
         self._by_rank_0(lambda: self._prepare(data, overwrite, resume))
 
@@ -74,7 +75,8 @@ class Run:
 
     def _prepare(self, data: DataFolder, overwrite: bool, resume: bool) -> None:
         is_longer = resume and not overwrite and self._is_longer()
-        if (self.folder / CHECKPOINT).exists() and not (overwrite or is_longer):
+        self._replaces = resume and any(state.get(_REPLACES) for state in _states_of(self._progress))
+        if (self.folder / CHECKPOINT).exists() and not (overwrite or is_longer or self._replaces):
             raise InputError(
                 f"ckpt_path {self.folder} already holds {CHECKPOINT}: name another --ckpt_path, replace it with "
                 f"--overwrite=True, or let it train on with more --epochs, if its last state was kept"
@@ -196,8 +198,9 @@ class Run:
         self._remove_others([progress, *older], best_step)
 
     def _write_progress(self, states: list[dict[str, Any]]) -> None:
+        more = {_REPLACES: True} if self._replaces else {}
         with whole_file(self._progress, sync=True) as file:
-            file.write(sealed_json(states[0] | {_OLDER: states[1:]}).encode())
+            file.write(sealed_json(states[0] | more | {_OLDER: states[1:]}).encode())
 
     def remove_other_bests(self, step: int) -> None:
         """Of the best networks, keep those that the states go with, and the newest one, that of a step."""
@@ -253,8 +256,14 @@ class Run:
         return target
 
     def _publish(self, step: int, target: Path, keep_state: bool) -> None:
-        """Nothing leaves the subfolder before all is in its place, so a run that is killed here can go on."""
+        """Nothing leaves the subfolder before all is in its place, so a run that is killed here can go on.
+
+        Its progress says so first: who goes on may replace what is in its place already.
+        """
         best = self.best(step)
+        self._replaces = True
+        if states := _states_of(self._progress):
+            self._write_progress(states)
         happens("the files are to go to their places")
         with naming(self.folder):
             target.unlink(missing_ok=True)  # it must not stand beside another run's files
@@ -274,6 +283,7 @@ class Run:
             if ended.exists():
                 (ended / PROGRESS).unlink(missing_ok=True)
                 shutil.rmtree(ended)
+            happens("no other state is left beside them")
             if keep_state:
                 self._forget_older(step)
                 self.path.rename(ended)
