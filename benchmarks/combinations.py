@@ -24,6 +24,7 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -352,6 +353,7 @@ def search(seed: int, numbers: Sequence[int], folder: Path, data: Path | None = 
         killed: int | None = None
         while waiting or killed is not None:
             fresh = waiting[0] if waiting else None
+            shutil.rmtree(folder / str(fresh), ignore_errors=True)  # of an earlier start
             how = run_life(Work(seed, data, folder, killed, fresh), ranks)
             if killed is not None:
                 if told(folder, killed) is None:
