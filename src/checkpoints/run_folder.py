@@ -214,27 +214,32 @@ class Run:
             if found and int(found[2]) not in (bests if found[1] == "best" else steps):
                 path.unlink()
 
-    def retreat(self, rate: float, changed: dict[str, Any]) -> dict[str, Any] | None:
+    def retreat(self, rate: float, changed: dict[str, Any], begun: int = 0) -> dict[str, Any] | None:
         """What is to be gone on from by a run that diverged: the newest state, or an older one.
 
-        A state that leads to divergence at two rates, the second one smaller, is taken to be spoiled, and given up.
+        A state that leads to divergence at two rates, the second one smaller, is taken to be spoiled, and given up with
+        those that came of it: be it that the run began with it each time, or that it is the newest one.
 
         Args:
             rate: at which it diverged.
+            begun: the step of the state that it began with.
             changed: what that state's progress is to say now.
 
         Returns:
             The progress of that state; None for none, so that the run begins anew.
         """
-        self._by_rank_0(lambda: self._retreat(rate, changed))
+        self._by_rank_0(lambda: self._retreat(rate, changed, begun))
         return self.progress()
 
-    def _retreat(self, rate: float, changed: dict[str, Any]) -> None:
+    def _retreat(self, rate: float, changed: dict[str, Any], begun: int) -> None:
         states = _states_of(self._progress)
-        if states and (before := states[0].get(_FAILED)) is not None and rate < before:
-            del states[0]
-        elif states:
-            states[0][_FAILED] = rate
+        concerned = [place for place, state in enumerate(states) if not place or state["step"] == begun]
+        spoiled = [place for place in concerned if rate < states[place].get(_FAILED, 0)]
+        if spoiled:
+            del states[: spoiled[-1] + 1]
+        else:
+            for place in concerned:
+                states[place][_FAILED] = rate
         if states:
             states[0] |= changed
             self._write_progress(states)

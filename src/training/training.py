@@ -160,7 +160,7 @@ class Training:
         facts = self._facts(step)
         goes_back = specs.kept.on_nonfinite == "back" and self.begun.times_back < MOST_TIMES_BACK
         times = {"times_back": self.begun.times_back + 1, "rates": self.begun.rates} if goes_back else {}
-        content = self.run.retreat(sum(self.rates), times)
+        content = self.run.retreat(sum(self.rates), times, self.begun.step)
         to = content["step"] if content else 0
         if not goes_back:
             self._stop(found, facts, to)

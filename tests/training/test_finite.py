@@ -158,12 +158,12 @@ def test_going_back_takes_the_last_finite_state_and_a_tenth_of_the_rate(tiny_dat
 
 
 def test_a_state_that_leads_to_divergence_at_a_smaller_rate_too_is_given_up(tiny_data, tmp_path, capsys):
-    """Then an older one serves, and the beginning at last."""
-    poison = Poison(12, 13, 11, 14)
+    """Then an older one serves, and the beginning at last: also where newer states came of it, spoiled as it is."""
+    poison = Poison(12, 13, 11, 14, 11)
     train_small(tiny_data, tmp_path, save_steps=5, log_steps=1, on_nonfinite="back", keep_states=2, callbacks=[poison])
     said = re.findall(r"at step (\d+): going back to (step \d+|the beginning) with lr (\S+);", capsys.readouterr().out)
     assert said == [("13", "step 10", "0.01"), ("14", "step 5", "0.001"), ("12", "step 10", "0.0001"),
-                    ("15", "step 5", "1e-05")]  # fmt: skip
+                    ("15", "step 5", "1e-05"), ("12", "the beginning", "1e-06")]  # fmt: skip
 
 
 def test_going_back_has_an_end(tiny_data, tmp_path, monkeypatch):
