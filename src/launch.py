@@ -48,7 +48,8 @@ class Cluster:
         master_addr, master_port: where the scheduler listens, on the machine that has this address, a number.
         rank_table: of an Ascend cluster, "" for none.
         rank_timeout_s: after which a rank is taken to hang; see src/base/signs.py.
-        cluster_time_out_s: after which ranks that lack others give up.
+        cluster_time_out_s: after which ranks that lack others give up: to meet, and where all are on this machine also
+            in collective operations on a CPU.
         bind_core: whether each rank gets a part of the processors for itself.
     """
 
@@ -66,6 +67,11 @@ class Cluster:
     def ranks(self) -> range:
         """Numbers of this machine's ranks."""
         return range(self.first_rank, self.first_rank + self.local_worker_num)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all ranks are on this machine."""
+        return self.worker_num == self.local_worker_num
 
     @property
     def is_master(self) -> bool:
@@ -88,6 +94,8 @@ class Cluster:
             "RANK_SIZE": str(self.worker_num),
             "RANK_ID": str(max(rank, 0)),
         }
+        if self.is_whole:  # else collective operations on a CPU wait for 30 s; this machine sees itself who is gone
+            found["MS_NODE_TIMEOUT"] = str(self.cluster_time_out_s)
         if rank >= 0:
             found |= {"MS_NODE_ID": str(rank), "DEVICE_ID": str(rank - self.first_rank)}
         return found | ({"RANK_TABLE_FILE": self.rank_table} if self.rank_table else {})
@@ -115,8 +123,7 @@ class Launch:
         self.lock = hold(self.folder / ".lock", f"folder {Path.cwd()}")
         for old in alive.iterdir():
             old.unlink()
-        all_here = cluster.worker_num == cluster.local_worker_num
-        self.watch = Watch(alive, cluster.ranks, cluster.rank_timeout_s, all_here)
+        self.watch = Watch(alive, cluster.ranks, cluster.rank_timeout_s, cluster.is_whole)
         self.environment = os.environ | {
             ALIVE_FOLDER: str(alive.resolve()), "PYTHONUNBUFFERED": "1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
@@ -165,7 +172,7 @@ class Launch:
                     print(f"error: {hint}", file=sys.stderr)
                     return code
                 if ended:
-                    if self.scheduler and self.cluster.worker_num > self.cluster.local_worker_num:
+                    if self.scheduler and not self.cluster.is_whole:
                         self.scheduler.wait()  # other machines' ranks may still need it
                     return 0
                 time.sleep(_LOOKS_EVERY_S)
