@@ -401,6 +401,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, help="for what is found, which a later start does not look for again")
     options = parser.parse_args(argv)
     numbers = list(range(options.count)) if options.only is None else [options.only]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no process of a life is left
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
