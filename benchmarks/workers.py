@@ -69,13 +69,12 @@ class Ours:
     def lay_out(self, rows: Sequence[int], optimizer: str = "sgd") -> None:
         """Tables of so many rows, and a step over them."""
         from src.dlrm import DLRM
-        from src.network.embedding import EmbeddingTables, initial_values, joint_rows, whole_fields
+        from src.network.embedding import EmbeddingTables, initial_rows
         from src.network.options import NetworkSpec
         from src.training.options import OptimizationSpec
         from src.training.step import TrainStep
 
-        values = joint_rows(whole_fields(rows), 16, initial_values(rows, 1))
-        self.model = DLRM(13, EmbeddingTables(rows, values, self.operators), NetworkSpec())
+        self.model = DLRM(13, EmbeddingTables(rows, initial_rows(rows, 16, 1), self.operators), NetworkSpec())
         self.step = TrainStep(self.model, OptimizationSpec(optimizer, lr=0.01))
 
     def batch(self, *columns: np.ndarray) -> tuple:

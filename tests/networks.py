@@ -12,7 +12,7 @@ from mindspore import Tensor
 
 from src.checkpoints import checkpoint
 from src.dlrm import DLRM
-from src.network.embedding import EmbeddingTables, initial_values, joint_rows, whole_fields
+from src.network.embedding import EmbeddingTables, initial_rows
 from src.network.options import NetworkSpec
 from src.network.stock import STOCK
 from src.training.options import OptimizationSpec
@@ -25,11 +25,6 @@ ms.set_device("CPU")
 def network_spec(bottom=(12, 7), top=(9, 1), towers=1, **more):
     """The shape of a network whose tables are as wide as its bottom MLP ends, for each tower."""
     return NetworkSpec(bottom[-1] * towers, tuple(bottom), tuple(top), towers=towers, **more)
-
-
-def initial_rows(table_rows, emb_dim, seed):
-    """The initial values of tables that are not split, [R, D] float32."""
-    return joint_rows(whole_fields(table_rows), emb_dim, initial_values(table_rows, seed))
 
 
 def make_model(

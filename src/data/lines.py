@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from src.base.native import build
-from src.data.keys import PAD, keys_at, seed_words, words_of
+from src.data.keys import PAD, checks_at, keys_at, seed_words, words_of
 from src.data.text import UTF8, is_utf8
 
 SOURCE = Path(__file__).parent / "compiled/raw_text.cc"
@@ -43,6 +43,7 @@ class Columns:
         header: whether each file begins with a line of names, which then gives the order.
         encoding: of the text, by Python's name.
         key_seed: of the keys of long categories, which the vocabulary tells: `Encoder.keyed` puts it here.
+        checked: whether blocks have checks of these keys, too.
     """
 
     dense: tuple[str, ...]
@@ -53,6 +54,7 @@ class Columns:
     header: bool = False
     encoding: str = UTF8
     key_seed: str = ""
+    checked: bool = False
 
     @classmethod
     def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":
@@ -101,6 +103,7 @@ class Block:
         keys: [F, B] uint64, 0 for an empty cell.
         bad: the lines left out, in file order.
         key_seed: of the keys, as in `Columns`.
+        checks: [F, B] uint32, another hash of each category whose key is hashed, and 0 for others; if asked for.
     """
 
     labels: np.ndarray
@@ -108,6 +111,7 @@ class Block:
     keys: np.ndarray
     bad: list[BadRow] = field(default_factory=list)
     key_seed: str = ""
+    checks: np.ndarray | None = None
 
 
 def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
@@ -170,22 +174,30 @@ def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_l
     keys = np.empty((len(columns.categorical), rows), np.uint64)
     odd, odd_lines = np.empty((rows, 2), np.int64), np.empty(rows, np.int64)
     seed, is_ascii = seed_words(columns.key_seed), np.empty(1, np.uint8)
-    places = [ctypes.c_void_p(array.ctypes.data) for array in (labels, numbers, keys, odd, odd_lines, is_ascii)]
+    checks = np.zeros(keys.shape, np.uint32) if columns.checked else None
+    places = [_pointer(array) for array in (labels, numbers, keys, odd, odd_lines, is_ascii, checks)]
     count = library.ParseLines(
         text, ctypes.c_int64(len(text)), ord(columns.separator), ctypes.c_void_p(roles.ctypes.data), len(roles),
-        dense_dim, ctypes.c_void_p(seed.ctypes.data if len(seed) else None), ctypes.c_int64(rows), *places,
+        dense_dim, _pointer(seed if len(seed) else None), ctypes.c_int64(rows), *places,
     )  # fmt: skip
     if not count:
-        return Block(labels, numbers, keys, key_seed=columns.key_seed), bool(is_ascii[0])
+        return Block(labels, numbers, keys, [], columns.key_seed, checks), bool(is_ascii[0])
     lines = odd_lines[:count]
     others = _parse(b"".join(text[begin:end] for begin, end in odd[:count].tolist()), columns, 0)
     bad = {row.line for row in others.bad}
     good = lines[[number not in bad for number in range(count)]]
     labels[good], numbers[good], keys[:, good] = others.labels, others.numbers, others.keys
+    if checks is not None:
+        checks[:, good] = others.checks
     kept = np.ones(rows, bool)
     kept[lines[sorted(bad)]] = False
     rejected = [BadRow(first_line + int(lines[row.line]), row.reason, row.text) for row in others.bad]
-    return Block(labels[kept], numbers[kept], keys[:, kept], rejected, columns.key_seed), bool(is_ascii[0])
+    checks = None if checks is None else checks[:, kept]
+    return Block(labels[kept], numbers[kept], keys[:, kept], rejected, columns.key_seed, checks), bool(is_ascii[0])
+
+
+def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
 def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
@@ -209,12 +221,12 @@ def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
         _explain(bad, lines[wrong], f"{name} is {{}}, which is not a number", buffer, begins, stops, wrong)
         good &= ~wrong
     first += len(columns.dense)
-    keys = keys_at(words, starts[first:], ends[first:], columns.key_seed)
-    if not good.all():
-        labels, numbers, keys = labels[good], numbers[good], keys[:, good]
+    cells = words, starts[first:][:, good], ends[first:][:, good], columns.key_seed
+    labels, numbers, keys = labels[good], numbers[good], keys_at(*cells)
+    checks = checks_at(*cells) if columns.checked else None
     all_lines = text.split(b"\n") if bad else []
     rows = [BadRow(first_line + line, reason, all_lines[line]) for line, reason in sorted(bad.items())]
-    return Block(labels, numbers, keys, rows, columns.key_seed)
+    return Block(labels, numbers, keys, rows, columns.key_seed, checks)
 
 
 def _cells(

@@ -95,6 +95,8 @@ class Manifest:
         source: names of the raw files, the lines read of them, and their columns.
         options: of preprocessing.
         negative: how many numbers of a column are below 0, of the columns that have any.
+        shared_keys: how many keys several training values have, of the columns with values so long that their keys are
+            hashes.
         inputs, fields: names of the network's numeric inputs and fields, as `src/data/encoder.py` makes them of the
             columns; unless given, these are the columns.
     """
@@ -110,6 +112,7 @@ class Manifest:
     inputs: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     negative: dict[str, int] = field(default_factory=dict)
+    shared_keys: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         listed = {file.name for file in self.files}
@@ -229,6 +232,23 @@ def raw_format(columns: Columns) -> dict[str, Any]:
     return given if columns.encoding == UTF8 else given | {"encoding": columns.encoding}
 
 
+_TOLD: set[Path] = set()  # once is enough
+
+
+def place_of(dataset_path: str) -> Path:
+    """Where a path of data leads to: of one that is not there, but below data/, to there, which it says.
+
+    For commands of the public original, whose train.py reads dataset/ while its preprocessing writes data/dataset/.
+    """
+    given, below = Path(dataset_path), Path("data") / dataset_path
+    if os.path.exists(given) or not os.path.exists(below):
+        return given
+    if below.absolute() not in _TOLD:
+        print(f"dataset_path {dataset_path} is not there: {below} is, and taken", flush=True)
+        _TOLD.add(below.absolute())
+    return below
+
+
 def is_data_folder(path: Path) -> bool:
     """Whether a path is that of a data folder, or of a part of one."""
     # By os, for which a list of files that is too long for a path is not there.
@@ -241,7 +261,7 @@ def find(dataset_path: str) -> DataFolder:
     Raises:
         InputError: there is no such folder, no manifest, or not the named part.
     """
-    path = Path(dataset_path)
+    path = place_of(dataset_path)
     if not path.is_dir():
         raise InputError(
             f"dataset_path {dataset_path} is not a folder: name the data folder that src/preprocess_data.py wrote"

@@ -3,13 +3,13 @@
 import bz2
 import gzip
 import hashlib
-import itertools
 import lzma
 import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ _PACKED_AS = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\0": ".xz", b"BZh91AY&SY": ".bz2
 _NO_TEXT = {b"PK\3\4": "unzip {}", b"\x28\xb5\x2f\xfd": "zstd -d {}"}
 _SHOWN_OF_NAME = 50  # for people; a name has at most 255 bytes, and a letter up to 4
 _TAR_PLACE, _TAR = 257, b"ustar"
+# 31012024, whose first four digits are no year.
+_DAY_FIRST = re.compile(r"(?<!\d)([0-3]\d)([0-3]\d)((?:19|20)\d\d)(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def _unpacked(raw: Path, folder: Path, encoding: str) -> Path:
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as text:
+    with whole_file(target, sync=True) as text:
         for block in _text_of(raw, kind, encoding):
             text.write(block)
     return target
@@ -307,11 +309,21 @@ def _refuse_twice(raws: Sequence[Path], option: str) -> None:
 
 def _tell_of_order(raws: Sequence[Path]) -> None:
     """Tell of numbered files that do not come in the order of their numbers."""
-    for one, other in itertools.pairwise(raws):
-        words, numbers = re.split(r"\d+", str(one)), [int(number) for number in re.findall(r"\d+", str(one))]
-        if words == re.split(r"\d+", str(other)) and numbers > [int(n) for n in re.findall(r"\d+", str(other))]:
-            warn(f"{one} is read before {other}: rows must come in the order of time, as the last ones are for tests")
+    names = [re.split(r"(\d+)", _DAY_FIRST.sub(r"\1-\2-\3", str(raw))) for raw in raws]
+    for number, (one, other) in enumerate(pairwise(names)):
+        if one[::2] == other[::2] and _falls([*map(int, one[1::2])], [*map(int, other[1::2])]):
+            order = f"{raws[number]} is read before {raws[number + 1]}"
+            warn(f"{order}: rows must come in the order of time, as the last ones are for tests")
             return
+
+
+def _falls(one: list[int], other: list[int]) -> bool:
+    """Whether the numbers of a name come behind those of another, whatever a date with the year at its end means."""
+    years = [place for place, pair in enumerate(zip(one, other)) if all(1900 <= number < 2100 for number in pair)]
+    year = years[-1] if years else 0
+    begin = max(year - 3, 0)
+    orders = [(*range(begin), year, *days, *range(year + 1, len(one))) for days in permutations(range(begin, year))]
+    return bool(one) and all([one[n] for n in order] > [other[n] for n in order] for order in orders)
 
 
 def write_rejects(path: Path, bad: Sequence[BadRow]) -> None:

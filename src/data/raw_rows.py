@@ -23,7 +23,7 @@ from src.data.text import BYTE_ORDER_MARK, UTF8, encoding_named, utf8
 
 _LARGEST = float(np.finfo(np.float32).max)
 _REMEDY = "scorer.read_csv(path) reads a file as training did"
-_SIGNS = "".join(map(chr, range(9)))  # which make a line of a file a bad one
+_SIGNS = "".join(map(chr, range(11)))  # which end a cell or a line of a file, or make it a bad one
 
 
 def lines_of(lines: Iterable[str | bytes], encoding: str = UTF8) -> list[bytes]:
@@ -176,7 +176,7 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 def _number(column: pd.Series, row: int, value: Any) -> float:
     """The number that a cell holds, be it as text."""
-    if value == "" or (_is_missing(value) and not isinstance(value, np.datetime64 | np.timedelta64 | type(pd.NaT))):
+    if value == "" or _is_missing(value):
         return math.nan
     of_number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool | np.bool_)
     if of_number or (isinstance(value, str) and NUMBER.fullmatch(value.encode("utf-8", "replace"))):
@@ -217,7 +217,7 @@ def _texts(column: pd.Series, example: Example | None) -> list[str]:
 
 
 def _is_odd(text: str) -> bool:
-    """Whether it holds half a letter, or a sign that makes a line of a file a bad one."""
+    """Whether it holds half a letter, or a sign that no cell of a file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -226,7 +226,9 @@ def _is_odd(text: str) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (types.is_scalar(value) and bool(pd.isna(value)))
+    """Whether it is a missing number or text; a missing time (NaT) is of a column of times, which no model takes."""
+    of_time = isinstance(value, np.datetime64 | np.timedelta64 | type(pd.NaT))
+    return value is None or value is pd.NA or (types.is_scalar(value) and bool(pd.isna(value)) and not of_time)
 
 
 def _place(column: pd.Series, row: int, value: Any) -> str:

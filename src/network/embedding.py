@@ -55,12 +55,17 @@ def initial_values(table_rows: Sequence[int], seed: int, epoch: int = 0) -> Fill
     return fill
 
 
+def initial_rows(table_rows: Sequence[int], emb_dim: int, seed: int) -> np.ndarray:
+    """The initial values of tables that are not split, [R, D] float32."""
+    return joint_rows(whole_fields(table_rows), emb_dim, initial_values(table_rows, seed))
+
+
 class EmbeddingTables(nn.Cell):
     """The tables of all fields on one device, one below the other in one parameter.
 
     Args:
         table_rows: rows of each field's table, the row for unseen values included.
-        values: [R, D] float32, initial ones or a checkpoint's; the cell takes the memory over.
+        values: [R, D] float32, from `initial_rows` or a checkpoint; the cell takes the memory over.
         operators: what computes with them, and the network around them.
         pieces: of the tables that are held here, all of them unless given.
         spare: rows behind each piece.

@@ -78,7 +78,9 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
         sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
     )  # fmt: skip
     examples = learn_examples(vocabulary, _first_cells(source, source.columns))
-    return Encoder(source.columns.dense, vocabulary, learned, examples)
+    encoder = Encoder(source.columns.dense, vocabulary, learned, examples)
+    check_table_rows(encoder.table_rows)
+    return encoder
 
 
 def _first_cells(source: Source, columns: Columns) -> list[list[str]]:
@@ -107,5 +109,4 @@ def _vocabulary(
     journal.plan("merge", {"pieces": pieces, "least": least, "most": options.max_rows_per_field}, "count")
     journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
     merged = [journal.load("merge", field, "keys", "counts") for field in range(len(names))]
-    check_table_rows([len(keys) + 1 for keys, _ in merged])
     return Vocabulary(names, [keys for keys, _ in merged], key_seed=seed), [counts for _, counts in merged]

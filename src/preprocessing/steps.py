@@ -17,22 +17,24 @@ was finished before a crash need not be done again.
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from src.base.errors import naming
+from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric, records
 from src.data.encoder import Encoder
 from src.data.lines import BadRow, Block, Columns
 from src.data.manifest import File
 from src.data.raw_files import Span, read_span
-from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
+from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered, shared_keys
 
 _MERGED_AT_ONCE = 32
+_KEPT_BAD_BYTES = 1 << 20
 _BUNDLED = 64  # files, which are open at once
 _BUNDLE_BYTES = 64 << 20  # of them in memory
 
@@ -41,24 +43,28 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
     """Count the categories of some lines, and the numbers if asked for.
 
     Returns:
-        rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur.
+        rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur;
+        checks_0, ...: the checks of these keys, where some are hashed.
         values_0, values_counts_0, ...: each numeric column's summary.
         negative: how many numbers of each numeric column are below 0.
-        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON.
+        bad_rows: lines that can't be used; bad: the first of them as JSON, keep_bad at least.
     """
-    keys, bad, of_numbers = [], [], []
+    keys, checks, bad, of_numbers = [], [], [], []
     negative = np.zeros(len(columns.dense), np.int64)
-    for block in _blocks(spans, columns):
+    for block in _blocks(spans, replace(columns, checked=True)):
         keys.append(block.keys)
+        checks.append(np.zeros(block.keys.shape, np.uint32) if block.checks is None else block.checks)
         negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
         bad += block.bad
     joined = np.concatenate(keys, axis=1)
-    kept = [(row.line, row.reason, row.text.decode("latin-1"), row.file) for row in bad[:keep_bad]]
+    # More than asked for, where they are short: a later run may allow them, and goes on from these counts.
+    short = int(np.searchsorted(np.cumsum([len(row.text) for row in bad]), _KEPT_BAD_BYTES))
+    kept = [(row.line, row.reason, row.text.decode("latin-1"), row.file) for row in bad[: max(keep_bad, short)]]
     arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
-    for field, (distinct, counts) in enumerate(count(joined)):
-        arrays |= {f"keys_{field}": distinct, f"counts_{field}": counts}
+    for field, found in enumerate(count(joined, np.concatenate(checks, axis=1))):
+        arrays |= {f"{name}_{field}": array for name, array in zip(("keys", "counts", "checks"), found)}
     for column, values in enumerate(np.concatenate(of_numbers).T if numbers else ()):
         distinct, counts = numeric.summarise(values)
         arrays |= {f"values_{column}": distinct, f"values_counts_{column}": counts}
@@ -77,27 +83,27 @@ def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
 def merge_field(field: int, min_count: int, counted: Sequence[Path], max_rows: int = 0) -> Arrays:
     """One field's vocabulary from the files of `count_rows`'s arrays: its keys in the order of their ids, and counts.
 
-    With max_rows, its table gets at most so many rows, the one for unseen values among them.
+    With max_rows, its table gets at most so many rows, the one for unseen values among them. `shared` is how many keys
+    several texts have, -1 where none is hashed.
     """
-    keys, counts = ordered(*_merged(f"keys_{field}", f"counts_{field}", merge, counted), min_count)
+    merged = _merged((f"keys_{field}", f"counts_{field}", f"checks_{field}"), merge, counted)
+    keys, counts = ordered(merged[0], merged[1], min_count)
     kept = slice(max_rows - 1 if max_rows else None)
-    return {"keys": keys[kept], "counts": counts[kept]}
+    return {"keys": keys[kept], "counts": counts[kept], "shared": np.array(shared_keys(merged))}
 
 
 def merge_column(column: int, counted: Sequence[Path]) -> Arrays:
     """One numeric column's summary from the files of `count_rows`'s arrays."""
-    values, counts = _merged(f"values_{column}", f"values_counts_{column}", numeric.merge, counted)
+    values, counts = _merged((f"values_{column}", f"values_counts_{column}"), numeric.merge, counted)
     return {"values": values, "counts": counts}
 
 
-def _merged(
-    values: str, counts: str, merge_parts: Callable[[Sequence[Counts]], Counts], counted: Sequence[Path]
-) -> Counts:
-    """What the files hold under two names, merged."""
+def _merged(names: Sequence[str], merge_parts: Callable[[Sequence[Any]], Counts], counted: Sequence[Path]) -> Counts:
+    """What the files hold under some names, of which the last one may lack, merged."""
     pending: list[Counts] = []
     for path in counted:
         with np.load(path) as arrays:
-            pending.append((arrays[values], arrays[counts]))
+            pending.append(tuple(arrays[name] for name in names if name in arrays))
         if len(pending) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
             pending = [merge_parts(pending)]
     return merge_parts(pending)
@@ -189,7 +195,7 @@ def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
     joined = np.concatenate(rows)
     bucket = np.random.default_rng([coding.seed, number]).integers(0, buckets, len(joined))
     bounds = np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=buckets))))
-    with naming(coding.scattered[number]), coding.scattered[number].open("wb") as file:
+    with whole_file(coding.scattered[number], sync=True) as file:
         file.write(bounds.astype("<i8").tobytes())
         file.write(joined[np.argsort(bucket, kind="stable")].data)
     return {"rows": np.array(len(joined))}
@@ -210,7 +216,7 @@ def bundle_rows(files: Sequence[Path], path: Path, coding: Coding) -> Arrays:
     with contextlib.ExitStack() as stack, naming(path):
         opened = [stack.enter_context(file.open("rb")) for file in files]
         bounds = np.stack([np.fromfile(file, "<i8", buckets + 1) for file in opened])
-        target = stack.enter_context(path.open("wb"))
+        target = stack.enter_context(whole_file(path, sync=True))
         target.write(bounds.sum(axis=0).astype("<i8").tobytes())
         at_once = max(1, _BUNDLE_BYTES * buckets // (int(bounds[:, -1].sum()) * coding.row_bytes + 1))
         for first in range(0, buckets, at_once):

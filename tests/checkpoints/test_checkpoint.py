@@ -14,7 +14,6 @@ from conftest import ROOT
 from mindspore import Tensor
 from networks import (
     RATE,
-    initial_rows,
     logits_of,
     make_batch,
     make_model,
@@ -31,7 +30,7 @@ from src.base.errors import InputError
 from src.checkpoints import checkpoint, protobuf
 from src.checkpoints.protobuf import CheckpointFile
 from src.dlrm import DLRM
-from src.network.embedding import EmbeddingTables
+from src.network.embedding import EmbeddingTables, initial_rows
 from src.training.evaluation import score
 
 FIELDS = [f"C{field + 1}" for field in range(8)]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 from networks import (
-    initial_rows,
     logits_of,
     make_batch,
     make_model,
@@ -21,7 +20,7 @@ from networks import (
 
 from src.dlrm import DLRM, mlp_values
 from src.network import embedding
-from src.network.embedding import EmbeddingTables, initial_values
+from src.network.embedding import EmbeddingTables, initial_rows, initial_values
 from src.network.layers import MLP, Linear
 from src.network.options import NetworkSpec
 from src.network.pair_dots import PairDots

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from conftest import CPU, ORIGINAL
 from mindspore import Tensor
-from networks import initial_rows, loaded, make_step, network_spec
+from networks import loaded, make_step, network_spec
 
 import export as export_program
 import train
 from src.base.errors import InputError
 from src.dataset import batches_of
 from src.dlrm import DLRM, mlp_values
-from src.network.embedding import EmbeddingTables
+from src.network.embedding import EmbeddingTables, initial_rows
 from src.network.stock import STOCK
 from src.options import TrainOptions, resolve
 from src.scorer import Scorer

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from networks import initial_rows
 from trainings import ENVIRONMENT, SMALL, script
 
 import train
@@ -18,7 +17,7 @@ from src.base.errors import InputError
 from src.checkpoints import protobuf, run_folder
 from src.checkpoints.checkpoint import Parts, part_of
 from src.checkpoints.checkpoint import rows_of as entries_of
-from src.network.embedding import EmbeddingTables, initial_values, joint_rows, slots_of
+from src.network.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows, slots_of
 from src.ranks.placement import Piece, place
 
 TABLES = st.lists(st.integers(1, 300), min_size=1, max_size=9)
