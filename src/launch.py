@@ -36,6 +36,7 @@ from src.ranks.rank_table import check_rank_table
 ROOT = Path(__file__).resolve().parents[1]
 _LOOKS_EVERY_S = 0.3
 _INPUT_AT_FAULT = 2  # exit code
+_NODE_TIMEOUT_S = 30  # MindSpore's own
 # MindSpore's process by which ranks find each other. It trains nothing, so it needs no more than this.
 _SCHEDULER = "import mindspore; mindspore.set_device('CPU'); mindspore.communication.init()"
 
@@ -96,8 +97,8 @@ class Cluster:
             "RANK_SIZE": str(self.worker_num),
             "RANK_ID": str(max(rank, 0)),
         }
-        if self.is_whole:  # else collective operations on a CPU wait for 30 s; this machine sees itself who is gone
-            found["MS_NODE_TIMEOUT"] = str(self.cluster_time_out_s)
+        if self.is_whole:  # how long collective operations on a CPU wait; this machine sees itself who is gone
+            found["MS_NODE_TIMEOUT"] = str(max(_NODE_TIMEOUT_S, self.cluster_time_out_s))
         if rank >= 0:
             found |= {"MS_NODE_ID": str(rank), "DEVICE_ID": str(rank - self.first_rank)}
         return found | ({"RANK_TABLE_FILE": self.rank_table} if self.rank_table else {})
