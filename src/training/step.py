@@ -157,14 +157,12 @@ class TrainStep(nn.Cell):
             counted = self.counter()
         more = counted[:1] if self.dropout else ()
         factor = None
-        if (
-            self.scale is not None
-        ):  # read once: of a parameter that is read again behind messages MindSpore makes copies
-            factor = self.scale.factor()
+        if self.scale is not None:
+            factor = self.scale.factor()  # once: of parameters read again behind messages MindSpore makes copies
             more = (*more, factor)
         rows, vectors, mask = self.model.look_up(ids)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *more)
-        applied = None if self.scale is None else self.scale.all_finite((vector_gradients, *gradients))
+        applied = None if self.scale is None else self.scale.all_finite((loss, vector_gradients, *gradients))
         if self.exchange is not None:
             loss, gradients, applied = self.mean_over_ranks(loss, gradients, applied, self.exchange)
             # All ranks send in one order: this message, then those of the tables.
