@@ -11,7 +11,7 @@ import numpy as np
 
 from src.rows.block import BadRow, Block
 from src.rows.cells.column import Column
-from src.rows.cells.reasons import SHOWN, number_reason, time_reason
+from src.rows.cells.reasons import CONTROL, SHOWN, cells_reason, number_reason, time_reason
 from src.rows.cells.times import numbers_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.text import number_text
@@ -30,11 +30,14 @@ def block_of(
         unit: what the places number.
     """
     rows, left, bad = len(places), list(cells), dict[int, str]()
+    odd = [found for found in (column.odd() for column in cells) if found is not None]
 
     def note(wrong: np.ndarray, reason: Callable[[int], str]) -> None:
         for row in np.flatnonzero(wrong).tolist():
             bad.setdefault(row, reason(row))
 
+    for wrong in odd:
+        note(wrong, lambda _: cells_reason(CONTROL, 0))
     labels = np.zeros(rows, np.uint8)
     if columns.label:
         of_labels = left.pop(0)
