@@ -38,7 +38,7 @@ from src.rows.reader import RawInput
 from src.rows.unpacking import fingerprint
 
 _SHOWN_BAD_ROWS = 3
-_FEW = 20  # of so many rows a bad one may be skipped
+_FEW = 10  # of so many rows a bad one may be skipped
 _SAMPLE_BYTES = 8 << 20  # in which unseen values are looked for
 Shards = dict[str, list[Shard]]  # of each part
 

@@ -17,7 +17,7 @@ from src.rows.cells.column import Column
 from src.rows.columns import Columns
 
 _BEGINS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "stream"}
-_BATCH_ROWS, _CELL_ROWS = 1 << 16, 1 << 12
+_BATCH_ROWS, _CELL_ROWS = 1 << 17, 1 << 12
 REQUIREMENTS = "requirements-parquet.txt"
 
 
@@ -116,21 +116,28 @@ class ColumnarFile(RowFile):
                 for first, last in itertools.pairwise(bounds)]  # fmt: skip
 
 
+_ALONE: dict[str, Any] = {"memory_map": True, "pre_buffer": False}  # no threads, which a forked process would lack
+
+
 class _Parquet:
     def __init__(self, path: Path):
         from pyarrow import parquet
 
-        # Without threads of its own, which a forked process would lack.
-        self.file = parquet.ParquetFile(path, memory_map=True, pre_buffer=False)
+        self.path, self.file = path, parquet.ParquetFile(path, **_ALONE)
         self.schema, self.rows = self.file.schema_arrow, self.file.metadata.num_rows
 
     def batches(self, names: list[str], first: int, rows: int) -> Iterator[tuple[int, Any]]:
         """Batches from the one with a row on, and the number of each one's first row, from 0."""
+        from pyarrow import parquet
+
         counts = [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]
         starts = [0, *itertools.accumulate(counts)]
         groups = [group for group, end in enumerate(starts[1:]) if end > first]
         start = starts[groups[0]] if groups else 0
-        for batch in self.file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False):
+        # Text as numbers of distinct values, as it mostly is in the file: a value's key is then computed once a batch.
+        texts = [name for name in names if str(self.schema.field(name).type) in ("string", "large_string")]
+        file = parquet.ParquetFile(self.path, read_dictionary=texts, **_ALONE)
+        for batch in file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False):
             if start + batch.num_rows > first:
                 yield start, batch
             start += batch.num_rows

@@ -117,8 +117,8 @@ def test_raw_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
     raw = write_raw(tmp_path / "train.txt", raw_lines(20))
 
     class GrowingIndex(LineIndex):
-        def __init__(self, path, header):
-            super().__init__(path, header=header)
+        def __init__(self, path, **more):
+            super().__init__(path, **more)
             with path.open("a") as file:
                 file.write(GOOD + "\n")
 

@@ -62,8 +62,8 @@ def test_nobody_else_gets_in_while_the_rows_are_found(tmp_path, monkeypatch, ove
     other = write_raw(tmp_path / "two.txt", raw_lines(30, seed=2))
 
     class AnotherStarts(LineIndex):
-        def __init__(self, path, header):
-            super().__init__(path, header=header)
+        def __init__(self, path, **more):
+            super().__init__(path, **more)
             for _ in range(2):
                 with pytest.raises(InputError, match="dataset: another run is at work there: wait for it, or stop it"):
                     preprocess_lines(other, folder, overwrite=overwrite)

@@ -56,12 +56,13 @@ def block_of(
     keys = np.empty((len(columns.categorical), rows), np.uint64)
     for field, column in enumerate(left):
         keys[field] = column.keys(columns)
+    found = np.concatenate(numbers, axis=1)
+    if not bad:
+        return Block(labels, found, keys, [], columns.key_seed, places)
     good = np.ones(rows, bool)
     good[list(bad)] = False
     rejected = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
-    return Block(
-        labels[good], np.concatenate(numbers, axis=1)[good], keys[:, good], rejected, columns.key_seed, places[good]
-    )
+    return Block(labels[good], found[good], keys[:, good], rejected, columns.key_seed, places[good])
 
 
 def _reason(name: str, column: Column, times: dict[str, Timestamp], row: int) -> str:
