@@ -66,6 +66,12 @@ def report(data: DataFolder) -> str:
             f"negative numbers: {counts}"
             + ("" if kept else f"; {transform} makes 0 of them, --numeric_transform=signed_log keeps them apart")
         )
+    if manifest.shared_keys:
+        several = ", ".join(f"{name} {count}" for name, count in manifest.shared_keys.items() if count)
+        lines.append(
+            f"values of more than 8 bytes, which are hashed: in {len(manifest.shared_keys)} fields; "
+            + (f"keys of several values, which get one id: {several}" if several else "no two of training share a key")
+        )
     if manifest.bad_rows:
         lines.append(f"bad rows: {manifest.bad_rows} skipped, in {data.path / REJECTS}")
     return "\n".join([*lines, f"data folder: {data.path}"])

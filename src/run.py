@@ -50,9 +50,11 @@ from src.report.content import data_content, evaluation_content
 from src.report.files import RunReport, Scored, forget, machine
 from src.report.learned import learned
 from src.training import resume
+from src.training.averaging import first_averaged
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec, steps_between
 from src.training.prepare import Prepared, Runtime, Specs, prepare
 from src.training.step import TrainStep
+from src.training.sunk import sunk
 from src.training.training import Training, going_on
 
 
@@ -158,7 +160,7 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     reset_steps = len(prepared.batches) if corrects else 0
     factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors
     scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else None
-    average_from = _average_from(prepared.steps, specs.schedule.average_share, begun)
+    average_from = first_averaged(prepared.steps, specs.schedule.average_share, begun.step, begun.average_from)
     step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps)
     evaluation = specs.evaluation
     best = BestSoFar(
@@ -221,7 +223,12 @@ def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBac
     used: list[Callback] = [ResumeCallBack(first, schedule.epochs, save_state, times, best, clock)]
     if schedule.reset_tables_each_epoch:
         fill = partial(initial_values, prepared.folder.manifest.table_rows, prepared.specs.data.seed)
-        used.append(EpochCallBack(lambda epoch: step.reset_tables(fill(epoch))))
+
+        def reset(epoch: int) -> None:
+            losses.look()
+            step.reset_tables(fill(epoch))
+
+        used.append(EpochCallBack(reset))
     used.append(losses)
     evaluations = None
     if prepared.part:
@@ -232,7 +239,7 @@ def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBac
     sign = ranks.sign  # of steps and the wait for them: what else callbacks do is work of this rank's own
     if first < prepared.steps and not best.is_over:
         with held_back() as first_step_done:
-            Model(step).train(
+            Model(sunk(step, prepared.specs.data.sink_steps)).train(
                 schedule.epochs, TrainingDataset(prepared.batches),
                 [FirstStepCallBack(first_step_done), StepCallBack(ended=sign.end_step), *used, *callbacks,
                  StepCallBack(begins=sign.begin_step)],
@@ -334,17 +341,3 @@ def _why_ended(best: BestSoFar) -> dict[str, str]:
     why = f"early_stopping: no {'higher' if one.rises else 'lower'} {one.shown} in {best.waited} evaluations"
     print(why, flush=True)
     return {"ended_by": why}
-
-
-def _average_from(steps: int, share: float, begun: resume.Progress) -> int | None:
-    """The first step of a share of all steps at their end, one at least; None for no share.
-
-    Where other epochs move it behind what is done, no mean of the steps from there on is left: one that has begun goes
-    on, else it begins now.
-    """
-    if not share:
-        return None
-    first = steps - max(1, round(share * steps))
-    if first >= begun.step or begun.average_from is None:
-        return first
-    return min(begun.average_from, begun.step)

@@ -84,7 +84,7 @@ class Scorer:
         self.columns = self._encoder.keyed(self.model.manifest.columns())
         self._graphs: dict[int, nn.GraphCell] = {}
         self._unseen: Unseen | None = None
-        self._warned = False
+        self._told: set[str] = set()  # fields that a warning was of
         # Tables in the graph are there anew with each size.
         self._sizes = _HOST_SIZES if self.model.table else (self.model.batch_size,)
 
@@ -176,16 +176,18 @@ class Scorer:
         return self.score_ids(dense, ids)
 
     def _count_unseen(self, ids: np.ndarray, block: Block, cells: Callable[[], list[list[str]]] | None) -> str:
-        """A warning, once, where rows have far more values that training did not have than is usual, else ""."""
-        if self._warned:
-            return ""
+        """A warning, once a field, of far more values that training did not have than is usual; "" for none."""
         if self._unseen is None or self._unseen.rows > _WATCHED_ROWS:
+            # A field that has recovered is told again when need be.
+            self._told &= (
+                {self._unseen.fields[field] for field in self._unseen.fields_above()} if self._unseen else set()
+            )
             usual = usual_shares(self.model.manifest)
             self._unseen = Unseen(self.model.manifest.fields, usual, self.columns.key_seed)
         self._unseen.add(ids, block.keys)
-        line = warning("rows to score", self._unseen.unmatched(self._encoder.examples, cells))
-        self._warned = line != ""
-        return line
+        found = self._unseen.unmatched(self._encoder.examples, cells, self._told)
+        self._told |= {one.field for one in found}
+        return warning("rows to score", found)
 
     def _score_batch(self, dense: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
         rows = len(ids)

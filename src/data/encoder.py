@@ -224,11 +224,11 @@ class Encoder:
         """Write an uncompressed .npz, whole or not at all; an encoder that was read is written as it was."""
         if self._file:
             self._file.check()
-            with whole_file(path) as file:
+            with whole_file(path, sync=True) as file:
                 file.write(self._file.data)
             return
         examples = {f"{BESIDE}{_EXAMPLES}": known_values.to_json(self.examples)}
-        save_arrays(path, self.vocabulary.arrays() | self.learned.arrays() | examples)
+        save_arrays(path, self.vocabulary.arrays() | self.learned.arrays() | examples, sync=True)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

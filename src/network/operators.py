@@ -24,9 +24,11 @@ class Operators(ABC):
 
     Attributes:
         skips_updates: whether updates can be left out by what the graph computes.
+        follow_one_another: whether a graph can do several training steps, each with the values that the last one left.
     """
 
     skips_updates = True
+    follow_one_another = True
 
     @abstractmethod
     def linear(self, relu: bool, pad: bool, input_gradient: bool, bias: bool, compute_dtype=ms.float32) -> Any:

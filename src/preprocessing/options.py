@@ -26,6 +26,7 @@ _NOT_ONE = Rule(
     lambda value: value == 0 or 1 < value <= _MOST_ROWS,
     f"must be 0, or at least 2 (one row is for unseen values) and at most {_MOST_ROWS} (ids are int32)",
 )
+_LEAST_BUCKET_ROWS = 3  # of a numeric column's field; how many there are is known when the values are counted
 _MOST_RECORD_BYTES = 64 << 20
 _BUCKETS = Rule(lambda value: value == 0 or 2 <= value <= 10_000, "must be 0, or lie between 2 and 10000")
 _COUNTS = matching(r"([^:,]+:[1-9]\d*(,[^:,]+:[1-9]\d*)*)?", "must be of the form FIELD:COUNT,FIELD:COUNT")
@@ -108,7 +109,8 @@ class PreprocessingSpec:
         Raises:
             InputError: more rows of tables than ids can tell apart, a record too large, a field that is not there.
         """
-        check_table_rows([self.hash_rows] * len(categorical))
+        of_buckets = [_LEAST_BUCKET_ROWS] * len(dense) if self.numeric_buckets else []
+        check_table_rows([self.hash_rows] * len(categorical) + of_buckets)
         if unknown := set(self.least_counts) - set(categorical):
             raise InputError(
                 f"field_min_count: there is no field {min(unknown)!r}: the fields are {', '.join(categorical)}"

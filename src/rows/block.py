@@ -37,6 +37,7 @@ class Block:
         keys: [F, B] uint64, 0 for an empty cell.
         bad: the lines left out, in file order.
         key_seed: of the keys, as in `Columns`.
+        checks: [F, B] uint32, another hash of each category whose key is hashed, and 0 for others; if asked for.
         lines: [B] int64, number of each row's line in its file, from 1; empty where the rows stand in none.
     """
 
@@ -45,6 +46,7 @@ class Block:
     keys: np.ndarray
     bad: list[BadRow] = field(default_factory=list)
     key_seed: str = ""
+    checks: np.ndarray | None = None
     lines: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 

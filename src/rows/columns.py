@@ -48,6 +48,7 @@ class Columns:
         missing: cells, beside the empty one, that are as good as empty.
         decimal, thousands: the signs in numbers; "" for none of the latter.
         timestamps: columns of points in time.
+        checked: whether blocks have checks of hashed keys, too.
     """
 
     dense: tuple[str, ...]
@@ -66,6 +67,7 @@ class Columns:
     decimal: str = "."
     thousands: str = ""
     timestamps: tuple[Timestamp, ...] = ()
+    checked: bool = False
 
     @classmethod
     def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":

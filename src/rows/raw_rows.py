@@ -29,7 +29,7 @@ from src.rows.unpacking import file_and_member, members_of
 
 _LARGEST = float(np.finfo(np.float32).max)
 _REMEDY = "scorer.read_csv(path) reads a file as training did"
-_SIGNS = "".join(map(chr, range(9)))  # which make a line of a file a bad one
+_SIGNS, _ENDS = "".join(map(chr, range(9))), "\t\n"  # of bad lines; and what ends a cell or a line without quotes
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,8 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
             elif name in columns.numeric:
                 values[name] = _numbers(frame[name], columns)[:, None]
             else:
-                texts = ["" if text in columns.missing else text for text in _texts(frame[name], known.get(name))]
+                texts = _texts(frame[name], known.get(name), _SIGNS if columns.quotes else _SIGNS + _ENDS)
+                texts = ["" if text in columns.missing else text for text in texts]
                 keys[columns.categorical.index(name)] = keys_of(texts, columns.key_seed)
         except InputError as error:
             refused[name] = str(error)
@@ -220,7 +221,7 @@ def _times(column: pd.Series, timestamp: Timestamp, columns: Columns) -> np.ndar
     elif types.is_numeric_dtype(column.dtype) and timestamp.form in UNITS:
         seconds = column.to_numpy(np.float64, na_value=np.nan) * UNITS[timestamp.form]
     else:
-        cells = ["" if _is_missing(value) or value in columns.missing else value for value in column.tolist()]
+        cells = ["" if pd.isna(value) or value in columns.missing else value for value in column.tolist()]
         empty = np.array([cell == "" for cell in cells], bool)
         seconds = np.full(len(cells), np.nan)
         seconds[~empty] = of_texts([str(cell) for cell in cells if cell != ""], timestamp.form)
@@ -252,7 +253,7 @@ def _number(column: pd.Series, row: int, value: Any, columns: Columns) -> float:
         value = with_point(cell, columns.decimal.encode(), columns.thousands.encode()).decode("utf-8", "replace")
         if not NUMBER.fullmatch(value):
             value = "" if cell.decode() in columns.missing else cell.decode()
-    if value == "" or (_is_missing(value) and not isinstance(value, np.datetime64 | np.timedelta64 | type(pd.NaT))):
+    if value == "" or _is_missing(value):
         return math.nan
     of_number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool | np.bool_)
     if of_number or (isinstance(value, str) and NUMBER.fullmatch(value) is not None):
@@ -261,7 +262,7 @@ def _number(column: pd.Series, row: int, value: Any, columns: Columns) -> float:
     raise InputError(f"{_place(column, row, value)}, which is not a number: convert it")
 
 
-def _texts(column: pd.Series, example: Example | None) -> list[str]:
+def _texts(column: pd.Series, example: Example | None, refused: str) -> list[str]:
     """The categories of a column as text, "" for missing ones."""
     texts = []
     for row, value in enumerate(column.tolist()):
@@ -286,23 +287,25 @@ def _texts(column: pd.Series, example: Example | None) -> list[str]:
             raise InputError(
                 f"{_place(column, row, value)}: give categories as text, as in the raw rows{such}; {_REMEDY}"
             )
-    for row, text in enumerate(texts if _is_odd("".join(texts)) else ()):
-        if _is_odd(text):
+    for row, text in enumerate(texts if _is_odd("".join(texts), refused) else ()):
+        if _is_odd(text, refused):
             raise InputError(f"{_place(column, row, text)}, which no raw row can hold: give proper text")
     return texts
 
 
-def _is_odd(text: str) -> bool:
-    """Whether it holds half a letter, or a sign that makes a line of a file a bad one."""
+def _is_odd(text: str, refused: str) -> bool:
+    """Whether it holds half a letter, or a sign that no cell of a file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return True
-    return any(sign in text for sign in _SIGNS)
+    return any(sign in text for sign in refused)
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (types.is_scalar(value) and bool(pd.isna(value)))
+    """Whether it is a missing number or text; a missing time (NaT) is of a column of times, which no model takes."""
+    of_time = isinstance(value, np.datetime64 | np.timedelta64 | type(pd.NaT))
+    return value is None or value is pd.NA or (types.is_scalar(value) and bool(pd.isna(value)) and not of_time)
 
 
 def _place(column: pd.Series, row: int, value: Any) -> str:

@@ -87,7 +87,7 @@ def unpacked(raw: Path, folder: Path, encoding: str) -> Path:
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as text, _naming(raw), ExitStack() as stack:
+    with whole_file(target, sync=True) as text, _naming(raw), ExitStack() as stack:
         stream = _content(raw, stack)
         begin = stream.peek(_BEGIN_BYTES)[:_BEGIN_BYTES]
         _refuse_archive(raw, begin)

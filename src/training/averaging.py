@@ -50,3 +50,17 @@ class WeightAverage(nn.Cell):
         finally:
             for value, kept in zip(self.values, own):
                 value.set_data(Tensor(kept))
+
+
+def first_averaged(steps: int, share: float, done: int, before: int | None) -> int | None:
+    """The first step of a share of all steps at their end, one at least; None for no share.
+
+    Where other epochs move it behind the steps that are done, no mean of those from there on is left: one that has
+    begun before, at a step, goes on, else it begins now.
+    """
+    if not share:
+        return None
+    first = steps - max(1, round(share * steps))
+    if first >= done or before is None:
+        return first
+    return min(before, done)

@@ -1,6 +1,7 @@
 """What a training run does: its rows, updates, schedule, evaluations, and what it keeps."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from src.base.errors import InputError
@@ -45,6 +46,22 @@ class DataSpec:
     batch_size: int = option(128, "samples a training step, over all ranks", POSITIVE)
     shuffle: bool = option(True, "whether training rows are shuffled, anew each epoch")
     seed: int = option(1, "seed of everything random", NOT_NEGATIVE)
+    sink_steps: int = option(
+        1, "training steps that the device is given at once, of MindSpore's own operators; a user's callbacks see "
+        "values behind a step once they have read its loss", POSITIVE, free=True,
+    )  # fmt: skip
+
+    def check_compute(self, device_target: str, cpu_kernels: bool) -> None:
+        """Refuse several steps at once of compiled operators.
+
+        Raises:
+            InputError: they are wanted.
+        """
+        if self.sink_steps > 1 and device_target == "CPU" and cpu_kernels:
+            raise InputError(
+                f"sink_steps {self.sink_steps} has no effect with the CPU's compiled operators: drop it, or add "
+                f"--cpu_kernels=False"
+            )
 
 
 @dataclass(frozen=True)
@@ -228,6 +245,12 @@ class KeptSpec:
         if self.save_steps:
             refuse_changed(self, ["save_minutes"], f"with save_steps {self.save_steps}: drop one of them")
 
+    @property
+    def results(self) -> list[Path]:
+        """All that a run leaves."""
+        logs = (self.loss_file_name, self.eval_file_name, self.metrics_file_name)
+        return [Path(name) for name in (self.ckpt_path, *logs)]
+
     def check_evaluation(self, do_eval: bool) -> None:
         """Refuse columns to be shuffled for a report that does not show it.
 
@@ -254,3 +277,8 @@ class ScoreLogSpec:
 
     eval_file_name: str = option("./acc.log", "log of evaluations", NOT_EMPTY)
     metrics_file_name: str = option("./metrics.jsonl", "losses and evaluations for machines, a JSON a line", NOT_EMPTY)
+
+    @property
+    def results(self) -> list[Path]:
+        """The logs."""
+        return [Path(self.eval_file_name), Path(self.metrics_file_name)]

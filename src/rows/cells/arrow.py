@@ -54,8 +54,10 @@ class Coded(Column):
     def __init__(self, distinct: Column, codes: np.ndarray):
         self.distinct, self.codes = distinct, codes
 
-    def keys(self, columns: Columns) -> np.ndarray:
-        return np.append(self.distinct.keys(columns), np.uint64(0))[self.codes]
+    def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
+        keys, checks = self.distinct.keys(columns)
+        checks = None if checks is None else np.append(checks, np.uint32(0))[self.codes]
+        return np.append(keys, np.uint64(0))[self.codes], checks
 
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
         return self._taken(*self.distinct.numbers(columns))

@@ -54,15 +54,19 @@ def block_of(
             numbers.append(values[:, None])
         note(wrong, partial(_reason, name, column, times))
     keys = np.empty((len(columns.categorical), rows), np.uint64)
+    checks = np.zeros(keys.shape, np.uint32) if columns.checked else None
     for field, column in enumerate(left):
-        keys[field] = column.keys(columns)
+        keys[field], own = column.keys(columns)
+        if checks is not None:
+            checks[field] = own
     found = np.concatenate(numbers, axis=1)
     if not bad:
-        return Block(labels, found, keys, [], columns.key_seed, places)
+        return Block(labels, found, keys, [], columns.key_seed, checks, places)
     good = np.ones(rows, bool)
     good[list(bad)] = False
     rejected = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
-    return Block(labels[good], found[good], keys[:, good], rejected, columns.key_seed, places[good])
+    checks = None if checks is None else checks[:, good]
+    return Block(labels[good], found[good], keys[:, good], rejected, columns.key_seed, checks, places[good])
 
 
 def _reason(name: str, column: Column, times: dict[str, Timestamp], row: int) -> str:

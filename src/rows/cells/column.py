@@ -23,8 +23,8 @@ class Column(ABC):
     """The cells of a column, of any form of file."""
 
     @abstractmethod
-    def keys(self, columns: Columns) -> np.ndarray:
-        """Of categories, uint64 [B]; 0 for an empty cell, and for one that is as good as empty."""
+    def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of categories, uint64 [B]; 0 for an empty cell, and for one that is as good as empty. And checks if asked."""
 
     @abstractmethod
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
@@ -75,19 +75,22 @@ class TextColumn(Column):
         buffer = np.frombuffer(bytes(PAD) + b"".join(texts) + bytes(PAD), np.uint8)
         return cls(buffer, ends[:-1], ends[1:])
 
-    def keys(self, columns: Columns) -> np.ndarray:
-        keys = cell_keys(self.buffer, self.starts, self.ends, columns.key_seed)
+    def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
+        keys, checks = cell_keys(self.buffer, self.starts, self.ends, columns.key_seed, columns.checked)
         if columns.missing:
-            keys[np.isin(keys, keys_of(columns.missing, columns.key_seed))] = 0
-        return keys
+            empty = np.isin(keys, keys_of(columns.missing, columns.key_seed))
+            keys[empty] = 0
+            if checks is not None:
+                checks[empty] = 0
+        return keys, checks
 
     @cached_property
     def _plain_keys(self) -> np.ndarray:
-        return cell_keys(self.buffer, self.starts, self.ends, "")
+        return cell_keys(self.buffer, self.starts, self.ends, "")[0]
 
     def _among(self, rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         """Which of some rows' cells are one of the texts."""
-        keys = cell_keys(self.buffer, self.starts[rows], self.ends[rows], "")
+        keys, _ = cell_keys(self.buffer, self.starts[rows], self.ends[rows], "")
         return np.isin(keys, keys_of(texts))
 
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
