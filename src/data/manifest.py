@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -236,7 +236,7 @@ def _check_shards(name: str, part: Part, listed: set[str]) -> None:
 
 
 _ALWAYS_TOLD = ("label", "order", "separator", "header")
-_TOLD_ELSEWHERE = ("dense", "categorical", "key_seed", "checked")
+_TOLD_ELSEWHERE = ("dense", "categorical", "key_seed", "checked", "split")
 
 
 def raw_format(columns: Columns) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def raw_format(columns: Columns) -> dict[str, Any]:
     default = Columns((), ())
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(columns).items()
+        for name, value in asdict(replace(columns, split=None)).items()
         if name in _ALWAYS_TOLD or (name not in _TOLD_ELSEWHERE and value != getattr(default, name))
     }
 

@@ -19,7 +19,7 @@ from src.data.vocabulary import UNSEEN, Vocabulary
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
 from src.preprocessing.learning import groups_of, key_seed_of, learn_encoder, load_known, loaded
 from src.preprocessing.options import PreprocessingSpec
-from src.preprocessing.source import Piece, Source, find_rows
+from src.preprocessing.source import OwnFiles, Piece, Source, find_rows
 from src.preprocessing.steps import (
     Coding,
     Shard,
@@ -45,7 +45,13 @@ Shards = dict[str, list[Shard]]  # of each part
 
 
 def preprocess(
-    raws: Sequence[Path], folder: Path, columns: Columns, options: PreprocessingSpec, overwrite: bool = False
+    raws: Sequence[Path],
+    folder: Path,
+    columns: Columns,
+    options: PreprocessingSpec,
+    overwrite: bool = False,
+    own: OwnFiles | None = None,
+    order_by: str = "",
 ) -> DataFolder:
     """Make a data folder of raw files: count, merge, encode, and the manifest last.
 
@@ -55,6 +61,8 @@ def preprocess(
         columns: what the lines hold.
         options: how.
         overwrite: whether a data folder in that place is replaced, once the new one is whole.
+        own: raw files of validation and test rows, by part; all of raws are for training then.
+        order_by: column whose value in each file's first row gives the order of raws; "" for the order given.
 
     Raises:
         InputError: no rows, fewer than asked for, more bad ones than allowed, a vocabulary that does not fit, a data
@@ -63,12 +71,16 @@ def preprocess(
     with hold_output(folder):
         _refuse_finished(folder, overwrite)  # once it is held, for another run may have ended just before
         options.check_columns(columns.dense, columns.categorical)
+        behind = [raw for part in PARTS for raw in (own or {}).get(part, ())]
+        raws = [*raws, *behind]
         given = [fingerprint(raw) for raw in raws]
         known = load_known(options.vocab_path, columns)
         if known:
             options.check_record(len(known.encoder.inputs) + len(known.encoder.fields))
         # A mistake is found before the results of an earlier run are given up.
-        source = find_rows(RawInput(raws, columns, folder / UNPACKED), options, all_test=known is not None)
+        read = replace(columns, split=options.part_rule)
+        raw_input = RawInput(raws, read, folder / UNPACKED, order_by, behind)
+        source = find_rows(raw_input, options, all_test=known is not None, own=own)
         source = source if known else source.keyed(key_seed_of(source))  # counts are for a new vocabulary alone
         journal, new = Journal(folder), folder / NEW
         bad = count(source, journal, options)
@@ -151,7 +163,7 @@ def negative_numbers(source: Source, journal: Journal) -> dict[str, int]:
 def shared_keys(source: Source, journal: Journal) -> dict[str, int]:
     """How many keys several counted values have, of the columns with hashed keys."""
     found = [
-        int(shared) for shared, _ in loaded(journal, "merge", groups_of(len(source.columns.categorical)), "shared")
+        int(shared) for (shared,) in loaded(journal, "merge", groups_of(len(source.columns.categorical)), "shared")
     ]
     return {name: shared for name, shared in zip(source.columns.categorical, found) if shared >= 0}
 

@@ -67,12 +67,12 @@ class ColumnarSpan(Span):
         return (texts_of(cells, columns) for _, _, cells in self._batches(columns, _CELL_ROWS))
 
     def _batches(self, columns: Columns, rows: int) -> Iterator[tuple[int, int, list[Column]]]:
-        """Some rows at a time: the number of the first one, from 1, how many, and cells of each of `columns.names`."""
+        """Some rows at a time: the first one's number, from 1, how many, and cells of each of `columns.read_names`."""
         left = self.rows
-        for start, batch in _opened(self.path, self.kind).batches(list(columns.names), self.first, rows):
+        for start, batch in _opened(self.path, self.kind).batches(list(columns.read_names), self.first, rows):
             skipped = max(self.first - start, 0)
             batch = batch.slice(skipped, left)
-            cells = (column_of(batch.column(name)) for name in columns.names)
+            cells = (column_of(batch.column(name)) for name in columns.read_names)
             yield start + skipped + 1, batch.num_rows, [one for one in cells if one is not None]
             left -= batch.num_rows
             if left <= 0:
@@ -99,7 +99,7 @@ class ColumnarFile(RowFile):
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise InputError(f"{raw} can't be read ({str(error).splitlines()[0]}): is it whole?") from None
         names = opened.schema.names
-        for name in columns.names:
+        for name in columns.read_names:
             if names.count(name) != 1:
                 raise InputError(
                     f"{raw} has column {name!r} {names.count(name)} times: it must be there once, and the columns are "

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from src.rows.cells.split import Split
 from src.rows.text import UTF8
 
 QUOTE = '"'
@@ -49,6 +50,7 @@ class Columns:
         decimal, thousands: the signs in numbers; "" for none of the latter.
         timestamps: columns of points in time.
         checked: whether blocks have checks of hashed keys, too.
+        split: tells the part of each row, if a column does.
     """
 
     dense: tuple[str, ...]
@@ -68,6 +70,7 @@ class Columns:
     thousands: str = ""
     timestamps: tuple[Timestamp, ...] = ()
     checked: bool = False
+    split: Split | None = None
 
     @classmethod
     def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":
@@ -84,6 +87,12 @@ class Columns:
     def names(self) -> tuple[str, ...]:
         """The columns that are used: label, numbers and points in time, categories."""
         return (*self._label, *self.numeric, *self.categorical)
+
+    @property
+    def read_names(self) -> tuple[str, ...]:
+        """The same, and behind them the column that tells a row's part, if it is none of them."""
+        names = self.names
+        return (*names, self.split.column) if self.split and self.split.column not in names else names
 
     @property
     def _label(self) -> tuple[str, ...]:
@@ -106,5 +115,5 @@ class Columns:
     @property
     def plain(self) -> bool:
         """Whether cells are read as they stand: labels 0 and 1, numbers with a point, no missing marks."""
-        others = (self.positive, self.negative, self.missing, self.thousands, self.timestamps)
+        others = (self.positive, self.negative, self.missing, self.thousands, self.timestamps, self.split)
         return not any(others) and self.decimal == "."

@@ -47,7 +47,7 @@ def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
             if not (found := _expanded(one)):
                 raise InputError(f"{option} {data_path}: there is no file {one}: name files, with commas between")
             raws += found
-        _refuse_twice(raws, option)
+        refuse_twice(raws, option)
         if option == "data_path":  # what is scored may come in any order
             _tell_of_order(raws)
         return raws
@@ -97,7 +97,7 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _refuse_twice(raws: Sequence[Path], option: str) -> None:
+def refuse_twice(raws: Sequence[Path], option: str) -> None:
     """Refuse a file that is given twice, whatever it is called."""
     known: dict[tuple[int, int, str], Path] = {}
     for raw in raws:

@@ -12,6 +12,7 @@ import numpy as np
 from src.rows.block import BadRow, Block
 from src.rows.cells.column import Column
 from src.rows.cells.reasons import CONTROL, SHOWN, cells_reason, number_reason, time_reason
+from src.rows.cells.split import NO_PART
 from src.rows.cells.times import numbers_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.text import number_text
@@ -23,7 +24,7 @@ def block_of(
     """Rows of cells.
 
     Args:
-        cells: of each of `columns.names`.
+        cells: of each of `columns.read_names`.
         columns: how they are read.
         places: number of each row's line, or row, in its file, [B].
         text_of: gives the text of a row, from 0, that is bad.
@@ -55,23 +56,32 @@ def block_of(
         note(wrong, partial(_reason, name, column, times))
     keys = np.empty((len(columns.categorical), rows), np.uint64)
     checks = np.zeros(keys.shape, np.uint32) if columns.checked else None
-    for field, column in enumerate(left):
+    for field, column in enumerate(left[: len(keys)]):
         keys[field], own = column.keys(columns)
         if checks is not None:
             checks[field] = own
-    found = np.concatenate(numbers, axis=1)
+    found, parts = np.concatenate(numbers, axis=1), None
+    if columns.split:
+        of_parts = cells[columns.read_names.index(columns.split.column)]
+        parts = columns.split.parts_of(of_parts, columns)
+        note(parts == NO_PART, partial(_part_reason, columns.split.column, of_parts))
     if not bad:
-        return Block(labels, found, keys, [], columns.key_seed, checks, places)
+        return Block(labels, found, keys, [], columns.key_seed, checks, places, parts)
     good = np.ones(rows, bool)
     good[list(bad)] = False
     rejected = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
     checks = None if checks is None else checks[:, good]
-    return Block(labels[good], found[good], keys[:, good], rejected, columns.key_seed, checks, places[good])
+    parts = None if parts is None else parts[good]
+    return Block(labels[good], found[good], keys[:, good], rejected, columns.key_seed, checks, places[good], parts)
 
 
 def _reason(name: str, column: Column, times: dict[str, Timestamp], row: int) -> str:
     shown = column.texts([row])[0][:SHOWN]
     return time_reason(name, shown, times[name].form) if name in times else number_reason(name, shown)
+
+
+def _part_reason(name: str, column: Column, row: int) -> str:
+    return f"{name} is {column.texts([row])[0][:SHOWN]!r}, which is in no part of the split"
 
 
 def texts_of(cells: Sequence[Column], columns: Columns) -> list[list[str]]:
@@ -92,6 +102,9 @@ def texts_of(cells: Sequence[Column], columns: Columns) -> list[list[str]]:
             elif not odd:
                 texts[row] = number_text(repr(value)) if name in times else column.number_text(text, columns)
         found.append(texts)
-    for column in left:
+    for column in left[: len(columns.categorical)]:
         found.append(["" if text in columns.missing else text for text in column.texts()])
+    if columns.split:
+        of_parts = cells[columns.read_names.index(columns.split.column)]
+        found.append([str(part) for part in columns.split.parts_of(of_parts, columns).tolist()])
     return found
