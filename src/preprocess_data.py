@@ -20,6 +20,7 @@ from src.data.manifest import VOCABULARY, DataFolder
 from src.data.transforms import TRANSFORMS
 from src.model_utils.options import refuse_changed
 from src.options import PreprocessDataOptions, resolve
+from src.preprocessing.guess import guess_schema
 from src.preprocessing.options import RawSpec
 from src.preprocessing.run import preprocess
 from src.rows.columns import Columns
@@ -83,6 +84,9 @@ def main(argv: Sequence[str]) -> None:
     options = resolve(PreprocessDataOptions, argv)
     raw = options.raw
     raws = find_raws(raw.data_path)
+    if raw.guess_schema:
+        print(guess_schema(raws, Path(raw.guess_schema), raw.overwrite))
+        return
     paths = {"valid": raw.valid_path, "test": raw.test_path}
     own = {part: find_raws(path, f"{part}_path") for part, path in paths.items() if path}
     refuse_twice([*raws, *(one for files in own.values() for one in files)], "data_path")

@@ -49,6 +49,7 @@ class RawSpec:
     overwrite: bool = option(False, "whether earlier results may be replaced")
     dense_dim: int = option(13, "numeric columns", NOT_NEGATIVE)
     slot_dim: int = option(26, "categorical columns", NOT_NEGATIVE)
+    guess_schema: str = option("", "YAML file to write a schema to that is guessed from the raw file; no more is done")
     valid_path: str = option("", "raw files of validation rows, as for data_path, whose rows then are all for training")
     test_path: str = option("", "the same of test rows")
     order_by: str = option("", "column whose value in each file's first row gives the order of the files")
@@ -57,6 +58,8 @@ class RawSpec:
     def __post_init__(self) -> None:
         if self.schema and not (is_default(self, "dense_dim") and is_default(self, "slot_dim")):
             raise InputError("dense_dim and slot_dim have no effect with schema, which names the columns: drop them")
+        if self.schema and self.guess_schema:
+            raise InputError("guess_schema and schema contradict each other: drop one of them")
         if not self.dense_dim + self.slot_dim:
             raise InputError("dense_dim and slot_dim are both 0, which leaves nothing to learn from: give one of them")
 

@@ -78,8 +78,7 @@ def preprocess(
         if known:
             options.check_record(len(known.encoder.inputs) + len(known.encoder.fields))
         # A mistake is found before the results of an earlier run are given up.
-        read = replace(columns, split=options.part_rule)
-        raw_input = RawInput(raws, read, folder / UNPACKED, order_by, behind)
+        raw_input = RawInput(raws, replace(columns, split=options.part_rule), folder / UNPACKED, order_by, behind)
         source = find_rows(raw_input, options, all_test=known is not None, own=own)
         source = source if known else source.keyed(key_seed_of(source))  # counts are for a new vocabulary alone
         journal, new = Journal(folder), folder / NEW

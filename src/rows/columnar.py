@@ -119,6 +119,15 @@ class ColumnarFile(RowFile):
 _ALONE: dict[str, Any] = {"memory_map": True, "pre_buffer": False}  # no threads, which a forked process would lack
 
 
+def names_of(path: Path) -> tuple[str, ...]:
+    """The columns of such a file that cells of text could hold."""
+    with path.open("rb") as file:
+        kind = kind_of(file.read(8))
+    pyarrow = needed(path, "a file of columns")
+    schema = _opened(path, kind).schema
+    return tuple(field.name for field in schema if column_of(pyarrow.nulls(0, field.type)) is not None)
+
+
 class _Parquet:
     def __init__(self, path: Path):
         from pyarrow import parquet

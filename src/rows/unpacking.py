@@ -96,6 +96,14 @@ def unpacked(raw: Path, folder: Path, encoding: str) -> Path:
     return target
 
 
+def first_bytes(raw: Path, size: int) -> bytes:
+    """The first bytes of what a raw file holds, unpacked."""
+    with _naming(raw), ExitStack() as stack:
+        stream = _content(raw, stack)
+        _refuse_archive(raw, stream.peek(_BEGIN_BYTES)[:_BEGIN_BYTES])
+        return stream.read(size)
+
+
 def _content(raw: Path, stack: ExitStack) -> io.BufferedReader:
     """What a raw file holds, without what it is packed in; `stack` closes it."""
     file, member = file_and_member(raw)
