@@ -57,7 +57,7 @@ class ColumnarSpan(Span):
     first: int
 
     def blocks(self, columns: Columns) -> Iterator[Block]:
-        for number, rows, cells in self._batches(columns, _BATCH_ROWS):
+        for number, rows, cells in self._batches(columns, max(min(_BATCH_ROWS, self.rows), _CELL_ROWS)):
             text_of = partial(_row_text, cells)
             block = block_of(cells, columns, np.arange(number, number + rows), text_of, "row")
             block.bad = [replace(row, file=self.raw) for row in block.bad]
@@ -181,4 +181,8 @@ class _Arrow:
 
 
 def _opened(path: Path, kind: str) -> Any:
+    import pyarrow
+
+    # Arrow's own pool asks the system for memory anew in each forked process, which takes longer than the reading.
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     return _Parquet(path) if kind == "parquet" else _Arrow(path, kind)
