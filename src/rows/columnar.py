@@ -98,7 +98,7 @@ class ColumnarFile(RowFile):
             self.rows = opened.rows
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise InputError(f"{raw} can't be read ({str(error).splitlines()[0]}): is it whole?") from None
-        names = opened.schema.names
+        self.names = names = opened.schema.names
         for name in columns.read_names:
             if names.count(name) != 1:
                 raise InputError(

@@ -106,12 +106,11 @@ class RawInput:
 
 def _ends(file: RowFile, column: str, raw: Path) -> tuple[str, str]:
     """The values of a column in the first and the last row of a file."""
-    found = []
-    names = file.columns.file_names
+    if column not in file.names:
+        raise InputError(f"order_by {column}: {raw} has no such column: it has {', '.join(file.names)[:200]}")
+    names, found = file.columns.file_names, []
     alone = replace(file.columns, dense=(), categorical=(column,), label="", timestamps=(), split=None, order=names)
     for row in (0, file.rows - 1):
-        if column not in names and not isinstance(file, ColumnarFile):
-            raise InputError(f"order_by {column}: {raw} has no such column: it has {', '.join(names)[:200]}")
         cells = next(file.spans(row, row + 1, 1)[0].cells(alone))[0]
         found.append(cells[0] if cells else "")
     return found[0], found[1]

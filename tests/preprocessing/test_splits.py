@@ -136,6 +136,12 @@ def test_a_split_that_can_not_be_is_refused(tmp_path, rule, message):
         preprocess(tmp_path, f"--split={rule}")
 
 
+def test_a_column_of_a_split_must_be_in_files_without_header_too(tmp_path):
+    write_raw(tmp_path / "train.txt", ["1\t5\ta"] * 20)
+    with pytest.raises(InputError, match="split: .*train.txt has no column 'day': its columns are label, I1, C1"):
+        main([f"--data_path={tmp_path}", "--dense_dim=1", "--slot_dim=1", "--split=day:5"])
+
+
 def test_bad_rows_are_told_once(tmp_path):
     rows = rows_of(60)
     rows[7] = (*rows[7][:5], "x")
