@@ -63,7 +63,8 @@ class RawInput:
 
     def _order(self, column: str, behind: Sequence[Path]) -> None:
         """Put the files in the order of the values that their first rows have in a column."""
-        places = [place for place, raw in enumerate(self.raws) if raw not in behind]
+        ordered = [raw not in behind and file.rows > 0 for raw, file in zip(self.raws, self._files)]
+        places = [place for place, chosen in enumerate(ordered) if chosen]
         ends = {place: _ends(self._files[place], column, self.raws[place]) for place in places}
         of_numbers = all(NUMBER.fullmatch(value) for pair in ends.values() for value in pair)
 
@@ -78,7 +79,7 @@ class RawInput:
                     f"it, begins with {ends[other][0]}: rows must come in the order of time"
                 )
                 break
-        order = [*places, *(place for place, raw in enumerate(self.raws) if raw in behind)]
+        order = [*places, *(place for place, chosen in enumerate(ordered) if not chosen)]
         self.raws = tuple(self.raws[place] for place in order)
         self._texts, self._files = [self._texts[place] for place in order], [self._files[place] for place in order]
 

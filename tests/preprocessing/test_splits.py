@@ -108,12 +108,12 @@ def test_validation_and_test_rows_may_stand_in_files_of_their_own(tmp_path):
 
 def test_files_come_in_the_order_of_a_column(tmp_path, capfd):
     rows = sorted(rows_of(90))
-    for name, some in (("b", rows[:30]), ("c", rows[30:60]), ("a", rows[60:])):
+    for name, some in (("b", rows[:30]), ("c", rows[30:60]), ("a", rows[60:]), ("aa", [])):
         write(tmp_path / f"raw/{name}.csv", some)
     options = {"data_path": tmp_path / "raw"}
     data = preprocess(tmp_path, "--order_by=day", **options)
     assert [number for numbers in numbers_in(data).values() for number in numbers] == [row[4] for row in rows]
-    assert data.manifest.source["names"] == ["b.csv", "c.csv", "a.csv"]
+    assert data.manifest.source["names"] == ["b.csv", "c.csv", "a.csv", "aa.csv"]
     assert "is read behind it" not in capfd.readouterr().err
     write(tmp_path / "raw/a.csv", [rows[0], rows[89]])
     preprocess(tmp_path, "--order_by=day", **options)
