@@ -49,7 +49,6 @@ from src.base import events
 from src.base.errors import InputError
 from src.base.workers import die_with_parent
 from src.checkpoints import checkpoint
-from src.data.lines import Columns
 from src.data.manifest import find
 from src.dataset import batches_of
 from src.launch import Cluster, free_port
@@ -58,6 +57,7 @@ from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
 from src.ranks.options import ParallelSpec
+from src.rows.columns import Columns
 from src.synthetic import generate
 from src.training.evaluation import finite_score
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec

@@ -47,7 +47,8 @@ def plain_python(raw: Path, rows: int) -> float:
 
 def decimals(folder: Path, rows: int) -> str:
     """How numbers with fractions do beside whole ones, in words."""
-    from src.data.lines import Columns, parse
+    from src.rows.columns import Columns
+    from src.rows.lines import parse
 
     subprocess.run([sys.executable, str(ROOT / "src/synthetic.py"), f"--data_path={folder}", f"--rows={rows}"],
                    check=True)  # fmt: skip

@@ -16,14 +16,17 @@ import numpy as np
 from src.base.errors import run
 from src.data.encoder import load_encoder
 from src.data.known_values import worst
-from src.data.lines import Columns
 from src.data.manifest import VOCABULARY, DataFolder
-from src.data.raw_files import REJECTS, find_raws
-from src.data.schema import load_schema
 from src.data.transforms import TRANSFORMS
+from src.model_utils.options import refuse_changed
 from src.options import PreprocessDataOptions, resolve
+from src.preprocessing.guess import guess_schema
 from src.preprocessing.options import RawSpec
 from src.preprocessing.run import preprocess
+from src.rows.columns import Columns
+from src.rows.raw_files import REJECTS, find_raws, refuse_twice
+from src.rows.schema import load_schema
+from src.rows.unpacking import file_and_member
 
 
 def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Path:
@@ -31,7 +34,7 @@ def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Pat
     if output_path:
         return Path(output_path)
     # By os, for which a list of files that is too long for a path is no folder.
-    return (Path(data_path) if os.path.isdir(data_path) else raws[0].parent) / "dataset"
+    return (Path(data_path) if os.path.isdir(data_path) else file_and_member(raws[0])[0].parent) / "dataset"
 
 
 def columns_of(raw: RawSpec) -> Columns:
@@ -81,8 +84,18 @@ def main(argv: Sequence[str]) -> None:
     options = resolve(PreprocessDataOptions, argv)
     raw = options.raw
     raws = find_raws(raw.data_path)
+    if raw.guess_schema:
+        print(guess_schema(raws, Path(raw.guess_schema), raw.overwrite))
+        return
+    paths = {"valid": raw.valid_path, "test": raw.test_path}
+    own = {part: find_raws(path, f"{part}_path") for part, path in paths.items() if path}
+    refuse_twice([*raws, *(one for files in own.values() for one in files)], "data_path")
+    if own:
+        refuse_changed(options.preprocessing, ["split", "valid_fraction", "vocab_path"],
+                       "with valid_path or test_path, whose rows are these parts: drop it")  # fmt: skip
     output = output_folder(raw.data_path, raw.output_path, raws)
-    print(report(preprocess(raws, output, columns_of(raw), options.preprocessing, raw.overwrite)))
+    columns = columns_of(raw)
+    print(report(preprocess(raws, output, columns, options.preprocessing, raw.overwrite, own, raw.order_by)))
 
 
 if __name__ == "__main__":

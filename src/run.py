@@ -155,7 +155,7 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
         has_all_to_all(device),
     )
     dtype = getattr(ms, compute.compute_dtype)
-    model = DLRM(len(prepared.folder.manifest.inputs), tables, specs.network, dtype, seed, prepared.widths)
+    model = DLRM(prepared.dense_dim, tables, specs.network, dtype, seed, prepared.widths, prepared.has_fields)
     corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections
     reset_steps = len(prepared.batches) if corrects else 0
     factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors

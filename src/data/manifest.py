@@ -9,20 +9,22 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.sealed import check_json, sealed_json
-from src.data.lines import Columns
-from src.data.text import UTF8
+from src.rows.columns import Columns, Timestamp
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.npz"
 PARTS = ("train", "valid", "test")
 PREPROCESS = "preprocess the data again"
+# Input of zeros, and field of one category, of rows that have no numeric or no categorical column: all that takes rows
+# has something to take, and the network leaves them away.
+NO_NUMBER, NO_CATEGORY = "(no number)", "(no category)"
 _VERSION = 1
 
 
@@ -45,6 +47,16 @@ class Coded(Protocol):
     @property
     def table_rows(self) -> tuple[int, ...]:
         """See above."""
+
+
+def dense_dim_of(coded: Coded) -> int:
+    """How many numeric inputs a network takes: none of one that stands in for none."""
+    return len(coded.inputs) if coded.inputs != (NO_NUMBER,) else 0
+
+
+def has_fields(coded: Coded) -> bool:
+    """Whether a network takes fields: not of one that stands in for none."""
+    return coded.fields != (NO_CATEGORY,)
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,8 @@ class Manifest:
     def columns(self) -> Columns:
         """The columns of the raw files."""
         given = {key: _tuples(value) for key, value in self.source.get("columns", {}).items()}
+        if "timestamps" in given:
+            given["timestamps"] = tuple(Timestamp(**one) for one in given["timestamps"])
         return Columns(self.dense, self.categorical, **given)
 
     def save(self, folder: Path) -> None:
@@ -221,15 +235,18 @@ def _check_shards(name: str, part: Part, listed: set[str]) -> None:
         raise TypeError(f"the shards of {name} do not make up its {part.rows} rows")
 
 
+_ALWAYS_TOLD = ("label", "order", "separator", "header")
+_TOLD_ELSEWHERE = ("dense", "categorical", "key_seed", "checked", "split")
+
+
 def raw_format(columns: Columns) -> dict[str, Any]:
     """What a manifest's source says of the raw files' columns, beside the names that stand in the manifest anyway."""
-    given = {
-        "label": columns.label,
-        "order": list(columns.order),
-        "separator": columns.separator,
-        "header": columns.header,
+    default = Columns((), ())
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(replace(columns, split=None)).items()
+        if name in _ALWAYS_TOLD or (name not in _TOLD_ELSEWHERE and value != getattr(default, name))
     }
-    return given if columns.encoding == UTF8 else given | {"encoding": columns.encoding}
 
 
 _TOLD: set[Path] = set()  # once is enough

@@ -1,25 +1,27 @@
 """The encoder of a preprocessing run: that of a model, or learned from the counted rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from src.base.errors import InputError
 from src.data.encoder import Encoder, learn, load_encoder
-from src.data.keys import learn_seed
-from src.data.known_values import cells_of, learn_examples
-from src.data.lines import Columns
+from src.data.known_values import learn_examples
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, Work
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
-from src.preprocessing.steps import merge_column, merge_field
+from src.preprocessing.steps import merge_columns, merge_fields
+from src.rows.block import Span, first_categories, first_cells
+from src.rows.columns import Columns
+from src.rows.keys import learn_seed
 
 _EXAMPLE_BYTES = 1 << 18
 _SEED_ROWS = 256
+_MOST_GROUPS = 64
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,8 @@ def load_known(vocab_path: str, columns: Columns) -> Known | None:
 
 def key_seed_of(source: Source) -> str:
     """The seed of a new vocabulary's keys: the same for the same training rows, be they in other files or columns."""
-    own = source.columns
-    every = replace(own, categorical=own.names, order=own.file_names)
-    return learn_seed([column[:_SEED_ROWS] for column in _first_cells(source, every)])
+    cells = first_cells(_training_spans(source), source.columns, _EXAMPLE_BYTES)
+    return learn_seed([column[:_SEED_ROWS] for column in cells])
 
 
 def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> Encoder:
@@ -67,33 +68,40 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
     ]
     counted = [journal.path("count", number) for number in learned_from]
     vocabulary, counts = _vocabulary(source.columns, counted, journal, options)
-    columns = range(len(source.columns.dense) if options.learns_from_numbers else 0)
+    groups = groups_of(len(source.columns.dense) if options.learns_from_numbers else 0)
     journal.plan("merge_numbers", {"pieces": learned_from}, "count")
-    journal.finish("merge_numbers", [Work(merge_column, (column,)) for column in columns], "columns", counted)
-    summaries = [journal.load("merge_numbers", column, "values", "counts") for column in columns]
+    work = [Work(merge_columns, (columns,), len(columns)) for columns in groups]
+    journal.finish("merge_numbers", work, "columns", counted)
+    summaries = loaded(journal, "merge_numbers", groups, "values", "counts")
     learned = learn(
         options.numeric_transform, options.missing_indicators, options.numeric_buckets,
         [(values, counts_of_values) for values, counts_of_values in summaries],
         counts if options.category_counts else (),
         sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
     )  # fmt: skip
-    examples = learn_examples(vocabulary, _first_cells(source, source.columns))
+    examples = learn_examples(vocabulary, first_categories(_training_spans(source), source.columns, _EXAMPLE_BYTES))
     encoder = Encoder(source.columns.dense, vocabulary, learned, examples)
     check_table_rows(encoder.table_rows)
     return encoder
 
 
-def _first_cells(source: Source, columns: Columns) -> list[list[str]]:
-    """The categorical cells of the first training rows, as text; of any pieces the same."""
-    text = b""
-    for span in (span for piece in source.pieces if piece.part == "train" for span in piece.spans):
-        with span.path.open("rb") as file:
-            file.seek(span.start)
-            text += file.read(min(_EXAMPLE_BYTES - len(text), span.end - span.start))
-        if len(text) >= _EXAMPLE_BYTES:
-            break
-        text += b"" if text.endswith(b"\n") else b"\n"
-    return cells_of(text.rpartition(b"\n")[0], columns)
+def _training_spans(source: Source) -> list[Span]:
+    return [span for piece in source.pieces if piece.part == "train" for span in piece.spans]
+
+
+def groups_of(count: int) -> list[range]:
+    """Numbers up to a count, in at most so many groups of neighbours as are pieces of work."""
+    size = -(-count // _MOST_GROUPS) or 1
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def loaded(journal: Journal, step: str, groups: Sequence[range], *names: str) -> list[list[np.ndarray]]:
+    """The named arrays of each field or column, from the pieces that hold the groups."""
+    found = []
+    for piece, group in enumerate(groups):
+        arrays = journal.load(step, piece, *(f"{name}_{number}" for number in group for name in names))
+        found += [arrays[place : place + len(names)] for place in range(0, len(arrays), len(names))]
+    return found
 
 
 def _vocabulary(
@@ -104,9 +112,10 @@ def _vocabulary(
     if options.hash_rows:
         return HashedVocabulary(names, options.hash_rows, key_seed=seed), []
     least = [options.least_counts.get(name, options.min_count) for name in names]
-    work = [Work(merge_field, pair) for pair in enumerate(least)]
+    groups = groups_of(len(names))
+    work = [Work(merge_fields, (fields, [least[field] for field in fields]), len(fields)) for fields in groups]
     pieces = [path.stem for path in counted]
     journal.plan("merge", {"pieces": pieces, "least": least, "most": options.max_rows_per_field}, "count")
     journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
-    merged = [journal.load("merge", field, "keys", "counts") for field in range(len(names))]
+    merged = loaded(journal, "merge", groups, "keys", "counts")
     return Vocabulary(names, [keys for keys, _ in merged], key_seed=seed), [counts for _, counts in merged]

@@ -13,16 +13,13 @@ from src.base.files import flush
 from src.base.logs import warn
 from src.data import records
 from src.data.encoder import Encoder
-from src.data.keys import keys_of
-from src.data.known_values import Unmatched, cells_of, unmatched_of, warning
-from src.data.lines import BadRow, Columns
+from src.data.known_values import Unmatched, unmatched_of, warning
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
-from src.data.raw_files import REJECTS, RawInput, fingerprint, write_rejects
 from src.data.vocabulary import UNSEEN, Vocabulary
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
-from src.preprocessing.learning import key_seed_of, learn_encoder, load_known
+from src.preprocessing.learning import groups_of, key_seed_of, learn_encoder, load_known, loaded
 from src.preprocessing.options import PreprocessingSpec
-from src.preprocessing.source import Piece, Source, find_rows
+from src.preprocessing.source import OwnFiles, Piece, Source, find_rows
 from src.preprocessing.steps import (
     Coding,
     Shard,
@@ -34,13 +31,27 @@ from src.preprocessing.steps import (
     gather_bucket,
     scatter_rows,
 )
+from src.rows.block import BadRow, first_categories
+from src.rows.columns import Columns
+from src.rows.keys import keys_of
+from src.rows.raw_files import REJECTS, nature_of, write_rejects
+from src.rows.reader import RawInput
+from src.rows.unpacking import fingerprint
 
 _SHOWN_BAD_ROWS = 3
+_FEW = 10  # of so many rows a bad one may be skipped
+_SAMPLE_BYTES = 8 << 20  # in which unseen values are looked for
 Shards = dict[str, list[Shard]]  # of each part
 
 
 def preprocess(
-    raws: Sequence[Path], folder: Path, columns: Columns, options: PreprocessingSpec, overwrite: bool = False
+    raws: Sequence[Path],
+    folder: Path,
+    columns: Columns,
+    options: PreprocessingSpec,
+    overwrite: bool = False,
+    own: OwnFiles | None = None,
+    order_by: str = "",
 ) -> DataFolder:
     """Make a data folder of raw files: count, merge, encode, and the manifest last.
 
@@ -50,6 +61,8 @@ def preprocess(
         columns: what the lines hold.
         options: how.
         overwrite: whether a data folder in that place is replaced, once the new one is whole.
+        own: raw files of validation and test rows, by part; all of raws are for training then.
+        order_by: column whose value in each file's first row gives the order of raws; "" for the order given.
 
     Raises:
         InputError: no rows, fewer than asked for, more bad ones than allowed, a vocabulary that does not fit, a data
@@ -58,12 +71,15 @@ def preprocess(
     with hold_output(folder):
         _refuse_finished(folder, overwrite)  # once it is held, for another run may have ended just before
         options.check_columns(columns.dense, columns.categorical)
+        behind = [raw for part in PARTS for raw in (own or {}).get(part, ())]
+        raws = [*raws, *behind]
         given = [fingerprint(raw) for raw in raws]
         known = load_known(options.vocab_path, columns)
         if known:
             options.check_record(len(known.encoder.inputs) + len(known.encoder.fields))
         # A mistake is found before the results of an earlier run are given up.
-        source = find_rows(RawInput(raws, columns, folder / UNPACKED), options, all_test=known is not None)
+        raw_input = RawInput(raws, replace(columns, split=options.part_rule), folder / UNPACKED, order_by, behind)
+        source = find_rows(raw_input, options, all_test=known is not None, own=own)
         source = source if known else source.keyed(key_seed_of(source))  # counts are for a new vocabulary alone
         journal, new = Journal(folder), folder / NEW
         bad = count(source, journal, options)
@@ -117,10 +133,12 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[
     if bad_rows > allowed:
         shown = "; ".join(str(row) for row in bad[:_SHOWN_BAD_ROWS])
         more = "; ..." if bad_rows > _SHOWN_BAD_ROWS else ""
-        raise InputError(
-            f"{source.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. Mend "
-            f"them, or skip them into {REJECTS} with --max_bad_rows={bad_rows}, which goes on from what was counted"
-        )
+        skipping = f"--max_bad_rows={bad_rows}, which goes on from what was counted"
+        advice = f"Mend them, or skip them into {REJECTS} with {skipping}"
+        if bad_rows * _FEW > source.rows:
+            share = f"These are {bad_rows / source.rows:.0%} of the rows, too many to skip. "
+            advice = share + (nature_of(bad, source.columns) or "Mend them, or say in a --schema how cells are read")
+        raise InputError(f"{source.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. {advice}")
     if not rows["train" if "train" in source.bounds else "test"]:
         raise InputError(f"{source.names} has no good row to train on: mend the bad ones")
     return bad
@@ -143,7 +161,9 @@ def negative_numbers(source: Source, journal: Journal) -> dict[str, int]:
 
 def shared_keys(source: Source, journal: Journal) -> dict[str, int]:
     """How many keys several counted values have, of the columns with hashed keys."""
-    found = [int(journal.load("merge", field, "shared")[0]) for field in range(len(source.columns.categorical))]
+    found = [
+        int(shared) for (shared,) in loaded(journal, "merge", groups_of(len(source.columns.categorical)), "shared")
+    ]
     return {name: shared for name, shared in zip(source.columns.categorical, found) if shared >= 0}
 
 
@@ -153,8 +173,8 @@ def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, tra
         found = unmatched_of(manifest, name, trained) if name != "train" else []
         if not found:
             continue
-        text = next(piece for piece in source.pieces if piece.part == name).spans[0].text()
-        cells = cells_of(text, source.columns)
+        spans = next(piece for piece in source.pieces if piece.part == name).spans
+        cells = first_categories(spans[:1], source.columns, _SAMPLE_BYTES)
         told = [_with_example(one, encoder, cells[encoder.fields.index(one.field)]) for one in found]
         warn(warning(f"{name} part", told))
 

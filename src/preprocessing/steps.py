@@ -1,8 +1,8 @@
 """The steps from raw text to MindRecord, each a pure function over a part of the work.
 
     count_rows      lines                       ->  each column's values and how often they occur, bad lines
-    merge_field     counts of all lines         ->  one field's keys in the order of their ids
-    merge_column    counts of all lines         ->  one numeric column's values
+    merge_fields    counts of all lines         ->  some fields' keys in the order of their ids
+    merge_columns   counts of all lines         ->  some numeric columns' values
     encode_rows     lines, the encoder          ->  a MindRecord file
     scatter_rows    lines, the encoder          ->  coded rows, dealt at random to buckets
     bundle_rows     some files of such rows     ->  one file of them
@@ -28,10 +28,10 @@ from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric, records
 from src.data.encoder import Encoder
-from src.data.lines import BadRow, Block, Columns
 from src.data.manifest import File
-from src.data.raw_files import Span, read_span
 from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered, shared_keys
+from src.rows.block import BadRow, Block, Span
+from src.rows.columns import Columns
 
 _MERGED_AT_ONCE = 32
 _KEPT_BAD_BYTES = 1 << 20
@@ -60,7 +60,9 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
     joined = np.concatenate(keys, axis=1)
     # More than asked for, where they are short: a later run may allow them, and goes on from these counts.
     short = int(np.searchsorted(np.cumsum([len(row.text) for row in bad]), _KEPT_BAD_BYTES))
-    kept = [(row.line, row.reason, row.text.decode("latin-1"), row.file) for row in bad[: max(keep_bad, short)]]
+    kept = [
+        (row.line, row.reason, row.text.decode("latin-1"), row.file, row.unit) for row in bad[: max(keep_bad, short)]
+    ]
     arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
     for field, found in enumerate(count(joined, np.concatenate(checks, axis=1))):
@@ -72,41 +74,61 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
 
 
 def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
-    return (block for span in spans for block in read_span(span, columns))
+    return (block for span in spans for block in span.blocks(columns))
 
 
 def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
     """The bad lines that `count_rows` kept."""
-    return [BadRow(line, why, text.encode("latin-1"), file) for line, why, text, file in _to_json(bad)]
+    return [BadRow(line, why, text.encode("latin-1"), *place) for line, why, text, *place in _to_json(bad)]
 
 
-def merge_field(field: int, min_count: int, counted: Sequence[Path], max_rows: int = 0) -> Arrays:
-    """One field's vocabulary from the files of `count_rows`'s arrays: its keys in the order of their ids, and counts.
+def merge_fields(fields: range, least: Sequence[int], counted: Sequence[Path], max_rows: int = 0) -> Arrays:
+    """Some fields' vocabularies from the files of `count_rows`'s arrays.
 
-    With max_rows, its table gets at most so many rows, the one for unseen values among them. `shared` is how many keys
-    several texts have, -1 where none is hashed.
+    Args:
+        fields: their numbers.
+        least: how often a category of each must occur.
+        counted: the files.
+        max_rows: rows that a table has at most, the one for unseen values among them; 0 for no bound.
+
+    Returns:
+        keys_3, counts_3, ...: of each field, its keys in the order of their ids, and how often each occurs; shared_3,
+        ...: how many keys several texts have, -1 where none is hashed.
     """
-    merged = _merged((f"keys_{field}", f"counts_{field}", f"checks_{field}"), merge, counted)
-    keys, counts = ordered(merged[0], merged[1], min_count)
-    kept = slice(max_rows - 1 if max_rows else None)
-    return {"keys": keys[kept], "counts": counts[kept], "shared": np.array(shared_keys(merged))}
+    arrays: Arrays = {}
+    for field, own, merged in zip(fields, least, _merged(("keys", "counts", "checks"), fields, merge, counted)):
+        keys, counts = ordered(merged[0], merged[1], own)
+        kept = slice(max_rows - 1 if max_rows else None)
+        arrays |= {f"keys_{field}": keys[kept], f"counts_{field}": counts[kept]}
+        arrays[f"shared_{field}"] = np.array(shared_keys(merged))
+    return arrays
 
 
-def merge_column(column: int, counted: Sequence[Path]) -> Arrays:
-    """One numeric column's summary from the files of `count_rows`'s arrays."""
-    values, counts = _merged((f"values_{column}", f"values_counts_{column}"), numeric.merge, counted)
-    return {"values": values, "counts": counts}
+def merge_columns(columns: range, counted: Sequence[Path]) -> Arrays:
+    """Some numeric columns' summaries, values_3, counts_3, ..., from the files of `count_rows`'s arrays."""
+    arrays: Arrays = {}
+    for column, merged in zip(columns, _merged(("values", "values_counts"), columns, numeric.merge, counted)):
+        arrays |= {f"values_{column}": merged[0], f"counts_{column}": merged[1]}
+    return arrays
 
 
-def _merged(names: Sequence[str], merge_parts: Callable[[Sequence[Any]], Counts], counted: Sequence[Path]) -> Counts:
-    """What the files hold under some names, of which the last one may lack, merged."""
-    pending: list[Counts] = []
+def _merged(
+    names: Sequence[str], numbers: range, merge_parts: Callable[[Sequence[Any]], Counts], counted: Sequence[Path]
+) -> list[Counts]:
+    """What the files hold under some names, of which the last one may lack, of some fields or columns, merged.
+
+    Several at a time, for a file of a thousand fields takes longer to open than to read.
+    """
+    pending: list[list[Counts]] = [[] for _ in numbers]
     for path in counted:
         with np.load(path) as arrays:
-            pending.append(tuple(arrays[name] for name in names if name in arrays))
-        if len(pending) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
-            pending = [merge_parts(pending)]
-    return merge_parts(pending)
+            for number, parts in zip(numbers, pending):
+                there = [f"{name}_{number}" for name in names]
+                parts.append(tuple(arrays[name] for name in there if name in arrays))
+        for parts in pending:
+            if len(parts) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
+                parts[:] = [merge_parts(parts)]
+    return [merge_parts(parts) for parts in pending]
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from conftest import files_of, preprocess_lines, raw_lines, write_raw
 from test_preprocess import BAD, GOOD, ids_of, spoiled
 
 from src.base.errors import InputError
-from src.data import raw_files
-from src.data.lines import Columns
 from src.data.manifest import MANIFEST, PARTS, find
-from src.data.raw_files import LineIndex
 from src.preprocessing import journal, run, steps
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import REJECTS, preprocess
+from src.rows import text_file, unpacking
+from src.rows.columns import Columns
+from src.rows.text_file import LineIndex
 
 
 def test_bad_rows_are_refused_with_the_first_ones_named_and_nothing_valid_left(tmp_path):
@@ -58,7 +58,7 @@ def test_a_run_that_allows_more_bad_rows_goes_on_from_what_was_counted(tmp_path,
         preprocess_lines(tmp_path / "train.gz", tmp_path / "dataset", **small)
     pieces = [0, 10, 20, 30, 40, 50, 52, 56]
     assert counted == pieces
-    monkeypatch.setattr(raw_files, "_OPENERS", dict.fromkeys(raw_files._OPENERS))  # so that nothing can be unpacked
+    monkeypatch.setattr(unpacking, "_OPENERS", dict.fromkeys(unpacking._OPENERS))  # so that nothing can be unpacked
     with pytest.raises(InputError, match="4 bad rows, 3 are allowed"):
         preprocess_lines(tmp_path / "train.gz", tmp_path / "dataset", **small, max_bad_rows=3)
     assert counted == pieces
@@ -167,12 +167,22 @@ def test_raw_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
     raw = write_raw(tmp_path / "train.txt", raw_lines(20))
 
     class GrowingIndex(LineIndex):
-        def __init__(self, path, header):
-            super().__init__(path, header=header)
+        def __init__(self, path, **more):
+            super().__init__(path, **more)
             with path.open("a") as file:
                 file.write(GOOD + "\n")
 
-    monkeypatch.setattr(raw_files, "LineIndex", GrowingIndex)
+    monkeypatch.setattr(text_file, "LineIndex", GrowingIndex)
     with pytest.raises(InputError, match=r"train.txt changed .*while it was read: start again when it is whole"):
         preprocess_lines(raw, tmp_path / "dataset")
     assert not (tmp_path / "dataset" / MANIFEST).exists()
+
+
+def test_nobody_is_told_to_skip_a_third_of_the_rows(tmp_path):
+    lines = [f"{'yes' if row % 3 == 0 else 1}\t5\ta" for row in range(60)]
+    raw = write_raw(tmp_path / "train.txt", lines)
+    with pytest.raises(InputError) as raised:
+        preprocess_lines(raw, tmp_path / "dataset", Columns.numbered(1, 1))
+    assert "line 1: label is 'yes', which is not 0 or 1 (a schema says which labels are clicks" in str(raised.value)
+    assert "These are 33% of the rows, too many to skip. Mend them, or say in a --schema how" in str(raised.value)
+    assert "--max_bad_rows" not in str(raised.value)

@@ -14,14 +14,14 @@ import eval as eval_program
 import train as train_program
 from src.base.errors import InputError
 from src.data import records
-from src.data.lines import Columns
 from src.data.manifest import VOCABULARY, find
-from src.data.schema import load_schema
 from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches, Rows
 from src.preprocess_data import main
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
+from src.rows.columns import Columns
+from src.rows.schema import load_schema
 
 DENSE = ["price", "age", "hour", "visits", "dwell"]
 TEXTS = ["site", "city", "device", "brand", "campaign", "keyword", "language", "referrer"]
@@ -100,7 +100,7 @@ def test_a_bad_row_below_a_header_has_its_number_in_the_file(tmp_path):
 
 WRONG_SCHEMA = [
     ("label: [y]", "label is \\['y'\\]: it must be a str"),
-    ("label: y\ndense: [n]", "has no categorical"),
+    ("label: y", "has neither dense nor categorical"),
     (SCHEMA + "colour: red", "unknown key 'colour'"),
     (SCHEMA + "columns: [a]", "column 'clicked' must stand once"),
     (SCHEMA.replace("','", "',,'"), "separator is ',,'"),

@@ -4,12 +4,13 @@ import pytest
 from conftest import write_raw
 
 from src.base.errors import InputError
-from src.data.keys import key_of, keys_of
-from src.data.lines import Columns, parse
 from src.data.manifest import Manifest, raw_format
-from src.data.raw_files import RawInput
-from src.data.schema import load_schema
-from src.data.text import encoding_named, utf8
+from src.rows.columns import Columns
+from src.rows.keys import key_of, keys_of
+from src.rows.lines import parse
+from src.rows.reader import RawInput
+from src.rows.schema import load_schema
+from src.rows.text import encoding_named, utf8
 
 CITIES = ["北京", "上海 and some more", "Köln", "", "x"]
 TEXT = "".join(f"1\t5\t{city}\n" for city in CITIES)
@@ -67,16 +68,6 @@ def test_a_schema_names_the_encoding_and_the_manifest_keeps_it(tmp_path):
         (tmp_path / "s.yaml").write_text(f"{schema}encoding: {wrong}\n")
         with pytest.raises(InputError, match=rf"encoding is '{wrong}', of which Python reads no files: it must be one"):
             load_schema(tmp_path / "s.yaml")
-
-
-def test_a_cell_that_begins_with_a_quotation_mark_is_refused_but_between_tabs():
-    comma = Columns(("n",), ("c", "d"), separator=",")
-    text = b'1,5,Paris,x\n1,5,"Paris",x\n0,6,a "quoted" word,y"\n"1",6,a,b\n'
-    block = parse(text, comma)
-    assert [row.line for row in block.bad] == [2, 4]
-    assert str(block.bad[0]) == "line 2: has a cell that begins with a quotation mark: cells can't be quoted"
-    assert block.keys[0].tolist() == [key_of("Paris"), key_of('a "quoted" word')]
-    assert parse(b'1\t5\t"Paris"\n', Columns.numbered(1, 1)).keys.tolist() == [[key_of('"Paris"')]]
 
 
 def test_a_plain_file_is_read_where_it_is(tmp_path):

@@ -12,15 +12,18 @@ A categorical value is handled as a key of 64 bits: see `keys.py`.
 import ctypes
 import functools
 import math
-import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from src.base.native import build
-from src.data.keys import PAD, checks_at, keys_at, seed_words, words_of
-from src.data.text import UTF8, is_utf8
+from src.rows.block import BadRow, Block
+from src.rows.cells.reasons import SHOWN, label_reason, not_utf8, number_reason
+from src.rows.columns import Columns
+from src.rows.keys import PAD, checks_at, keys_at, seed_words, words_of
+from src.rows.text import NUMBER, is_utf8
 
 SOURCE = Path(__file__).parent / "compiled/raw_text.cc"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
@@ -28,90 +31,6 @@ _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
 _TAB, _NEWLINE, _RETURN, _MINUS = b"\t\n\r-"
 _ZEROS = np.uint64(0x3030303030303030)
 _LARGEST = float(np.finfo(np.float32).max)
-NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What the columns of a raw file are.
-
-    Attributes:
-        dense, categorical, label: names of the columns that are used, in the order that training sees; label is ""
-            for rows that have none, which are read with 0.
-        order: names of all columns in the order of the file, others among them; empty for label, dense, categorical.
-        separator: one character, tab or one that prints; cells can't be quoted.
-        header: whether each file begins with a line of names, which then gives the order.
-        encoding: of the text, by Python's name.
-        key_seed: of the keys of long categories, which the vocabulary tells: `Encoder.keyed` puts it here.
-        checked: whether blocks have checks of these keys, too.
-    """
-
-    dense: tuple[str, ...]
-    categorical: tuple[str, ...]
-    label: str = "label"
-    order: tuple[str, ...] = ()
-    separator: str = "\t"
-    header: bool = False
-    encoding: str = UTF8
-    key_seed: str = ""
-    checked: bool = False
-
-    @classmethod
-    def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":
-        """Criteo's names: I1, I2, ... and C1, C2, ..."""
-        return cls(tuple(f"I{i + 1}" for i in range(dense_dim)), tuple(f"C{i + 1}" for i in range(slot_dim)))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns that are used: label, dense, categorical."""
-        return (*self._label, *self.dense, *self.categorical)
-
-    @property
-    def _label(self) -> tuple[str, ...]:
-        return (self.label,) if self.label else ()
-
-    def without_label(self) -> "Columns":
-        """The columns of rows whose label is not known, and does not stand in the file."""
-        return replace(self, label="", order=tuple(name for name in self.order if name != self.label))
-
-    @property
-    def file_names(self) -> tuple[str, ...]:
-        """All columns in the order of the file."""
-        return self.order or self.names
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A line that can't be used."""
-
-    line: int
-    reason: str
-    text: bytes
-    file: str = ""  # where there are several
-
-    def __str__(self) -> str:
-        return f"{self.file} line {self.line}: {self.reason}".lstrip()
-
-
-@dataclass
-class Block:
-    """Parsed rows in file order.
-
-    Attributes:
-        labels: [B] uint8, 0 or 1.
-        numbers: [B, N] float32, nan for an empty cell; never -0, so that equal numbers have equal bits.
-        keys: [F, B] uint64, 0 for an empty cell.
-        bad: the lines left out, in file order.
-        key_seed: of the keys, as in `Columns`.
-        checks: [F, B] uint32, another hash of each category whose key is hashed, and 0 for others; if asked for.
-    """
-
-    labels: np.ndarray
-    numbers: np.ndarray
-    keys: np.ndarray
-    bad: list[BadRow] = field(default_factory=list)
-    key_seed: str = ""
-    checks: np.ndarray | None = None
 
 
 def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
@@ -125,15 +44,22 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
     if text and not text.endswith(b"\n"):
         text += b"\n"
     block, is_ascii = _parsed(text, columns, first_line)
-    refused = {} if is_ascii and columns.separator == "\t" else _refused(text, columns)
+    refused = {} if is_ascii else _refused(text, columns)
     if not refused:
-        return block
+        return _numbered(block, first_line)
     lines = text.split(b"\n")
     text = b"\n".join(b"\0" if number in refused else line for number, line in enumerate(lines))
     block, _ = _parsed(text, columns, first_line)
     for place, row in enumerate(block.bad):
         if (number := row.line - first_line) in refused:
             block.bad[place] = BadRow(row.line, refused[number], lines[number])
+    return _numbered(block, first_line)
+
+
+def _numbered(block: Block, first_line: int) -> Block:
+    """The block with the numbers of its rows' lines, which follow each other but for the bad ones."""
+    lines = np.arange(first_line, first_line + len(block.labels) + len(block.bad))
+    block.lines = np.delete(lines, [row.line - first_line for row in block.bad]) if block.bad else lines
     return block
 
 
@@ -146,17 +72,10 @@ def _parsed(text: bytes, columns: Columns, first_line: int) -> tuple[Block, bool
 
 def _refused(text: bytes, columns: Columns) -> dict[int, str]:
     """Lines whose text as such can't be used, counted from 0, and why."""
-    cell = columns.separator.encode() + b'"'
-    quoted = columns.separator != "\t" and (cell in text or b'\n"' in text or text.startswith(b'"'))
-    if not quoted and is_utf8(text):
+    if is_utf8(text):
         return {}
-    refused = {}
-    for number, line in enumerate(text.split(b"\n")):
-        if not is_utf8(line):
-            refused[number] = f"is not {columns.encoding} text (a --schema may name another encoding)"
-        elif quoted and (line.startswith(b'"') or cell in line):
-            refused[number] = "has a cell that begins with a quotation mark: cells can't be quoted"
-    return refused
+    reason = not_utf8(columns)
+    return {number: reason for number, line in enumerate(text.split(b"\n")) if not is_utf8(line)}
 
 
 @functools.cache
@@ -210,15 +129,15 @@ def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
     if columns.label:
         labels = buffer[starts[0]] - ord("0")
         good = (ends[0] - starts[0] == 1) & (labels <= 1)
-        reason = f"{columns.label} is {{}}, which is not 0 or 1"
-        _explain(bad, lines[~good], reason, buffer, starts[0], ends[0], ~good)
+        _explain(bad, lines[~good], lambda shown: label_reason(columns, shown), buffer, starts[0], ends[0], ~good)
         first = 1
     numbers = np.empty((len(lines), len(columns.dense)), np.float32)
     for index, name in enumerate(columns.dense):
         begins, stops = starts[first + index], ends[first + index]
         numbers[:, index], wrong = _numbers(buffer, words, begins, stops)
         wrong &= good
-        _explain(bad, lines[wrong], f"{name} is {{}}, which is not a number", buffer, begins, stops, wrong)
+        reason = partial(number_reason, name)
+        _explain(bad, lines[wrong], reason, buffer, begins, stops, wrong)
         good &= ~wrong
     first += len(columns.dense)
     cells = words, starts[first:][:, good], ends[first:][:, good], columns.key_seed
@@ -275,16 +194,79 @@ def _cells(
 def _explain(
     bad: dict[int, str],
     lines: np.ndarray,
-    reason: str,
+    reason: Callable[[str], str],
     buffer: np.ndarray,
     starts: np.ndarray,
     ends: np.ndarray,
     chosen: np.ndarray,
 ) -> None:
-    """Note for each of the lines what is wrong, with the start of the cell's text in place of {}."""
+    """Note for each of the lines what is wrong, of the start of the cell's text."""
     for line, start, end in zip(lines.tolist(), starts[chosen].tolist(), ends[chosen].tolist()):
-        shown = buffer[start : min(end, start + 40)].tobytes().decode("utf-8", "replace")
-        bad[line] = reason.format(repr(shown))
+        bad[line] = reason(buffer[start : min(end, start + SHOWN)].tobytes().decode("utf-8", "replace"))
+
+
+def cell_keys(
+    buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: str, checked: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The keys of cells [B] in a buffer with PAD at both ends, uint64 [B], and their checks if asked for."""
+    if not (library := _library()):
+        cells = words_of(buffer), starts, ends, seed
+        return keys_at(*cells), checks_at(*cells) if checked else None
+    keys, words = np.empty(len(starts), np.uint64), seed_words(seed)
+    checks = np.zeros(len(starts), np.uint32) if checked else None
+    begins, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
+    library.CellKeys(
+        _pointer(buffer), ctypes.c_int64(len(buffer)), _pointer(begins), _pointer(stops), ctypes.c_int64(len(keys)),
+        _pointer(words if len(words) else None), _pointer(keys), _pointer(checks),
+    )  # fmt: skip
+    return keys, checks
+
+
+def cell_numbers(
+    buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, decimal: str = ".", thousands: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of such cells as float32, nan for empty ones, and which cells hold what is no number."""
+    if not (library := _library()):
+        return _written_numbers(buffer, starts, ends, decimal, thousands)
+    values, wrong = np.empty(len(starts), np.float32), np.empty(len(starts), np.uint8)
+    begins, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
+    odd = library.CellNumbers(
+        _pointer(buffer), _pointer(begins), _pointer(stops), ctypes.c_int64(len(values)), ord(decimal),
+        ord(thousands or "\0"), _pointer(values), _pointer(wrong),
+    )  # fmt: skip
+    if odd:  # NumPy has the last word
+        places = np.flatnonzero(wrong)
+        values[places], wrong[places] = _written_numbers(buffer, starts[places], ends[places], decimal, thousands)
+    return values, wrong.astype(bool)
+
+
+def _written_numbers(
+    buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, decimal: str, thousands: str
+) -> tuple[np.ndarray, np.ndarray]:
+    if decimal != "." or thousands:
+        cells = [buffer[start:end].tobytes() for start, end in zip(starts.tolist(), ends.tolist())]
+        cells = [with_point(cell, decimal.encode(), thousands.encode()) for cell in cells]
+        stops = np.cumsum([PAD, *map(len, cells)])
+        buffer, starts, ends = np.frombuffer(bytes(PAD) + b"".join(cells) + bytes(PAD), np.uint8), stops[:-1], stops[1:]
+    return _numbers(buffer, words_of(buffer), starts, ends)
+
+
+def with_point(cell: bytes, decimal: bytes, thousands: bytes) -> bytes:
+    """A number with a point and nothing between thousands, of one with other signs; what is no number stays none.
+
+    Signs between thousands stand in groups of three digits, so that 1.5 is not taken for 15 where a point is one.
+    """
+    whole, mark, rest = cell.partition(decimal)
+    if thousands and thousands in whole:
+        sign = whole[: whole[:1] in (b"+", b"-")]
+        groups = whole[len(sign) :].split(thousands)
+        sizes = [len(group) for group in groups]
+        if not (all(group.isdigit() for group in groups) and 1 <= sizes[0] <= 3 and set(sizes[1:]) == {3}):
+            return b"?"
+        whole = sign + b"".join(groups)
+    if b"." in whole + rest:
+        return b"?"
+    return whole + b"." + rest if mark else whole
 
 
 def _numbers(
@@ -310,7 +292,7 @@ def _numbers(
     wrong = np.zeros(len(starts), bool)
     for index in np.flatnonzero(odd).tolist():  # fractions, exponents, more than 8 digits, and what is no number
         text = buffer[starts[index] : ends[index]].tobytes()
-        value = float(text) if NUMBER.fullmatch(text) else math.nan
+        value = float(text) if NUMBER.fullmatch(text.decode("latin-1")) else math.nan
         wrong[index] = not abs(value) <= _LARGEST
         numbers[index] = 0.0 if wrong[index] else np.float32(value) + np.float32(0)
     return numbers, wrong

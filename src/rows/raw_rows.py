@@ -1,10 +1,11 @@
 """Raw rows that a program has in its hands, as lines, a file or a DataFrame, parsed as those of training were."""
 
 import contextlib
+import itertools
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,23 +16,44 @@ import pandas as pd
 from pandas.api import types
 
 from src.base.errors import InputError
-from src.data.keys import keys_of
-from src.data.known_values import Example, cells_of
-from src.data.lines import NUMBER, Block, Columns, parse
-from src.data.raw_files import RawInput, Span
-from src.data.text import BYTE_ORDER_MARK, UTF8, encoding_named, utf8
+from src.rows.block import Block, Span, categories_among
+from src.rows.cells.times import UNITS, bounded, numbers_of, of_texts
+from src.rows.columns import Columns, Timestamp
+from src.rows.keys import keys_of
+from src.rows.lines import with_point
+from src.rows.parsing import cells_of, names_in, parse
+from src.rows.raw_files import find_raws
+from src.rows.reader import RawInput
+from src.rows.text import BYTE_ORDER_MARK, NUMBER, encoding_named, utf8
+from src.rows.unpacking import file_and_member, members_of
 
 _LARGEST = float(np.finfo(np.float32).max)
 _REMEDY = "scorer.read_csv(path) reads a file as training did"
-_SIGNS = "".join(map(chr, range(11)))  # which end a cell or a line of a file, or make it a bad one
+_SIGNS, _ENDS = "".join(map(chr, range(9))), "\t\n"  # of bad lines; and what ends a cell or a line without quotes
 
 
-def lines_of(lines: Iterable[str | bytes], encoding: str = UTF8) -> list[bytes]:
-    """Lines of text, or of bytes in an encoding, as UTF-8 without line ends and byte order mark.
+@dataclass(frozen=True)
+class Example:
+    """What the values of a categorical column looked like in training; "" for what is not there.
+
+    Attributes:
+        known: some frequent values.
+        not_whole: one that is not a whole number as Python writes it, such as 00054.
+        like_missing: one that pandas takes for a missing value, such as NULL.
+    """
+
+    known: tuple[str, ...] = ()
+    not_whole: str = ""
+    like_missing: str = ""
+
+
+def lines_of(lines: Iterable[str | bytes], columns: Columns) -> list[bytes]:
+    """Lines of text, or of bytes in the columns' encoding, as UTF-8 without line ends and byte order mark.
 
     Raises:
         InputError: one is no line, or an open file gives other text than stands in it.
     """
+    encoding = columns.encoding
     opened = getattr(lines, "encoding", None)  # of an open text file
     if opened and encoding_named(opened) != encoding:
         raise InputError(f"the file of lines was opened as {opened}, its encoding is {encoding}: open it with 'rb'")
@@ -44,7 +66,7 @@ def lines_of(lines: Iterable[str | bytes], encoding: str = UTF8) -> list[bytes]:
         except InputError as error:
             raise InputError(f"line {number}: {error}") from None
         texts.append(text.removesuffix(b"\n"))
-        if b"\n" in texts[-1]:
+        if b"\n" in texts[-1] and not (columns.quotes and columns.quotes.encode() in texts[-1]):
             raise InputError(f"line {number} holds a line end within: give lines one by one")
     newlines = getattr(lines, "newlines", None) or ()  # which Python has translated
     if "\r" in (newlines if isinstance(newlines, tuple) else (newlines,)):
@@ -58,13 +80,29 @@ def block_of_lines(texts: Sequence[bytes], columns: Columns) -> Block:
     Raises:
         InputError: a line can't be used; the message has its number, from 1.
     """
-    first = 1
+    text, columns, first = _whole_text(texts, columns)
+    return _good(parse(text, columns, first), columns)
+
+
+def _whole_text(texts: Sequence[bytes], columns: Columns) -> tuple[bytes, Columns, int]:
+    """The text behind the header, if there is one, the columns in its order, and the number of the first line."""
+    text = b"".join(line + b"\n" for line in texts)
+    taken = lines = 0
     if columns.header:
-        names = tuple(texts[0].rstrip(b"\r").decode("utf-8", "replace").split(columns.separator)) if texts else ()
+        names, taken, lines = names_in(text, columns)
         if missing := [name for name in columns.names if names.count(name) != 1]:
             raise InputError(f"line 1 is no header with column {missing[0]!r}: begin with the names of the columns")
-        columns, texts, first = replace(columns, order=names), texts[1:], 2
-    return _good(parse(b"".join(text + b"\n" for text in texts), columns, first), columns)
+        columns = replace(columns, order=names)
+    text = text[taken:]
+    if len(columns.file_names) > 1:  # else a blank line is a row
+        text = text.rstrip(b"\r\n") + b"\n" * bool(text.strip(b"\r\n"))
+    return text, columns, 1 + lines
+
+
+def categories_of_lines(texts: Sequence[bytes], columns: Columns) -> list[list[str]]:
+    """The text of the categorical columns' cells of such lines; odd lines are passed over."""
+    text, columns, _ = _whole_text(texts, columns)
+    return categories_among(cells_of(text, columns)[0], columns)
 
 
 def _good(block: Block, columns: Columns) -> Block:
@@ -86,12 +124,14 @@ def blocks_of_file(path: Path, columns: Columns) -> Iterator[Block]:
 
 @contextlib.contextmanager
 def _opened(path: Path, columns: Columns) -> Iterator[tuple[RawInput, list[Span]]]:
-    """A raw file and its rows, which are one span unless there are none."""
-    if not path.is_file():
+    """The rows of a raw file, or of the files in a folder or an archive, a span for each file that has some."""
+    if not file_and_member(path)[0].exists():
         raise InputError(f"there is no file {path}: name a raw file")
     with TemporaryDirectory() as folder:
-        rows = RawInput([path], columns, Path(folder))
-        yield rows, [replace(span, raw=str(path)) for span in rows.spans(0, rows.rows, max(rows.rows, 1))]
+        rows = RawInput([path] if path.is_file() and members_of(path) is None else find_raws(str(path), "the file"),
+                        columns, Path(folder))  # fmt: skip
+        spans = rows.spans(0, rows.rows, max(rows.rows, 1))
+        yield rows, [replace(span, raw=span.raw or str(rows.raws[0])) for span in spans]
 
 
 def _blocks(rows: RawInput, spans: Sequence[Span]) -> Iterator[Block]:
@@ -106,16 +146,21 @@ def frame_of_file(path: Path, columns: Columns) -> pd.DataFrame:
     """
     with _opened(path, columns) as (rows, spans):
         blocks = list(_blocks(rows, spans))
-        cells = [cells_of(span.path.read_bytes()[span.start : span.end], rows.columns[0]) for span in spans]
+        cells = [part for span in spans for part in span.cells(rows.columns_of(span))]
     values = np.concatenate([block.numbers for block in blocks]) if blocks else np.empty((0, len(columns.dense)))
     found: dict[str, Any] = {}
     if columns.label:
         found[columns.label] = np.concatenate([block.labels for block in blocks]) if blocks else np.empty(0, np.uint8)
-    found |= {name: values[:, index].astype(np.float64) for index, name in enumerate(columns.dense)}
-    texts = cells[0] if cells else [[] for _ in columns.categorical]
-    return pd.DataFrame(
-        found | {name: pd.Series(column, dtype=object) for name, column in zip(columns.categorical, texts)}
-    )
+    texts = [list(itertools.chain(*parts)) for parts in zip(*cells)] or [[] for _ in columns.names]
+    stamps = [one.name for one in columns.timestamps]
+    for name, column in zip(columns.names, texts):
+        if name in columns.categorical:
+            found[name] = pd.Series(column, dtype=object)
+        elif name in stamps:
+            found[name] = pd.to_datetime(pd.to_numeric(pd.Series(column, dtype=object)), unit="s")
+        elif name in columns.numeric:
+            found[name] = values[:, columns.dense.index(name)].astype(np.float64)
+    return pd.DataFrame(found)
 
 
 def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Example] = ()) -> Block:
@@ -137,21 +182,25 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"{type(frame).__name__} is no DataFrame: scorer.read_csv(path) reads one from a file, and "
                          f"scorer.score_lines takes lines of text")  # fmt: skip
-    names = (*columns.dense, *columns.categorical)
+    names = (*columns.numeric, *columns.categorical)
     if missing := [name for name in names if name not in frame.columns]:
         raise InputError(f"the DataFrame has no column {missing[0]!r}: it needs {len(missing)} more of the model's")
     if twice := [name for name in names if not isinstance(frame[name], pd.Series)]:
         raise InputError(f"the DataFrame has column {twice[0]!r} more than once: drop one of them")
     known = dict(zip(columns.categorical, examples))
-    values = np.empty((len(frame), len(columns.dense)), np.float32)
+    stamps = {one.name: one for one in columns.timestamps}
+    values: dict[str, np.ndarray] = {}
     keys = np.empty((len(columns.categorical), len(frame)), np.uint64)
     refused: dict[str, str] = {}
     for name in names:
         try:
-            if name in columns.dense:
-                values[:, columns.dense.index(name)] = _numbers(frame[name])
+            if name in stamps:
+                values[name] = _times(frame[name], stamps[name], columns)
+            elif name in columns.numeric:
+                values[name] = _numbers(frame[name], columns)[:, None]
             else:
-                texts = _texts(frame[name], known.get(name))
+                texts = _texts(frame[name], known.get(name), _SIGNS if columns.quotes else _SIGNS + _ENDS)
+                texts = ["" if text in columns.missing else text for text in texts]
                 keys[columns.categorical.index(name)] = keys_of(texts, columns.key_seed)
         except InputError as error:
             refused[name] = str(error)
@@ -159,14 +208,37 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
         others = list(refused)[1:]
         more = f". Nor can {len(others)} more columns be matched: {', '.join(map(repr, others))}" if others else ""
         raise InputError(next(iter(refused.values())) + more)
-    return Block(np.zeros(len(frame), np.uint8), values, keys, key_seed=columns.key_seed)
+    parts = [np.empty((len(frame), 0), np.float32), *(values[name] for name in columns.numeric)]
+    return Block(np.zeros(len(frame), np.uint8), np.concatenate(parts, axis=1), keys, key_seed=columns.key_seed)
 
 
-def _numbers(column: pd.Series) -> np.ndarray:
+def _times(column: pd.Series, timestamp: Timestamp, columns: Columns) -> np.ndarray:
+    """The three numbers of a column of points in time, [B, 3]; text is read as that of the raw rows."""
+    if types.is_datetime64_any_dtype(column.dtype):
+        naive = column.dt.tz_convert(None) if column.dt.tz is not None else column
+        moments = naive.to_numpy("datetime64[us]")
+        seconds = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+    elif types.is_numeric_dtype(column.dtype) and timestamp.form in UNITS:
+        seconds = column.to_numpy(np.float64, na_value=np.nan) * UNITS[timestamp.form]
+    else:
+        cells = ["" if pd.isna(value) or value in columns.missing else value for value in column.tolist()]
+        empty = np.array([cell == "" for cell in cells], bool)
+        seconds = np.full(len(cells), np.nan)
+        seconds[~empty] = of_texts([str(cell) for cell in cells if cell != ""], timestamp.form)
+        if len(wrong := np.flatnonzero(np.isnan(seconds) & ~empty)):
+            row = int(wrong[0])
+            raise InputError(
+                f"{_place(column, row, cells[row])}, no point in time of the form {timestamp.form}: mend it"
+            )
+    return numbers_of(bounded(seconds), timestamp)
+
+
+def _numbers(column: pd.Series, columns: Columns) -> np.ndarray:
     """The numbers of a column, float32, nan for missing ones."""
     kind = column.dtype
     if types.is_bool_dtype(kind) or types.is_complex_dtype(kind) or not types.is_numeric_dtype(kind):
-        values = np.array([_number(column, row, value) for row, value in enumerate(column.tolist())], np.float64)
+        cells = enumerate(column.tolist())
+        values = np.array([_number(column, row, value, columns) for row, value in cells], np.float64)
     else:
         values = column.to_numpy(np.float64, na_value=np.nan)
     if wrong := np.flatnonzero(np.abs(values) > _LARGEST).tolist():
@@ -174,18 +246,23 @@ def _numbers(column: pd.Series) -> np.ndarray:
     return values.astype(np.float32) + np.float32(0)  # which makes 0 of -0, as the parser does
 
 
-def _number(column: pd.Series, row: int, value: Any) -> float:
+def _number(column: pd.Series, row: int, value: Any, columns: Columns) -> float:
     """The number that a cell holds, be it as text."""
+    if isinstance(value, str):
+        cell = value.encode("utf-8", "replace")
+        value = with_point(cell, columns.decimal.encode(), columns.thousands.encode()).decode("utf-8", "replace")
+        if not NUMBER.fullmatch(value):
+            value = "" if cell.decode() in columns.missing else cell.decode()
     if value == "" or _is_missing(value):
         return math.nan
     of_number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool | np.bool_)
-    if of_number or (isinstance(value, str) and NUMBER.fullmatch(value.encode("utf-8", "replace"))):
+    if of_number or (isinstance(value, str) and NUMBER.fullmatch(value) is not None):
         with contextlib.suppress(OverflowError):  # of a whole number beyond all others
             return float(value)
     raise InputError(f"{_place(column, row, value)}, which is not a number: convert it")
 
 
-def _texts(column: pd.Series, example: Example | None) -> list[str]:
+def _texts(column: pd.Series, example: Example | None, refused: str) -> list[str]:
     """The categories of a column as text, "" for missing ones."""
     texts = []
     for row, value in enumerate(column.tolist()):
@@ -210,19 +287,19 @@ def _texts(column: pd.Series, example: Example | None) -> list[str]:
             raise InputError(
                 f"{_place(column, row, value)}: give categories as text, as in the raw rows{such}; {_REMEDY}"
             )
-    for row, text in enumerate(texts if _is_odd("".join(texts)) else ()):
-        if _is_odd(text):
+    for row, text in enumerate(texts if _is_odd("".join(texts), refused) else ()):
+        if _is_odd(text, refused):
             raise InputError(f"{_place(column, row, text)}, which no raw row can hold: give proper text")
     return texts
 
 
-def _is_odd(text: str) -> bool:
+def _is_odd(text: str, refused: str) -> bool:
     """Whether it holds half a letter, or a sign that no cell of a file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return True
-    return any(sign in text for sign in _SIGNS)
+    return any(sign in text for sign in refused)
 
 
 def _is_missing(value: Any) -> bool:
