@@ -298,19 +298,6 @@ class ResumeCallBack(Callback):
             self.times.saved()
 
 
-class FirstStepCallBack(Callback):
-    """Calls a function when the first step that is done has ended."""
-
-    def __init__(self, done: Callable[[], None]):
-        super().__init__()
-        self.done: Callable[[], None] | None = done
-
-    def on_train_step_end(self, run_context: Any) -> None:
-        if self.done:
-            done, self.done = self.done, None
-            done()
-
-
 class StepCallBack(Callback):
     """Calls a function when a step begins, and one with its number when it has ended."""
 

@@ -26,11 +26,9 @@ from mindspore.train import Callback, Model
 from src.base.errors import InputError
 from src.base.finite import NotFinite
 from src.base.logs import MetricsFile
-from src.base.stops import held_back
 from src.callback import (
     EpochCallBack,
     EvalCallBack,
-    FirstStepCallBack,
     LossCallBack,
     ResumeCallBack,
     SaveTimes,
@@ -213,12 +211,7 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
     used: list[Callback] = [ResumeCallBack(first, schedule.epochs, save_state, times, best, clock)]
     if schedule.reset_tables_each_epoch:
         fill = partial(initial_values, prepared.folder.manifest.table_rows, prepared.specs.data.seed)
-
-        def reset(epoch: int) -> None:
-            losses.look()
-            step.reset_tables(fill(epoch))
-
-        used.append(EpochCallBack(reset))
+        used.append(EpochCallBack(lambda epoch: step.reset_tables(fill(epoch))))
     used.append(losses)
     evaluations = None
     if prepared.part:
@@ -229,13 +222,11 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
     sign = ranks.sign  # of steps and the wait for them: what else callbacks do is work of this rank's own
     if first < prepared.steps and not best.is_over:
         try:
-            with held_back() as first_step_done:
-                Model(step).train(
-                    schedule.epochs, TrainingDataset(prepared.batches),
-                    [FirstStepCallBack(first_step_done), StepCallBack(ended=sign.end_step), *used, *callbacks,
-                     StepCallBack(begins=sign.begin_step)],
-                    dataset_sink_mode=False, initial_epoch=first // of_epoch,
-                )  # fmt: skip
+            Model(step).train(
+                schedule.epochs, TrainingDataset(prepared.batches),
+                [StepCallBack(ended=sign.end_step), *used, *callbacks, StepCallBack(begins=sign.begin_step)],
+                dataset_sink_mode=False, initial_epoch=first // of_epoch,
+            )  # fmt: skip
         finally:
             losses.close()
     elif evaluations and not best.chooses:  # the run was stopped behind its last step

@@ -22,3 +22,7 @@ class ParallelSpec:
     def __post_init__(self) -> None:
         if not self.plan_only and (self.ranks > 1 or self.device_memory_mb):
             raise InputError("ranks and device_memory_mb have no effect without plan_only: drop them")
+        if self.ranks > 1 and self.parallel_mode == "none":
+            raise InputError(
+                f"ranks {self.ranks} can't be those of parallel_mode none: plan with --parallel_mode=data or hybrid"
+            )

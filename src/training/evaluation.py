@@ -1,6 +1,5 @@
 """Score rows and measure the scores."""
 
-import contextlib
 import itertools
 import weakref
 from collections.abc import Iterable, Iterator
@@ -44,7 +43,7 @@ def score(
         missing = ((0, batch_size - sizes[-1]), (0, 0))
         dense, ids, labels = (np.pad(column, missing) for column in batch) if sizes[-1] < batch_size else batch
         compiles = batch_size not in (known := _compiled.setdefault(model, set()))
-        with held_back() if compiles else contextlib.nullcontext(), ranks.sign.work(compiles):
+        with held_back(), ranks.sign.work(compiles):
             own.append((labels[:, 0], model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0]))
         known.add(batch_size)
     by_rank, all_sizes = ranks.gather(np.array(own)), ranks.gather(np.array(sizes, np.int32))  # [N, turns, ...]

@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.graph.api import _cell_graph_executor
 
+from src.base.stops import held_back
 from src.dlrm import DLRM
 from src.network.embedding import Fill
 from src.ranks.exchange import Exchange
@@ -99,8 +100,12 @@ class TrainStep(nn.Cell):
     def __call__(self, *batch: Tensor) -> Tensor:
         """As `Cell.__call__`, whose checks walk all child cells and cost a fifth of a step of 128 samples.
 
-        They are left out where the last call passed them with the same kind of batch.
+        They are left out where the last call passed them with the same kind of batch. Ctrl-C waits for its end.
         """
+        with held_back():
+            return self._call(*batch)
+
+    def _call(self, *batch: Tensor) -> Tensor:
         call = (ms.get_context("mode"), self.phase, *((column.shape, column.dtype) for column in batch))
         if call == self._last_call:
             return _cell_graph_executor(self, *batch, phase=self.phase)

@@ -1,4 +1,4 @@
-"""Signals are held back while a graph is compiled, and none is lost."""
+"""Signals are held back while a graph is compiled or runs, and none is lost."""
 
 # ruff: noqa: PT012 - how far a block came before it was stopped is what is tested
 
@@ -27,20 +27,6 @@ def test_a_signal_counts_at_the_end(number):
     assert reached == [1]
 
 
-def test_a_signal_counts_when_it_is_released():
-    reached = []
-    with pytest.raises(KeyboardInterrupt), held_back() as release:
-        os.kill(os.getpid(), signal.SIGTERM)
-        reached.append(1)
-        release()
-        reached.append(2)
-    assert reached == [1]
-    with held_back() as release:
-        release()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_a_second_signal_counts_at_once():
     reached = []
     with pytest.raises(KeyboardInterrupt), held_back():
@@ -61,14 +47,13 @@ def test_other_threads_are_left_alone():
     reached = []
 
     def work():
-        with held_back() as release:
-            release()
-            reached.append(1)
+        with held_back():
+            reached.append(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert reached == [1]
+    assert reached == [True]
 
 
 def test_an_ignored_signal_stays_ignored():

@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
+from mindspore import Tensor
+from networks import make_batch, make_model, make_step
 from runs import StopAt, bits, rows_of, train_small
 
 from src.base import events
 from src.base.errors import InputError
 from src.checkpoints.run_folder import Run, RunOptions
+from src.training.evaluation import score
 
 
 @pytest.fixture
@@ -127,3 +132,42 @@ def test_state_on_a_full_disk_is_one_error_that_names_it(tiny_data, tmp_path, mo
         train_small(tiny_data, tmp_path, save_steps=5)
     assert Path(caught.value.filename).name == "state-5.ckpt"
     assert sorted(os.listdir(tmp_path / "unfinished")) == [".lock", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
+
+
+def interrupted(ran, output):
+    """A graph that is interrupted while it runs, and says whether it ran to its end."""
+
+    def graph(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+        ran.append(True)
+        return output
+
+    return graph
+
+
+def test_a_step_that_is_interrupted_runs_to_its_end(interrupting, monkeypatch):
+    """Left half way, MindSpore's graph now and then aborts the process."""
+    ran = []
+    step = make_step(model := make_model())
+    batch = [Tensor(column) for column in make_batch(model, 5)]
+    step(*batch)
+    monkeypatch.setattr("src.training.step._cell_graph_executor", interrupted(ran, None))
+    with pytest.raises(KeyboardInterrupt):
+        step(*batch)
+    assert ran == [True]
+
+
+def test_a_batch_that_is_evaluated_when_it_is_interrupted_runs_to_its_end(interrupting):
+    ran = []
+
+    class Network:
+        def set_train(self, _):
+            pass
+
+        def __call__(self, *batch):
+            return interrupted(ran, Tensor(np.zeros((4, 1), np.float32)))()
+
+    batch = np.zeros((4, 5), np.float32), np.zeros((4, 8), np.int32), np.zeros((4, 1), np.float32)
+    with pytest.raises(KeyboardInterrupt):
+        score(Network(), [batch, batch], 4)
+    assert ran == [True]
