@@ -19,10 +19,10 @@ def main(argv: Sequence[str]) -> None:
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     from src.base.files import check_place, whole_folder
     from src.data.manifest import find, is_data_folder
-    from src.data.schema import load_schema
     from src.export import rows_to_score
     from src.export.exported import ExportFolder
     from src.export.scored_files import RowFiles
+    from src.rows.schema import load_schema
 
     folder, dataset = Path(spec.preprocess_path), Path(spec.dataset_path)
     from_parts = is_data_folder(dataset)

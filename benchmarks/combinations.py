@@ -32,12 +32,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from src.base.errors import InputError
-from src.data.lines import Columns
 from src.data.manifest import find
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
 from src.ranks.options import ParallelSpec
+from src.rows.columns import Columns
 from src.synthetic import generate
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec
 

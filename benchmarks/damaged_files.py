@@ -91,8 +91,8 @@ def read_raw(name: str) -> Reader:
     """Reads the rows of a raw file."""
 
     def read() -> list[bytes]:
-        from src.data.lines import Columns
-        from src.data.raw_rows import blocks_of_file
+        from src.rows.columns import Columns
+        from src.rows.raw_rows import blocks_of_file
 
         blocks = list(blocks_of_file(Path(name), Columns.numbered(2, 3)))
         return [part.tobytes() for block in blocks for part in (block.labels, block.numbers, block.keys)]
@@ -147,9 +147,10 @@ def read_state() -> Any:
 def read_export() -> Any:
     """All that an exported model holds."""
     from src.data.encoder import load_encoder
-    from src.data.lines import Columns, parse
     from src.data.manifest import VOCABULARY
     from src.export.exported import ExportFolder
+    from src.rows.columns import Columns
+    from src.rows.lines import parse
 
     model = ExportFolder.load(Path("export"))
     assert model.table

@@ -75,8 +75,9 @@ def make_exports(folder: Path, total: int, kinds: list[str]) -> None:
 def first_raw_row(export: Path) -> tuple[float, float]:
     """Seconds until a raw row is coded by an exported vocabulary, once all is imported, and the MB that this takes."""
     from src.data.encoder import load_encoder
-    from src.data.lines import Columns, parse
     from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+    from src.rows.columns import Columns
+    from src.rows.lines import parse
 
     parse(b"", Columns.numbered())
     before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

@@ -88,9 +88,9 @@ def check_data(data, rows: Sequence[Row], columns: tuple[tuple[str, ...], tuple[
     import numpy as np
 
     from src.data.encoder import load_encoder
-    from src.data.keys import key_of
     from src.data.manifest import VOCABULARY
     from src.dataset import batches_of
+    from src.rows.keys import key_of
 
     parts = data.manifest.parts
     coded = [batch for part in ("train", "valid", "test") if part in parts for batch in batches_of(data, part, 64)]

@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks import results
 from benchmarks.search import Options, Runs, at_once, call, data_folder, key_of, train
-from src.data.raw_files import LineIndex
+from src.rows.text_file import LineIndex
 
 RECIPE = ROOT / "best_config.yaml"
 ORIGINAL = "the original's: SGD, one epoch"

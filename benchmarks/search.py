@@ -35,10 +35,10 @@ import numpy as np
 import yaml
 
 from benchmarks import results
-from src.data.raw_files import LineIndex
 from src.model_utils.options import options_of
 from src.options import PROGRAMS
 from src.preprocessing.source import split
+from src.rows.text_file import LineIndex
 
 FOLDS = (5, 6, 7)  # sevenths of the training rows that a fold takes
 REFUSED = 2  # exit code of a program that says what is wrong with its input

@@ -16,14 +16,14 @@ import numpy as np
 from src.base.errors import run
 from src.data.encoder import load_encoder
 from src.data.known_values import worst
-from src.data.lines import Columns
 from src.data.manifest import VOCABULARY, DataFolder
-from src.data.raw_files import REJECTS, find_raws
-from src.data.schema import load_schema
 from src.data.transforms import TRANSFORMS
 from src.options import PreprocessDataOptions, resolve
 from src.preprocessing.options import RawSpec
 from src.preprocessing.run import preprocess
+from src.rows.columns import Columns
+from src.rows.raw_files import REJECTS, find_raws
+from src.rows.schema import load_schema
 
 
 def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Path:

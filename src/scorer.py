@@ -24,13 +24,21 @@ from mindspore import Tensor, nn
 
 from src.base.errors import InputError
 from src.data.encoder import load_encoder
-from src.data.known_values import Unseen, cells_of, usual_shares, warning
-from src.data.lines import Block, Columns
+from src.data.known_values import Unseen, usual_shares, warning
 from src.data.manifest import VOCABULARY
-from src.data.raw_rows import block_of_frame, block_of_lines, blocks_of_file, frame_of_file, lines_of
 from src.export.exported import ExportFolder
 from src.export.table_file import check_ids
 from src.model_utils.device_target import set_device
+from src.rows.block import Block
+from src.rows.columns import Columns
+from src.rows.raw_rows import (
+    block_of_frame,
+    block_of_lines,
+    blocks_of_file,
+    categories_of_lines,
+    frame_of_file,
+    lines_of,
+)
 
 _HOST_SIZES = (1, 64, 1024)
 _WATCHED_ROWS = 10_000  # over which unseen values are counted
@@ -116,7 +124,7 @@ class Scorer:
             parts = [self._score(block) for block in blocks_of_file(lines, columns)]
             return np.concatenate([np.zeros(0, np.float32), *parts])
         texts = lines_of(lines, columns.encoding)
-        return self._score(block_of_lines(texts, columns), lambda: cells_of(b"\n".join(texts), columns))
+        return self._score(block_of_lines(texts, columns), lambda: categories_of_lines(texts, columns))
 
     def _columns(self, has_labels: bool) -> Columns:
         return self.columns if has_labels else self.columns.without_label()

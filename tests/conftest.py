@@ -15,13 +15,13 @@ import mindspore as ms
 import pytest
 from hypothesis import settings
 
-from src.data.lines import Columns
 from src.data.manifest import DataFolder, find
 from src.network.compiled import CompiledOperators, operators_for
 from src.network.operators import Operators
 from src.network.stock import STOCK
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
+from src.rows.columns import Columns
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = "--device_target=CPU"

@@ -6,8 +6,9 @@ from src import dataset
 from src.base.errors import InputError
 from src.data import records
 from src.data.encoder import load_encoder
-from src.data.lines import Columns, parse
 from src.dataset import RowBatches, Rows, TrainingDataset, sample
+from src.rows.columns import Columns
+from src.rows.lines import parse
 
 ROWS, RECORD_ROWS = 1000, 16
 SHARD_ROWS = [320, 320, 320, 40]  # 63 records, the last one of 8 rows

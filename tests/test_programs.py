@@ -173,7 +173,7 @@ def test_without_validation_rows_test_rows_are_evaluated_while_training(here):
 
 
 def test_other_numbers_of_columns_train_and_evaluate(here):
-    from src.data.lines import Columns
+    from src.rows.columns import Columns
 
     lines = ["\t".join([*line.split("\t")[:6], *line.split("\t")[14:22]]) for line in raw_lines(700)]
     preprocess_lines(write_raw(here / "train.txt", lines), here / "dataset", Columns.numbered(5, 8))

@@ -15,11 +15,11 @@ import eval as eval_program
 import export
 import train
 from src import preprocess_data, table_accuracy
-from src.data.keys import text_of
-from src.data.lines import Columns
 from src.data.manifest import find
-from src.data.raw_files import LineIndex, read_span
 from src.data.vocabulary import count
+from src.rows.columns import Columns
+from src.rows.keys import text_of
+from src.rows.text_file import LineIndex
 from src.scorer import Scorer
 
 SAMPLE = ROOT.parent / "shared" / "criteo" / "uniform_137139.tsv.xz"
@@ -49,7 +49,7 @@ def cells(raw) -> pd.DataFrame:
 def parsed(raw):
     """Labels, numbers and keys as the parser sees them."""
     index = LineIndex(raw)
-    blocks = [block for span in index.spans(0, index.rows, 50_000) for block in read_span(span, COLUMNS)]
+    blocks = [block for span in index.spans(0, index.rows, 50_000) for block in span.blocks(COLUMNS)]
     assert [row for block in blocks for row in block.bad] == []
     return (
         np.concatenate([block.labels for block in blocks]),

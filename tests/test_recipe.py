@@ -12,8 +12,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import eval as eval_program
 import train as train_program
-from src.data.lines import Columns
 from src.dataset import batches_of
+from src.rows.columns import Columns
 
 VALUES = (5, 12, 40, 150, 600, 3000)  # of each field
 

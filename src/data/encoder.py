@@ -26,10 +26,11 @@ from src.base.files import MappedFile, whole_file
 from src.base.npz import Arrays, mapped_arrays, save_arrays
 from src.data import known_values
 from src.data.known_values import Example
-from src.data.lines import Block, Columns
 from src.data.numeric import Summary, bucket_edges, count_scores
 from src.data.transforms import TRANSFORMS
 from src.data.vocabulary import BESIDE, AnyVocabulary, vocabulary_of
+from src.rows.block import Block
+from src.rows.columns import Columns
 
 _EMPTY, _FIRST_BUCKET = 1, 2  # ids of a bucket field; 0, the id for unseen values, no row gets
 _KIND = "transform"

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from src.data.keys import keys_of, text_of
-from src.data.lines import Columns
 from src.data.manifest import Manifest
 from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
+from src.rows.keys import keys_of, text_of
+from src.rows.raw_rows import Example
 
 _MOST_EXAMPLES, _LONGEST = 3, 60
 _TIMES = 10  # as many unseen values as are usual are told
@@ -31,35 +31,6 @@ _MISSING_TO_PANDAS = (
     "NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "None", "<NA>", "#N/A", "#NA", "#N/A N/A",
     "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Example:
-    """What the values of a categorical column looked like in training; "" for what is not there.
-
-    Attributes:
-        known: some frequent values.
-        not_whole: one that is not a whole number as Python writes it, such as 00054.
-        like_missing: one that pandas takes for a missing value, such as NULL.
-    """
-
-    known: tuple[str, ...] = ()
-    not_whole: str = ""
-    like_missing: str = ""
-
-
-def cells_of(text: bytes, columns: Columns) -> list[list[str]]:
-    """The text of each categorical column's cells in the whole lines of `text`; odd lines are passed over."""
-    places = [columns.file_names.index(name) for name in columns.categorical]
-    rows = []
-    for line in text.split(b"\n"):
-        try:
-            cells = line.removesuffix(b"\r").decode().split(columns.separator)
-        except UnicodeDecodeError:
-            continue
-        if len(cells) == len(columns.file_names):
-            rows.append([cells[place] for place in places])
-    return [list(column) for column in zip(*rows)] or [[] for _ in places]
 
 
 def learn_examples(vocabulary: AnyVocabulary, cells: Sequence[Sequence[str]] = ()) -> tuple[Example, ...]:

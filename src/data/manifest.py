@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.sealed import check_json, sealed_json
-from src.data.lines import Columns
-from src.data.text import UTF8
+from src.rows.columns import Columns
+from src.rows.text import UTF8
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.npz"

@@ -13,7 +13,7 @@ import pandas as pd
 from src.base.errors import InputError
 from src.base.files import MappedFile
 from src.base.npz import Arrays, mapped_arrays
-from src.data.keys import is_seed, seed_words
+from src.rows.keys import is_seed, seed_words
 
 UNSEEN = 0
 BESIDE = "/inputs/"  # begins the names of what an encoder keeps in the same file

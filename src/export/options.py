@@ -63,7 +63,7 @@ class RowsSpec:
     preprocess_path: str = option("./preprocess_Result", "folder of the .bin files that are scored", NOT_EMPTY)
     overwrite: bool = option(False, "whether earlier results may be replaced")
     has_labels: bool = option(True, "whether the rows of a raw file begin with a label")
-    schema: str = option("", "YAML file of the raw files' columns; see src/data/schema.py")
+    schema: str = option("", "YAML file of the raw files' columns; see src/rows/schema.py")
     max_bad_rows: int = option(0, "bad rows to skip into a reject file", NOT_NEGATIVE)
 
 

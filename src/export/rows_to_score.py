@@ -8,12 +8,14 @@ import numpy as np
 from src.base.errors import InputError
 from src.base.logs import warn
 from src.data.encoder import Encoder, load_encoder
-from src.data.known_values import Unseen, cells_of, usual_shares, warning
-from src.data.lines import BadRow, Columns
+from src.data.known_values import Unseen, usual_shares, warning
 from src.data.manifest import VOCABULARY, DataFolder
-from src.data.raw_files import REJECTS, RawInput, Span, find_raws, write_rejects
 from src.export.exported import ExportFolder
 from src.export.scored_files import Rows, RowSource
+from src.rows.block import BadRow, first_categories
+from src.rows.columns import Columns
+from src.rows.raw_files import REJECTS, find_raws, write_rejects
+from src.rows.reader import RawInput
 
 _BATCH = 1 << 16
 _CELL_BYTES = 1 << 20  # of a file, in which an example is looked for
@@ -74,29 +76,22 @@ def _coded(
     raw_input = RawInput(raws, columns, folder)
     spans = raw_input.spans(0, raw_input.rows, max(raw_input.rows, 1))
     for span in spans:
-        line, rows = span.first_line, 0
+        rows = 0
         for block in raw_input.read(span):
             source.skipped += block.bad
             if len(source.skipped) > max_bad_rows:
                 raise _refusal(source.skipped[0], raws[0], columns, max_bad_rows)
             dense, ids = encoder.encode(block)
             unseen.add(ids, block.keys)
-            lines = np.arange(line, line + len(ids) + len(block.bad))
-            yield dense, ids, block.labels, np.delete(lines, [row.line - line for row in block.bad])
-            line, rows = line + len(lines), rows + len(ids)
+            yield dense, ids, block.labels, block.lines
+            rows += len(ids)
         source.inputs += [(span.raw, rows)] if span.raw else []
-    found = unseen.unmatched(encoder.examples, lambda: _first_cells(spans[0], raw_input.columns[0]))
+    found = unseen.unmatched(encoder.examples, lambda: first_categories(spans[:1], raw_input.columns[0], _CELL_BYTES))
     if found:
         warn(warning("rows to score", found))
     if source.skipped:
         write_rejects(folder / REJECTS, source.skipped)
     raw_input.remove_unpacked()
-
-
-def _first_cells(span: Span, columns: Columns) -> list[list[str]]:
-    with span.path.open("rb") as file:
-        file.seek(span.start)
-        return cells_of(file.read(min(_CELL_BYTES, span.end - span.start)), columns)
 
 
 def _refusal(row: BadRow, raw: Path, columns: Columns, max_bad_rows: int) -> InputError:

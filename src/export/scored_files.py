@@ -21,7 +21,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.sealed import begins_as, read_facts, write_facts
-from src.data.lines import BadRow
+from src.rows.block import BadRow
 
 INDEX = "index"
 _ROWS = 1 << 16

@@ -147,7 +147,7 @@ def _digest(text: str) -> str:
 @functools.cache
 def _program() -> str:
     """A checksum of the sources that give the results, and of NumPy's version."""
-    files = [path for wing in ("data", "preprocessing") for path in sorted((_SOURCES / wing).rglob("*"))]
+    files = [path for wing in ("rows", "data", "preprocessing") for path in sorted((_SOURCES / wing).rglob("*"))]
     texts = [path.read_bytes() for path in files if path.suffix in (".py", ".cc")]
     return hashlib.sha256(b"\0".join([np.__version__.encode(), *texts])).hexdigest()
 

@@ -1,22 +1,23 @@
 """The encoder of a preprocessing run: that of a model, or learned from the counted rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from src.base.errors import InputError
 from src.data.encoder import Encoder, learn, load_encoder
-from src.data.keys import learn_seed
-from src.data.known_values import cells_of, learn_examples
-from src.data.lines import Columns
+from src.data.known_values import learn_examples
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, Work
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
 from src.preprocessing.steps import merge_column, merge_field
+from src.rows.block import Span, first_categories, first_cells
+from src.rows.columns import Columns
+from src.rows.keys import learn_seed
 
 _EXAMPLE_BYTES = 1 << 18
 _SEED_ROWS = 256
@@ -55,9 +56,8 @@ def load_known(vocab_path: str, columns: Columns) -> Known | None:
 
 def key_seed_of(source: Source) -> str:
     """The seed of a new vocabulary's keys: the same for the same training rows, be they in other files or columns."""
-    own = source.columns
-    every = replace(own, categorical=own.names, order=own.file_names)
-    return learn_seed([column[:_SEED_ROWS] for column in _first_cells(source, every)])
+    cells = first_cells(_training_spans(source), source.columns, _EXAMPLE_BYTES)
+    return learn_seed([column[:_SEED_ROWS] for column in cells])
 
 
 def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> Encoder:
@@ -77,21 +77,12 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
         counts if options.category_counts else (),
         sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
     )  # fmt: skip
-    examples = learn_examples(vocabulary, _first_cells(source, source.columns))
+    examples = learn_examples(vocabulary, first_categories(_training_spans(source), source.columns, _EXAMPLE_BYTES))
     return Encoder(source.columns.dense, vocabulary, learned, examples)
 
 
-def _first_cells(source: Source, columns: Columns) -> list[list[str]]:
-    """The categorical cells of the first training rows, as text; of any pieces the same."""
-    text = b""
-    for span in (span for piece in source.pieces if piece.part == "train" for span in piece.spans):
-        with span.path.open("rb") as file:
-            file.seek(span.start)
-            text += file.read(min(_EXAMPLE_BYTES - len(text), span.end - span.start))
-        if len(text) >= _EXAMPLE_BYTES:
-            break
-        text += b"" if text.endswith(b"\n") else b"\n"
-    return cells_of(text.rpartition(b"\n")[0], columns)
+def _training_spans(source: Source) -> list[Span]:
+    return [span for piece in source.pieces if piece.part == "train" for span in piece.spans]
 
 
 def _vocabulary(

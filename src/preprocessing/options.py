@@ -46,7 +46,7 @@ class RawSpec:
     overwrite: bool = option(False, "whether earlier results may be replaced")
     dense_dim: int = option(13, "numeric columns", POSITIVE)
     slot_dim: int = option(26, "categorical columns", POSITIVE)
-    schema: str = option("", "YAML file of the raw files' columns; see src/data/schema.py")
+    schema: str = option("", "YAML file of the raw files' columns; see src/rows/schema.py")
 
     def __post_init__(self) -> None:
         if self.schema and not (is_default(self, "dense_dim") and is_default(self, "slot_dim")):

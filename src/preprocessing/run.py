@@ -12,11 +12,8 @@ from src.base.events import happens
 from src.base.logs import warn
 from src.data import records
 from src.data.encoder import Encoder
-from src.data.keys import keys_of
-from src.data.known_values import Unmatched, cells_of, unmatched_of, warning
-from src.data.lines import BadRow, Columns
+from src.data.known_values import Unmatched, unmatched_of, warning
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
-from src.data.raw_files import REJECTS, RawInput, fingerprint, write_rejects
 from src.data.vocabulary import UNSEEN, Vocabulary
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
 from src.preprocessing.learning import key_seed_of, learn_encoder, load_known
@@ -33,8 +30,15 @@ from src.preprocessing.steps import (
     gather_bucket,
     scatter_rows,
 )
+from src.rows.block import BadRow, first_categories
+from src.rows.columns import Columns
+from src.rows.keys import keys_of
+from src.rows.raw_files import REJECTS, write_rejects
+from src.rows.reader import RawInput
+from src.rows.unpacking import fingerprint
 
 _SHOWN_BAD_ROWS = 3
+_SAMPLE_BYTES = 8 << 20  # in which unseen values are looked for
 Shards = dict[str, list[Shard]]  # of each part
 
 
@@ -137,8 +141,8 @@ def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, tra
         found = unmatched_of(manifest, name, trained) if name != "train" else []
         if not found:
             continue
-        text = next(piece for piece in source.pieces if piece.part == name).spans[0].text()
-        cells = cells_of(text, source.columns)
+        spans = next(piece for piece in source.pieces if piece.part == name).spans
+        cells = first_categories(spans[:1], source.columns, _SAMPLE_BYTES)
         told = [_with_example(one, encoder, cells[encoder.fields.index(one.field)]) for one in found]
         warn(warning(f"{name} part", told))
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from src.base.errors import InputError
-from src.data.lines import Columns
-from src.data.raw_files import RawInput, Span, fingerprint
 from src.preprocessing.options import PreprocessingSpec
+from src.rows.block import Span
+from src.rows.columns import Columns
+from src.rows.reader import RawInput
+from src.rows.unpacking import fingerprint
 
 _FIRST_ROWS = 1000
 _SHOWN_NAMES = 3

@@ -27,10 +27,10 @@ from src.base.errors import naming
 from src.base.npz import Arrays
 from src.data import numeric, records
 from src.data.encoder import Encoder
-from src.data.lines import BadRow, Block, Columns
 from src.data.manifest import File
-from src.data.raw_files import Span, read_span
 from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
+from src.rows.block import BadRow, Block, Span
+from src.rows.columns import Columns
 
 _MERGED_AT_ONCE = 32
 _BUNDLED = 64  # files, which are open at once
@@ -66,7 +66,7 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
 
 
 def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
-    return (block for span in spans for block in read_span(span, columns))
+    return (block for span in spans for block in span.blocks(columns))
 
 
 def bad_rows_of(bad: np.ndarray) -> list[BadRow]:

@@ -23,13 +23,14 @@ import preprocess as preprocess_program
 import train as train_program
 from src.base.errors import InputError
 from src.data.encoder import load_encoder
-from src.data.lines import Columns, parse
 from src.data.manifest import VOCABULARY, find
-from src.data.schema import load_schema
 from src.data.vocabulary import load_vocabulary
 from src.dataset import batches_of
 from src.export.scored_files import RowFiles
 from src.preprocess_data import main, report
+from src.rows.columns import Columns
+from src.rows.lines import parse
+from src.rows.schema import load_schema
 from src.scorer import Scorer
 from src.training.evaluation import score
 

@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 
-from src.data.keys import keys_of
 from src.data.known_values import (
     Example,
     Unmatched,
     Unseen,
-    cells_of,
     from_json,
     learn_examples,
     to_json,
@@ -17,9 +15,9 @@ from src.data.known_values import (
     usual_shares,
     warning,
 )
-from src.data.lines import Columns
 from src.data.manifest import File, Manifest, Part
 from src.data.vocabulary import HashedVocabulary, Vocabulary
+from src.rows.keys import keys_of
 
 
 def vocabulary_of(*values):
@@ -47,13 +45,6 @@ def test_examples_of_hashed_categories_are_those_of_the_rows():
     cells = [["b", "a", "b", "", "NULL"]]
     assert learn_examples(HashedVocabulary(["C1"], 5), cells) == (Example(("b", "NULL", "a"), "b", "NULL"),)
     assert learn_examples(HashedVocabulary(["C1"], 5)) == (Example(),)
-
-
-def test_cells_of_lines_that_are_rows():
-    text = "1;2;a;b\r\n\n1;2;3\n0;;Zürich;\n".encode() + b"0;;\xff;\n"
-    columns = Columns(("n",), ("y", "x"), order=("label", "n", "x", "y"), separator=";")
-    assert cells_of(text, columns) == [["b", ""], ["a", "Zürich"]]
-    assert cells_of(b"", columns) == [[], []]
 
 
 def test_the_first_unseen_value_is_told_beside_a_known_one():

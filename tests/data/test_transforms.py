@@ -14,13 +14,15 @@ from test_numeric import many, plain_share, present, some_numbers, summary_of
 from src.base.errors import InputError
 from src.base.npz import save_arrays
 from src.data.encoder import Encoder, Learned, learn, load_encoder
-from src.data.lines import Block, Columns, parse
 from src.data.manifest import VOCABULARY, find
 from src.data.numeric import merge, summarise
 from src.data.transforms import TRANSFORMS, Quantile, StandardLog, Transform
 from src.data.vocabulary import HashedVocabulary, Vocabulary
 from src.dataset import batches_of
 from src.preprocessing.options import PreprocessingSpec
+from src.rows.block import Block
+from src.rows.columns import Columns
+from src.rows.lines import parse
 
 
 def log_of(value):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from src.base.errors import InputError
 from src.base.npz import save_arrays
-from src.data.keys import key_of, keys_of
 from src.data.vocabulary import UNSEEN, HashedVocabulary, Vocabulary, _bisect, count, load_vocabulary, merge, ordered
+from src.rows.keys import key_of, keys_of
 
 # Few values, so that they repeat; 0 is the key of an empty cell, the last ones need all 64 bits.
 some_keys = st.lists(st.sampled_from([0, 1, 2, 3, 97, 2**31, 2**63 - 1, 2**63, 2**64 - 1]), max_size=40)

@@ -20,11 +20,11 @@ import postprocess as postprocess_program
 import preprocess as preprocess_program
 from src.base.errors import InputError
 from src.base.sealed import write_facts
-from src.data.schema import load_schema
 from src.data.vocabulary import load_vocabulary
 from src.dataset import batches_of
 from src.export.rows_to_score import of_raw_files
 from src.export.scored_files import RowFiles, RowSource, logits_of
+from src.rows.schema import load_schema
 from src.scorer import Scorer
 
 
@@ -273,7 +273,7 @@ def test_own_columns_need_no_schema_again(tmp_path, monkeypatch, capsys):
     )
     rows = [f"{i % 7},s{i % 3},{int(i % 3 == 0)},d{i % 5},extra" for i in range(210)]
     raw = write_raw(tmp_path / "raw.csv", ["price,site,click,device,note", *rows])
-    from src.data.schema import load_schema
+    from src.rows.schema import load_schema
 
     data = preprocess_lines(raw, tmp_path / "dataset", load_schema(tmp_path / "schema.yaml"))
     sizes = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]", "--batch_size=30"]

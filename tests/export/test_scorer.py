@@ -18,8 +18,8 @@ import preprocess as preprocess_program
 import train as train_program
 from src.base.errors import InputError
 from src.data.manifest import find
-from src.data.schema import load_schema
 from src.report.content import data_content
+from src.rows.schema import load_schema
 from src.scorer import Scorer
 
 

@@ -6,12 +6,12 @@ from conftest import preprocess_lines, raw_lines, write_raw
 from test_preprocess import BAD, GOOD, ids_of, spoiled
 
 from src.base.errors import InputError
-from src.data import raw_files
-from src.data.lines import Columns
 from src.data.manifest import MANIFEST, PARTS, find
-from src.data.raw_files import LineIndex
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import REJECTS, preprocess
+from src.rows import text_file
+from src.rows.columns import Columns
+from src.rows.text_file import LineIndex
 
 
 def test_bad_rows_are_refused_with_the_first_ones_named_and_nothing_valid_left(tmp_path):
@@ -122,7 +122,7 @@ def test_raw_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
             with path.open("a") as file:
                 file.write(GOOD + "\n")
 
-    monkeypatch.setattr(raw_files, "LineIndex", GrowingIndex)
+    monkeypatch.setattr(text_file, "LineIndex", GrowingIndex)
     with pytest.raises(InputError, match=r"train.txt changed .*while it was read: start again when it is whole"):
         preprocess_lines(raw, tmp_path / "dataset")
     assert not (tmp_path / "dataset" / MANIFEST).exists()

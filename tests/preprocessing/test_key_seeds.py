@@ -5,13 +5,14 @@ import pytest
 from conftest import write_raw
 
 from src.data.encoder import Encoder, load_encoder
-from src.data.keys import is_seed, keys_of
-from src.data.lines import Columns, parse
 from src.data.manifest import VOCABULARY, File, Manifest
 from src.data.vocabulary import Vocabulary
 from src.dataset import batches_of
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
+from src.rows.columns import Columns
+from src.rows.keys import is_seed, keys_of
+from src.rows.lines import parse
 
 COLUMNS = Columns.numbered(1, 1)
 MADE_TO_MEET = ["00000001zzzzzzzz", "00000888dvb@dNvc"]  # share a key where there is no seed

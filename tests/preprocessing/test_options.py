@@ -5,11 +5,11 @@ import pytest
 from conftest import preprocess_lines, write_raw
 
 from src.base.errors import InputError
-from src.data.lines import Columns
 from src.data.transforms import TRANSFORMS
 from src.options import PreprocessDataOptions, resolve
 from src.preprocess_data import main
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
+from src.rows.columns import Columns
 
 OF_TRAINING = {"valid_fraction": 0.2, "shuffle_rows": True}
 OF_THE_VOCABULARY = {

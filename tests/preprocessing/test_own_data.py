@@ -14,14 +14,14 @@ import eval as eval_program
 import train as train_program
 from src.base.errors import InputError
 from src.data import records
-from src.data.lines import Columns
 from src.data.manifest import VOCABULARY, find
-from src.data.schema import load_schema
 from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches, Rows
 from src.preprocess_data import main
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
+from src.rows.columns import Columns
+from src.rows.schema import load_schema
 
 DENSE = ["price", "age", "hour", "visits", "dwell"]
 TEXTS = ["site", "city", "device", "brand", "campaign", "keyword", "language", "referrer"]

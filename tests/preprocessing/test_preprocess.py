@@ -9,15 +9,15 @@ import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
 
 from src.base.errors import InputError
-from src.data import raw_files
-from src.data.keys import key_of, keys_of
-from src.data.lines import Columns
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, find
 from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches, Rows
 from src.preprocess_data import main
 from src.preprocessing.run import REJECTS
 from src.preprocessing.source import split
+from src.rows import text_file
+from src.rows.columns import Columns
+from src.rows.keys import key_of, keys_of
 
 GOOD = "\t".join(["1", *["5"] * 13, *["abcdef01"] * 26])
 BAD = "\t".join(["7", *["5"] * 13, *["abcdef01"] * 26])
@@ -144,7 +144,7 @@ def test_two_runs_write_identical_files(tmp_path):
 def test_files_do_not_depend_on_the_blocks_that_are_read(tmp_path, monkeypatch):
     raw = write_raw(tmp_path / "train.txt", raw_lines(100))
     preprocess_lines(raw, tmp_path / "one", record_rows=8, shard_rows=32)
-    monkeypatch.setattr(raw_files, "_BLOCK_BYTES", 1000)  # about three lines
+    monkeypatch.setattr(text_file, "_BLOCK_BYTES", 1000)  # about three lines
     preprocess_lines(raw, tmp_path / "two", record_rows=8, shard_rows=32)
     assert files_below(tmp_path / "one") == files_below(tmp_path / "two")
 

@@ -10,15 +10,16 @@ from conftest import ROOT, preprocess_lines, raw_lines, write_raw
 from src.base import events
 from src.base.errors import InputError
 from src.base.locks import hold
-from src.data import raw_files
-from src.data.lines import Columns
 from src.data.manifest import find
-from src.data.raw_files import LineIndex, RawInput
 from src.preprocessing import journal, run
 from src.preprocessing.journal import Journal
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
 from src.preprocessing.source import Piece, find_rows
+from src.rows import text_file, unpacking
+from src.rows.columns import Columns
+from src.rows.reader import RawInput
+from src.rows.text_file import LineIndex
 
 
 @pytest.mark.parametrize("module", ["src.preprocessing.steps", "src.preprocessing.run", "src.data.records"])
@@ -68,7 +69,7 @@ def test_nobody_else_gets_in_while_the_rows_are_found(tmp_path, monkeypatch, ove
                     preprocess_lines(other, folder, overwrite=overwrite)
                 refused.append(1)
 
-    monkeypatch.setattr(raw_files, "LineIndex", AnotherStarts)
+    monkeypatch.setattr(text_file, "LineIndex", AnotherStarts)
     data = preprocess_lines(write_raw(tmp_path / "one.txt", raw_lines(60)), folder)
     assert refused == [1, 1]
     assert find(str(folder)).manifest == data.manifest
@@ -114,7 +115,7 @@ def test_a_mistake_costs_an_unfinished_run_nothing(tmp_path, monkeypatch, capfd,
     with pytest.raises(InputError, match="train_line_count is 61"):
         preprocess_lines(raw, folder, train_line_count=61)
     assert files_of(folder) == before
-    monkeypatch.setattr(raw_files, "_OPENERS", dict.fromkeys(raw_files._OPENERS))  # so that nothing can be unpacked
+    monkeypatch.setattr(unpacking, "_OPENERS", dict.fromkeys(unpacking._OPENERS))  # so that nothing can be unpacked
     capfd.readouterr()
     first = preprocess_lines(raw, folder)
     assert "count: going on from an earlier run, 3 of 3 pieces are done" in capfd.readouterr().out
@@ -124,7 +125,7 @@ def test_a_mistake_costs_an_unfinished_run_nothing(tmp_path, monkeypatch, capfd,
         patch.setattr(run, "code", interrupted)
         with pytest.raises(KeyboardInterrupt):
             preprocess_lines(raw, tmp_path / "other", min_count=2)
-    monkeypatch.setattr(raw_files, "_OPENERS", dict.fromkeys(raw_files._OPENERS))
+    monkeypatch.setattr(unpacking, "_OPENERS", dict.fromkeys(unpacking._OPENERS))
     assert preprocess_lines(raw, tmp_path / "other").manifest == first.manifest
     assert "starting afresh" in capfd.readouterr().out
 

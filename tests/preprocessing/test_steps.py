@@ -11,15 +11,15 @@ from mindspore.mindrecord import FileReader
 
 from src.data import records
 from src.data.encoder import Encoder
-from src.data.lines import Columns
 from src.data.manifest import File
-from src.data.raw_files import RawInput
 from src.data.vocabulary import HashedVocabulary
 from src.dataset import batches_of
 from src.preprocessing import steps
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
 from src.preprocessing.steps import Coding, Shard, bundle_rows, bundles_of, gather_bucket, scatter_rows
+from src.rows.columns import Columns
+from src.rows.reader import RawInput
 
 ROWS, SPANS = 900, 3
 COLUMNS = Columns.numbered(1, 1)

@@ -13,14 +13,15 @@ import ctypes
 import functools
 import math
 import re
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from src.base.native import build
-from src.data.keys import PAD, keys_at, seed_words, words_of
-from src.data.text import UTF8, is_utf8
+from src.rows.block import BadRow, Block
+from src.rows.columns import Columns
+from src.rows.keys import PAD, keys_at, seed_words, words_of
+from src.rows.text import is_utf8
 
 SOURCE = Path(__file__).parent / "compiled/raw_text.cc"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
@@ -29,85 +30,6 @@ _TAB, _NEWLINE, _RETURN, _MINUS = b"\t\n\r-"
 _ZEROS = np.uint64(0x3030303030303030)
 _LARGEST = float(np.finfo(np.float32).max)
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What the columns of a raw file are.
-
-    Attributes:
-        dense, categorical, label: names of the columns that are used, in the order that training sees; label is ""
-            for rows that have none, which are read with 0.
-        order: names of all columns in the order of the file, others among them; empty for label, dense, categorical.
-        separator: one character, tab or one that prints; cells can't be quoted.
-        header: whether each file begins with a line of names, which then gives the order.
-        encoding: of the text, by Python's name.
-        key_seed: of the keys of long categories, which the vocabulary tells: `Encoder.keyed` puts it here.
-    """
-
-    dense: tuple[str, ...]
-    categorical: tuple[str, ...]
-    label: str = "label"
-    order: tuple[str, ...] = ()
-    separator: str = "\t"
-    header: bool = False
-    encoding: str = UTF8
-    key_seed: str = ""
-
-    @classmethod
-    def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":
-        """Criteo's names: I1, I2, ... and C1, C2, ..."""
-        return cls(tuple(f"I{i + 1}" for i in range(dense_dim)), tuple(f"C{i + 1}" for i in range(slot_dim)))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns that are used: label, dense, categorical."""
-        return (*self._label, *self.dense, *self.categorical)
-
-    @property
-    def _label(self) -> tuple[str, ...]:
-        return (self.label,) if self.label else ()
-
-    def without_label(self) -> "Columns":
-        """The columns of rows whose label is not known, and does not stand in the file."""
-        return replace(self, label="", order=tuple(name for name in self.order if name != self.label))
-
-    @property
-    def file_names(self) -> tuple[str, ...]:
-        """All columns in the order of the file."""
-        return self.order or self.names
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A line that can't be used."""
-
-    line: int
-    reason: str
-    text: bytes
-    file: str = ""  # where there are several
-
-    def __str__(self) -> str:
-        return f"{self.file} line {self.line}: {self.reason}".lstrip()
-
-
-@dataclass
-class Block:
-    """Parsed rows in file order.
-
-    Attributes:
-        labels: [B] uint8, 0 or 1.
-        numbers: [B, N] float32, nan for an empty cell; never -0, so that equal numbers have equal bits.
-        keys: [F, B] uint64, 0 for an empty cell.
-        bad: the lines left out, in file order.
-        key_seed: of the keys, as in `Columns`.
-    """
-
-    labels: np.ndarray
-    numbers: np.ndarray
-    keys: np.ndarray
-    bad: list[BadRow] = field(default_factory=list)
-    key_seed: str = ""
 
 
 def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
@@ -123,13 +45,20 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
     block, is_ascii = _parsed(text, columns, first_line)
     refused = {} if is_ascii and columns.separator == "\t" else _refused(text, columns)
     if not refused:
-        return block
+        return _numbered(block, first_line)
     lines = text.split(b"\n")
     text = b"\n".join(b"\0" if number in refused else line for number, line in enumerate(lines))
     block, _ = _parsed(text, columns, first_line)
     for place, row in enumerate(block.bad):
         if (number := row.line - first_line) in refused:
             block.bad[place] = BadRow(row.line, refused[number], lines[number])
+    return _numbered(block, first_line)
+
+
+def _numbered(block: Block, first_line: int) -> Block:
+    """The block with the numbers of its rows' lines, which follow each other but for the bad ones."""
+    lines = np.arange(first_line, first_line + len(block.labels) + len(block.bad))
+    block.lines = np.delete(lines, [row.line - first_line for row in block.bad]) if block.bad else lines
     return block
 
 

@@ -1,10 +1,11 @@
 """Raw rows that a program has in its hands, as lines, a file or a DataFrame, parsed as those of training were."""
 
 import contextlib
+import itertools
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,15 +16,32 @@ import pandas as pd
 from pandas.api import types
 
 from src.base.errors import InputError
-from src.data.keys import keys_of
-from src.data.known_values import Example, cells_of
-from src.data.lines import NUMBER, Block, Columns, parse
-from src.data.raw_files import RawInput, Span
-from src.data.text import BYTE_ORDER_MARK, UTF8, encoding_named, utf8
+from src.rows.block import Block, Span, categories_among
+from src.rows.columns import Columns
+from src.rows.keys import keys_of
+from src.rows.lines import NUMBER, parse
+from src.rows.reader import RawInput
+from src.rows.text import BYTE_ORDER_MARK, UTF8, encoding_named, utf8
+from src.rows.text_file import cells_of
 
 _LARGEST = float(np.finfo(np.float32).max)
 _REMEDY = "scorer.read_csv(path) reads a file as training did"
 _SIGNS = "".join(map(chr, range(9)))  # which make a line of a file a bad one
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the values of a categorical column looked like in training; "" for what is not there.
+
+    Attributes:
+        known: some frequent values.
+        not_whole: one that is not a whole number as Python writes it, such as 00054.
+        like_missing: one that pandas takes for a missing value, such as NULL.
+    """
+
+    known: tuple[str, ...] = ()
+    not_whole: str = ""
+    like_missing: str = ""
 
 
 def lines_of(lines: Iterable[str | bytes], encoding: str = UTF8) -> list[bytes]:
@@ -67,6 +85,11 @@ def block_of_lines(texts: Sequence[bytes], columns: Columns) -> Block:
     return _good(parse(b"".join(text + b"\n" for text in texts), columns, first), columns)
 
 
+def categories_of_lines(texts: Sequence[bytes], columns: Columns) -> list[list[str]]:
+    """The text of the categorical columns' cells of such lines; odd lines are passed over."""
+    return categories_among(cells_of(b"\n".join(texts), columns), columns)
+
+
 def _good(block: Block, columns: Columns) -> Block:
     if block.bad:
         labelled = not columns.label and block.bad[0].reason.startswith(f"{len(columns.file_names) + 1} columns")
@@ -106,16 +129,17 @@ def frame_of_file(path: Path, columns: Columns) -> pd.DataFrame:
     """
     with _opened(path, columns) as (rows, spans):
         blocks = list(_blocks(rows, spans))
-        cells = [cells_of(span.path.read_bytes()[span.start : span.end], rows.columns[0]) for span in spans]
+        cells = [column for span in spans for column in zip(*span.cells(rows.columns[0]))]
     values = np.concatenate([block.numbers for block in blocks]) if blocks else np.empty((0, len(columns.dense)))
     found: dict[str, Any] = {}
     if columns.label:
         found[columns.label] = np.concatenate([block.labels for block in blocks]) if blocks else np.empty(0, np.uint8)
     found |= {name: values[:, index].astype(np.float64) for index, name in enumerate(columns.dense)}
-    texts = cells[0] if cells else [[] for _ in columns.categorical]
-    return pd.DataFrame(
-        found | {name: pd.Series(column, dtype=object) for name, column in zip(columns.categorical, texts)}
-    )
+    texts = [list(itertools.chain(*parts)) for parts in cells] or [[] for _ in columns.names]
+    for name, column in zip(columns.names, texts):
+        if name in columns.categorical:
+            found[name] = pd.Series(column, dtype=object)
+    return pd.DataFrame(found)
 
 
 def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Example] = ()) -> Block:

@@ -12,11 +12,14 @@ import pytest
 from conftest import raw_lines, write_raw
 
 from src.base.errors import InputError
-from src.data import raw_files
-from src.data.lines import Columns, parse
 from src.data.manifest import is_data_folder
-from src.data.raw_files import LineIndex, RawInput, find_raws
 from src.preprocess_data import output_folder
+from src.rows import text_file, unpacking
+from src.rows.columns import Columns
+from src.rows.lines import parse
+from src.rows.raw_files import find_raws
+from src.rows.reader import RawInput
+from src.rows.text_file import LineIndex
 
 HEADER = Columns(("n",), ("c",), "y", header=True)
 
@@ -59,7 +62,7 @@ def test_unpacked_text_stays_until_it_is_removed(days, tmp_path, monkeypatch):
     RawInput(raws, Columns.numbered(), text)
     assert sorted(path.name.split("-", 1)[1] for path in text.iterdir()) == ["b.gz.txt", "c.xz.txt"]
     with monkeypatch.context() as patch:
-        patch.setattr(raw_files, "_OPENERS", {".gz": None, ".xz": None})  # so that nothing can be unpacked
+        patch.setattr(unpacking, "_OPENERS", {".gz": None, ".xz": None})  # so that nothing can be unpacked
         again = RawInput(raws, Columns.numbered(), text)
     again.remove_unpacked()
     assert list(text.iterdir()) == []
@@ -213,8 +216,8 @@ def test_what_is_packed_is_told_by_its_first_bytes(tmp_path):
 
 @pytest.mark.parametrize("header", [False, True])
 def test_a_line_without_an_end_is_refused(tmp_path, monkeypatch, header):
-    monkeypatch.setattr(raw_files, "_LONGEST_LINE", 1000)
-    monkeypatch.setattr(raw_files, "_BLOCK_BYTES", 256)
+    monkeypatch.setattr(text_file, "_LONGEST_LINE", 1000)
+    monkeypatch.setattr(text_file, "_BLOCK_BYTES", 256)
     raw = tmp_path / "a.txt"
     raw.write_bytes(b"1\t1\ta\n" * 100 + b"x" * 2000 + b"\n")
     with pytest.raises(InputError, match=r"a.txt: line 101 has more than 0 MiB: give text of a row a line"):
@@ -236,7 +239,7 @@ def test_a_full_disk_leaves_no_partial_text(tmp_path, monkeypatch):
         yield b"begin"
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(raw_files, "utf8_blocks", full)
+    monkeypatch.setattr(unpacking, "utf8_blocks", full)
     raw = packed(tmp_path / "a.gz", raw_lines(9))
     with pytest.raises(OSError, match=r"No space left on device: '\S+a.gz.txt'"):
         RawInput([raw], Columns.numbered(), tmp_path / "text")

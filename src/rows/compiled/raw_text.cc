@@ -1,4 +1,4 @@
-// Parses blocks of raw text, for src/data/lines.py, which does the same in NumPy and says, with keys.py beside it, what
+// Parses blocks of raw text, for src/rows/lines.py, which does the same in NumPy and says, with keys.py beside it, what
 // the rules are. Lines that need more than the plain rules here - bad ones, numbers beyond the range of a double - are
 // left to it.
 

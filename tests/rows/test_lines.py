@@ -7,11 +7,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from src.data import lines as criteo
-from src.data import raw_files
-from src.data.keys import key_of, text_of
-from src.data.lines import BadRow, Columns, parse
-from src.data.raw_files import LineIndex, read_span
+from src.rows import lines as criteo
+from src.rows import text_file
+from src.rows.block import BadRow
+from src.rows.columns import Columns
+from src.rows.keys import key_of, text_of
+from src.rows.lines import parse
+from src.rows.text_file import LineIndex, cells_of
 
 
 @pytest.fixture(autouse=True, scope="module", params=["compiled", "numpy"])
@@ -188,14 +190,14 @@ def test_parse_of_spoiled_text_reports_every_bad_line_and_keeps_the_others(table
 def test_spans_in_tiny_blocks_equal_plain_python(table, block_bytes, rows, with_mark):
     columns, text = table
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raw_files, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(text_file, "_BLOCK_BYTES", block_bytes)
         path = Path(folder, "raw.txt")
         path.write_bytes(BYTE_ORDER_MARK * with_mark + text)
         index = LineIndex(path, every=2)
         spans = index.spans(0, index.rows, rows)
         assert [span.rows for span in spans] == [min(rows, index.rows - i) for i in range(0, index.rows, rows)]
         for span in spans:
-            blocks = list(read_span(span, columns))
+            blocks = list(span.blocks(columns))
             lines = split_lines(text)[span.first_row : span.first_row + span.rows]
             check_against_plain(blocks, b"\n".join([*lines, b""]), columns, span.first_row + 1)
 
@@ -277,7 +279,7 @@ def test_number_beyond_float32_gives_no_warning():
 @example(b"\n", False, 1, 1)
 def test_line_index_equals_plain_splitting(text, with_mark, every, block_bytes):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raw_files, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(text_file, "_BLOCK_BYTES", block_bytes)
         path = Path(folder, "raw.txt")
         path.write_bytes(BYTE_ORDER_MARK * with_mark + text)
         index = LineIndex(path, every)
@@ -298,12 +300,12 @@ def test_line_index_equals_plain_splitting(text, with_mark, every, block_bytes):
 
 
 def test_line_longer_than_a_block_is_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(raw_files, "_BLOCK_BYTES", 7)
+    monkeypatch.setattr(text_file, "_BLOCK_BYTES", 7)
     path = tmp_path / "raw.txt"
     path.write_bytes(line_of("1", "5", "6", "x" * 500, "y") * 3)
     index = LineIndex(path)
     (span,) = index.spans(0, 3, 3)
-    keys = np.concatenate([block.keys for block in read_span(span, TWO_BY_TWO)], axis=1)
+    keys = np.concatenate([block.keys for block in span.blocks(TWO_BY_TWO)], axis=1)
     assert keys.tolist() == [[key_of("x" * 500)] * 3, [key_of("y")] * 3]
 
 
@@ -328,3 +330,10 @@ def test_parsers_give_the_same_bits():
     assert one.numbers.tobytes() == other.numbers.tobytes()
     assert one.keys.tobytes() == other.keys.tobytes()
     assert len(one.labels) == len(lines)
+
+
+def test_cells_of_lines_that_are_rows():
+    text = "1;2;a;b\r\n\n1;2;3\n0;;Zürich;\n".encode() + b"0;;\xff;\n"
+    columns = Columns(("n",), ("y", "x"), order=("label", "n", "x", "y"), separator=";")
+    assert cells_of(text, columns) == [["1", "0"], ["2", ""], ["b", ""], ["a", "Zürich"]]
+    assert cells_of(b"", columns) == [[], [], [], []]

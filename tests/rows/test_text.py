@@ -4,12 +4,13 @@ import pytest
 from conftest import write_raw
 
 from src.base.errors import InputError
-from src.data.keys import key_of, keys_of
-from src.data.lines import Columns, parse
 from src.data.manifest import Manifest, raw_format
-from src.data.raw_files import RawInput
-from src.data.schema import load_schema
-from src.data.text import encoding_named, utf8
+from src.rows.columns import Columns
+from src.rows.keys import key_of, keys_of
+from src.rows.lines import parse
+from src.rows.reader import RawInput
+from src.rows.schema import load_schema
+from src.rows.text import encoding_named, utf8
 
 CITIES = ["北京", "上海 and some more", "Köln", "", "x"]
 TEXT = "".join(f"1\t5\t{city}\n" for city in CITIES)

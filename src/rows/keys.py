@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from src.data.text import utf8
+from src.rows.text import utf8
 
 PAD = 8  # bytes that must stand behind the text whose words are taken
 KEEP_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)

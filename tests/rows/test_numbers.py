@@ -6,8 +6,9 @@ import struct
 import numpy as np
 import pytest
 
-from src.data import lines
-from src.data.lines import Columns, parse
+from src.rows import lines
+from src.rows.columns import Columns
+from src.rows.lines import parse
 
 COLUMN = Columns.numbered(1, 1)
 ODD = [

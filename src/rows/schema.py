@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from src.base.errors import InputError
-from src.data.lines import Columns
-from src.data.text import UTF8, encoding_named
+from src.rows.columns import Columns
+from src.rows.text import UTF8, encoding_named
 
 _KEYS = {
     "label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str, "encoding": str

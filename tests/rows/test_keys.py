@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_lines import parser  # noqa: F401 - a fixture, so that both parsers are tested
 
-from src.data.keys import PAD, is_seed, key_of, keys_of, learn_seed, siphash, text_of, words_of
-from src.data.lines import Columns, parse
+from src.rows.columns import Columns
+from src.rows.keys import PAD, is_seed, key_of, keys_of, learn_seed, siphash, text_of, words_of
+from src.rows.lines import parse
 
 SEEDS = ["", "00" * 16, "00112233445566778899aabbccddeeff", "ff" * 16]
 texts = st.text(st.characters(min_codepoint=32, exclude_categories=("Cs",)), max_size=40)

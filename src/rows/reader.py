@@ -1,0 +1,70 @@
+"""Raw files as one run of rows, of which parts are read apart from each other."""
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from src.base.logs import warn
+from src.rows.block import Block, RowFile, Span
+from src.rows.columns import Columns
+from src.rows.text_file import TextFile
+from src.rows.unpacking import unpacked
+
+
+class RawInput:
+    """The rows of raw files, one behind the other: packed or not, with a header or without.
+
+    Args:
+        raws: the files as the user gave them, in order; empty ones among them are passed over.
+        columns: what their rows hold.
+        folder: takes the text of those that are packed or in another encoding, where it stays for a later run.
+
+    Attributes:
+        raws: those that are not empty, or the first one.
+        columns: of each file, in the order that its header gives, if there are headers.
+        rows: of all files.
+
+    Raises:
+        InputError: a file can't be unpacked or read, or its header lacks a column.
+    """
+
+    def __init__(self, raws: Sequence[Path], columns: Columns, folder: Path):
+        texts = {raw: unpacked(raw, folder, columns.encoding) for raw in raws}
+        filled = [raw for raw, text in texts.items() if text.stat().st_size]
+        if 0 < len(filled) < len(raws):
+            empty = next(raw for raw in raws if raw not in filled)
+            warn(f"{len(raws) - len(filled)} of {len(raws)} files are empty and passed over, such as {empty}")
+        self.raws, self._named = tuple(filled or raws[:1]), len(raws) > 1
+        self._texts = [texts[raw] for raw in self.raws]
+        self._files: list[RowFile] = [TextFile(text, columns, raw) for raw, text in zip(self.raws, self._texts)]
+        self.columns = [file.columns for file in self._files]
+        self.rows = sum(file.rows for file in self._files)
+
+    def spans(self, first_row: int, last_row: int, rows: int) -> list[Span]:
+        """Rows first_row up to, not including, last_row, in spans of at most `rows` rows of one file."""
+        found: list[Span] = []
+        for before, raw, file in zip(self._befores(), self.raws, self._files):
+            first, last = max(first_row - before, 0), min(last_row - before, file.rows)
+            name = str(raw) if self._named else ""
+            spans = file.spans(first, last, rows) if first < last else []
+            found += [replace(span, first_row=before + span.first_row, raw=name) for span in spans]
+        return found
+
+    def _befores(self) -> list[int]:
+        """How many rows come before each file's."""
+        return [0, *itertools.accumulate(file.rows for file in self._files)][:-1]
+
+    def columns_of(self, span: Span) -> Columns:
+        """The columns of one of the spans, in the order of its file."""
+        return self.columns[bisect.bisect_right(self._befores(), span.first_row) - 1]
+
+    def read(self, span: Span) -> Iterator[Block]:
+        """The blocks of one of the spans, in order."""
+        return span.blocks(self.columns_of(span))
+
+    def remove_unpacked(self) -> None:
+        """Remove the text of packed files, once the rows are through."""
+        for text in set(self._texts) - set(self.raws):
+            text.unlink()
