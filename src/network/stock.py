@@ -38,7 +38,7 @@ class StockOperators(Operators):
     def average(self) -> nn.Cell:
         return StockAverage()
 
-    def table_update(self, rule: Any, weight_decay: float, width: int) -> nn.Cell:
+    def table_update(self, rule: Any, weight_decay: float, width: int, across: bool = False) -> nn.Cell:
         return StockTableUpdate(rule, weight_decay, width)
 
     def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool]) -> nn.Cell:

@@ -1,6 +1,6 @@
 """One training step: the only place with gradients and loss scale.
 
-Legend: B batch, N dense features, F fields, D width of a vector.
+Legend: B batch, N dense features, L ids of a sample, D width of a vector.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from src.training.step_counter import StepCounter
 class TrainStep(nn.Cell):
     """Forward, backward and update for one batch.
 
-    The gradient is taken with respect to the looked-up vectors, never to a table: its size is B F D,
+    The gradient is taken with respect to the looked-up vectors, never to a table: its size is B L D,
     whatever the number of rows.
 
     Args:
@@ -41,7 +41,7 @@ class TrainStep(nn.Cell):
         reset_steps: steps behind which `reset_tables` is called, each time; 0 for never. The corrections of the
             tables' rule begin anew with them, and the factors are those of the whole training.
 
-    Inputs: dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32 of 0 and 1.
+    Inputs: dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32 of 0 and 1.
     Outputs: the mean loss of the batch before the update, scalar float32.
 
     Attributes:
@@ -87,7 +87,8 @@ class TrainStep(nn.Cell):
         self.begins, self.values, self.slice = (0, *ends[:-1]), ends[-1], ops.Slice()
         self.each = ops.HyperMap()  # a loop would nest a call in a call for each parameter: see StockDenseUpdate
         decay = optimization.table_weight_decay
-        self.table_optimizer = TableOptimizer(self.tables.table, rule, decay, self.operators)
+        across = not self.tables.layout.is_plain
+        self.table_optimizer = TableOptimizer(self.tables.table, rule, decay, self.operators, across)
         self.dense_optimizer = DenseOptimizer(parameters, mlp_rule, self.operators, self.mlp_weight_decay)
         self.average = None if average_from is None else WeightAverage(parameters, average_from, self.operators)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
@@ -136,11 +137,13 @@ class TrainStep(nn.Cell):
             return work()
         return self.average.instead(work)
 
-    def scaled_loss(self, dense, vectors, labels, step=None):
-        """The mean loss of the batch, times the loss scale; the step, if there is dropout."""
+    def scaled_loss(self, dense, vectors, labels, *more):
+        """The mean loss of the batch, times the loss scale; what the model pools by, if it does, and behind it the
+        step, if there is dropout."""
+        step = more[-1] if self.dropout else None
         if self.label_smoothing != 0:
             labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
-        logits = self.model.each(dense, vectors, step)
+        logits = self.model.each(dense, vectors, more, step)
         if self.model.count == 1:
             loss = self.cross_entropy(logits[0], labels)
         else:  # the mean of the towers' losses, so that each learns by itself
@@ -151,9 +154,9 @@ class TrainStep(nn.Cell):
         counted: tuple = ()
         if self.counter is not None:
             counted = self.counter()
-        step = counted[:1] if self.dropout else ()
+        more = (*self.model.present(ids), *(counted[:1] if self.dropout else ()))
         rows, vectors, mask = self.model.look_up(ids)
-        loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *step)
+        loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *more)
         applied = None if self.scale is None else self.scale.all_finite((vector_gradients, *gradients))
         if self.exchange is not None:
             loss, gradients, applied = self.mean_over_ranks(loss, gradients, applied, self.exchange)

@@ -1,0 +1,111 @@
+"""Which ids a row has, from which tables their vectors come, and what becomes of these.
+
+A field has one id in a row, or a list of ids, up to so many, where its cells hold several values; PADDING stands behind
+a shorter list. The vectors of a list are pooled to one, in which padding counts for nothing and an id that comes twice
+counts twice; of an empty list it is all zeros. Fields may share a table.
+
+Legend: B rows, F fields, L ids of a row, T tables, D width of a vector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+PADDING = -1
+POOLS = ("sum", "mean", "max")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The ids of a row, in the order of the fields.
+
+    Attributes:
+        tables: number of each field's table, [F]; tables are numbered in the order in which fields first name them.
+        sizes: how many ids each field has, [F].
+        pools: of POOLS, what becomes of the vectors of each field's list, [F]; "" for a field of one value.
+    """
+
+    tables: tuple[int, ...]
+    sizes: tuple[int, ...]
+    pools: tuple[str, ...]
+
+    @classmethod
+    def plain(cls, fields: int) -> "Layout":
+        """Of fields of one value with a table each."""
+        return cls(tuple(range(fields)), (1,) * fields, ("",) * fields)
+
+    def __add__(self, other: "Layout") -> "Layout":
+        """The fields of another layout behind these, with tables of their own."""
+        first = len(self.of_tables(self.tables))
+        tables = (*self.tables, *(first + table for table in other.tables))
+        return Layout(tables, self.sizes + other.sizes, self.pools + other.pools)
+
+    @property
+    def fields(self) -> int:
+        """F."""
+        return len(self.tables)
+
+    @property
+    def ids(self) -> int:
+        """L."""
+        return sum(self.sizes)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The place of each field's first id, [F]."""
+        return tuple(np.cumsum([0, *self.sizes[:-1]]).tolist()) if self.sizes else ()
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether a field holds lists."""
+        return any(self.pools)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each field has one value and a table of its own."""
+        return self == Layout.plain(self.fields)
+
+    def of_ids(self, of_fields: Sequence[Value]) -> tuple[Value, ...]:
+        """What fields have, [F], for each of a row's ids, [L]."""
+        return tuple(one for one, size in zip(of_fields, self.sizes) for _ in range(size))
+
+    def of_tables(self, of_fields: Sequence[Value]) -> tuple[Value, ...]:
+        """What fields have, [F], for each table, [T]: that of the first field that uses it."""
+        return tuple(one for place, one in enumerate(of_fields) if self.tables.index(self.tables[place]) == place)
+
+    def of_fields(self, of_tables: Sequence[Value]) -> tuple[Value, ...]:
+        """What tables have, [T], for each field, [F]."""
+        return tuple(of_tables[table] for table in self.tables)
+
+    @property
+    def uses(self) -> tuple[int, ...]:
+        """How many of a row's ids are of each table, [T]."""
+        return tuple(np.bincount(self.tables, self.sizes).astype(int).tolist()) if self.tables else ()
+
+    def sum_fields(self, of_ids: np.ndarray) -> np.ndarray:
+        """Sums over each field's ids, [B, F], of whole numbers for each id, [B, L]."""
+        if not self.has_lists:
+            return of_ids
+        sums: np.ndarray = np.add.reduceat(of_ids, self.starts, axis=1)
+        return sums
+
+    def pool(self, vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Vectors of the fields, [B, F, D], of vectors [B, L, D] of ids [B, L]; those of padding may be anything."""
+        if not self.has_lists:
+            return vectors
+        found = np.empty((len(vectors), self.fields, vectors.shape[2]), vectors.dtype)
+        for field, (start, size, pool) in enumerate(zip(self.starts, self.sizes, self.pools)):
+            own, there = vectors[:, start : start + size], ids[:, start : start + size] != PADDING
+            found[:, field] = _pooled(own, there[:, :, None], pool) if pool else own[:, 0]
+        return found
+
+
+def _pooled(vectors: np.ndarray, there: np.ndarray, pool: str) -> np.ndarray:
+    if pool == "max":
+        found = np.where(there, vectors, -np.inf).max(1)
+        return np.where(there.any(1), found, 0)
+    total: np.ndarray = np.where(there, vectors, 0).sum(1)
+    return total / np.maximum(there.sum(1), 1).astype(total.dtype) if pool == "mean" else total
