@@ -27,25 +27,34 @@ from src.network.pooling import Pooling
 def mlp_values(dense_dim: int, fields: int, network: NetworkSpec) -> int:
     """Values of the parameters of a `DLRM` but the tables' and what belongs to these; arguments as there."""
     interaction = interaction_of(network.interaction)
-    mlps = ((dense_dim, *network.bottom_mlp), (interaction.outputs(fields, network), *network.top_mlp))
+    first = interaction.outputs(fields, network) if fields else network.bottom_mlp[-1]
+    mlps = ((*_bottom(dense_dim, network),), (first, *network.top_mlp))
     of_mlps = sum((inputs + 1) * outputs for sizes in mlps for inputs, outputs in itertools.pairwise(sizes))
-    return network.towers * (interaction.values(fields, network) + of_mlps)
+    return network.towers * (of_mlps + (interaction.values(fields, network) if fields else 0))
+
+
+def _bottom(dense_dim: int, network: NetworkSpec) -> tuple[int, ...]:
+    """Inputs and sizes of the bottom MLP; without numeric features one layer, whose bias is a learned vector."""
+    return (dense_dim, *network.bottom_mlp) if dense_dim else (1, network.bottom_mlp[-1])
 
 
 def activation_values(dense_dim: int, fields: int, network: NetworkSpec) -> int:
     """Values of a sample in a `DLRM`: inputs, vectors, and what each layer gives; arguments as there."""
     interaction = interaction_of(network.interaction)
-    inner = getattr(interaction, "inner", lambda *_: 0)(fields, network)
-    of_tower = sum(network.bottom_mlp) + inner + interaction.outputs(fields, network) + sum(network.top_mlp)
+    inner = getattr(interaction, "inner", lambda *_: 0)(fields, network) + interaction.outputs(fields, network)
+    of_tower = sum(_bottom(dense_dim, network)[1:]) + (inner if fields else 0) + sum(network.top_mlp)
     return dense_dim + fields * (1 + network.emb_dim) + network.towers * of_tower
 
 
 class Tower(nn.Cell):
     """Bottom MLP, interaction and top MLP: all of a DLRM but its tables.
 
+    What rows lack is left away. Without fields there is no interaction. Without numeric features there is no bottom
+    MLP but one learned vector, which interacts in the place of its output: so each field has a weight of its own too.
+
     Args:
-        dense_dim: N.
-        fields: F.
+        dense_dim: N, or 0 where the one dense input is zeros that stand in for none.
+        fields: F, or 0 where the one vector of each sample stands in for none.
         network: sizes and interaction.
         rng: source of the initial values.
         operators: what computes it.
@@ -61,9 +70,11 @@ class Tower(nn.Cell):
     ):  # fmt: skip
         super().__init__()
         interaction = interaction_of(network.interaction)
-        self.bottom = MLP(dense_dim, network.bottom_mlp, True, rng, operators, compute_dtype, input_gradient=False)
-        self.top = MLP(interaction.outputs(fields, network), network.top_mlp, False, rng, operators, compute_dtype)
-        self.interaction = interaction(fields, network, rng, operators, compute_dtype)
+        inputs, *sizes = _bottom(dense_dim, network)
+        first = interaction.outputs(fields, network) if fields else sizes[-1]
+        self.bottom = MLP(inputs, sizes, dense_dim > 0, rng, operators, compute_dtype, input_gradient=False)
+        self.top = MLP(first, network.top_mlp, False, rng, operators, compute_dtype)
+        self.interaction = interaction(fields, network, rng, operators, compute_dtype) if fields else None
 
     def set_dropout(self, rate: float, seed: tuple[int, int], rank: int) -> None:
         """Let values be dropped behind the MLPs' hidden layers where a step is given; arguments as for Dropout."""
@@ -73,6 +84,8 @@ class Tower(nn.Cell):
 
     def construct(self, dense, vectors, step=None):
         bottom = self.bottom(dense, step)  # [B, D]
+        if self.interaction is None:
+            return self.top(bottom, step)
         return self.top(self.interaction(bottom, vectors), step)
 
 
@@ -84,12 +97,13 @@ class DLRM(nn.Cell):
     seeds do together.
 
     Args:
-        dense_dim: N.
+        dense_dim: N, or 0: see `Tower`.
         tables: the embedding tables; they give F, L, K times D, and the operators that compute the network.
         network: its shape.
         compute_dtype: type of the MLPs' matrix products.
         seed: of the initial values.
         widths: of the fields' vectors, if these differ; the tables are then packed, and have packed_rows.
+        has_fields: whether the tables are of fields; else one table stands in for none, whose vectors are not used.
 
     Inputs:
         dense: [B, N] float32. ids: [B, L] int32, each table's own, 0 <= id < table_rows, or padding in lists. Others
@@ -103,16 +117,18 @@ class DLRM(nn.Cell):
 
     def __init__(
         self, dense_dim: int, tables: EmbeddingTables, network: NetworkSpec, compute_dtype=ms.float32, seed: int = 1,
-        widths: Widths | None = None,
+        widths: Widths | None = None, has_fields: bool = True,
     ):  # fmt: skip
         if network.emb_dim != tables.table.shape[1]:
             raise ValueError(f"the tables have a width of {tables.table.shape[1]}, the network {network.emb_dim}")
         super().__init__()
         self.tables, self.operators = tables, tables.operators
         self.count, self.width = network.towers, network.bottom_mlp[-1]
+        self.has_fields = has_fields
+        fields = tables.layout.fields if has_fields else 0
         seeds = [[seed, 0], *([seed, 0, number] for number in range(1, self.count))]
         self.towers = nn.CellList([
-            Tower(dense_dim, tables.layout.fields, network, np.random.default_rng(one), self.operators, compute_dtype)
+            Tower(dense_dim, fields, network, np.random.default_rng(one), self.operators, compute_dtype)
             for one in seeds
         ])  # fmt: skip
         self.share = Tensor(np.array([1 / self.count], np.float32))

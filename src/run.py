@@ -38,6 +38,7 @@ from src.callback import (
     TrainingClock,
 )
 from src.checkpoints import checkpoint, run_folder
+from src.data.manifest import dense_dim_of, has_fields
 from src.dataset import TrainingDataset
 from src.dlrm import DLRM
 from src.metrics.monitored import MONITORED, BestSoFar, Metrics
@@ -155,7 +156,8 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
         has_all_to_all(device),
     )
     dtype = getattr(ms, compute.compute_dtype)
-    model = DLRM(len(prepared.folder.manifest.inputs), tables, specs.network, dtype, seed, prepared.widths)
+    coded = prepared.folder.manifest
+    model = DLRM(dense_dim_of(coded), tables, specs.network, dtype, seed, prepared.widths, has_fields(coded))
     corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections
     reset_steps = len(prepared.batches) if corrects else 0
     factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors

@@ -15,7 +15,7 @@ import numpy as np
 from src.base.errors import run
 from src.checkpoints import checkpoint
 from src.checkpoints.names import file_of
-from src.data.manifest import DataFolder, find
+from src.data.manifest import DataFolder, dense_dim_of, find, has_fields
 from src.dataset import batches_of
 from src.dlrm import DLRM
 from src.export.options import TABLE_TYPES
@@ -74,7 +74,7 @@ def compare(path: Path, data: DataFolder, part: str, batch_size: int, network: N
         parts, exact_fill = checkpoint.full_width(path, data.manifest, network)
         fill = rounded(exact_fill, table_type)
         tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), network.emb_dim, fill))
-        model = DLRM(len(data.manifest.inputs), tables, network)
+        model = DLRM(dense_dim_of(data.manifest), tables, network, has_fields=has_fields(data.manifest))
         checkpoint.fill_mlps(model, parts)
         labels, logits = score(model, batches_of(data, part, batch_size), batch_size)
         scores = 1 / (1 + np.exp(-logits.astype(np.float64)))

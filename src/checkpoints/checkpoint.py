@@ -25,7 +25,7 @@ from src.base.npz import Arrays
 from src.checkpoints import protobuf
 from src.checkpoints.names import check_is_file
 from src.checkpoints.protobuf import CheckpointFile
-from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest
+from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
 from src.network.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
 from src.network.mixed_dims import projection_name, widths_of
@@ -265,7 +265,10 @@ def load(
     rows = widths.packed_rows
     parts = Parts(path, coded.fields, rows)
     values = joint_rows(whole_fields(rows), network.emb_dim, parts.fill(TABLE))
-    model = DLRM(len(coded.inputs), EmbeddingTables(rows, values, operators), network, compute_dtype, widths=widths)
+    tables = EmbeddingTables(rows, values, operators)
+    model = DLRM(
+        dense_dim_of(coded), tables, network, compute_dtype, widths=widths, has_fields=has_fields(coded)
+    )  # fmt: skip
     fill_mlps(model, parts)
     parts.check_all_read()
     return model

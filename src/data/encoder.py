@@ -6,6 +6,8 @@
     fields           the categorical columns: C1 ...
                      the numeric columns as buckets: "I1 bucket" ...
 
+Of columns that give no input or no field at all, one stands in for none: see `manifest.NO_NUMBER`.
+
 All of it is learned from the training rows and kept in one file, which is called vocabulary.npz after its largest part.
 By default there is nothing but a vocabulary, with some examples of its values, and numbers become log(x + 1). What else
 there is has names that begin with /inputs/: the transform's kind, what it learned of each column, and so on; other such
@@ -26,9 +28,10 @@ from src.base.files import MappedFile, whole_file
 from src.base.npz import Arrays, mapped_arrays, save_arrays
 from src.data import known_values
 from src.data.known_values import Example
+from src.data.manifest import NO_CATEGORY, NO_NUMBER
 from src.data.numeric import Summary, bucket_edges, count_scores
 from src.data.transforms import TRANSFORMS
-from src.data.vocabulary import BESIDE, AnyVocabulary, vocabulary_of
+from src.data.vocabulary import BESIDE, UNSEEN, AnyVocabulary, vocabulary_of
 from src.rows.block import Block
 from src.rows.columns import Columns
 
@@ -171,6 +174,8 @@ class Encoder:
             *vocabulary.table_rows,
             *(_FIRST_BUCKET + len(edges) + 1 for edges in self.learned.edges),
         )
+        self.inputs, self.fields = self.inputs or (NO_NUMBER,), self.fields or (NO_CATEGORY,)
+        self.table_rows = self.table_rows or (UNSEEN + 2,)
         for names in (self.inputs, self.fields):
             if repeated := [name for name in names if names.count(name) > 1]:
                 raise InputError(f"column {repeated[0]!r} has the name of an input made of another: rename it")
@@ -187,13 +192,19 @@ class Encoder:
         """Numeric inputs [B, N] float32 and ids [B, F] int32 of rows."""
         assert block.key_seed == self.vocabulary.key_seed, "rows must be read with the columns that `keyed` gives"
         ids = self.vocabulary.encode(block.keys)
-        inputs, all_ids = [self._transform(block.numbers, self.learned.columns)], [ids]
+        inputs, all_ids = [], [ids]
+        if block.numbers.shape[1]:
+            inputs.append(self._transform(block.numbers, self.learned.columns))
         if self._with_indicator:
             inputs.append(np.isnan(block.numbers[:, self._with_indicator]).astype(np.float32))
         if self.learned.counts:
             inputs.append(np.stack([scores[own] for scores, own in zip(self.learned.counts, ids.T)], axis=1))
         if self.learned.edges:
             all_ids.append(self._bucket_ids(block.numbers))
+        if self.inputs == (NO_NUMBER,):
+            inputs.append(np.zeros((len(ids), 1), np.float32))
+        if self.fields == (NO_CATEGORY,):
+            all_ids = [np.full((len(ids), 1), UNSEEN + 1, np.int32)]
         return _joined(inputs), _joined(all_ids)
 
     def _bucket_ids(self, numbers: np.ndarray) -> np.ndarray:

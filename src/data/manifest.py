@@ -23,6 +23,9 @@ MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.npz"
 PARTS = ("train", "valid", "test")
 PREPROCESS = "preprocess the data again"
+# Input of zeros, and field of one category, of rows that have no numeric or no categorical column: all that takes rows
+# has something to take, and the network leaves them away.
+NO_NUMBER, NO_CATEGORY = "(no number)", "(no category)"
 _VERSION = 1
 
 
@@ -45,6 +48,16 @@ class Coded(Protocol):
     @property
     def table_rows(self) -> tuple[int, ...]:
         """See above."""
+
+
+def dense_dim_of(coded: Coded) -> int:
+    """How many numeric inputs a network takes: none of one that stands in for none."""
+    return len(coded.inputs) if coded.inputs != (NO_NUMBER,) else 0
+
+
+def has_fields(coded: Coded) -> bool:
+    """Whether a network takes fields: not of one that stands in for none."""
+    return coded.fields != (NO_CATEGORY,)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from src.base.errors import InputError
 from src.base.files import whole_folder
 from src.base.sealed import write_facts
 from src.checkpoints.checkpoint import fill_mlps, full_width
-from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+from src.data.manifest import MANIFEST, VOCABULARY, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
 from src.export.calibration import Calibration
 from src.export.exported import DESCRIPTION, check_export_place, checksum
@@ -88,7 +88,7 @@ def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
         tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill))
     else:  # of which the graph has only the widths
         tables = EmbeddingTables([1] * len(table_rows), np.zeros((len(table_rows), emb_dim), np.float32))
-    model = DLRM(dense_dim, tables, export.network)
+    model = DLRM(dense_dim_of(manifest), tables, export.network, has_fields=has_fields(manifest))
     fill_mlps(model, parts)
     calibrated: list[tuple[Any, ...]] = []
     if export.calibration:

@@ -22,6 +22,17 @@ class _Score(nn.Cell):
     def __init__(self, model: DLRM):
         super().__init__(auto_prefix=False)
         self.model, self.sigmoid = model, ops.Sigmoid()
+        # An input that nothing takes would not be in the exported graph; what stands in for fields is taken times 0.
+        self.width = model.tables.table.shape[1]
+        self.nothing = None if model.has_fields else Tensor(np.zeros((self.width, 1), np.float32))
+        self.product = ops.MatMul()
+
+    def probabilities(self, dense, vectors):
+        """[B, 1] of dense [B, N] and looked-up vectors [B, F, D]."""
+        logits = self.model.score(dense, vectors)
+        if self.nothing is not None:
+            logits = logits + self.product(vectors.reshape(-1, self.width), self.nothing)
+        return self.sigmoid(logits)
 
 
 class ScoreIds(_Score):
@@ -31,7 +42,7 @@ class ScoreIds(_Score):
     """
 
     def construct(self, dense, ids):
-        return self.sigmoid(self.model(dense, ids))
+        return self.probabilities(dense, self.model.look_up(ids)[1])
 
 
 class ScoreVectors(_Score):
@@ -41,7 +52,7 @@ class ScoreVectors(_Score):
     """
 
     def construct(self, dense, vectors):
-        return self.sigmoid(self.model.score(dense, vectors))
+        return self.probabilities(dense, vectors)
 
 
 def export_graph(model: DLRM, folder: Path, spec: ExportSpec, dense_dim: int, placement: str) -> list[Path]:

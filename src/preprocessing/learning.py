@@ -14,13 +14,14 @@ from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, Work
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
-from src.preprocessing.steps import merge_column, merge_field
+from src.preprocessing.steps import merge_columns, merge_fields
 from src.rows.block import Span, first_categories, first_cells
 from src.rows.columns import Columns
 from src.rows.keys import learn_seed
 
 _EXAMPLE_BYTES = 1 << 18
 _SEED_ROWS = 256
+_MOST_GROUPS = 64
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,11 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
     ]
     counted = [journal.path("count", number) for number in learned_from]
     vocabulary, counts = _vocabulary(source.columns, counted, journal, options)
-    columns = range(len(source.columns.dense) if options.learns_from_numbers else 0)
+    groups = _groups(len(source.columns.dense) if options.learns_from_numbers else 0)
     journal.plan("merge_numbers", {"pieces": learned_from}, "count")
-    journal.finish("merge_numbers", [Work(merge_column, (column,)) for column in columns], "columns", counted)
-    summaries = [journal.load("merge_numbers", column, "values", "counts") for column in columns]
+    work = [Work(merge_columns, (columns,), len(columns)) for columns in groups]
+    journal.finish("merge_numbers", work, "columns", counted)
+    summaries = _loaded(journal, "merge_numbers", groups, "values")
     learned = learn(
         options.numeric_transform, options.missing_indicators, options.numeric_buckets,
         [(values, counts_of_values) for values, counts_of_values in summaries],
@@ -85,6 +87,21 @@ def _training_spans(source: Source) -> list[Span]:
     return [span for piece in source.pieces if piece.part == "train" for span in piece.spans]
 
 
+def _groups(count: int) -> list[range]:
+    """Numbers up to a count, in at most so many groups of neighbours as are pieces of work."""
+    size = -(-count // _MOST_GROUPS) or 1
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _loaded(journal: Journal, step: str, groups: Sequence[range], name: str) -> list[list[np.ndarray]]:
+    """The named array and the counts of each field or column, from the pieces that hold the groups."""
+    found = []
+    for piece, group in enumerate(groups):
+        arrays = journal.load(step, piece, *(f"{kind}_{number}" for number in group for kind in (name, "counts")))
+        found += [arrays[place : place + 2] for place in range(0, len(arrays), 2)]
+    return found
+
+
 def _vocabulary(
     columns: Columns, counted: Sequence[Path], journal: Journal, options: PreprocessingSpec
 ) -> tuple[AnyVocabulary, list[np.ndarray]]:
@@ -93,10 +110,11 @@ def _vocabulary(
     if options.hash_rows:
         return HashedVocabulary(names, options.hash_rows, key_seed=seed), []
     least = [options.least_counts.get(name, options.min_count) for name in names]
-    work = [Work(merge_field, pair) for pair in enumerate(least)]
+    groups = _groups(len(names))
+    work = [Work(merge_fields, (fields, [least[field] for field in fields]), len(fields)) for fields in groups]
     pieces = [path.stem for path in counted]
     journal.plan("merge", {"pieces": pieces, "least": least, "most": options.max_rows_per_field}, "count")
     journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
-    merged = [journal.load("merge", field, "keys", "counts") for field in range(len(names))]
+    merged = _loaded(journal, "merge", groups, "keys")
     check_table_rows([len(keys) + 1 for keys, _ in merged])
     return Vocabulary(names, [keys for keys, _ in merged], key_seed=seed), [counts for _, counts in merged]

@@ -44,13 +44,15 @@ class RawSpec:
     data_path: str = option("./data/", _DATA_PATH, NOT_EMPTY)
     output_path: str = option("", "data folder to write; without it <data_path>/dataset")
     overwrite: bool = option(False, "whether earlier results may be replaced")
-    dense_dim: int = option(13, "numeric columns", POSITIVE)
-    slot_dim: int = option(26, "categorical columns", POSITIVE)
+    dense_dim: int = option(13, "numeric columns", NOT_NEGATIVE)
+    slot_dim: int = option(26, "categorical columns", NOT_NEGATIVE)
     schema: str = option("", "YAML file of the raw files' columns; see src/rows/schema.py")
 
     def __post_init__(self) -> None:
         if self.schema and not (is_default(self, "dense_dim") and is_default(self, "slot_dim")):
             raise InputError("dense_dim and slot_dim have no effect with schema, which names the columns: drop them")
+        if not self.dense_dim + self.slot_dim:
+            raise InputError("dense_dim and slot_dim are both 0, which leaves nothing to learn from: give one of them")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The steps from raw text to MindRecord, each a pure function over a part of the work.
 
     count_rows      lines                       ->  each column's values and how often they occur, bad lines
-    merge_field     counts of all lines         ->  one field's keys in the order of their ids
-    merge_column    counts of all lines         ->  one numeric column's values
+    merge_fields    counts of all lines         ->  some fields' keys in the order of their ids
+    merge_columns   counts of all lines         ->  some numeric columns' values
     encode_rows     lines, the encoder          ->  a MindRecord file
     scatter_rows    lines, the encoder          ->  coded rows, dealt at random to buckets
     bundle_rows     some files of such rows     ->  one file of them
@@ -74,33 +74,51 @@ def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
     return [BadRow(line, why, text.encode("latin-1"), file) for line, why, text, file in _to_json(bad)]
 
 
-def merge_field(field: int, min_count: int, counted: Sequence[Path], max_rows: int = 0) -> Arrays:
-    """One field's vocabulary from the files of `count_rows`'s arrays: its keys in the order of their ids, and counts.
+def merge_fields(fields: range, least: Sequence[int], counted: Sequence[Path], max_rows: int = 0) -> Arrays:
+    """Some fields' vocabularies from the files of `count_rows`'s arrays.
 
-    With max_rows, its table gets at most so many rows, the one for unseen values among them.
+    Args:
+        fields: their numbers.
+        least: how often a category of each must occur.
+        counted: the files.
+        max_rows: rows that a table has at most, the one for unseen values among them; 0 for no bound.
+
+    Returns:
+        keys_3, counts_3, ...: of each field, its keys in the order of their ids, and how often each occurs.
     """
-    keys, counts = ordered(*_merged(f"keys_{field}", f"counts_{field}", merge, counted), min_count)
-    kept = slice(max_rows - 1 if max_rows else None)
-    return {"keys": keys[kept], "counts": counts[kept]}
+    arrays: Arrays = {}
+    for field, own, (keys, counts) in zip(fields, least, _merged("", fields, merge, counted)):
+        keys, counts = ordered(keys, counts, own)
+        kept = slice(max_rows - 1 if max_rows else None)
+        arrays |= {f"keys_{field}": keys[kept], f"counts_{field}": counts[kept]}
+    return arrays
 
 
-def merge_column(column: int, counted: Sequence[Path]) -> Arrays:
-    """One numeric column's summary from the files of `count_rows`'s arrays."""
-    values, counts = _merged(f"values_{column}", f"values_counts_{column}", numeric.merge, counted)
-    return {"values": values, "counts": counts}
+def merge_columns(columns: range, counted: Sequence[Path]) -> Arrays:
+    """Some numeric columns' summaries, values_3, counts_3, ..., from the files of `count_rows`'s arrays."""
+    arrays: Arrays = {}
+    for column, (values, counts) in zip(columns, _merged("values_", columns, numeric.merge, counted)):
+        arrays |= {f"values_{column}": values, f"counts_{column}": counts}
+    return arrays
 
 
 def _merged(
-    values: str, counts: str, merge_parts: Callable[[Sequence[Counts]], Counts], counted: Sequence[Path]
-) -> Counts:
-    """What the files hold under two names, merged."""
-    pending: list[Counts] = []
+    kind: str, numbers: range, merge_parts: Callable[[Sequence[Counts]], Counts], counted: Sequence[Path]
+) -> list[Counts]:
+    """What the files hold of some fields, kind "", or columns, kind "values_", merged.
+
+    Several at a time, for a file of a thousand fields takes longer to open than to read.
+    """
+    first = kind or "keys_"
+    pending: list[list[Counts]] = [[] for _ in numbers]
     for path in counted:
         with np.load(path) as arrays:
-            pending.append((arrays[values], arrays[counts]))
-        if len(pending) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
-            pending = [merge_parts(pending)]
-    return merge_parts(pending)
+            for number, parts in zip(numbers, pending):
+                parts.append((arrays[f"{first}{number}"], arrays[f"{kind}counts_{number}"]))
+        for parts in pending:
+            if len(parts) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
+                parts[:] = [merge_parts(parts)]
+    return [merge_parts(parts) for parts in pending]
 
 
 @dataclass(frozen=True)

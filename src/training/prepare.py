@@ -9,7 +9,7 @@ import numpy as np
 from src.base.errors import InputError
 from src.base.logs import open_logs
 from src.checkpoints import run_folder
-from src.data.manifest import DataFolder, find
+from src.data.manifest import DataFolder, dense_dim_of, find, has_fields
 from src.dataset import RowBatches, batches_of, sample
 from src.dlrm import activation_values, mlp_values
 from src.metrics.labels import one_label, sorted_by_label
@@ -256,16 +256,17 @@ def print_plan(
         InputError: a rank would need more memory than a device has.
     """
     folder = training_folder(data)
-    rows, inputs, width = folder.manifest.table_rows, len(folder.manifest.inputs), network.emb_dim
+    inputs, width = dense_dim_of(folder.manifest), network.emb_dim
+    fields = len(folder.manifest.fields) if has_fields(folder.manifest) else 0
     widths = _widths(folder, network)
     placement = place(widths.packed_rows, parallel.parallel_mode, parallel.ranks)
-    values = mlp_values(inputs, len(rows), network) + widths.projection_values
+    values = mlp_values(inputs, fields, network) + widths.projection_values
     states = rule_of(optimization.optimizer).state_values(width)
     mlp_states = len(optimization.rules[1].states)
     # Values and gradients of the MLPs, their optimizer's states, and the mean of their values.
     copies = 2 + mlp_states
     network_values = values * (copies + bool(schedule.average_share))
-    sample_values, batch = activation_values(inputs, len(rows), network), _rounded_up(data.batch_size, placement.ranks)
+    sample_values, batch = activation_values(inputs, fields, network), _rounded_up(data.batch_size, placement.ranks)
     of_step = 2 * batch // placement.ranks * sample_values  # and their gradients
     of_step += received_values(placement, batch, width, device_target, True)
     of_evaluation = 0
