@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
 
     set_device(options.device.device_target, options.device.device_id)
     placement = folder.table_placement(
-        spec.table_placement, spec.table_type, manifest.table_rows, network.emb_dim, GRAPH_TABLES_MB
+        spec.table_placement, spec.table_type, manifest, network.emb_dim, GRAPH_TABLES_MB
     )
     found = None
     if data:

@@ -8,7 +8,7 @@
 
 A scorer may be used by several threads, and in processes forked after its use: see `Scorer`.
 
-Legend: B rows, N numeric inputs, F fields.
+Legend: B rows, N numeric inputs, L ids of a row.
 """
 
 import os
@@ -134,7 +134,7 @@ class Scorer:
 
         Args:
             dense: [B, N], numbers as the encoder gives them.
-            ids: [B, F] of any integer type, each field's own.
+            ids: [B, L] of any integer type, each table's own, or padding of lists, as the encoder gives them.
 
         Raises:
             InputError: other shapes or types, or an id that its table has not.
@@ -153,7 +153,7 @@ class Scorer:
     def _checked(self, dense: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         manifest = self.model.manifest
         for name, array, columns, kinds in (
-            ("dense", dense, len(manifest.inputs), "fiu"), ("ids", ids, len(manifest.fields), "iu"),
+            ("dense", dense, len(manifest.inputs), "fiu"), ("ids", ids, manifest.layout.ids, "iu"),
         ):  # fmt: skip
             if array.ndim != 2 or array.shape[1] != columns or array.dtype.kind not in kinds:
                 raise InputError(
@@ -162,7 +162,7 @@ class Scorer:
                 )
         if len(dense) != len(ids):
             raise InputError(f"dense has {len(dense)} rows and ids {len(ids)}: they must be of the same rows")
-        check_ids(ids, manifest.table_rows)
+        check_ids(ids, manifest.table_rows, manifest.layout)
         return dense.astype(np.float32, copy=False), ids.astype(np.int32, copy=False)
 
     def _score(self, block: Block, cells: Callable[[], list[list[str]]] | None = None) -> np.ndarray:
@@ -180,16 +180,16 @@ class Scorer:
         if self._warned:
             return ""
         if self._unseen is None or self._unseen.rows > _WATCHED_ROWS:
-            usual = usual_shares(self.model.manifest)
-            self._unseen = Unseen(self.model.manifest.fields, usual, self.columns.key_seed)
-        self._unseen.add(ids, block.keys)
+            manifest = self.model.manifest
+            self._unseen = Unseen(manifest.fields, usual_shares(manifest), self.columns.key_seed, manifest.layout)
+        self._unseen.add(ids, block)
         line = warning("rows to score", self._unseen.unmatched(self._encoder.examples, cells))
         self._warned = line != ""
         return line
 
     def _score_batch(self, dense: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
         rows = len(ids)
-        second = self.model.table.lookup(ids) if self.model.table else ids
+        second = self.model.table.lookup(ids, self.model.manifest.layout) if self.model.table else ids
         filled = (np.pad(array, [(0, size - rows)] + [(0, 0)] * (array.ndim - 1)) for array in (dense, second))
         if size not in self._graphs:
             self._graphs[size] = nn.GraphCell(ms.load(str(self.model.graph)))

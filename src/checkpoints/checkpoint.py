@@ -5,9 +5,10 @@
     checkpoint/manifest.json     facts of the training data
     checkpoint/vocabulary.npz    the encoder: category -> id, and what else is learned of the columns
 
-A field's table is an entry of its own, embedding.C1 and so on. Where tables are split over ranks, dlrm.ckpt is the part
-of rank 0, dlrm.rank_1.ckpt that of rank 1 and so on, and an entry may be a piece of a table, embedding.C3@500 for rows
-from 500 on. Whoever reads a checkpoint takes the rows it needs out of whatever entries and parts have them.
+A field's table is an entry of its own, embedding.C1 and so on; one that fields share has the name of the first. Where
+tables are split over ranks, dlrm.ckpt is the part of rank 0, dlrm.rank_1.ckpt that of rank 1 and so on, and an entry
+may be a piece of a table, embedding.C3@500 for rows from 500 on. Whoever reads a checkpoint takes the rows it needs out
+of whatever entries and parts have them.
 """
 
 import re
@@ -27,7 +28,7 @@ from src.checkpoints.names import check_is_file
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
-from src.network.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
+from src.network.embedding import EmbeddingTables, Fill, whole_tables
 from src.network.mixed_dims import projection_name, widths_of
 from src.network.operators import Operators
 from src.network.options import NetworkSpec
@@ -51,7 +52,7 @@ def save(model: DLRM, fields: Sequence[str], path: Path, ranks: Ranks = ONE_RANK
 
     Args:
         model: the network.
-        fields: names of the categorical columns.
+        fields: names of the tables.
         path: the file.
         ranks: of the run.
 
@@ -137,7 +138,7 @@ class Parts:
 
     Args:
         path: the checkpoint, which is its first part.
-        fields, table_rows: names of the categorical columns, and rows of their tables.
+        fields, table_rows: names of the tables, and their rows.
         check: which of the parts get their checksums compared, by number; all unless given.
 
     Raises:
@@ -253,7 +254,7 @@ def load(
 
     Args:
         path: a file that `save` wrote; if it is one of several parts, the first one.
-        coded: names of the inputs and fields, and rows of the fields' tables; a manifest has them.
+        coded: names of the inputs and fields, rows of the fields' tables, and the ids; a manifest has them.
         network: its shape.
         operators: what is to compute it.
         compute_dtype: type of the MLPs' matrix products.
@@ -261,11 +262,10 @@ def load(
     Raises:
         InputError: no such file, not a checkpoint, or values of other names or sizes.
     """
-    widths = widths_of(coded.table_rows, network)
+    widths = widths_of(coded.layout.of_tables(coded.table_rows), network)
     rows = widths.packed_rows
-    parts = Parts(path, coded.fields, rows)
-    values = joint_rows(whole_fields(rows), network.emb_dim, parts.fill(TABLE))
-    tables = EmbeddingTables(rows, values, operators)
+    parts = Parts(path, coded.layout.of_tables(coded.fields), rows)
+    tables = whole_tables(rows, network.emb_dim, parts.fill(TABLE), operators, coded.layout)
     model = DLRM(
         dense_dim_of(coded), tables, network, compute_dtype, widths=widths, has_fields=has_fields(coded)
     )  # fmt: skip
@@ -276,8 +276,8 @@ def load(
 
 def full_width(path: Path, coded: Coded, network: NetworkSpec) -> tuple[Parts, Fill]:
     """A checkpoint, and what fills pieces with its vectors, all of full width; arguments as for `load`."""
-    widths = widths_of(coded.table_rows, network)
-    parts = Parts(path, coded.fields, widths.packed_rows)
+    widths = widths_of(coded.layout.of_tables(coded.table_rows), network)
+    parts = Parts(path, coded.layout.of_tables(coded.fields), widths.packed_rows)
     shapes = {width: (len(group), width, network.emb_dim) for width, group in widths.projections.items()}
     fill = widths.full_width(parts.fill(TABLE), lambda width: parts.value(projection_name(width), shapes[width]))
     return parts, fill

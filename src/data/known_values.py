@@ -3,19 +3,21 @@
 Whoever reads rows otherwise than training did, such as through pandas' defaults, gets other categories, and scores that
 are wrong without a word. So the encoder keeps some values as they stood in the training rows.
 
-Legend: B rows, F fields.
+Legend: B rows, F fields, L ids of a row.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from src.data.layout import PADDING, Layout
 from src.data.manifest import Manifest
 from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
+from src.rows.block import Block
 from src.rows.keys import keys_of, text_of
 from src.rows.raw_rows import Example
 
@@ -45,9 +47,9 @@ def _example(vocabulary: AnyVocabulary, field: int, cells: Sequence[str]) -> Exa
     not_whole = [text for text in texts if not _is_whole(text)]
     if isinstance(vocabulary, Vocabulary):
         texts = _in(vocabulary, field, texts)  # a sample may be read otherwise than the parser reads
-        not_whole = _in(vocabulary, field, not_whole) or _not_whole_keys(vocabulary.keys[field])
+        not_whole = _in(vocabulary, field, not_whole) or _not_whole_keys(vocabulary.keys_of(field))
         missing = _in(vocabulary, field, _MISSING_TO_PANDAS)
-        texts += [text for key in vocabulary.keys[field][: 2 * _MOST_EXAMPLES].tolist() if (text := text_of(key))]
+        texts += [text for key in vocabulary.keys_of(field)[: 2 * _MOST_EXAMPLES].tolist() if (text := text_of(key))]
     known = tuple(text[:_LONGEST] for text in dict.fromkeys(texts))
     return Example(known[:_MOST_EXAMPLES], next(iter(not_whole), "")[:_LONGEST], next(iter(missing), ""))
 
@@ -159,6 +161,12 @@ def unmatched_of(manifest: Manifest, part: str, trained: Manifest | None = None)
     return [Unmatched(manifest.fields[number], own.unseen_share[number]) for number in found]
 
 
+def warning_of_dropped(where: str, dropped: Mapping[str, int], sizes: Mapping[str, int]) -> str:
+    """One line that tells how many values of lists were left out, of fields of such sizes; "" if none was."""
+    told = ", ".join(f"{count:,} of {name} beyond {sizes[name]} in a cell" for name, count in dropped.items())
+    return f"{where}: values were left out, the least frequent ones of their cells: {told}" if told else ""
+
+
 def warning(where: str, found: Sequence[Unmatched]) -> str:
     """One line that tells of such fields, the first ones by name; "" if there is none."""
     if not found:
@@ -177,22 +185,44 @@ class Unseen:
         fields: names of all fields; those of categorical columns come first.
         usual: the share of each field that is usual.
         key_seed: of the rows' keys.
+        layout: of the rows' ids; unless given there are no lists.
+
+    Attributes:
+        rows: how many were added.
+        dropped: values of lists that were left out, of each field that has any.
     """
 
-    def __init__(self, fields: Sequence[str], usual: np.ndarray, key_seed: str = ""):
+    def __init__(self, fields: Sequence[str], usual: np.ndarray, key_seed: str = "", layout: Layout | None = None):
         self.fields, self.usual, self.key_seed = tuple(fields), usual, key_seed
+        self.layout = layout or Layout.plain(len(fields))
         self.rows = 0
-        self.counts = np.zeros(len(fields), np.int64)
+        self.dropped: dict[str, int] = {}
+        self.counts, self.values = (np.zeros(len(fields), np.int64) for _ in range(2))
         self.keys: dict[int, int] = {}  # of each field, the first one that is not known
 
-    def add(self, ids: np.ndarray, keys: np.ndarray) -> None:
-        """Count rows with ids [B, F], made of keys [F of categorical columns, B]."""
+    def add(self, ids: np.ndarray, block: Block) -> None:
+        """Count rows with ids [B, L], made of a block."""
         unseen = ids == UNSEEN
         self.rows += len(ids)
-        self.counts += unseen.sum(axis=0)
-        for field in range(len(keys)):
-            if field not in self.keys and unseen[:, field].any():
-                self.keys[field] = int(keys[field, np.argmax(unseen[:, field])])
+        self.counts += self.layout.count(unseen)
+        self.values += self.layout.count(ids != PADDING)
+        for field, start in enumerate(self.layout.starts[: len(block.keys)]):
+            size = self.layout.sizes[field]
+            if field in block.lists and (left_out := block.lists[field].dropped(size)):
+                self.dropped[self.fields[field]] = self.dropped.get(self.fields[field], 0) + left_out
+            if field not in self.keys and unseen[:, start : start + size].any():
+                self._note(field, unseen[:, start : start + size], block)
+
+    def _note(self, field: int, unseen: np.ndarray, block: Block) -> None:
+        """Keep the first key of a field that is not known; of a list that was not kept whole none."""
+        if field not in block.lists:
+            self.keys[field] = int(block.keys[field, np.argmax(unseen[:, 0])])
+            return
+        lists = block.lists[field]
+        firsts = np.cumsum(lists.counts) - lists.counts
+        rows, places = np.nonzero(unseen & (lists.counts <= unseen.shape[1])[:, None])
+        if len(rows):
+            self.keys[field] = int(lists.keys[firsts[rows[0]] + places[0]])
 
     def unmatched(
         self, examples: Sequence[Example], cells: Callable[[], list[list[str]]] | None = None
@@ -203,7 +233,7 @@ class Unseen:
             examples: what the values of categorical columns looked like in training.
             cells: gives the text of some of these rows' categorical columns, in which hashed keys are found again.
         """
-        shares = (self.counts / max(self.rows, 1)).tolist()
+        shares = (self.counts / np.maximum(self.values, 1)).tolist()
         found = []
         for field in unmatched(shares, self.usual, self.rows):
             known = next(iter(examples[field].known), None) if field < len(examples) else None

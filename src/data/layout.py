@@ -7,14 +7,16 @@ counts twice; of an empty list it is all zeros. Fields may share a table.
 Legend: B rows, F fields, L ids of a row, T tables, D width of a vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from src.rows.columns import Columns
+from src.rows.lists import CellLists
+
 PADDING = -1
-POOLS = ("sum", "mean", "max")
 Value = TypeVar("Value")
 
 
@@ -25,7 +27,7 @@ class Layout:
     Attributes:
         tables: number of each field's table, [F]; tables are numbered in the order in which fields first name them.
         sizes: how many ids each field has, [F].
-        pools: of POOLS, what becomes of the vectors of each field's list, [F]; "" for a field of one value.
+        pools: of lists.POOLS, what becomes of the vectors of each field's list, [F]; "" for a field of one value.
     """
 
     tables: tuple[int, ...]
@@ -36,6 +38,23 @@ class Layout:
     def plain(cls, fields: int) -> "Layout":
         """Of fields of one value with a table each."""
         return cls(tuple(range(fields)), (1,) * fields, ("",) * fields)
+
+    @classmethod
+    def of(cls, columns: Columns) -> "Layout":
+        """Of the categorical columns of raw rows."""
+        lists = {one.name: one for one in columns.lists}
+        names = [dict(columns.shared).get(name, name) for name in columns.categorical]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        return cls(
+            tuple(numbers[name] for name in names),
+            tuple(lists[name].max_values if name in lists else 1 for name in columns.categorical),
+            tuple(lists[name].pool if name in lists else "" for name in columns.categorical),
+        )
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Sequence[Any]]) -> "Layout":
+        """What `dataclasses.asdict` and JSON made of one."""
+        return cls(**{name: tuple(values) for name, values in content.items()})
 
     def __add__(self, other: "Layout") -> "Layout":
         """The fields of another layout behind these, with tables of their own."""
@@ -85,12 +104,10 @@ class Layout:
         """How many of a row's ids are of each table, [T]."""
         return tuple(np.bincount(self.tables, self.sizes).astype(int).tolist()) if self.tables else ()
 
-    def sum_fields(self, of_ids: np.ndarray) -> np.ndarray:
-        """Sums over each field's ids, [B, F], of whole numbers for each id, [B, L]."""
-        if not self.has_lists:
-            return of_ids
-        sums: np.ndarray = np.add.reduceat(of_ids, self.starts, axis=1)
-        return sums
+    def count(self, which: np.ndarray) -> np.ndarray:
+        """How many of each field's ids, [F], are among those of rows [B, L] bool."""
+        counts = which.sum(axis=0)
+        return np.add.reduceat(counts, self.starts) if self.has_lists else counts
 
     def pool(self, vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Vectors of the fields, [B, F, D], of vectors [B, L, D] of ids [B, L]; those of padding may be anything."""
@@ -101,6 +118,25 @@ class Layout:
             own, there = vectors[:, start : start + size], ids[:, start : start + size] != PADDING
             found[:, field] = _pooled(own, there[:, :, None], pool) if pool else own[:, 0]
         return found
+
+
+def padded(lists: CellLists, ids: np.ndarray, rarity: np.ndarray, most: int) -> np.ndarray:
+    """Ids of lists [B, most] int32, in their order, with padding behind them.
+
+    Args:
+        lists: whose.
+        ids: of their values, [V].
+        rarity: of the values, [V]; of a longer list those with the highest are left out.
+        most: ids of a list.
+    """
+    rows, places = lists.places()
+    found = np.full((len(lists.counts), most), PADDING, np.int32)
+    if len(rows) and places.max() >= most:
+        kept = np.sort(np.lexsort((rarity, rows))[places < most])  # lexsort leaves the rows where they are
+        rows, ids = rows[kept], ids[kept]
+        places = CellLists(ids, np.minimum(lists.counts, most)).places()[1]
+    found[rows, places] = ids
+    return found
 
 
 def _pooled(vectors: np.ndarray, there: np.ndarray, pool: str) -> np.ndarray:

@@ -12,9 +12,9 @@ from src.base.events import happens
 from src.base.logs import warn
 from src.data import records
 from src.data.encoder import Encoder
-from src.data.known_values import Unmatched, unmatched_of, warning
+from src.data.known_values import Unmatched, unmatched_of, warning, warning_of_dropped
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
-from src.data.vocabulary import UNSEEN, Vocabulary
+from src.data.vocabulary import UNSEEN
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
 from src.preprocessing.learning import key_seed_of, learn_encoder, load_known
 from src.preprocessing.options import PreprocessingSpec
@@ -60,11 +60,11 @@ def preprocess(
     """
     with hold_output(folder):
         _refuse_finished(folder, overwrite)  # once it is held, for another run may have ended just before
-        options.check_columns(columns.dense, columns.categorical)
+        options.check_columns(columns)
         given = [fingerprint(raw) for raw in raws]
         known = load_known(options.vocab_path, columns)
         if known:
-            options.check_record(len(known.encoder.inputs) + len(known.encoder.fields))
+            options.check_record(len(known.encoder.inputs) + known.encoder.layout.ids)
         # A mistake is found before the results of an earlier run are given up.
         source = find_rows(RawInput(raws, columns, folder / UNPACKED), options, all_test=known is not None)
         source = source if known else source.keyed(key_seed_of(source))  # counts are for a new vocabulary alone
@@ -82,7 +82,10 @@ def preprocess(
             raise InputError(f"{source.names} changed while it was read: start again when it is whole")
         told = options.recorded(known.manifest.options if known else None)
         manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
-        manifest = replace(manifest, negative=negative_numbers(source, journal))
+        negative = _counted(source, journal, "negative", columns.dense)
+        dropped = _counted(source, journal, "dropped", [one.name for one in columns.lists])
+        manifest = replace(manifest, negative=negative, dropped=dropped)
+        _tell_of_dropped(manifest)
         _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
         happens("the manifest is to be written")
         manifest.save(new)
@@ -128,11 +131,17 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[
     return bad
 
 
-def negative_numbers(source: Source, journal: Journal) -> dict[str, int]:
-    """How many of the counted numbers are below 0, of the columns that have any."""
-    of_pieces = [journal.load("count", number, "negative")[0] for number in range(len(source.pieces))]
+def _counted(source: Source, journal: Journal, name: str, columns: Sequence[str]) -> dict[str, int]:
+    """What was counted of all rows under a name, of the columns that have any."""
+    of_pieces = [journal.load("count", number, name)[0] for number in range(len(source.pieces))]
     totals = np.sum(of_pieces, axis=0).tolist()
-    return {name: total for name, total in zip(source.columns.dense, totals) if total}
+    return {column: total for column, total in zip(columns, totals) if total}
+
+
+def _tell_of_dropped(manifest: Manifest) -> None:
+    sizes = dict(zip(manifest.fields, manifest.layout.sizes))
+    if told := warning_of_dropped("all rows", manifest.dropped, sizes):
+        warn(told)
 
 
 def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, trained: Manifest | None) -> None:
@@ -150,7 +159,7 @@ def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, tra
 def _with_example(one: Unmatched, encoder: Encoder, cells: Sequence[str]) -> Unmatched:
     field, vocabulary = encoder.fields.index(one.field), encoder.vocabulary
     keys = keys_of(cells, vocabulary.key_seed)
-    ids = vocabulary.ids_of(field, keys) if isinstance(vocabulary, Vocabulary) else np.ones(len(cells))
+    ids = vocabulary.ids_of(field, keys)
     unseen = np.flatnonzero(ids == UNSEEN).tolist()
     known = encoder.examples[field].known
     return replace(one, unseen=cells[unseen[0]] if unseen else None, known=known[0] if known else None)
@@ -247,6 +256,7 @@ def manifest_of(
         options,
         encoder.inputs,
         encoder.fields,
+        layout=encoder.layout,
     )  # fmt: skip
 
 
@@ -254,13 +264,13 @@ def _part(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:
     rows = sum(shard.rows for shard in shards)
     if not rows:
         return None
-    unseen = np.sum([shard.unseen for shard in shards], axis=0) / rows
+    unseen, values = (np.sum([getattr(shard, name) for shard in shards], axis=0) for name in ("unseen", "values"))
     return Part(
         rows,
         bounds[0] + 1,
         bounds[1],
         sum(shard.clicks for shard in shards) / rows,
-        tuple(unseen.tolist()),
+        tuple((unseen / np.maximum(values, 1)).tolist()),
         tuple(shard.files[0].name for shard in shards if shard.rows),
         tuple(shard.rows for shard in shards if shard.rows),
     )

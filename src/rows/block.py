@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from src.rows.columns import Columns
+from src.rows.lists import CellLists
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Block:
     Attributes:
         labels: [B] uint8, 0 or 1.
         numbers: [B, N] float32, nan for an empty cell; never -0, so that equal numbers have equal bits.
-        keys: [F, B] uint64, 0 for an empty cell.
+        keys: [F, B] uint64, 0 for an empty cell, and for one of a column of lists.
         bad: the lines left out, in file order.
         key_seed: of the keys, as in `Columns`.
         lines: [B] int64, number of each row's line in its file, from 1; empty where the rows stand in none.
+        lists: the values of columns of lists, by the columns' numbers among F.
     """
 
     labels: np.ndarray
@@ -44,6 +46,7 @@ class Block:
     bad: list[BadRow] = field(default_factory=list)
     key_seed: str = ""
     lines: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    lists: dict[int, CellLists] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,5 +116,9 @@ def first_categories(spans: Sequence[Span], columns: Columns, most_bytes: int) -
 
 
 def categories_among(cells: Sequence[list[str]], columns: Columns) -> list[list[str]]:
-    """Of the cells of each of `columns.names`, those of the categorical columns."""
-    return list(cells[len(columns.names) - len(columns.categorical) :])
+    """Of the cells of each of `columns.names`, those of the categorical columns, or the values in cells of lists."""
+    found = list(cells[len(columns.names) - len(columns.categorical) :])
+    for one in columns.lists:
+        place = columns.categorical.index(one.name)
+        found[place] = [value for cell in found[place] for value in cell.split(one.separator) if value]
+    return found

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from src.rows.lists import ListColumn
 from src.rows.text import UTF8
 
 
@@ -17,6 +18,9 @@ class Columns:
         header: whether each file begins with a line of names, which then gives the order.
         encoding: of the text, by Python's name.
         key_seed: of the keys of long categories, which the vocabulary tells: `Encoder.keyed` puts it here.
+        lists: the categorical columns whose cells hold several values.
+        shared: categorical columns that have a table of this name, as (column, name); others have one of their own
+            name.
     """
 
     dense: tuple[str, ...]
@@ -27,6 +31,8 @@ class Columns:
     header: bool = False
     encoding: str = UTF8
     key_seed: str = ""
+    lists: tuple[ListColumn, ...] = ()
+    shared: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":

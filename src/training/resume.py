@@ -85,7 +85,7 @@ def save(
     Args:
         run: whose.
         step: holds the values.
-        fields: names of the categorical columns.
+        fields: names of the tables.
         progress: of the run.
         kept_step: step of the network that is kept so far, 0 for none.
         ranks: of the run.
@@ -141,7 +141,7 @@ class State:
     Args:
         run: the run that goes on.
         content: of its progress file.
-        fields, table_rows: names of the categorical columns, and rows of their tables.
+        fields, table_rows: names of the tables, and their rows.
         ranks: of the run that goes on.
 
     Raises:

@@ -17,6 +17,7 @@ from src.data.known_values import (
 )
 from src.data.manifest import File, Manifest, Part
 from src.data.vocabulary import HashedVocabulary, Vocabulary
+from src.rows.block import Block
 from src.rows.keys import keys_of
 
 
@@ -51,7 +52,8 @@ def test_the_first_unseen_value_is_told_beside_a_known_one():
     unseen = Unseen(("C1", "C2", "C1 bucket"), np.array([0.01, 0.01, 0.01]))
     texts = ["a text of many letters"] * 10
     for text in texts:
-        unseen.add(np.array([[0, 1, 2]]), np.stack([keys_of([text]), keys_of(["b"])]))
+        keys = np.stack([keys_of([text]), keys_of(["b"])])
+        unseen.add(np.array([[0, 1, 2]]), Block(np.zeros(1, np.uint8), np.empty((1, 0), np.float32), keys))
     found = unseen.unmatched([Example(("A",)), Example()], lambda: [texts, []])
     assert [str(one) for one in found] == ["C1 100.0% ('a text of many letters' is unseen, 'A' is known)"]
     assert warning("rows", found).startswith("rows: values that training did not have: C1 100.0%")

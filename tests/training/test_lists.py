@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.data.layout import PADDING, POOLS, Layout
+from src.data.layout import PADDING, Layout
 from src.dlrm import DLRM
 from src.network.embedding import initial_values, whole_tables
 from src.network.mixed_dims import widths_of
 from src.network.pooling import Pooling
+from src.rows.lists import POOLS
 from src.training.optimizers import TableOptimizer
 from src.training.rules import rule_of
 from tests.networks import make_step, network_spec, plain_gradients, plain_loss, plain_values
