@@ -38,7 +38,6 @@ from src.callback import (
     TrainingClock,
 )
 from src.checkpoints import checkpoint, run_folder
-from src.data.manifest import dense_dim_of, has_fields
 from src.dataset import TrainingDataset
 from src.dlrm import DLRM
 from src.metrics.monitored import MONITORED, BestSoFar, Metrics
@@ -157,8 +156,7 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
         prepared.folder.manifest.layout,
     )
     dtype = getattr(ms, compute.compute_dtype)
-    coded = prepared.folder.manifest
-    model = DLRM(dense_dim_of(coded), tables, specs.network, dtype, seed, prepared.widths, has_fields(coded))
+    model = DLRM(prepared.dense_dim, tables, specs.network, dtype, seed, prepared.widths, prepared.has_fields)
     corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections
     reset_steps = len(prepared.batches) if corrects else 0
     factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors

@@ -123,7 +123,7 @@ class Scorer:
         if isinstance(lines, Path):
             parts = [self._score(block) for block in blocks_of_file(lines, columns)]
             return np.concatenate([np.zeros(0, np.float32), *parts])
-        texts = lines_of(lines, columns.encoding)
+        texts = lines_of(lines, columns)
         return self._score(block_of_lines(texts, columns), lambda: categories_of_lines(texts, columns))
 
     def _columns(self, has_labels: bool) -> Columns:

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from src.rows.cells.lists import CellLists
 from src.rows.columns import Columns
-from src.rows.lists import CellLists
 
 PADDING = -1
 Value = TypeVar("Value")

@@ -17,9 +17,8 @@ from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.sealed import check_json, sealed_json
 from src.data.layout import Layout
-from src.rows.columns import Columns
-from src.rows.lists import ListColumn
-from src.rows.text import UTF8
+from src.rows.cells.lists import ListColumn
+from src.rows.columns import Columns, Timestamp
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.npz"
@@ -162,6 +161,8 @@ class Manifest:
             given["lists"] = tuple(ListColumn(**one) for one in given["lists"])
         if "shared" in given:
             given["shared"] = tuple((column, table) for column, table in given["shared"])
+        if "timestamps" in given:
+            given["timestamps"] = tuple(Timestamp(**one) for one in given["timestamps"])
         return Columns(self.dense, self.categorical, **given)
 
     def save(self, folder: Path) -> None:
@@ -269,18 +270,18 @@ def _check_shards(name: str, part: Part, listed: set[str]) -> None:
         raise TypeError(f"the shards of {name} do not make up its {part.rows} rows")
 
 
+_ALWAYS_TOLD = ("label", "order", "separator", "header")
+_TOLD_ELSEWHERE = ("dense", "categorical", "key_seed")
+
+
 def raw_format(columns: Columns) -> dict[str, Any]:
     """What a manifest's source says of the raw files' columns, beside the names that stand in the manifest anyway."""
-    given = {
-        "label": columns.label,
-        "order": list(columns.order),
-        "separator": columns.separator,
-        "header": columns.header,
+    default = Columns((), ())
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(columns).items()
+        if name in _ALWAYS_TOLD or (name not in _TOLD_ELSEWHERE and value != getattr(default, name))
     }
-    for name in ("lists", "shared"):
-        if found := asdict(columns)[name]:
-            given[name] = list(found)
-    return given if columns.encoding == UTF8 else given | {"encoding": columns.encoding}
 
 
 def is_data_folder(path: Path) -> bool:

@@ -33,11 +33,12 @@ from src.preprocessing.steps import (
 from src.rows.block import BadRow, first_categories
 from src.rows.columns import Columns
 from src.rows.keys import keys_of
-from src.rows.raw_files import REJECTS, write_rejects
+from src.rows.raw_files import REJECTS, nature_of, write_rejects
 from src.rows.reader import RawInput
 from src.rows.unpacking import fingerprint
 
 _SHOWN_BAD_ROWS = 3
+_FEW = 20  # of so many rows a bad one may be skipped
 _SAMPLE_BYTES = 8 << 20  # in which unseen values are looked for
 Shards = dict[str, list[Shard]]  # of each part
 
@@ -122,10 +123,11 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[
         journal.close()
         shown = "; ".join(str(row) for row in bad[:_SHOWN_BAD_ROWS])
         more = "; ..." if bad_rows > _SHOWN_BAD_ROWS else ""
-        raise InputError(
-            f"{source.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. Mend "
-            f"them, or skip them into {REJECTS} with --max_bad_rows={bad_rows}"
-        )
+        advice = f"Mend them, or skip them into {REJECTS} with --max_bad_rows={bad_rows}"
+        if bad_rows * _FEW > source.rows:
+            share = f"These are {bad_rows / source.rows:.0%} of the rows, too many to skip. "
+            advice = share + (nature_of(bad, source.columns) or "Mend them, or say in a --schema how cells are read")
+        raise InputError(f"{source.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. {advice}")
     if not rows["train" if "train" in source.bounds else "test"]:
         raise InputError(f"{source.names} has no good row to train on: mend the bad ones")
     return bad

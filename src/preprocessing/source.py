@@ -11,6 +11,7 @@ from src.base.errors import InputError
 from src.preprocessing.options import PreprocessingSpec
 from src.rows.block import Span
 from src.rows.columns import Columns
+from src.rows.raw_files import nature_of
 from src.rows.reader import RawInput
 from src.rows.unpacking import fingerprint
 
@@ -142,6 +143,7 @@ def _refuse_other_kinds_of_file(raw_input: RawInput, rows: int) -> None:
             columns = raw_input.columns[0]
             if columns != Columns.numbered(len(columns.dense), len(columns.categorical)):
                 hint = "Does the --schema name all columns (by header: true, or columns), and the separator?"
+        hint = nature_of(bad, raw_input.columns[0]) or hint
         raise InputError(
             f"{names_of(raw_input.raws)}: none of the first {first} lines is a row of "
             f"{len(raw_input.columns[0].file_names)} columns; {(other_columns or bad)[0]}. {hint}"

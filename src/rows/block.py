@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from src.rows.cells.lists import CellLists
 from src.rows.columns import Columns
-from src.rows.lists import CellLists
+from src.rows.text import number_text
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class BadRow:
     reason: str
     text: bytes
     file: str = ""  # where there are several
+    unit: str = "line"  # what the number counts: lines, or rows of a file that has no lines
 
     def __str__(self) -> str:
-        return f"{self.file} line {self.line}: {self.reason}".lstrip()
+        return f"{self.file} {self.unit} {self.line}: {self.reason}".lstrip()
 
 
 @dataclass
@@ -99,7 +101,10 @@ def first_cells(spans: Sequence[Span], columns: Columns, most_bytes: int) -> lis
     """
     rows: list[tuple[str, ...]] = []
     left = most_bytes
+    numbers = range(1 if columns.label else 0, len(columns.names) - len(columns.categorical))
     for cells in (cells for span in spans for cells in span.cells(columns)):
+        for place in numbers:
+            cells[place] = [number_text(cell) for cell in cells[place]]
         for row in zip(*cells):
             left -= sum(len(cell) if cell.isascii() else len(cell.encode()) for cell in row) + len(row)
             if left < 0:

@@ -1,9 +1,32 @@
-"""What the columns of raw rows are."""
+"""What the columns of raw rows are, and how their cells are read."""
 
 from dataclasses import dataclass, replace
 
-from src.rows.lists import ListColumn
+from src.rows.cells.lists import ListColumn
 from src.rows.text import UTF8
+
+QUOTE = '"'
+
+
+@dataclass(frozen=True)
+class Timestamp:
+    """A column of points in time, which gives three numbers: hour of the day, weekday (0: Monday) and age in days.
+
+    Attributes:
+        name: of the column.
+        form: iso (2014-10-21 13:00:00, or a part of it), seconds or milliseconds (since 1970), or a form as of Python's
+            strptime.
+        since: the day, 2014-10-21, that ages count from.
+    """
+
+    name: str
+    form: str = "iso"
+    since: str = "1970-01-01"
+
+    @property
+    def numbers(self) -> tuple[str, str, str]:
+        """Names of the three numbers."""
+        return f"{self.name} hour", f"{self.name} weekday", f"{self.name} days"
 
 
 @dataclass(frozen=True)
@@ -11,13 +34,21 @@ class Columns:
     """What the columns of a raw file are.
 
     Attributes:
-        dense, categorical, label: names of the columns that are used, in the order that training sees; label is ""
-            for rows that have none, which are read with 0.
+        dense, categorical, label: names of what is used, in the order that training sees; of a timestamp, dense has the
+            three numbers; label is "" for rows that have none, which are read with 0.
         order: names of all columns in the order of the file, others among them; empty for label, dense, categorical.
-        separator: one character, tab or one that prints; cells can't be quoted.
+        separator: one character, tab or one that prints.
         header: whether each file begins with a line of names, which then gives the order.
         encoding: of the text, by Python's name.
         key_seed: of the keys of long categories, which the vocabulary tells: `Encoder.keyed` puts it here.
+        quote: the sign between a pair of which a cell may stand, as RFC 4180 has it; "" for none, None for a quotation
+            mark unless tabs separate.
+        comment: the sign that begins lines that are no rows; "" for none.
+        positive, negative: labels of clicks, and of the others; where one is empty, it is all that the other has not.
+            Where both are, 1 and 0.
+        missing: cells, beside the empty one, that are as good as empty.
+        decimal, thousands: the signs in numbers; "" for none of the latter.
+        timestamps: columns of points in time.
         lists: the categorical columns whose cells hold several values.
         shared: categorical columns that have a table of this name, as (column, name); others have one of their own
             name.
@@ -31,6 +62,14 @@ class Columns:
     header: bool = False
     encoding: str = UTF8
     key_seed: str = ""
+    quote: str | None = None
+    comment: str = ""
+    positive: tuple[str, ...] = ()
+    negative: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    decimal: str = "."
+    thousands: str = ""
+    timestamps: tuple[Timestamp, ...] = ()
     lists: tuple[ListColumn, ...] = ()
     shared: tuple[tuple[str, str], ...] = ()
 
@@ -40,9 +79,15 @@ class Columns:
         return cls(tuple(f"I{i + 1}" for i in range(dense_dim)), tuple(f"C{i + 1}" for i in range(slot_dim)))
 
     @property
+    def numeric(self) -> tuple[str, ...]:
+        """The columns of numbers and points in time."""
+        column_of = {number: one.name for one in self.timestamps for number in one.numbers}
+        return tuple(dict.fromkeys(column_of.get(name, name) for name in self.dense))
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """The columns that are used: label, dense, categorical."""
-        return (*self._label, *self.dense, *self.categorical)
+        """The columns that are used: label, numbers and points in time, categories."""
+        return (*self._label, *self.numeric, *self.categorical)
 
     @property
     def _label(self) -> tuple[str, ...]:
@@ -56,3 +101,14 @@ class Columns:
     def file_names(self) -> tuple[str, ...]:
         """All columns in the order of the file."""
         return self.order or self.names
+
+    @property
+    def quotes(self) -> str:
+        """The sign of quotes, "" for none."""
+        return (QUOTE if self.separator != "\t" else "") if self.quote is None else self.quote
+
+    @property
+    def plain(self) -> bool:
+        """Whether cells are read as they stand: labels 0 and 1, numbers with a point, no missing marks, no lists."""
+        others = (self.positive, self.negative, self.missing, self.thousands, self.timestamps, self.lists)
+        return not any(others) and self.decimal == "."

@@ -12,16 +12,18 @@ A categorical value is handled as a key of 64 bits: see `keys.py`.
 import ctypes
 import functools
 import math
-import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from src.base.native import build
 from src.rows.block import BadRow, Block
+from src.rows.cells.reasons import SHOWN, label_reason, not_utf8, number_reason
 from src.rows.columns import Columns
 from src.rows.keys import PAD, keys_at, seed_words, words_of
-from src.rows.text import is_utf8
+from src.rows.text import NUMBER, is_utf8
 
 SOURCE = Path(__file__).parent / "compiled/raw_text.cc"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
@@ -29,7 +31,6 @@ _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
 _TAB, _NEWLINE, _RETURN, _MINUS = b"\t\n\r-"
 _ZEROS = np.uint64(0x3030303030303030)
 _LARGEST = float(np.finfo(np.float32).max)
-NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
@@ -43,7 +44,7 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
     if text and not text.endswith(b"\n"):
         text += b"\n"
     block, is_ascii = _parsed(text, columns, first_line)
-    refused = {} if is_ascii and columns.separator == "\t" else _refused(text, columns)
+    refused = {} if is_ascii else _refused(text, columns)
     if not refused:
         return _numbered(block, first_line)
     lines = text.split(b"\n")
@@ -71,17 +72,10 @@ def _parsed(text: bytes, columns: Columns, first_line: int) -> tuple[Block, bool
 
 def _refused(text: bytes, columns: Columns) -> dict[int, str]:
     """Lines whose text as such can't be used, counted from 0, and why."""
-    cell = columns.separator.encode() + b'"'
-    quoted = columns.separator != "\t" and (cell in text or b'\n"' in text or text.startswith(b'"'))
-    if not quoted and is_utf8(text):
+    if is_utf8(text):
         return {}
-    refused = {}
-    for number, line in enumerate(text.split(b"\n")):
-        if not is_utf8(line):
-            refused[number] = f"is not {columns.encoding} text (a --schema may name another encoding)"
-        elif quoted and (line.startswith(b'"') or cell in line):
-            refused[number] = "has a cell that begins with a quotation mark: cells can't be quoted"
-    return refused
+    reason = not_utf8(columns)
+    return {number: reason for number, line in enumerate(text.split(b"\n")) if not is_utf8(line)}
 
 
 @functools.cache
@@ -127,15 +121,15 @@ def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
     if columns.label:
         labels = buffer[starts[0]] - ord("0")
         good = (ends[0] - starts[0] == 1) & (labels <= 1)
-        reason = f"{columns.label} is {{}}, which is not 0 or 1"
-        _explain(bad, lines[~good], reason, buffer, starts[0], ends[0], ~good)
+        _explain(bad, lines[~good], lambda shown: label_reason(columns, shown), buffer, starts[0], ends[0], ~good)
         first = 1
     numbers = np.empty((len(lines), len(columns.dense)), np.float32)
     for index, name in enumerate(columns.dense):
         begins, stops = starts[first + index], ends[first + index]
         numbers[:, index], wrong = _numbers(buffer, words, begins, stops)
         wrong &= good
-        _explain(bad, lines[wrong], f"{name} is {{}}, which is not a number", buffer, begins, stops, wrong)
+        reason = partial(number_reason, name)
+        _explain(bad, lines[wrong], reason, buffer, begins, stops, wrong)
         good &= ~wrong
     first += len(columns.dense)
     keys = keys_at(words, starts[first:], ends[first:], columns.key_seed)
@@ -192,16 +186,79 @@ def _cells(
 def _explain(
     bad: dict[int, str],
     lines: np.ndarray,
-    reason: str,
+    reason: Callable[[str], str],
     buffer: np.ndarray,
     starts: np.ndarray,
     ends: np.ndarray,
     chosen: np.ndarray,
 ) -> None:
-    """Note for each of the lines what is wrong, with the start of the cell's text in place of {}."""
+    """Note for each of the lines what is wrong, of the start of the cell's text."""
     for line, start, end in zip(lines.tolist(), starts[chosen].tolist(), ends[chosen].tolist()):
-        shown = buffer[start : min(end, start + 40)].tobytes().decode("utf-8", "replace")
-        bad[line] = reason.format(repr(shown))
+        bad[line] = reason(buffer[start : min(end, start + SHOWN)].tobytes().decode("utf-8", "replace"))
+
+
+def cell_keys(buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: str) -> np.ndarray:
+    """The keys of cells [B] in a buffer with PAD at both ends, uint64 [B]."""
+    if not (library := _library()):
+        return keys_at(words_of(buffer), starts, ends, seed)
+    keys, words = np.empty(len(starts), np.uint64), seed_words(seed)
+    begins, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
+    library.CellKeys(
+        _place(buffer), ctypes.c_int64(len(buffer)), _place(begins), _place(stops), ctypes.c_int64(len(keys)),
+        _place(words) if len(words) else None, _place(keys),
+    )  # fmt: skip
+    return keys
+
+
+def cell_numbers(
+    buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, decimal: str = ".", thousands: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of such cells as float32, nan for empty ones, and which cells hold what is no number."""
+    if not (library := _library()):
+        return _written_numbers(buffer, starts, ends, decimal, thousands)
+    values, wrong = np.empty(len(starts), np.float32), np.empty(len(starts), np.uint8)
+    begins, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
+    odd = library.CellNumbers(
+        _place(buffer), _place(begins), _place(stops), ctypes.c_int64(len(values)), ord(decimal),
+        ord(thousands or "\0"), _place(values), _place(wrong),
+    )  # fmt: skip
+    if odd:  # NumPy has the last word
+        places = np.flatnonzero(wrong)
+        values[places], wrong[places] = _written_numbers(buffer, starts[places], ends[places], decimal, thousands)
+    return values, wrong.astype(bool)
+
+
+def _place(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _written_numbers(
+    buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, decimal: str, thousands: str
+) -> tuple[np.ndarray, np.ndarray]:
+    if decimal != "." or thousands:
+        cells = [buffer[start:end].tobytes() for start, end in zip(starts.tolist(), ends.tolist())]
+        cells = [with_point(cell, decimal.encode(), thousands.encode()) for cell in cells]
+        stops = np.cumsum([PAD, *map(len, cells)])
+        buffer, starts, ends = np.frombuffer(bytes(PAD) + b"".join(cells) + bytes(PAD), np.uint8), stops[:-1], stops[1:]
+    return _numbers(buffer, words_of(buffer), starts, ends)
+
+
+def with_point(cell: bytes, decimal: bytes, thousands: bytes) -> bytes:
+    """A number with a point and nothing between thousands, of one with other signs; what is no number stays none.
+
+    Signs between thousands stand in groups of three digits, so that 1.5 is not taken for 15 where a point is one.
+    """
+    whole, mark, rest = cell.partition(decimal)
+    if thousands and thousands in whole:
+        sign = whole[: whole[:1] in (b"+", b"-")]
+        groups = whole[len(sign) :].split(thousands)
+        sizes = [len(group) for group in groups]
+        if not (all(group.isdigit() for group in groups) and 1 <= sizes[0] <= 3 and set(sizes[1:]) == {3}):
+            return b"?"
+        whole = sign + b"".join(groups)
+    if b"." in whole + rest:
+        return b"?"
+    return whole + b"." + rest if mark else whole
 
 
 def _numbers(
@@ -227,7 +284,7 @@ def _numbers(
     wrong = np.zeros(len(starts), bool)
     for index in np.flatnonzero(odd).tolist():  # fractions, exponents, more than 8 digits, and what is no number
         text = buffer[starts[index] : ends[index]].tobytes()
-        value = float(text) if NUMBER.fullmatch(text) else math.nan
+        value = float(text) if NUMBER.fullmatch(text.decode("latin-1")) else math.nan
         wrong[index] = not abs(value) <= _LARGEST
         numbers[index] = 0.0 if wrong[index] else np.float32(value) + np.float32(0)
     return numbers, wrong

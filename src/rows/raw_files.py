@@ -9,8 +9,10 @@ from pathlib import Path
 from src.base.errors import InputError
 from src.base.logs import warn
 from src.rows.block import BadRow
+from src.rows.columns import Columns
 
 REJECTS = "rejected_rows.txt"
+_LOOKED_AT = 200  # rows, and bytes of each
 _NAMES = ("train.txt", "train.txt.gz", "train.txt.xz")
 
 
@@ -59,6 +61,24 @@ def _tell_of_order(raws: Sequence[Path]) -> None:
         if words == re.split(r"\d+", str(other)) and numbers > [int(n) for n in re.findall(r"\d+", str(other))]:
             warn(f"{one} is read before {other}: rows must come in the order of time, as the last ones are for tests")
             return
+
+
+def nature_of(bad: Sequence[BadRow], columns: Columns) -> str:
+    """What bad rows look like, and what to do, where their text tells it; else ""."""
+    texts = [row.text[:_LOOKED_AT] for row in bad[:_LOOKED_AT]]
+    text = b"\n".join(texts)
+    controls = sum(byte < ord("\t") for byte in text)
+    if text.count(0) * 3 > len(text):
+        return "The text looks like UTF-16: a --schema may say encoding: utf-16"
+    if controls * 20 > len(text):
+        return "This is binary content and no text, perhaps packed in a way that is not known here: save it as text"
+    separator = columns.separator.encode()
+    if not columns.quotes and any(line.startswith(b'"') or separator + b'"' in line for line in texts):
+        return "Cells stand between quotation marks: a --schema may say quote: '\"'"
+    for other in (sign for sign in (b"\t", b",", b";", b"|") if sign != separator):
+        if texts and all(line.count(other) == len(columns.file_names) - 1 > 0 for line in texts):
+            return f"{other.decode()!r} seems to separate the columns: a --schema may name it as separator"
+    return ""
 
 
 def write_rejects(path: Path, bad: Sequence[BadRow]) -> None:

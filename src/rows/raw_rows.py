@@ -17,12 +17,13 @@ from pandas.api import types
 
 from src.base.errors import InputError
 from src.rows.block import Block, Span, categories_among
-from src.rows.columns import Columns
+from src.rows.cells.times import UNITS, bounded, numbers_of, of_texts
+from src.rows.columns import Columns, Timestamp
 from src.rows.keys import keys_of
-from src.rows.lines import NUMBER, parse
+from src.rows.lines import with_point
+from src.rows.parsing import cells_of, names_in, parse
 from src.rows.reader import RawInput
-from src.rows.text import BYTE_ORDER_MARK, UTF8, encoding_named, utf8
-from src.rows.text_file import cells_of
+from src.rows.text import BYTE_ORDER_MARK, NUMBER, encoding_named, utf8
 
 _LARGEST = float(np.finfo(np.float32).max)
 _REMEDY = "scorer.read_csv(path) reads a file as training did"
@@ -44,12 +45,13 @@ class Example:
     like_missing: str = ""
 
 
-def lines_of(lines: Iterable[str | bytes], encoding: str = UTF8) -> list[bytes]:
-    """Lines of text, or of bytes in an encoding, as UTF-8 without line ends and byte order mark.
+def lines_of(lines: Iterable[str | bytes], columns: Columns) -> list[bytes]:
+    """Lines of text, or of bytes in the columns' encoding, as UTF-8 without line ends and byte order mark.
 
     Raises:
         InputError: one is no line, or an open file gives other text than stands in it.
     """
+    encoding = columns.encoding
     opened = getattr(lines, "encoding", None)  # of an open text file
     if opened and encoding_named(opened) != encoding:
         raise InputError(f"the file of lines was opened as {opened}, its encoding is {encoding}: open it with 'rb'")
@@ -62,7 +64,7 @@ def lines_of(lines: Iterable[str | bytes], encoding: str = UTF8) -> list[bytes]:
         except InputError as error:
             raise InputError(f"line {number}: {error}") from None
         texts.append(text.removesuffix(b"\n"))
-        if b"\n" in texts[-1]:
+        if b"\n" in texts[-1] and not (columns.quotes and columns.quotes.encode() in texts[-1]):
             raise InputError(f"line {number} holds a line end within: give lines one by one")
     newlines = getattr(lines, "newlines", None) or ()  # which Python has translated
     if "\r" in (newlines if isinstance(newlines, tuple) else (newlines,)):
@@ -76,18 +78,29 @@ def block_of_lines(texts: Sequence[bytes], columns: Columns) -> Block:
     Raises:
         InputError: a line can't be used; the message has its number, from 1.
     """
-    first = 1
+    text, columns, first = _whole_text(texts, columns)
+    return _good(parse(text, columns, first), columns)
+
+
+def _whole_text(texts: Sequence[bytes], columns: Columns) -> tuple[bytes, Columns, int]:
+    """The text behind the header, if there is one, the columns in its order, and the number of the first line."""
+    text = b"".join(line + b"\n" for line in texts)
+    taken = lines = 0
     if columns.header:
-        names = tuple(texts[0].rstrip(b"\r").decode("utf-8", "replace").split(columns.separator)) if texts else ()
+        names, taken, lines = names_in(text, columns)
         if missing := [name for name in columns.names if names.count(name) != 1]:
             raise InputError(f"line 1 is no header with column {missing[0]!r}: begin with the names of the columns")
-        columns, texts, first = replace(columns, order=names), texts[1:], 2
-    return _good(parse(b"".join(text + b"\n" for text in texts), columns, first), columns)
+        columns = replace(columns, order=names)
+    text = text[taken:]
+    if len(columns.file_names) > 1:  # else a blank line is a row
+        text = text.rstrip(b"\r\n") + b"\n" * bool(text.strip(b"\r\n"))
+    return text, columns, 1 + lines
 
 
 def categories_of_lines(texts: Sequence[bytes], columns: Columns) -> list[list[str]]:
     """The text of the categorical columns' cells of such lines; odd lines are passed over."""
-    return categories_among(cells_of(b"\n".join(texts), columns), columns)
+    text, columns, _ = _whole_text(texts, columns)
+    return categories_among(cells_of(text, columns)[0], columns)
 
 
 def _good(block: Block, columns: Columns) -> Block:
@@ -134,11 +147,15 @@ def frame_of_file(path: Path, columns: Columns) -> pd.DataFrame:
     found: dict[str, Any] = {}
     if columns.label:
         found[columns.label] = np.concatenate([block.labels for block in blocks]) if blocks else np.empty(0, np.uint8)
-    found |= {name: values[:, index].astype(np.float64) for index, name in enumerate(columns.dense)}
     texts = [list(itertools.chain(*parts)) for parts in cells] or [[] for _ in columns.names]
+    stamps = [one.name for one in columns.timestamps]
     for name, column in zip(columns.names, texts):
         if name in columns.categorical:
             found[name] = pd.Series(column, dtype=object)
+        elif name in stamps:
+            found[name] = pd.to_datetime(pd.to_numeric(pd.Series(column, dtype=object)), unit="s")
+        elif name in columns.numeric:
+            found[name] = values[:, columns.dense.index(name)].astype(np.float64)
     return pd.DataFrame(found)
 
 
@@ -161,21 +178,24 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"{type(frame).__name__} is no DataFrame: scorer.read_csv(path) reads one from a file, and "
                          f"scorer.score_lines takes lines of text")  # fmt: skip
-    names = (*columns.dense, *columns.categorical)
+    names = (*columns.numeric, *columns.categorical)
     if missing := [name for name in names if name not in frame.columns]:
         raise InputError(f"the DataFrame has no column {missing[0]!r}: it needs {len(missing)} more of the model's")
     if twice := [name for name in names if not isinstance(frame[name], pd.Series)]:
         raise InputError(f"the DataFrame has column {twice[0]!r} more than once: drop one of them")
     known = dict(zip(columns.categorical, examples))
-    values = np.empty((len(frame), len(columns.dense)), np.float32)
+    stamps = {one.name: one for one in columns.timestamps}
+    values: dict[str, np.ndarray] = {}
     keys = np.empty((len(columns.categorical), len(frame)), np.uint64)
     refused: dict[str, str] = {}
     for name in names:
         try:
-            if name in columns.dense:
-                values[:, columns.dense.index(name)] = _numbers(frame[name])
+            if name in stamps:
+                values[name] = _times(frame[name], stamps[name], columns)
+            elif name in columns.numeric:
+                values[name] = _numbers(frame[name], columns)[:, None]
             else:
-                texts = _texts(frame[name], known.get(name))
+                texts = ["" if text in columns.missing else text for text in _texts(frame[name], known.get(name))]
                 keys[columns.categorical.index(name)] = keys_of(texts, columns.key_seed)
         except InputError as error:
             refused[name] = str(error)
@@ -183,14 +203,37 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
         others = list(refused)[1:]
         more = f". Nor can {len(others)} more columns be matched: {', '.join(map(repr, others))}" if others else ""
         raise InputError(next(iter(refused.values())) + more)
-    return Block(np.zeros(len(frame), np.uint8), values, keys, key_seed=columns.key_seed)
+    parts = [np.empty((len(frame), 0), np.float32), *(values[name] for name in columns.numeric)]
+    return Block(np.zeros(len(frame), np.uint8), np.concatenate(parts, axis=1), keys, key_seed=columns.key_seed)
 
 
-def _numbers(column: pd.Series) -> np.ndarray:
+def _times(column: pd.Series, timestamp: Timestamp, columns: Columns) -> np.ndarray:
+    """The three numbers of a column of points in time, [B, 3]; text is read as that of the raw rows."""
+    if types.is_datetime64_any_dtype(column.dtype):
+        naive = column.dt.tz_convert(None) if column.dt.tz is not None else column
+        moments = naive.to_numpy("datetime64[us]")
+        seconds = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+    elif types.is_numeric_dtype(column.dtype) and timestamp.form in UNITS:
+        seconds = column.to_numpy(np.float64, na_value=np.nan) * UNITS[timestamp.form]
+    else:
+        cells = ["" if _is_missing(value) or value in columns.missing else value for value in column.tolist()]
+        empty = np.array([cell == "" for cell in cells], bool)
+        seconds = np.full(len(cells), np.nan)
+        seconds[~empty] = of_texts([str(cell) for cell in cells if cell != ""], timestamp.form)
+        if len(wrong := np.flatnonzero(np.isnan(seconds) & ~empty)):
+            row = int(wrong[0])
+            raise InputError(
+                f"{_place(column, row, cells[row])}, no point in time of the form {timestamp.form}: mend it"
+            )
+    return numbers_of(bounded(seconds), timestamp)
+
+
+def _numbers(column: pd.Series, columns: Columns) -> np.ndarray:
     """The numbers of a column, float32, nan for missing ones."""
     kind = column.dtype
     if types.is_bool_dtype(kind) or types.is_complex_dtype(kind) or not types.is_numeric_dtype(kind):
-        values = np.array([_number(column, row, value) for row, value in enumerate(column.tolist())], np.float64)
+        cells = enumerate(column.tolist())
+        values = np.array([_number(column, row, value, columns) for row, value in cells], np.float64)
     else:
         values = column.to_numpy(np.float64, na_value=np.nan)
     if wrong := np.flatnonzero(np.abs(values) > _LARGEST).tolist():
@@ -198,12 +241,17 @@ def _numbers(column: pd.Series) -> np.ndarray:
     return values.astype(np.float32) + np.float32(0)  # which makes 0 of -0, as the parser does
 
 
-def _number(column: pd.Series, row: int, value: Any) -> float:
+def _number(column: pd.Series, row: int, value: Any, columns: Columns) -> float:
     """The number that a cell holds, be it as text."""
+    if isinstance(value, str):
+        cell = value.encode("utf-8", "replace")
+        value = with_point(cell, columns.decimal.encode(), columns.thousands.encode()).decode("utf-8", "replace")
+        if not NUMBER.fullmatch(value):
+            value = "" if cell.decode() in columns.missing else cell.decode()
     if value == "" or (_is_missing(value) and not isinstance(value, np.datetime64 | np.timedelta64 | type(pd.NaT))):
         return math.nan
     of_number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool | np.bool_)
-    if of_number or (isinstance(value, str) and NUMBER.fullmatch(value.encode("utf-8", "replace"))):
+    if of_number or (isinstance(value, str) and NUMBER.fullmatch(value) is not None):
         with contextlib.suppress(OverflowError):  # of a whole number beyond all others
             return float(value)
     raise InputError(f"{_place(column, row, value)}, which is not a number: convert it")

@@ -1,28 +1,55 @@
-"""A schema file: what the columns of one's own raw files are.
+"""A schema file: what the columns of one's own raw files are, and how their cells are read.
 
-label: clicked                  # required, 0 or 1
-dense: [price, age]             # required: numeric columns
-categorical: [site, device]     # required: columns of any text
+label: clicked                  # required, 0 or 1 unless the lines below say otherwise
+dense: [price, age]             # numeric columns
+categorical: [site, device]     # columns of any text, or as below; of both lists, one may be left away
 header: true                    # each file begins with a line of names; default false
 columns: [id, clicked, price, age, site, device]   # without header, where the order is not label, dense,
                                                     # categorical, or other columns stand between
-separator: ","                  # default tab; cells can't be quoted
+separator: ","                  # default tab
 encoding: gb18030               # of the text; default utf-8
+quote: '"'                      # cells may stand between such signs (RFC 4180); "" for none; the default is a quotation
+                                # mark, and none where tabs separate
+comment: "#"                    # lines that begin with it are no rows; default none
+positive: ["1", "1.0", "True"]  # labels of clicks; other labels are none, but for an empty one, which is refused
+negative: ["-1"]                # labels of the others; with positive too, any other label is refused
+missing: ["\\N", "NULL", "nan"] # cells that are as good as empty ones
+decimal: ","                    # the sign in numbers; default a point
+thousands: "."                  # the sign between groups of three digits; default none
+dense:                          # an entry may be a column of points in time, which gives hour of the day, weekday and
+  - price                       # age in days since a day
+  - {name: hour, as: timestamp, format: "%y%m%d%H", since: 2014-10-21}
+categorical:                    # an entry may be a column whose cells hold several values, or one that shares a table
+  - site
+  - {name: tags, list: "|", max_values: 8, pool: mean}   # up to so many values (16), pooled by sum (the default), mean
+  - {name: seen, list: ";", table: item}                 # or max
+  - {name: item}                                         # columns of one table have one vocabulary; a column's own
+                                                         # table has the column's name
+
+The format is iso (2014-10-21 13:00:00, or a part of that; the default), seconds or milliseconds (since 1970), or one of
+Python's strptime. Times without a zone are taken for UTC.
 """
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from src.base.errors import InputError
-from src.rows.columns import Columns
+from src.rows.cells.lists import list_columns
+from src.rows.columns import QUOTE, Columns, Timestamp
 from src.rows.text import UTF8, encoding_named
 
-_KEYS = {
-    "label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str, "encoding": str
+_KEYS: dict[str, Any] = {
+    "label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str,
+    "encoding": str, "quote": str, "comment": str, "positive": list, "negative": list, "missing": list, "decimal": str,
+    "thousands": str,
 }  # fmt: skip
-_REQUIRED = ("label", "dense", "categorical")
+_TEXTS = ("positive", "negative", "missing")
+_SIGNS = ("separator", "quote", "comment", "decimal", "thousands")
+_MAY_BE_NONE = ("quote", "comment", "thousands")
+_OF_TIMESTAMP = ("name", "as", "format", "since")
 
 
 def load_schema(path: Path) -> Columns:
@@ -39,29 +66,38 @@ def load_schema(path: Path) -> Columns:
         raise InputError(f"schema {path} must hold lines of the form key: value, of the keys {', '.join(_KEYS)}")
     for key, value in content.items():
         _check(path, key, value)
-    for key in _REQUIRED:
-        if not content.get(key):
-            raise InputError(f"schema {path} has no {key}: name at least one column")
-    separator = content.get("separator", "\t")
-    if len(separator) != 1 or not (separator == "\t" or " " <= separator <= "~") or separator.isalnum():
-        raise InputError(f"schema {path}: separator is {separator!r}: it must be a tab or one sign such as , ; or |")
+    if not content.get("label"):
+        raise InputError(f"schema {path} has no label: name at least one column")
+    if not content.get("dense") and not content.get("categorical"):
+        raise InputError(f"schema {path} has neither dense nor categorical: name at least one column")
+    _check_signs(path, content)
     encoding = encoding_named(content.get("encoding", UTF8))
     if not encoding:
         raise InputError(
             f"schema {path}: encoding is {content['encoding']!r}, of which Python reads no files: it must be one "
             f"such as utf-8, gb18030 or latin-1"
         )
+    dense, timestamps = _dense(path, content.get("dense", []))
+    around = [content.get("separator", "\t"), content.get("quote", QUOTE)]
+    categorical, lists, shared = list_columns(f"schema {path}", content.get("categorical", []), around)
+    given: dict[str, Any] = {key: tuple(map(str, content.get(key, ()))) for key in _TEXTS}
+    given |= {key: content[key] for key in _SIGNS if key in content}
     columns = Columns(
-        tuple(content["dense"]), tuple(content["categorical"]), content["label"], tuple(content.get("columns", ())),
-        separator, content.get("header", False), encoding,
+        dense, categorical, content["label"], tuple(content.get("columns", ())),
+        header=content.get("header", False), encoding=encoding, timestamps=timestamps, lists=lists, shared=shared,
+        **given,
     )  # fmt: skip
     for name in columns.names:
         if columns.names.count(name) > 1 or columns.file_names.count(name) != 1:
             raise InputError(
                 f"schema {path}: column {name!r} must stand once among label, dense and categorical, once in columns"
             )
+    if repeated := [name for name in columns.dense if columns.dense.count(name) > 1]:
+        raise InputError(f"schema {path}: {repeated[0]!r} is one of the numbers of a timestamp: rename that column")
     if columns.header and columns.order:
         raise InputError(f"schema {path}: columns has no effect with header true, which names them: drop one")
+    if both := set(columns.positive) & set(columns.negative):
+        raise InputError(f"schema {path}: {min(both)!r} is both positive and negative: drop it from one of them")
     return columns
 
 
@@ -70,5 +106,54 @@ def _check(path: Path, key: Any, value: Any) -> None:
         raise InputError(f"schema {path}: unknown key {key!r}: the keys are {', '.join(_KEYS)}")
     if not isinstance(value, _KEYS[key]):
         raise InputError(f"schema {path}: {key} is {value!r}: it must be a {_KEYS[key].__name__}")
-    if isinstance(value, list) and not all(isinstance(name, str) for name in value):
-        raise InputError(f"schema {path}: {key} is {value!r}: names must be text, if need be in quotes")
+    if key in _TEXTS:
+        if odd := [one for one in value if isinstance(one, bool) or not isinstance(one, str | int)]:
+            raise InputError(
+                f"schema {path}: {key} holds {odd[0]!r}: it must be text, in quotes, as it stands in cells"
+            )
+    elif _KEYS[key] is list:
+        names = [one for one in value if not (key in ("dense", "categorical") and isinstance(one, dict))]
+        if not all(isinstance(name, str) for name in names):
+            raise InputError(f"schema {path}: {key} is {value!r}: names must be text, if need be in quotes")
+
+
+def _check_signs(path: Path, content: dict[str, Any]) -> None:
+    separator = content.get("separator", "\t")
+    if len(separator) != 1 or not (separator == "\t" or " " <= separator <= "~") or separator.isalnum():
+        raise InputError(f"schema {path}: separator is {separator!r}: it must be a tab or one sign such as , ; or |")
+    for key in _SIGNS[1:]:
+        sign = content.get(key, "." if key == "decimal" else "")
+        if not (sign == "" and key in _MAY_BE_NONE) and (len(sign) != 1 or not " " <= sign <= "~" or sign.isalnum()):
+            raise InputError(
+                f"schema {path}: {key} is {sign!r}: it must be one sign that prints, and no letter or digit"
+            )
+    if content.get("thousands") == content.get("decimal", "."):
+        raise InputError(f"schema {path}: thousands and decimal are both {content['thousands']!r}: change one")
+    for key in ("quote", "comment"):
+        if content.get(key) == separator:
+            raise InputError(f"schema {path}: {key} and separator are both {separator!r}: change one")
+
+
+def _dense(path: Path, entries: list[Any]) -> tuple[tuple[str, ...], tuple[Timestamp, ...]]:
+    """The numeric columns, with the numbers of timestamps in their place, and these."""
+    names: list[str] = []
+    timestamps = []
+    for entry in entries:
+        if isinstance(entry, str):
+            names.append(entry)
+            continue
+        if set(entry) - set(_OF_TIMESTAMP) or entry.get("as") != "timestamp" or not isinstance(entry.get("name"), str):
+            raise InputError(
+                f"schema {path}: dense holds {entry!r}: it must be a name, or of the form {{name: hour, as: timestamp, "
+                f"format: iso, since: 2014-10-21}}, of which the last two may be left away"
+            )
+        timestamp = Timestamp(entry["name"], str(entry.get("format", "iso")), str(entry.get("since", "1970-01-01")))
+        try:
+            datetime.strptime(timestamp.since, "%Y-%m-%d")
+        except ValueError:
+            raise InputError(
+                f"schema {path}: since is {timestamp.since!r}: it must be a day such as 2014-10-21"
+            ) from None
+        timestamps.append(timestamp)
+        names += timestamp.numbers
+    return tuple(names), tuple(timestamps)

@@ -1,6 +1,7 @@
 """The one rule of encodings: raw text is UTF-8 unless the columns say otherwise, whichever door it comes by."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -8,6 +9,8 @@ from src.base.errors import InputError
 
 UTF8 = "utf-8"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_WHOLE = re.compile(r"0|-?[1-9]\d*", re.ASCII)
 _UNDECODABLE = "dlrm_undecodable"
 
 
@@ -35,6 +38,14 @@ def utf8_blocks(file: BinaryIO, encoding: str, block_bytes: int) -> Iterator[byt
     while block := file.read(block_bytes):
         yield decoder.decode(block).encode(UTF8, "surrogateescape")
     yield decoder.decode(b"", final=True).encode(UTF8, "surrogateescape")
+
+
+def number_text(text: str) -> str:
+    """A number as most write it, whole ones without a point; what is no number stays as it is."""
+    if _WHOLE.fullmatch(text) or not NUMBER.fullmatch(text):
+        return text
+    value = float(text)
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
 def is_utf8(text: bytes) -> bool:

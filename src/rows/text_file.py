@@ -1,77 +1,80 @@
 """A file of plain text: where its lines begin, and spans of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from src.base.errors import InputError
 from src.rows.block import Block, RowFile, Span
+from src.rows.cells.finding import Found, find_cells
 from src.rows.columns import Columns
-from src.rows.lines import parse
+from src.rows.parsing import cells_of, names_in, parse, parse_rows
 from src.rows.text import BYTE_ORDER_MARK, is_utf8
 
 _NEWLINE = ord("\n")
 _BLOCK_BYTES = 8 << 20
 _CELL_BYTES = 1 << 18
 _LONGEST_LINE = 16 << 20
+_HEADER_BYTES = 1 << 20
+_TAIL_BYTES = 1 << 16
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
 class TextSpan(Span):
-    """A run of whole lines.
+    """A run of whole rows of text.
 
     Attributes:
         path: the file, or the unpacked text of one.
         start, end: its bytes.
         first_line: number of its first line in its file, from 1.
+        by_lines: whether each row is a line.
     """
 
     path: Path
     start: int
     end: int
     first_line: int
+    by_lines: bool = True
 
     def blocks(self, columns: Columns) -> Iterator[Block]:
-        line = self.first_line
-        for text in self._texts(_BLOCK_BYTES):
-            block = parse(text, columns, line)
+        def block_of(text: bytes, line: int, last: bool) -> tuple[Block, int, int]:
+            if self.by_lines:
+                return parse(text, columns, line), len(text), text.count(b"\n")
+            return parse_rows(text, columns, line, last)
+
+        for block in self._read(_BLOCK_BYTES, block_of):
             block.bad = [replace(row, file=self.raw) for row in block.bad]
             yield block
-            line += text.count(b"\n")
 
     def cells(self, columns: Columns) -> Iterator[list[list[str]]]:
-        return (cells_of(text, columns) for text in self._texts(_CELL_BYTES))
+        return self._read(_CELL_BYTES, lambda text, _, last: cells_of(text, columns, last))
 
-    def _texts(self, size: int) -> Iterator[bytes]:
-        """Whole lines, about so many bytes of them at a time."""
-        left, rest = self.end - self.start, b""
+    def _read(self, size: int, work: Callable[[bytes, int, bool], tuple[Read, int, int]]) -> Iterator[Read]:
+        """What some work gives for the text, about so many bytes of it at a time.
+
+        The work gets text, the number of its first line, and whether it is the last text; it says how many bytes and
+        lines it took.
+        """
+        line, left, rest = self.first_line, self.end - self.start, b""
         with self.path.open("rb") as file:
             file.seek(self.start)
             while left > 0 or rest:
                 chunk = file.read(min(size, left))
                 left = left - len(chunk) if chunk else 0
                 text, rest = rest + chunk, b""
-                if left > 0:
+                if self.by_lines and left > 0:
                     cut = text.rfind(b"\n") + 1
                     text, rest = text[:cut], text[cut:]
                 if text:
-                    yield text
-
-
-def cells_of(text: bytes, columns: Columns) -> list[list[str]]:
-    """The text of the cells of each of `columns.names` in whole lines; odd lines are passed over."""
-    places = [columns.file_names.index(name) for name in columns.names]
-    rows = []
-    for line in text.removesuffix(b"\n").split(b"\n"):
-        try:
-            cells = line.removesuffix(b"\r").decode().split(columns.separator)
-        except UnicodeDecodeError:
-            continue
-        if len(cells) == len(columns.file_names):
-            rows.append([cells[place] for place in places])
-    return [list(column) for column in zip(*rows)] or [[] for _ in places]
+                    found, taken, lines = work(text, line, left == 0)
+                    yield found
+                    line, rest = line + lines, text[taken:] + rest
+                    if left == 0 and taken == 0:
+                        return
 
 
 class LineIndex:
@@ -81,15 +84,22 @@ class LineIndex:
         path: raw file; it may begin with a UTF-8 byte order mark.
         every: lines between the places that are remembered.
         header: whether the first line is not a row.
+        end: the byte behind the last row, by default the file's size.
+        sign: looked for in the rows.
+
+    Attributes:
+        has_sign: whether it stands there.
 
     Raises:
         InputError: a line of many megabytes, or a file without line ends.
     """
 
-    def __init__(self, path: Path, every: int = 16384, header: bool = False):
-        self.header = header
+    def __init__(
+        self, path: Path, every: int = 16384, header: bool = False, end: int | None = None, sign: str = ""
+    ):  # fmt: skip
+        self.header, self.has_sign = header, False
         self.path, self.every = path, every
-        self.size = path.stat().st_size
+        self.size = path.stat().st_size if end is None else end
         self.rows = 0
         with path.open("rb") as file:
             position, last = len(BYTE_ORDER_MARK) * (file.read(3) == BYTE_ORDER_MARK), b"\n"
@@ -97,7 +107,8 @@ class LineIndex:
             position += len(file.readline(_LONGEST_LINE)) if header else 0
             file.seek(position)
             starts, unended = [position], 0
-            while chunk := file.read(_BLOCK_BYTES):
+            while chunk := file.read(min(_BLOCK_BYTES, max(self.size - position, 0))):
+                self.has_sign = self.has_sign or (sign != "" and sign.encode() in chunk)
                 found = np.flatnonzero(np.frombuffer(chunk, np.uint8) == _NEWLINE)
                 unended = len(chunk) - int(found[-1]) - 1 if len(found) else unended + len(chunk)
                 if unended > _LONGEST_LINE:
@@ -133,25 +144,100 @@ class LineIndex:
         ]
 
 
+class RowIndex:
+    """Where rows begin in a raw file, and at which lines, where they may take several or none; arguments as above."""
+
+    def __init__(self, path: Path, columns: Columns, end: int, every: int = 16384):
+        self.path, self.columns, self.every, self.size = path, columns, every, end
+        self.rows, self.starts = 0, list[tuple[int, int]]()
+        with path.open("rb") as file:
+            begin = len(BYTE_ORDER_MARK) * (file.read(3) == BYTE_ORDER_MARK)
+            file.seek(begin)
+            line = 1
+            if columns.header:
+                _, taken, line = names_in(file.read(min(_HEADER_BYTES, end)), columns)
+                begin, line = begin + taken, line + 1
+        for found, place, before in self._rows(begin, line):
+            firsts = np.arange(-self.rows % every, len(found.counts), every)
+            begins, lines = found.begins[firsts] + place, found.lines[firsts] + before
+            self.starts += zip(begins.tolist(), lines.tolist())
+            self.rows += len(found.counts)
+
+    def _rows(self, place: int, line: int) -> Iterator[tuple[Found, int, int]]:
+        """The rows from a place on, some at a time, with the place and line that theirs count from."""
+        rest = b""
+        with self.path.open("rb") as file:
+            file.seek(place)
+            while place + len(rest) < self.size:
+                rest += file.read(min(_BLOCK_BYTES, self.size - place - len(rest)))
+                found = find_cells(rest, self.columns, place + len(rest) >= self.size, used=False)
+                yield found, place, line
+                taken = int(found.begins[-1])
+                place, line, rest = place + taken, line + int(found.lines[-1]), rest[taken:]
+
+    def place(self, row: int) -> tuple[int, int]:
+        """The byte and the line at which a row (from 0) begins; the file's size for the row behind the last one."""
+        if row >= self.rows:
+            return self.size, 0
+        left = row % self.every
+        for found, place, line in self._rows(*self.starts[row // self.every]):
+            if left < len(found.counts):
+                return place + int(found.begins[left]), line + int(found.lines[left])
+            left -= len(found.counts)
+        raise AssertionError("a row that was found is there again")
+
+    def spans(self, first_row: int, last_row: int, rows: int) -> list[TextSpan]:
+        """As for `LineIndex`."""
+        bounds = [*range(first_row, last_row, rows), last_row]
+        places = [self.place(bound) for bound in bounds]
+        return [
+            TextSpan(first, last - first, self.path, start, end, line, by_lines=False)
+            for first, last, (start, line), (end, _) in zip(bounds, bounds[1:], places, places[1:])
+        ]
+
+
 class TextFile(RowFile):
-    """A file of lines; arguments as for `RawInput`, and the name that messages give it."""
+    """A file of text; arguments as for `RawInput`, and the name that messages give it.
+
+    Blank lines at its end are passed over, unless a row of one column may be blank.
+    """
 
     def __init__(self, path: Path, columns: Columns, raw: Path):
-        self._index = LineIndex(path, header=columns.header)
         self.columns = _with_header(columns, path, raw) if columns.header else columns
+        end = _end_of_rows(path) if len(self.columns.file_names) > 1 else path.stat().st_size
+        self._index: LineIndex | RowIndex
+        if not columns.comment:
+            self._index = LineIndex(path, header=columns.header, end=end, sign=columns.quotes)
+        if columns.comment or self._index.has_sign:
+            self._index = RowIndex(path, self.columns, end)
         self.rows = self._index.rows
 
     def spans(self, first_row: int, last_row: int, rows: int) -> list[TextSpan]:
         return self._index.spans(first_row, last_row, rows)
 
 
+def _end_of_rows(path: Path) -> int:
+    """The byte behind the last line that is not blank."""
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        while end > 0:
+            begin = max(end - _TAIL_BYTES, 0)
+            file.seek(begin)
+            tail = file.read(end - begin)
+            if kept := tail.rstrip(b"\r\n"):
+                line_end = tail.find(b"\n", len(kept))
+                return begin + (line_end + 1 if line_end >= 0 else len(tail))
+            end = begin
+    return 0
+
+
 def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
     """The columns in the order that the first line of a file gives."""
     with text.open("rb") as file:
-        line = file.readline(_LONGEST_LINE).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
-    order = tuple(line.decode("utf-8", "replace").split(columns.separator))
+        begin = file.read(_HEADER_BYTES).removeprefix(BYTE_ORDER_MARK)
+    order, taken, _ = names_in(begin, columns)
     hint = ""
-    if not is_utf8(line):
+    if not is_utf8(begin[:taken]):
         hint = f", which is not {columns.encoding} text: a schema may name another encoding"
     elif len(order) == 1 and len(columns.names) > 1:
         hint = f", which has no {columns.separator!r} to separate columns: a schema may name another separator"

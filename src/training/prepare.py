@@ -104,6 +104,16 @@ class Prepared:
     factors: np.ndarray
 
     @property
+    def dense_dim(self) -> int:
+        """How many numeric inputs the network takes."""
+        return dense_dim_of(self.folder.manifest)
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether the network takes fields."""
+        return has_fields(self.folder.manifest)
+
+    @property
     def steps(self) -> int:
         """Of the whole training."""
         return len(self.factors)

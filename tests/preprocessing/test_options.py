@@ -75,5 +75,5 @@ def test_a_file_with_the_right_number_of_columns_is_not_said_to_have_another(tmp
     raw = write_raw(tmp_path / "train.txt", [f"{row % 2}.0\t5\ta" for row in range(20)])
     with pytest.raises(InputError) as raised:
         preprocess_lines(raw, tmp_path / "d", Columns.numbered(1, 1))
-    assert "line 1: label is '0.0', which is not 0 or 1. Mend the rows, or name the columns" in str(raised.value)
+    assert "line 1: label is '0.0', which is not 0 or 1 (a schema says which labels are clicks" in str(raised.value)
     assert "--dense_dim" not in str(raised.value)

@@ -70,16 +70,6 @@ def test_a_schema_names_the_encoding_and_the_manifest_keeps_it(tmp_path):
             load_schema(tmp_path / "s.yaml")
 
 
-def test_a_cell_that_begins_with_a_quotation_mark_is_refused_but_between_tabs():
-    comma = Columns(("n",), ("c", "d"), separator=",")
-    text = b'1,5,Paris,x\n1,5,"Paris",x\n0,6,a "quoted" word,y"\n"1",6,a,b\n'
-    block = parse(text, comma)
-    assert [row.line for row in block.bad] == [2, 4]
-    assert str(block.bad[0]) == "line 2: has a cell that begins with a quotation mark: cells can't be quoted"
-    assert block.keys[0].tolist() == [key_of("Paris"), key_of('a "quoted" word')]
-    assert parse(b'1\t5\t"Paris"\n', Columns.numbered(1, 1)).keys.tolist() == [[key_of('"Paris"')]]
-
-
 def test_a_plain_file_is_read_where_it_is(tmp_path):
     read(write_raw(tmp_path / "raw.txt", TEXT.splitlines()), "utf-8", tmp_path / "text")
     assert not (tmp_path / "text").exists()

@@ -9,7 +9,7 @@ from src.dlrm import DLRM
 from src.network.embedding import initial_values, whole_tables
 from src.network.mixed_dims import widths_of
 from src.network.pooling import Pooling
-from src.rows.lists import POOLS
+from src.rows.cells.lists import POOLS
 from src.training.optimizers import TableOptimizer
 from src.training.rules import rule_of
 from tests.networks import make_step, network_spec, plain_gradients, plain_loss, plain_values

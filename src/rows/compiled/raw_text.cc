@@ -120,6 +120,34 @@ bool Number(const uint8_t *cell, int64_t size, int64_t before, float *number) {
   return true;
 }
 
+// A number that is written with another decimal sign than a point, or with a sign between thousands; see `with_point` in
+// lines.py.
+bool WrittenNumber(const uint8_t *cell, int64_t size, char decimal, char thousands, float *number) {
+  char plain[64];
+  if (size >= static_cast<int64_t>(sizeof plain)) return false;
+  int64_t used = 0, group = 0, groups = 0;
+  bool whole = true;
+  for (int64_t i = 0; i < size; ++i) {
+    const char sign = static_cast<char>(cell[i]);
+    if (whole && thousands && sign == thousands) {
+      if (groups ? group != 3 : group < 1 || group > 3) return false;
+      ++groups, group = 0;
+      continue;
+    }
+    if (whole && sign == decimal) {
+      if (groups && group != 3) return false;
+      whole = false;
+      plain[used++] = '.';
+      continue;
+    }
+    if (sign == '.' || (groups && whole && (sign < '0' || sign > '9'))) return false;
+    group += sign >= '0' && sign <= '9';
+    plain[used++] = sign;
+  }
+  if (whole && groups && group != 3) return false;
+  return OtherNumber(reinterpret_cast<const uint8_t *>(plain), used, number);
+}
+
 // Finds the separators and control characters of a text one after the other, 32 bytes at a time.
 class Marks {
  public:
@@ -211,4 +239,28 @@ extern "C" int64_t ParseLines(const uint8_t *text, int64_t size, int32_t separat
   }
   *ascii = marks.ascii();
   return odd_count;
+}
+
+// The keys of cells that begin and end at some places of a text of `size` bytes.
+extern "C" void CellKeys(const uint8_t *text, int64_t size, const int64_t *starts, const int64_t *ends, int64_t count,
+                         const uint64_t *seed, uint64_t *keys) {
+  for (int64_t i = 0; i < count; ++i) keys[i] = Key(text + starts[i], ends[i] - starts[i], size - starts[i], seed);
+}
+
+// The numbers of such cells; `wrong` takes which hold none, and of these there are as many as is returned. A sign of 0
+// for thousands is none.
+extern "C" int64_t CellNumbers(const uint8_t *text, const int64_t *starts, const int64_t *ends, int64_t count,
+                               int32_t decimal, int32_t thousands, float *numbers, uint8_t *wrong) {
+  int64_t odd = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint8_t *cell = text + starts[i];
+    const int64_t size = ends[i] - starts[i];
+    const bool good = size == 0 || (decimal == '.' && !thousands)
+                          ? Number(cell, size, starts[i], numbers + i)
+                          : WrittenNumber(cell, size, static_cast<char>(decimal), static_cast<char>(thousands),
+                                          numbers + i);
+    wrong[i] = !good;
+    odd += !good;
+  }
+  return odd;
 }

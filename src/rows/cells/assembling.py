@@ -1,0 +1,95 @@
+"""Columns of cells put together: to a block, and to text as plain rows would have it.
+
+Legend: B rows, N numbers, F categorical columns.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from src.rows.block import BadRow, Block
+from src.rows.cells.column import Column
+from src.rows.cells.lists import CellLists
+from src.rows.cells.reasons import SHOWN, number_reason, time_reason
+from src.rows.cells.times import numbers_of
+from src.rows.columns import Columns, Timestamp
+from src.rows.text import number_text
+
+
+def block_of(
+    cells: Sequence[Column], columns: Columns, places: np.ndarray, text_of: Callable[[int], bytes], unit: str = "line"
+) -> Block:
+    """Rows of cells.
+
+    Args:
+        cells: of each of `columns.names`.
+        columns: how they are read.
+        places: number of each row's line, or row, in its file, [B].
+        text_of: gives the text of a row, from 0, that is bad.
+        unit: what the places number.
+    """
+    rows, left, bad = len(places), list(cells), dict[int, str]()
+
+    def note(wrong: np.ndarray, reason: Callable[[int], str]) -> None:
+        for row in np.flatnonzero(wrong).tolist():
+            bad.setdefault(row, reason(row))
+
+    labels = np.zeros(rows, np.uint8)
+    if columns.label:
+        of_labels = left.pop(0)
+        labels, wrong = of_labels.labels(columns)
+        note(wrong, lambda row: of_labels.label_reason(row, columns))
+    numbers, times = [np.empty((rows, 0), np.float32)], {one.name: one for one in columns.timestamps}
+    for name in columns.numeric:
+        column = left.pop(0)
+        if one := times.get(name):
+            seconds, wrong = column.times(one, columns)
+            numbers.append(numbers_of(seconds, one))
+        else:
+            values, wrong = column.numbers(columns)
+            numbers.append(values[:, None])
+        note(wrong, partial(_reason, name, column, times))
+    keys = np.zeros((len(columns.categorical), rows), np.uint64)
+    lists, found = {one.name: one for one in columns.lists}, dict[int, CellLists]()
+    for field, (name, column) in enumerate(zip(columns.categorical, left)):
+        if name in lists:
+            found[field] = column.lists(lists[name], columns)
+        else:
+            keys[field] = column.keys(columns)
+    good = np.ones(rows, bool)
+    good[list(bad)] = False
+    rejected = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
+    return Block(
+        labels[good], np.concatenate(numbers, axis=1)[good], keys[:, good], rejected, columns.key_seed, places[good],
+        {field: one.of_rows(good) for field, one in found.items()},
+    )  # fmt: skip
+
+
+def _reason(name: str, column: Column, times: dict[str, Timestamp], row: int) -> str:
+    shown = column.texts([row])[0][:SHOWN]
+    return time_reason(name, shown, times[name].form) if name in times else number_reason(name, shown)
+
+
+def texts_of(cells: Sequence[Column], columns: Columns) -> list[list[str]]:
+    """The text of cells of each of `columns.names` as plain rows would have it: labels 0 and 1, points in time as
+    seconds, nothing for cells that are as good as empty. What can't be read stays as it is."""
+    left, found = list(cells), []
+    if columns.label:
+        labels, wrong = left[0].labels(columns)
+        found.append([text if odd else str(label) for text, label, odd in zip(left.pop(0).texts(), labels, wrong)])
+    times = {one.name: one for one in columns.timestamps}
+    for name in columns.numeric:
+        column = left.pop(0)
+        texts = column.texts()
+        values, wrong = column.times(times[name], columns) if name in times else column.numbers(columns)
+        for row, (text, value, odd) in enumerate(zip(texts, values.tolist(), wrong.tolist())):
+            if not odd and math.isnan(value):
+                texts[row] = ""
+            elif not odd:
+                texts[row] = number_text(repr(value)) if name in times else column.number_text(text, columns)
+        found.append(texts)
+    for column in left:
+        found.append(["" if text in columns.missing else text for text in column.texts()])
+    return found
