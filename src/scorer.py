@@ -24,7 +24,7 @@ from mindspore import Tensor, nn
 
 from src.base.errors import InputError
 from src.data.encoder import load_encoder
-from src.data.known_values import Unseen, usual_shares, warning
+from src.data.known_values import Unseen, usual_shares, warning, warning_of_dropped
 from src.data.manifest import VOCABULARY
 from src.export.exported import ExportFolder
 from src.export.table_file import check_ids
@@ -35,6 +35,7 @@ from src.rows.raw_rows import (
     block_of_frame,
     block_of_lines,
     blocks_of_file,
+    categories_of_frame,
     categories_of_lines,
     frame_of_file,
     lines_of,
@@ -91,7 +92,7 @@ class Scorer:
     def score(self, frame: pd.DataFrame) -> np.ndarray:
         """Probabilities of a click [B] of a DataFrame's rows; what it must hold says `raw_rows.block_of_frame`."""
         block = block_of_frame(frame, self.columns, self._encoder.examples)
-        return self._score(block, lambda: [[str(cell) for cell in frame[name]] for name in self.columns.categorical])
+        return self._score(block, lambda: categories_of_frame(frame, self.columns))
 
     def read_csv(self, path: str | Path, has_labels: bool = False) -> pd.DataFrame:
         """The rows of a raw file as a DataFrame whose scores are those of the file.
@@ -184,6 +185,8 @@ class Scorer:
             self._unseen = Unseen(manifest.fields, usual_shares(manifest), self.columns.key_seed, manifest.layout)
         self._unseen.add(ids, block)
         line = warning("rows to score", self._unseen.unmatched(self._encoder.examples, cells))
+        sizes = dict(zip(self._unseen.fields, self._unseen.layout.sizes))
+        line = line or warning_of_dropped("rows to score", self._unseen.dropped, sizes)
         self._warned = line != ""
         return line
 

@@ -109,6 +109,21 @@ class Layout:
         counts = which.sum(axis=0)
         return np.add.reduceat(counts, self.starts) if self.has_lists else counts
 
+    def leading(self, ids: np.ndarray, table_rows: Sequence[int]) -> np.ndarray:
+        """One id for each field, [B, F], of ids [B, L] and rows of the fields' tables, [F].
+
+        Of a list it is the lowest known one, which is the most frequent value; 0 where none is known, and the number
+        behind the table's last for an empty list.
+        """
+        if not self.has_lists:
+            return ids
+        found = np.empty((len(ids), self.fields), ids.dtype)
+        for field, (start, size, rows) in enumerate(zip(self.starts, self.sizes, table_rows)):
+            own = ids[:, start : start + size]
+            lowest = np.where(own > 0, own, rows).min(axis=1)
+            found[:, field] = np.where((lowest == rows) & (own == 0).any(axis=1), 0, lowest)
+        return found
+
     def pool(self, vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Vectors of the fields, [B, F, D], of vectors [B, L, D] of ids [B, L]; those of padding may be anything."""
         if not self.has_lists:
