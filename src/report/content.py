@@ -186,5 +186,5 @@ def data_content(data: DataFolder) -> dict[str, Any]:
         "vocabulary_sha256": manifest.sha256(VOCABULARY),
         "preprocessing": manifest.options,
         "dense": list(manifest.inputs),
-        "table_rows": dict(zip(manifest.fields, manifest.table_rows)),
+        "table_rows": dict(zip(manifest.tables, manifest.rows_of_tables)),
     } | ({"warnings": [line for line in told if line]} if any(told) else {})

@@ -1,6 +1,5 @@
 """Cells of several values, and fields that share a table, from text to records, by plain loops over the raw lines."""
 
-import random
 from collections import Counter
 
 import numpy as np
@@ -17,42 +16,7 @@ from src.rows.cells.column import TextColumn, lists_of
 from src.rows.cells.lists import ListColumn, split_cells
 from src.rows.columns import Columns
 from src.rows.keys import key_of
-from src.rows.schema import load_schema
-
-SCHEMA = """
-label: clicked
-dense: [price]
-categorical:
-  - site
-  - {name: tags, list: "|", max_values: 3, pool: mean}
-  - {name: seen, list: ";", max_values: 4, pool: max, table: item}
-  - {name: item, table: item}
-separator: ","
-header: true
-missing: ["NULL"]
-"""
-
-
-def table(rows, seed=1):
-    """Lines with a header: lists of none to six values, some of them twice, some long ones."""
-    rng = random.Random(seed)
-    tags = [f"t{number}" for number in range(12)] + ["a tag of many letters", "日本"]
-    lines = ["clicked,price,site,tags,seen,item"]
-    for _ in range(rows):
-        own = rng.choices(tags, [1 / (1 + place) for place in range(len(tags))], k=rng.randrange(7))
-        seen = [f"i{rng.randrange(20)}" for _ in range(rng.randrange(5))]
-        item = f"i{rng.randrange(8, 30)}"
-        click = rng.random() < (0.8 if "t0" in own or item in seen else 0.1)
-        cell = rng.choice(["NULL", ""]) if not own else "|".join(own)
-        lines.append(",".join([str(int(click)), str(rng.randrange(90)), f"s{rng.randrange(3)}", cell, ";".join(seen),
-                               item]))  # fmt: skip
-    lines[5] = "1,3,s0,t0||t1|,i1;,i1"  # nothing between two signs is no value
-    return lines
-
-
-def columns_of(tmp_path, schema=SCHEMA):
-    (tmp_path / "schema.yaml").write_text(schema)
-    return load_schema(tmp_path / "schema.yaml")
+from tests.lists import HEADER, SCHEMA, columns_of, table
 
 
 def plain_values(line):
@@ -131,7 +95,7 @@ def test_rows_are_read_back_by_the_saved_manifest_and_encoder(made, tmp_path):
     assert (manifest.layout, manifest.dropped) == (data.manifest.layout, data.manifest.dropped)
     given = manifest.columns()
     assert (given.lists, given.shared) == (columns.lists, columns.shared)
-    raw = write_raw(tmp_path / "log.csv", ["clicked,price,site,tags,seen,item", *lines])
+    raw = write_raw(tmp_path / "log.csv", [HEADER, *lines])
     shuffled = preprocess_lines(raw, tmp_path / "shuffled", columns, shuffle_rows=True)
     train = data.manifest.parts["train"].rows
     assert sorted(map(tuple, ids_of(shuffled)[:train])) == sorted(map(tuple, ids_of(data)[:train]))
@@ -142,7 +106,7 @@ def test_rows_are_read_back_by_the_saved_manifest_and_encoder(made, tmp_path):
 
 def test_hashed_lists_keep_their_first_values(made, tmp_path):
     lines, columns, _ = made
-    raw = write_raw(tmp_path / "log.csv", ["clicked,price,site,tags,seen,item", *lines])
+    raw = write_raw(tmp_path / "log.csv", [HEADER, *lines])
     data = preprocess_lines(raw, tmp_path / "dataset", columns, hash_rows=1000)
     encoder, ids = load_encoder(data.path / VOCABULARY, data.manifest.dense), ids_of(data)
     for row, line in enumerate(lines):
@@ -156,7 +120,7 @@ def test_hashed_lists_keep_their_first_values(made, tmp_path):
 
 def test_category_counts_of_a_list_are_the_mean_of_its_values(made, tmp_path):
     lines, columns, _ = made
-    raw = write_raw(tmp_path / "log.csv", ["clicked,price,site,tags,seen,item", *lines])
+    raw = write_raw(tmp_path / "log.csv", [HEADER, *lines])
     data = preprocess_lines(raw, tmp_path / "dataset", columns, category_counts=True, numeric_buckets=4)
     assert data.manifest.inputs == ("price", *(f"{name} count" for name in columns.categorical))
     assert data.manifest.layout.sizes == (1, 3, 4, 1, 1)
@@ -213,7 +177,7 @@ def test_other_counts_for_fields_of_one_table_are_refused(tmp_path):
 
 def test_a_vocabulary_of_other_lists_is_refused(made, tmp_path):
     lines, _, data = made
-    raw = write_raw(tmp_path / "log.csv", ["clicked,price,site,tags,seen,item", *lines])
+    raw = write_raw(tmp_path / "log.csv", [HEADER, *lines])
     other = columns_of(tmp_path, SCHEMA.replace("max_values: 3", "max_values: 2"))
     with pytest.raises(InputError, match=r"is for other lists or shared tables than the raw files are said to hold"):
         preprocess_lines(raw, tmp_path / "dataset", other, vocab_path=str(data.path))

@@ -28,7 +28,9 @@ from trainings import (
 import eval as eval_program
 import export as export_program
 from src.base.errors import InputError
+from src.data.manifest import find
 from src.scorer import Scorer
+from tests.lists import lists_data
 
 ROWWISE = ["--optimizer=rowwise_adagrad", "--self_interaction=True"]
 MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
@@ -39,6 +41,7 @@ MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr
 STOCK = ["--cpu_kernels=False", "--optimizer=adam", "--table_weight_decay=0.01", "--mlp_weight_decay=0.1",
          "--lr=0.001", "--average_share=0.3", "--bottom_mlp=[8]", "--top_mlp=[1]", "--batch_size=32",
          "--report=False"]  # fmt: skip
+LISTS = [*RATE, "--optimizer=adagrad", "--mixed_dims=0.5", "--report=False"]
 WIDE = [*STOCK, "--towers=2", "--interaction=dcnv2", "--emb_dim=16"]
 # By name: the options, and those of the network that differ from most.
 RECIPES = {
@@ -46,35 +49,43 @@ RECIPES = {
     "rowwise": ([*RATE, *ROWWISE], {"self_interaction": True}),
     "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),
     "stock": (STOCK, {"bottom_mlp": (8,), "top_mlp": (1,)}),
+    "lists": (LISTS, {"mixed_dims": 0.5}),  # on rows of their own
     "wide": (WIDE, {"towers": 2, "interaction": "dcnv2", "emb_dim": 16, "bottom_mlp": (8,), "top_mlp": (1,)}),
 }
-TWO = [*((recipe, mode) for recipe in ("sgd", "rowwise", "more") for mode in ("data", "hybrid")),
+TWO = [*((recipe, mode) for recipe in ("sgd", "rowwise", "more", "lists") for mode in ("data", "hybrid")),
        ("stock", "data"), ("wide", "hybrid")]  # fmt: skip
 
 FOUR = [("sgd", "data"), ("rowwise", "hybrid")]
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_data, tmp_path_factory):
+def data_of(tiny_data, made_once):
+    """The data folder of a recipe."""
+    lists = find(str(made_once("lists", lists_data) / "dataset"))
+    return lambda recipe: lists if recipe == "lists" else tiny_data
+
+
+@pytest.fixture(scope="module")
+def alone(data_of, tmp_path_factory):
     """The folder of one process's run, by recipe."""
     folders = {}
 
     def folder_of(recipe):
         if recipe not in folders:
             folders[recipe] = tmp_path_factory.mktemp("alone")
-            single(folders[recipe], tiny_data, *RECIPES[recipe][0], rate=[])
+            single(folders[recipe], data_of(recipe), *RECIPES[recipe][0], rate=[])
         return folders[recipe]
 
     return folder_of
 
 
 @pytest.fixture(scope="module")
-def two(tiny_data, tmp_path_factory):
+def two(tiny_data, data_of, tmp_path_factory):
     """The folder of two ranks' runs, by recipe and mode; with a batch of 31, which they round up."""
     folder = tmp_path_factory.mktemp("two")
     together(folder, tiny_data, 2, {
         f"{recipe}-{mode}": [*(option.replace("size=32", "size=31") for option in RECIPES[recipe][0]),
-                             f"--parallel_mode={mode}"]
+                             f"--parallel_mode={mode}", f"--dataset_path={data_of(recipe).path}"]
         for recipe, mode in TWO
     } | {"perturbed-data": [*RECIPES["rowwise"][0], "--parallel_mode=data", "--report=False"]})  # fmt: skip
     return folder
@@ -92,8 +103,8 @@ def four(tiny_data, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("recipe", "mode"), TWO)
-def test_two_ranks_train_as_one_process(tiny_data, two, alone, mode, recipe):
-    check_as_one_process(two / f"{recipe}-{mode}", tiny_data, alone(recipe), **RECIPES[recipe][1])
+def test_two_ranks_train_as_one_process(data_of, two, alone, mode, recipe):
+    check_as_one_process(two / f"{recipe}-{mode}", data_of(recipe), alone(recipe), **RECIPES[recipe][1])
 
 
 @pytest.mark.parametrize(("recipe", "mode"), FOUR)

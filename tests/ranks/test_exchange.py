@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from src.network.embedding import initial_values, make_tables, slots_of
+from src.network.embedding import initial_values, make_tables, pieces_of
 from src.ranks import exchange as exchange_module
 from src.ranks.placement import place
 
@@ -52,7 +52,7 @@ def test_all_to_all_moves_what_all_gather_does(monkeypatch, ranks):
         monkeypatch.setattr(exchange_module.ops, name, lambda **_: Wire())
     rows = (9, 30, 2, 40, 5)
     placement = place(rows, "hybrid", ranks)
-    slots = [slot.field for rank in range(ranks) for slot in slots_of(placement, rank)]
+    slots = [piece.field for rank in range(ranks) for piece in pieces_of(placement, rank)]
     exchanges = [exchange_module.Exchange(rank, ranks, True) for rank in range(ranks)]
     for exchange in exchanges:
         exchange.set_slots(slots)
