@@ -24,6 +24,7 @@ from src.preprocessing.run import preprocess
 from src.rows.columns import Columns
 from src.rows.raw_files import REJECTS, find_raws
 from src.rows.schema import load_schema
+from src.rows.unpacking import file_and_member
 
 
 def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Path:
@@ -31,7 +32,7 @@ def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Pat
     if output_path:
         return Path(output_path)
     # By os, for which a list of files that is too long for a path is no folder.
-    return (Path(data_path) if os.path.isdir(data_path) else raws[0].parent) / "dataset"
+    return (Path(data_path) if os.path.isdir(data_path) else file_and_member(raws[0])[0].parent) / "dataset"
 
 
 def columns_of(raw: RawSpec) -> Columns:

@@ -1,5 +1,7 @@
 """Finding raw files, and keeping the rows of them that can't be used."""
 
+import fnmatch
+import glob
 import itertools
 import os
 import re
@@ -10,45 +12,95 @@ from src.base.errors import InputError
 from src.base.logs import warn
 from src.rows.block import BadRow
 from src.rows.columns import Columns
+from src.rows.unpacking import file_and_member, members_of
 
 REJECTS = "rejected_rows.txt"
 _LOOKED_AT = 200  # rows, and bytes of each
 _NAMES = ("train.txt", "train.txt.gz", "train.txt.xz")
+_LONGEST_NAME = 4096
+_MANIFEST = "manifest.json"  # of a data folder, whose files are no raw ones
+_PACKED = r"(\.(gz|xz|bz2|zst))?"
+_ROWS = re.compile(
+    rf"(\.(txt|tsv|csv|dat|log|parquet|pq|arrow|feather|ipc){_PACKED}|(^|/)[^./]*(\.(gz|xz|bz2|zst|zip|tar|tgz))?)$",
+    re.IGNORECASE,
+)
+_NO_ROWS = re.compile(r"(readme|license|sample_?submission)", re.IGNORECASE)
 
 
 def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
-    """The raw files at a path: origin_data/train.txt or train.txt below it, itself, or several with commas between.
+    """The raw files at a path.
+
+    That is origin_data/train.txt or train.txt below it; the file itself; all files of rows in a folder or an archive,
+    in the order of their numbers, or train alone where an archive has it; those of a pattern such as part-*.csv; or
+    several of these with commas between. Hidden files, those that begin with _, and data folders are passed over.
 
     Raises:
         InputError: there is none, or one is given twice.
     """
     path = Path(data_path)
-    several = [Path(name) for name in data_path.split(",")]
+    several = data_path.split(",")
     if len(several) > 1 and not os.path.exists(path):  # by os, for which what is too long for a path is not there
+        raws = []
         for one in several:
-            if not one.is_file():
+            if not (found := _expanded(one)):
                 raise InputError(f"{option} {data_path}: there is no file {one}: name files, with commas between")
-        _refuse_twice(several, option)
+            raws += found
+        _refuse_twice(raws, option)
         if option == "data_path":  # what is scored may come in any order
-            _tell_of_order(several)
-        return several
-    places = [*(path / "origin_data" / name for name in _NAMES), *(path / name for name in _NAMES), path]
-    found = [place for place in places if place.is_file()]
-    if not found:
-        raise InputError(
-            f"{option} {data_path}: there is no file {places[0]}, {path / _NAMES[0]} or {path}: unpack the raw text "
-            f"there, or make some with src/synthetic.py"
-        )
-    if found[1:]:
-        warn(f"{found[0]} is read, and not {', '.join(map(str, found[1:]))}")
-    return found[:1]
+            _tell_of_order(raws)
+        return raws
+    places = (path / folder / name for folder in ("origin_data", "") for name in _NAMES)
+    known = [place for place in places if os.path.isfile(place)]
+    if known[1:]:
+        warn(f"{known[0]} is read, and not {', '.join(map(str, known[1:]))}")
+    if found := known[:1] or _expanded(data_path):
+        return found
+    raise InputError(
+        f"{option} {data_path}: there is no file {path / 'origin_data' / _NAMES[0]}, {path / _NAMES[0]} or {path}, and "
+        f"no folder of files of rows: unpack the raw text there, or make some with src/synthetic.py"
+    )
+
+
+def _expanded(name: str) -> list[Path]:
+    """The files that a path means: itself, those of a folder, an archive or a pattern."""
+    path = Path(name)
+    if os.path.isfile(path):
+        members = members_of(path)
+        return [path] if members is None else [path / member for member in _rows_among(members)]
+    if os.path.isdir(path):
+        places = [place.relative_to(path) for place in path.rglob("*") if place.is_file()]
+        made = {place.parent for place in places if place.name == _MANIFEST}
+        kept = [place.as_posix() for place in places if not made.intersection(place.parents)]
+        return [raw for one in _rows_among(kept, False) for raw in _expanded(str(path / one))]
+    if len(name) > _LONGEST_NAME:
+        return []
+    archive, pattern = file_and_member(path)
+    if pattern and archive.is_file():
+        members = fnmatch.filter(members_of(archive) or [], pattern)
+        return [archive / member for member in sorted(members, key=natural)]
+    matched = sorted((one for one in glob.glob(name, recursive=True) if os.path.isfile(one)), key=natural)
+    return [raw for one in matched for raw in _expanded(one)]
+
+
+def _rows_among(names: Sequence[str], train_alone: bool = True) -> list[str]:
+    """Those of some files that seem to hold rows, in the order of their numbers."""
+    kept = [name for name in names if not any(part.startswith((".", "_")) for part in name.split("/"))]
+    kept = [name for name in kept if not _NO_ROWS.match(name.rpartition("/")[2]) and _ROWS.search(name)]
+    train = [name for name in kept if name.rpartition("/")[2].partition(".")[0].lower() == "train"]
+    return sorted(train if train and train_alone else kept, key=natural)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """What sorts names so that numbers within them rise."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _refuse_twice(raws: Sequence[Path], option: str) -> None:
     """Refuse a file that is given twice, whatever it is called."""
-    known: dict[tuple[int, int], Path] = {}
+    known: dict[tuple[int, int, str], Path] = {}
     for raw in raws:
-        place = raw.stat().st_dev, raw.stat().st_ino
+        file, member = file_and_member(raw)
+        place = file.stat().st_dev, file.stat().st_ino, member
         if place in known:
             raise InputError(f"{option}: {raw} and {known[place]} are the same file: give each file once")
         known[place] = raw

@@ -24,8 +24,10 @@ from src.rows.columns import Columns, Timestamp
 from src.rows.keys import keys_of
 from src.rows.lines import with_point
 from src.rows.parsing import cells_of, names_in, parse
+from src.rows.raw_files import find_raws
 from src.rows.reader import RawInput
 from src.rows.text import BYTE_ORDER_MARK, NUMBER, encoding_named, utf8
+from src.rows.unpacking import file_and_member, members_of
 
 _LARGEST = float(np.finfo(np.float32).max)
 _REMEDY = "scorer.read_csv(path) reads a file as training did"
@@ -124,12 +126,14 @@ def blocks_of_file(path: Path, columns: Columns) -> Iterator[Block]:
 
 @contextlib.contextmanager
 def _opened(path: Path, columns: Columns) -> Iterator[tuple[RawInput, list[Span]]]:
-    """A raw file and its rows, which are one span unless there are none."""
-    if not path.is_file():
+    """The rows of a raw file, or of the files in a folder or an archive, a span for each file that has some."""
+    if not file_and_member(path)[0].exists():
         raise InputError(f"there is no file {path}: name a raw file")
     with TemporaryDirectory() as folder:
-        rows = RawInput([path], columns, Path(folder))
-        yield rows, [replace(span, raw=str(path)) for span in rows.spans(0, rows.rows, max(rows.rows, 1))]
+        rows = RawInput([path] if path.is_file() and members_of(path) is None else find_raws(str(path), "the file"),
+                        columns, Path(folder))  # fmt: skip
+        spans = rows.spans(0, rows.rows, max(rows.rows, 1))
+        yield rows, [replace(span, raw=span.raw or str(rows.raws[0])) for span in spans]
 
 
 def _blocks(rows: RawInput, spans: Sequence[Span]) -> Iterator[Block]:
@@ -144,12 +148,12 @@ def frame_of_file(path: Path, columns: Columns) -> pd.DataFrame:
     """
     with _opened(path, columns) as (rows, spans):
         blocks = list(_blocks(rows, spans))
-        cells = [column for span in spans for column in zip(*span.cells(rows.columns[0]))]
+        cells = [part for span in spans for part in span.cells(rows.columns_of(span))]
     values = np.concatenate([block.numbers for block in blocks]) if blocks else np.empty((0, len(columns.dense)))
     found: dict[str, Any] = {}
     if columns.label:
         found[columns.label] = np.concatenate([block.labels for block in blocks]) if blocks else np.empty(0, np.uint8)
-    texts = [list(itertools.chain(*parts)) for parts in cells] or [[] for _ in columns.names]
+    texts = [list(itertools.chain(*parts)) for parts in zip(*cells)] or [[] for _ in columns.names]
     stamps = [one.name for one in columns.timestamps]
     for name, column in zip(columns.names, texts):
         if name in columns.categorical:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from src.base.logs import warn
 from src.rows.block import Block, RowFile, Span
+from src.rows.columnar import ColumnarFile, kind_of
 from src.rows.columns import Columns
 from src.rows.text_file import TextFile
 from src.rows.unpacking import unpacked
@@ -38,7 +39,7 @@ class RawInput:
             warn(f"{len(raws) - len(filled)} of {len(raws)} files are empty and passed over, such as {empty}")
         self.raws, self._named = tuple(filled or raws[:1]), len(raws) > 1
         self._texts = [texts[raw] for raw in self.raws]
-        self._files: list[RowFile] = [TextFile(text, columns, raw) for raw, text in zip(self.raws, self._texts)]
+        self._files = [_opened(text, columns, raw) for raw, text in zip(self.raws, self._texts)]
         self.columns = [file.columns for file in self._files]
         self.rows = sum(file.rows for file in self._files)
 
@@ -68,3 +69,10 @@ class RawInput:
         """Remove the text of packed files, once the rows are through."""
         for text in set(self._texts) - set(self.raws):
             text.unlink()
+
+
+def _opened(path: Path, columns: Columns, raw: Path) -> RowFile:
+    """A file of whatever form its first bytes tell."""
+    with path.open("rb") as file:
+        kind = kind_of(file.read(8))
+    return ColumnarFile(path, kind, columns, raw) if kind else TextFile(path, columns, raw)

@@ -145,6 +145,46 @@ def test_split_cells_equal_those_of_python(cells):
     assert len(starts) == counts.sum()
 
 
+@pytest.mark.parametrize("form", ["lists", "arrays", "text", "dictionary", "arrow"])
+def test_lists_of_parquet_and_arrow_are_those_of_text(made, tmp_path, form):
+    """The same records and vocabulary, also of text in a column of few distinct cells."""
+    pa = pytest.importorskip("pyarrow", reason="pip install -r tests/requirements.txt")
+    from pyarrow import parquet
+
+    lines, columns, data = made
+    cells = dict(zip(HEADER.split(","), zip(*(line.split(",") for line in lines))))
+    table = {"clicked": pa.array(map(int, cells["clicked"])), "price": pa.array(map(int, cells["price"]))}
+    table |= {name: pa.array(cells[name]) for name in ("site", "item", "tags", "seen")}
+    if form in ("lists", "arrays", "arrow"):
+        kind = pa.large_list(pa.string()) if form == "arrays" else pa.list_(pa.string())
+        tags = [None if cell in ("", "NULL") else cell.split("|") for cell in cells["tags"]]
+        table |= {"tags": pa.array(tags, kind), "seen": pa.array([cell.split(";") for cell in cells["seen"]], kind)}
+    if form == "dictionary":
+        table |= {name: table[name].dictionary_encode() for name in ("tags", "seen")}
+    path = tmp_path / f"log.{'arrow' if form == 'arrow' else 'parquet'}"
+    if form == "arrow":
+        with pa.ipc.new_file(str(path), pa.table(table).schema) as writer:
+            writer.write_table(pa.table(table), max_chunksize=97)
+    else:
+        parquet.write_table(pa.table(table), path, row_group_size=64)
+    found = preprocess_lines(path, tmp_path / "dataset", columns)
+    np.testing.assert_array_equal(ids_of(found), ids_of(data))
+    assert found.manifest.dropped == data.manifest.dropped
+    assert load_encoder(found.path / VOCABULARY, ("price",)).examples == load_encoder(
+        data.path / VOCABULARY, ("price",)
+    ).examples  # fmt: skip
+
+
+def test_lists_where_the_schema_says_none_are_refused(made, tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="pip install -r tests/requirements.txt")
+    from pyarrow import parquet
+
+    rows = {name: pa.array(["1"] * 9) for name in HEADER.split(",")} | {"site": pa.array([["s0"]] * 9)}
+    parquet.write_table(pa.table(rows), tmp_path / "log.parquet")
+    with pytest.raises(InputError, match=r"column 'site' holds list<.*>: give a column of text, numbers or times"):
+        preprocess_lines(tmp_path / "log.parquet", tmp_path / "dataset", made[1])
+
+
 @pytest.mark.parametrize(("entry", "message"), [
     ("{name: tags, list: ab}", "column 'tags': list is 'ab': it must be the one sign"),
     ("{name: tags, list: ','}", "column 'tags': list is ',', which stands between cells"),

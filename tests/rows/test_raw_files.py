@@ -18,6 +18,7 @@ from src.rows import text_file, unpacking
 from src.rows.columns import Columns
 from src.rows.lines import parse
 from src.rows.raw_files import find_raws
+from src.rows.raw_rows import blocks_of_file
 from src.rows.reader import RawInput
 from src.rows.text_file import LineIndex
 
@@ -189,7 +190,9 @@ def test_an_archive_is_told_by_what_is_in_it(tmp_path, name):
     inner = write_raw(tmp_path / "train.txt", raw_lines(5))
     with tarfile.open(tmp_path / name, "w:gz" if name != "dac.tar" else "w") as archive:
         archive.add(inner, "train.txt")
-    with pytest.raises(InputError, match=rf"{name} is an archive and no text: unpack it with 'tar -xf \S+{name}'"):
+    assert find_raws(str(tmp_path / name)) == [tmp_path / name / "train.txt"]
+    assert sum(len(block.labels) for block in blocks_of_file(tmp_path / name, Columns.numbered())) == 5
+    with pytest.raises(InputError, match=rf"{name} is an archive or a spreadsheet, and no text"):
         RawInput([tmp_path / name], Columns.numbered(), tmp_path / "text")
     assert not list((tmp_path / "text").glob("*"))
 

@@ -12,7 +12,7 @@ import numpy as np
 from src.rows.block import BadRow, Block
 from src.rows.cells.column import Column
 from src.rows.cells.lists import CellLists
-from src.rows.cells.reasons import SHOWN, number_reason, time_reason
+from src.rows.cells.reasons import CONTROL, SHOWN, cells_reason, number_reason, time_reason
 from src.rows.cells.times import numbers_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.text import number_text
@@ -31,11 +31,14 @@ def block_of(
         unit: what the places number.
     """
     rows, left, bad = len(places), list(cells), dict[int, str]()
+    odd = [found for found in (column.odd() for column in cells) if found is not None]
 
     def note(wrong: np.ndarray, reason: Callable[[int], str]) -> None:
         for row in np.flatnonzero(wrong).tolist():
             bad.setdefault(row, reason(row))
 
+    for wrong in odd:
+        note(wrong, lambda _: cells_reason(CONTROL, 0))
     labels = np.zeros(rows, np.uint8)
     if columns.label:
         of_labels = left.pop(0)
@@ -90,6 +93,8 @@ def texts_of(cells: Sequence[Column], columns: Columns) -> list[list[str]]:
             elif not odd:
                 texts[row] = number_text(repr(value)) if name in times else column.number_text(text, columns)
         found.append(texts)
-    for column in left:
-        found.append(["" if text in columns.missing else text for text in column.texts()])
+    lists = {one.name: one for one in columns.lists}
+    for name, column in zip(columns.categorical, left):
+        texts = column.list_texts(lists[name]) if name in lists else column.texts()
+        found.append(["" if text in columns.missing else text for text in texts])
     return found

@@ -15,7 +15,7 @@ from src.rows.cells.times import of_texts
 from src.rows.columns import Columns, Timestamp
 from src.rows.keys import PAD, keys_of
 from src.rows.lines import cell_keys, cell_numbers, with_point
-from src.rows.text import number_text
+from src.rows.text import is_utf8, number_text
 
 Wrong = np.ndarray  # [B], which cells hold what they must not
 
@@ -47,6 +47,14 @@ class Column(ABC):
         """The values of categories in cells that hold several."""
         return lists_of([cell.split(column.separator) for cell in self.texts()], columns)
 
+    def list_texts(self, column: ListColumn) -> list[str]:
+        """The text of cells that hold several values, with the column's sign between them."""
+        return self.texts()
+
+    @abstractmethod
+    def odd(self) -> Wrong | None:
+        """Which cells hold what no text could, a control character or no UTF-8; None where there is none."""
+
     def number_text(self, text: str, columns: Columns) -> str:
         """The text of a number as `text.number_text` has it."""
         return number_text(text)
@@ -70,9 +78,11 @@ class TextColumn(Column):
     Args:
         buffer: bytes, with PAD before and behind what is a cell.
         starts, ends: each cell's first byte, and the one behind it, int64 [B].
+        checked: whether the cells are known to be text.
     """
 
-    def __init__(self, buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray):
+    def __init__(self, buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, checked: bool = False):
+        self.checked = checked
         self.buffer, self.starts, self.ends = buffer, np.ascontiguousarray(starts), np.ascontiguousarray(ends)
 
     @classmethod
@@ -90,10 +100,7 @@ class TextColumn(Column):
 
     def lists(self, column: ListColumn, columns: Columns) -> CellLists:
         starts, ends, counts = split_cells(self.buffer, self.starts, self.ends, column.separator)
-        keys = TextColumn(self.buffer, starts, ends).keys(columns)
-        kept = keys != 0  # not as good as empty
-        rows = np.repeat(np.arange(len(counts)), counts)
-        return CellLists(keys[kept], np.bincount(rows[kept], minlength=len(counts)))
+        return CellLists(TextColumn(self.buffer, starts, ends).keys(columns), counts).filled()
 
     @cached_property
     def _plain_keys(self) -> np.ndarray:
@@ -135,6 +142,13 @@ class TextColumn(Column):
         if not columns.positive:
             return (~others).astype(np.uint8), empty & ~others
         return clicks.astype(np.uint8), ~(clicks | others)
+
+    def odd(self) -> Wrong | None:
+        text = self.buffer[PAD:-PAD]
+        if self.checked or (is_utf8(text.tobytes()) and not (text < ord("\t")).any()):
+            return None
+        cells = (self.buffer[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist()))
+        return np.array([not is_utf8(cell.tobytes()) or bool((cell < ord("\t")).any()) for cell in cells], bool)
 
     def number_text(self, text: str, columns: Columns) -> str:
         return number_text(with_point(text.encode(), columns.decimal.encode(), columns.thousands.encode()).decode())

@@ -48,7 +48,7 @@ class Found:
 
     def columns(self, rows: np.ndarray) -> list[TextColumn]:
         """The cells of some rows."""
-        return [TextColumn(self.buffer, starts[rows], ends[rows]) for starts, ends in zip(self.starts, self.ends)]
+        return [TextColumn(self.buffer, starts[rows], ends[rows], True) for starts, ends in zip(self.starts, self.ends)]
 
 
 def find_cells(text: bytes, columns: Columns, last: bool = True, used: bool = True) -> Found:

@@ -50,6 +50,19 @@ class CellLists:
         """Those of the rows that are chosen, [B] bool."""
         return CellLists(self.keys[np.repeat(chosen, self.counts)], self.counts[chosen])
 
+    def filled(self) -> "CellLists":
+        """Those without values that are as good as empty, whose key is 0."""
+        kept = self.keys != 0
+        rows, _ = self.places()
+        return CellLists(self.keys[kept], np.bincount(rows[kept], minlength=len(self.counts)))
+
+    def taken(self, rows: np.ndarray) -> "CellLists":
+        """Those of some rows by number, in any order; none for -1."""
+        counts = np.append(self.counts, 0)
+        firsts = np.cumsum(counts) - counts
+        found = CellLists(self.keys, counts[rows])
+        return CellLists(self.keys[np.repeat(firsts[rows], found.counts) + found.places()[1]], found.counts)
+
     def dropped(self, most: int) -> int:
         """How many values there are beyond so many of each cell."""
         return int(np.maximum(self.counts - most, 0).sum())
@@ -65,21 +78,23 @@ def split_cells(buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, separa
 
     Args:
         buffer: bytes.
-        starts, ends: each cell's first byte, and the one behind it, [B], in rising order.
+        starts, ends: each cell's first byte, and the one behind it, [B]; those of cells that are not empty rise.
         separator: between values.
 
     Returns:
         The values' first and behind-the-last bytes, [V], and how many each cell holds, [B].
     """
-    marks = np.flatnonzero(buffer == ord(separator))
+    own = np.flatnonzero(starts < ends)
+    count, starts, ends = len(starts), starts[own], ends[own]
+    marks = np.flatnonzero(buffer == ord(separator)) if len(own) else np.empty(0, np.int64)
     cells = np.searchsorted(starts, marks, "right") - 1
-    inside = (cells >= 0) & (marks < ends[cells]) if len(starts) else np.zeros(len(marks), bool)
+    inside = (cells >= 0) & (marks < ends[np.maximum(cells, 0)]) if len(own) else marks < 0
     marks, cells = marks[inside], cells[inside]
     begins, stops = np.concatenate((starts, marks + 1)), np.concatenate((marks, ends))
     begins.sort(), stops.sort()
-    rows = np.repeat(np.arange(len(starts)), 1 + np.bincount(cells, minlength=len(starts)))
+    rows = np.repeat(own, 1 + np.bincount(cells, minlength=len(own)))
     filled = begins < stops
-    return begins[filled], stops[filled], np.bincount(rows[filled], minlength=len(starts))
+    return begins[filled], stops[filled], np.bincount(rows[filled], minlength=count)
 
 
 def list_columns(

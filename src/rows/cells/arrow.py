@@ -1,0 +1,242 @@
+"""Cells of Arrow's typed columns, as their text would be read.
+
+A whole number is its digits, be it kept as a float, as pandas keeps columns with missing values; other floats are the
+shortest text that gives them, truth is True or False, and a point in time is written as pandas writes it.
+
+Legend: B rows.
+"""
+
+import itertools
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from src.rows.cells.column import Column, TextColumn, Wrong
+from src.rows.cells.lists import CellLists, ListColumn
+from src.rows.cells.times import UNITS, bounded
+from src.rows.columns import Columns, Timestamp
+from src.rows.keys import PAD
+from src.rows.text import number_text
+
+_ONLY_LISTS = "cells of lists are read by `lists` alone"
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def column_of(array: Any) -> Column | None:
+    """The cells of a pyarrow.Array; None for a type that a cell of text could not hold, such as maps."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    kind = array.type
+    types = pa.types
+    if types.is_dictionary(kind):
+        distinct = column_of(array.dictionary)
+        return distinct and Coded(distinct, _codes(array.indices))
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+        return _text_column(array)
+    if types.is_null(kind):
+        return TextColumn.of([b""] * len(array))
+    if types.is_boolean(kind):
+        return _Truth(TextColumn.of([b"False", b"True"]), _codes(array.cast(pa.int8())))
+    if types.is_integer(kind) or types.is_floating(kind):
+        return _Numbers(array)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        values = column_of(array.flatten())
+        counts = compute.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+        return values and Lists(values, counts.astype(np.int64))
+    if types.is_timestamp(kind) or types.is_date(kind):
+        return _Moments(array)
+    return _encoded(array, str) if types.is_decimal(kind) else None
+
+
+class Coded(Column):
+    """Cells each of which is one of some distinct ones.
+
+    Args:
+        distinct: those.
+        codes: which, -1 for an empty cell, int64 [B].
+    """
+
+    def __init__(self, distinct: Column, codes: np.ndarray):
+        self.distinct, self.codes = distinct, codes
+
+    def keys(self, columns: Columns) -> np.ndarray:
+        return np.append(self.distinct.keys(columns), np.uint64(0))[self.codes]
+
+    def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        return self._taken(*self.distinct.numbers(columns))
+
+    def times(self, timestamp: Timestamp, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        return self._taken(*self.distinct.times(timestamp, columns))
+
+    def _taken(self, values: np.ndarray, wrong: Wrong) -> tuple[np.ndarray, Wrong]:
+        return np.append(values, values.dtype.type(np.nan))[self.codes], np.append(wrong, False)[self.codes]
+
+    def labels(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        labels, wrong = self.distinct.labels(columns)
+        return np.append(labels, np.uint8(0))[self.codes], np.append(wrong, True)[self.codes]
+
+    def lists(self, column: ListColumn, columns: Columns) -> CellLists:
+        return self.distinct.lists(column, columns).taken(self.codes)
+
+    def odd(self) -> Wrong | None:
+        odd = self.distinct.odd()
+        return None if odd is None else np.append(odd, False)[self.codes]
+
+    def number_text(self, text: str, columns: Columns) -> str:
+        return self.distinct.number_text(text, columns)
+
+    def texts(self, rows: Sequence[int] | None = None) -> list[str]:
+        texts = [*self.distinct.texts(), ""]
+        return [texts[code] for code in (self.codes if rows is None else self.codes[rows]).tolist()]
+
+
+class Lists(Column):
+    """Cells of lists, which only columns of lists may be.
+
+    Args:
+        values: cells of all values, those of a list side by side.
+        counts: how many each list has, int64 [B].
+    """
+
+    def __init__(self, values: Column, counts: np.ndarray):
+        self.values, self.counts = values, counts
+
+    def lists(self, column: ListColumn, columns: Columns) -> CellLists:
+        return CellLists(self.values.keys(columns), self.counts).filled()
+
+    def list_texts(self, column: ListColumn) -> list[str]:
+        return self._joined(column.separator)
+
+    def _joined(self, separator: str) -> list[str]:
+        texts = iter(self.values.texts())
+        return [separator.join(itertools.islice(texts, count)) for count in self.counts.tolist()]
+
+    def texts(self, rows: Sequence[int] | None = None) -> list[str]:
+        texts = self._joined("|")
+        return texts if rows is None else [texts[row] for row in rows]
+
+    def odd(self) -> Wrong | None:
+        odd = self.values.odd()
+        if odd is None:
+            return None
+        rows = np.repeat(np.arange(len(self.counts)), self.counts)
+        return np.bincount(rows[odd], minlength=len(self.counts)) > 0
+
+    def keys(self, columns: Columns) -> np.ndarray:
+        raise TypeError(_ONLY_LISTS)
+
+    def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        raise TypeError(_ONLY_LISTS)
+
+    def times(self, timestamp: Timestamp, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        raise TypeError(_ONLY_LISTS)
+
+    def labels(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        raise TypeError(_ONLY_LISTS)
+
+
+class _Truth(Coded):
+    def labels(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        if columns.positive or columns.negative:
+            return super().labels(columns)
+        return np.maximum(self.codes, 0).astype(np.uint8), self.codes < 0
+
+
+class _Typed(Coded):
+    """Cells of values, whose distinct texts are made where they are asked for."""
+
+    def __init__(self, array: Any):
+        self.array = array
+
+    @cached_property
+    def _coded(self) -> Coded:
+        return _encoded(self.array, self.text_of)
+
+    @property
+    def distinct(self) -> Column:  # type: ignore[override]
+        """As of `Coded`."""
+        return self._coded.distinct
+
+    @property
+    def codes(self) -> np.ndarray:  # type: ignore[override]
+        """As of `Coded`."""
+        return self._coded.codes
+
+    def text_of(self, value: Any) -> str:
+        return str(value)
+
+    def odd(self) -> None:
+        return None
+
+
+class _Numbers(_Typed):
+    def text_of(self, value: Any) -> str:
+        return number_text(str(value))
+
+    def number_text(self, text: str, columns: Columns) -> str:
+        return text
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        """Float64 [B], nan for an empty cell."""
+        values: np.ndarray = self.array.to_numpy(zero_copy_only=False).astype(np.float64)
+        return values
+
+    def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        wrong = np.abs(self._values) > _LARGEST
+        values = np.where(wrong, 0, self._values).astype(np.float32) + np.float32(0)
+        return values, wrong
+
+    def times(self, timestamp: Timestamp, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        if timestamp.form not in UNITS:
+            return super().times(timestamp, columns)
+        seconds = bounded(self._values * UNITS[timestamp.form])
+        return seconds, np.isnan(seconds) & ~np.isnan(self._values)
+
+
+class _Moments(_Typed):
+    def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        empty = self.array.is_null().to_numpy(zero_copy_only=False)
+        return np.full(len(empty), np.nan, np.float32), ~empty
+
+    def times(self, timestamp: Timestamp, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        import pyarrow as pa
+
+        # To microseconds first: a date has days, and a cast to another unit refuses what it would cut off.
+        moments = self.array.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False)
+        moments = moments.astype("datetime64[us]")
+        seconds = bounded(np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6))
+        return seconds, np.isnan(seconds) & ~np.isnat(moments)
+
+
+def _codes(indices: Any) -> np.ndarray:
+    """Numbers of distinct cells, -1 where there is none, int64 [B]."""
+    codes: np.ndarray = indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes
+
+
+def _encoded(array: Any, text_of: Any) -> Coded:
+    coded = array.dictionary_encode()
+    values = coded.dictionary
+    kept = values.to_numpy(zero_copy_only=False) if str(values.type) in ("float", "halffloat") else values.to_pylist()
+    texts = ["" if isinstance(value, float | np.floating) and np.isnan(value) else text_of(value) for value in kept]
+    return Coded(TextColumn.of([text.encode() for text in texts]), _codes(coded.indices))
+
+
+def _text_column(array: Any) -> TextColumn:
+    """The cells of an array of text, a missing one empty."""
+    large = str(array.type).startswith("large")
+    _, offsets, data = array.buffers()
+    kind = np.dtype(np.int64 if large else np.int32)
+    places = np.frombuffer(offsets, kind, len(array) + 1, array.offset * kind.itemsize).astype(np.int64)
+    first, last = int(places[0]), int(places[-1])
+    text = np.frombuffer(data, np.uint8, last - first, first) if last > first else np.empty(0, np.uint8)
+    buffer = np.concatenate([np.zeros(PAD, np.uint8), text, np.zeros(PAD, np.uint8)])
+    starts, ends = places[:-1] - first + PAD, places[1:] - first + PAD
+    if array.null_count:
+        empty = array.is_null().to_numpy(zero_copy_only=False)
+        starts, ends = np.where(empty, PAD, starts), np.where(empty, PAD, ends)
+    return TextColumn(buffer, starts, ends)

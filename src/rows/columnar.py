@@ -1,0 +1,172 @@
+"""Files of columns: Parquet and Arrow's, which pandas and Spark write. They need pyarrow, which is not required."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.base.errors import InputError
+from src.rows.block import Block, RowFile, Span
+from src.rows.cells.arrow import Lists, column_of
+from src.rows.cells.assembling import block_of, texts_of
+from src.rows.cells.column import Column
+from src.rows.columns import Columns
+
+_BEGINS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "stream"}
+_BATCH_ROWS, _CELL_ROWS = 1 << 16, 1 << 12
+REQUIREMENTS = "requirements-parquet.txt"
+
+
+def kind_of(begin: bytes) -> str:
+    """parquet, arrow or stream (of Arrow's record batches), by how a file begins; "" for another kind."""
+    return next((kind for start, kind in _BEGINS.items() if begin.startswith(start)), "")
+
+
+def needed(raw: Path, what: str) -> Any:
+    """pyarrow, which a file needs.
+
+    Raises:
+        InputError: it is not installed, or can't be used.
+    """
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise InputError(
+            f"{raw} is {what}, which pyarrow reads, and it can't be had ({str(error).splitlines()[0]}): "
+            f"pip install -r {REQUIREMENTS}"
+        ) from None
+    return pyarrow
+
+
+@dataclass(frozen=True)
+class ColumnarSpan(Span):
+    """A run of rows of such a file.
+
+    Attributes:
+        path: the file.
+        kind: as `kind_of` says.
+        first: number of its first row in the file, from 0.
+    """
+
+    path: Path
+    kind: str
+    first: int
+
+    def blocks(self, columns: Columns) -> Iterator[Block]:
+        for number, rows, cells in self._batches(columns, _BATCH_ROWS):
+            text_of = partial(_row_text, cells)
+            block = block_of(cells, columns, np.arange(number, number + rows), text_of, "row")
+            block.bad = [replace(row, file=self.raw) for row in block.bad]
+            yield block
+
+    def cells(self, columns: Columns) -> Iterator[list[list[str]]]:
+        return (texts_of(cells, columns) for _, _, cells in self._batches(columns, _CELL_ROWS))
+
+    def _batches(self, columns: Columns, rows: int) -> Iterator[tuple[int, int, list[Column]]]:
+        """Some rows at a time: the number of the first one, from 1, how many, and cells of each of `columns.names`."""
+        left = self.rows
+        for start, batch in _opened(self.path, self.kind).batches(list(columns.names), self.first, rows):
+            skipped = max(self.first - start, 0)
+            batch = batch.slice(skipped, left)
+            cells = (column_of(batch.column(name)) for name in columns.names)
+            yield start + skipped + 1, batch.num_rows, [one for one in cells if one is not None]
+            left -= batch.num_rows
+            if left <= 0:
+                return
+
+
+def _row_text(cells: Sequence[Column], row: int) -> bytes:
+    """A row as plain text would have it, of the columns that are used."""
+    return "\t".join(column.texts([row])[0] for column in cells).encode()
+
+
+class ColumnarFile(RowFile):
+    """A file of columns; arguments as for `RawInput`, its kind, and the name that messages give it.
+
+    Raises:
+        InputError: pyarrow is not there, the file is damaged, or lacks a column or has it in a form that is none here.
+    """
+
+    def __init__(self, path: Path, kind: str, columns: Columns, raw: Path):
+        pyarrow = needed(raw, "Parquet" if kind == "parquet" else "of Arrow")
+        try:
+            opened = _opened(path, kind)
+            self.rows = opened.rows
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise InputError(f"{raw} can't be read ({str(error).splitlines()[0]}): is it whole?") from None
+        names, lists = opened.schema.names, [one.name for one in columns.lists]
+        for name in columns.names:
+            if names.count(name) != 1:
+                raise InputError(
+                    f"{raw} has column {name!r} {names.count(name)} times: it must be there once, and the columns are "
+                    f"{', '.join(names)[:200]}"
+                )
+            kept = opened.schema.field(name).type
+            cells = column_of(pyarrow.nulls(0, kept))
+            if cells is None or (isinstance(cells, Lists) and name not in lists):
+                raise InputError(
+                    f"{raw}: column {name!r} holds {kept}: give a column of text, numbers or times, or one of lists of "
+                    f"these, which the schema must say"
+                )
+        self.path, self.kind, self.columns = path, kind, columns
+
+    def spans(self, first_row: int, last_row: int, rows: int) -> Sequence[ColumnarSpan]:
+        bounds = [*range(first_row, last_row, rows), last_row]
+        return [ColumnarSpan(first, last - first, self.path, self.kind, first)
+                for first, last in itertools.pairwise(bounds)]  # fmt: skip
+
+
+class _Parquet:
+    def __init__(self, path: Path):
+        from pyarrow import parquet
+
+        # Without threads of its own, which a forked process would lack.
+        self.file = parquet.ParquetFile(path, memory_map=True, pre_buffer=False)
+        self.schema, self.rows = self.file.schema_arrow, self.file.metadata.num_rows
+
+    def batches(self, names: list[str], first: int, rows: int) -> Iterator[tuple[int, Any]]:
+        """Batches from the one with a row on, and the number of each one's first row, from 0."""
+        counts = [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]
+        starts = [0, *itertools.accumulate(counts)]
+        groups = [group for group, end in enumerate(starts[1:]) if end > first]
+        start = starts[groups[0]] if groups else 0
+        for batch in self.file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False):
+            if start + batch.num_rows > first:
+                yield start, batch
+            start += batch.num_rows
+
+
+class _Arrow:
+    def __init__(self, path: Path, kind: str):
+        import pyarrow as pa
+
+        self.stream = kind == "stream"
+        source = pa.memory_map(str(path))
+        self.reader = pa.ipc.open_stream(source) if self.stream else pa.ipc.open_file(source)
+        self.schema = self.reader.schema
+        self.path, self.kind = path, kind
+
+    @property
+    def rows(self) -> int:
+        return sum(batch.num_rows for batch in self._all())
+
+    def _all(self) -> Iterator[Any]:
+        if self.stream:
+            return iter(_Arrow(self.path, self.kind).reader)
+        return (self.reader.get_batch(number) for number in range(self.reader.num_record_batches))
+
+    def batches(self, names: list[str], first: int, rows: int) -> Iterator[tuple[int, Any]]:
+        start = 0
+        for batch in self._all():
+            begin = max(first - start, 0)
+            for low in range(begin, batch.num_rows, rows):
+                yield start + low, batch.slice(low, rows).select(names)
+            start += batch.num_rows
+
+
+def _opened(path: Path, kind: str) -> Any:
+    return _Parquet(path) if kind == "parquet" else _Arrow(path, kind)
