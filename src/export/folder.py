@@ -32,24 +32,22 @@ from src.network.options import NetworkSpec
 _MOST_ONNX_BYTES = 2**31 - (1 << 20)
 
 
-def table_placement(wanted: str, table_type: str, manifest: Manifest, width: int, graph_mb: int) -> str:
+def table_placement(
+    wanted: str, table_type: str, table_rows: Sequence[int], width: int, graph_mb: int, lists: Sequence[str] = ()
+) -> str:
     """Where the tables go, "graph" or "host": as wanted; for "auto" into the graph up to so many MB of float32.
 
-    Lists are pooled where they are looked up, on the host.
+    Fields of lists, whose names are given, are pooled where they are looked up, on the host.
 
     Raises:
         InputError: tables of lists are wanted in the graph.
     """
-    table_rows = manifest.rows_of_tables
-    if manifest.layout.has_lists:
-        if wanted == "graph":
-            lists = [name for name, pool in zip(manifest.fields, manifest.layout.pools) if pool]
-            raise InputError(
-                f"table_placement graph: fields of lists, such as {lists[0]}, are pooled on the host: give host or auto"
-            )
-        return "host"
-    if wanted != "auto":
-        return wanted
+    if lists and wanted == "graph":
+        raise InputError(
+            f"table_placement graph: fields of lists, such as {lists[0]}, are pooled on the host: give host or auto"
+        )
+    if lists or wanted != "auto":
+        return "host" if lists else wanted
     return "graph" if table_type == "fp32" and 4 * sum(table_rows) * width <= graph_mb * 1e6 else "host"
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
+from runs import StopAt, bits, train_small
 
 from src.data.layout import PADDING, Layout
+from src.data.manifest import find
 from src.dlrm import DLRM
 from src.network.embedding import initial_values, whole_tables
 from src.network.mixed_dims import widths_of
@@ -12,6 +14,7 @@ from src.network.pooling import Pooling
 from src.rows.cells.lists import POOLS
 from src.training.optimizers import TableOptimizer
 from src.training.rules import rule_of
+from tests.lists import lists_data
 from tests.networks import make_step, network_spec, plain_gradients, plain_loss, plain_values
 from tests.training.test_optimizers import RATE, plain_update
 
@@ -186,6 +189,17 @@ def test_towers_and_narrow_vectors_take_lists(compiled):
     assert losses[-1] < losses[0] - 0.1
     ends = np.cumsum([rows + 1 for rows in widths_of(ROWS, shape).packed_rows]) - 1
     assert not model.tables.table.asnumpy()[ends].any()
+
+
+def test_stopped_training_on_lists_goes_on_to_the_same_bits(made_once, tmp_path):
+    """Padding rows stand in no file, and are zeros again."""
+    data = find(str(made_once("lists", lists_data) / "dataset"))
+    options = {"save_steps": 5, "optimizer": "adam", "lr": 0.01, "batch_size": 32}
+    train_small(data, tmp_path / "whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        train_small(data, tmp_path / "stopped", callbacks=[StopAt(17)], **options)
+    train_small(data, tmp_path / "stopped", **options)
+    assert bits(tmp_path / "stopped/dlrm.ckpt") == bits(tmp_path / "whole/dlrm.ckpt")
 
 
 def test_fields_of_one_value_leave_the_graph_as_it_was(operators):

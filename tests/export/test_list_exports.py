@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import CPU, SMALL
+from mindspore import Tensor, nn
 from program_310 import run, scored
 from runs import rows_of
 
@@ -18,10 +20,16 @@ import train as train_program
 from src.base.errors import InputError
 from src.base.sealed import read_facts, write_facts
 from src.data.encoder import load_encoder
+from src.data.layout import Layout
 from src.data.manifest import VOCABULARY, find
 from src.dataset import batches_of
+from src.dlrm import DLRM
 from src.export.exported import ExportFolder
+from src.export.graph import export_graph
+from src.export.options import ExportSpec
 from src.metrics.binary import logloss
+from src.network.embedding import initial_values, whole_tables
+from src.network.options import NetworkSpec
 from src.rows.raw_rows import block_of_frame
 from src.scorer import Scorer
 from tests.lists import HEADER, lists_data, table
@@ -154,6 +162,24 @@ def test_the_report_shuffles_a_list_as_a_whole(model):
     assert list(content["evaluation"]["importance"]["auc_drop"]) == ["price", "site", "tags", "seen", "item"]
     assert [field["field"] for field in content["evaluation"]["fields"]] == ["site", "tags", "seen", "item"]
     assert content["evaluation"]["importance"]["auc_drop"]["tags"] > 0.03
+
+
+def test_shared_tables_without_lists_are_looked_up_in_the_graph(tmp_path):
+    """By a graph of either version of MindIR."""
+    rows, layout = (7, 5), Layout((0, 1, 0), (1, 1, 1), ("", "", ""))
+    network = NetworkSpec(4, (4,), (1,))
+    tables = whole_tables(rows, 4, initial_values(rows, 2), layout=layout)
+    model = DLRM(2, tables, network)
+    dense, ids = np.ones((3, 2), np.float32), np.array([[6, 4, 6], [0, 0, 1], [2, 3, 0]], np.int32)
+    expected = 1 / (1 + np.exp(-model(Tensor(dense), Tensor(ids)).asnumpy()))
+    joint = tables.table.asnumpy()
+    np.testing.assert_array_equal(tables(Tensor(ids)).asnumpy(), joint[ids + np.array([0, 7, 0])])
+    for version in (1, 3):
+        folder = tmp_path / str(version)
+        folder.mkdir()
+        graph, *_ = export_graph(model, folder, ExportSpec(export_batch_size=3, mindir_version=version), 2, "graph")
+        found = nn.GraphCell(ms.load(str(graph)))(Tensor(dense), Tensor(ids)).asnumpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
 def test_export_folder_knows_its_layout(model):
