@@ -45,14 +45,14 @@ def part_of(path: Path, rank: int) -> Path:
     return path if rank == 0 else path.with_name(f"{path.stem}.rank_{rank}{path.suffix}")
 
 
-def save(model: DLRM, fields: Sequence[str], path: Path, ranks: Ranks = ONE_RANK) -> None:
+def save(model: DLRM, names: Sequence[str], path: Path, ranks: Ranks = ONE_RANK) -> None:
     """Write the network's values to a MindSpore checkpoint file, whole or not at all; all ranks call this together.
 
     It need not be on the disk when this returns: most are soon followed by a better one. Whoever needs that flushes it.
 
     Args:
         model: the network.
-        fields: names of the tables.
+        names: of the tables.
         path: the file.
         ranks: of the run.
 
@@ -61,7 +61,7 @@ def save(model: DLRM, fields: Sequence[str], path: Path, ranks: Ranks = ONE_RANK
     """
     happens("a network is to be kept")
     common = {parameter.name: parameter.asnumpy() for parameter in model.mlp_parameters()}
-    rows = rows_of(model.tables, TABLE, model.tables.table.asnumpy(), fields)
+    rows = rows_of(model.tables, TABLE, model.tables.table.asnumpy(), names)
     check_finite(common | rows, ranks)
     write_part(path, common, rows, model.tables, ranks, sync=False)
     happens("a network is kept")
@@ -109,21 +109,21 @@ def check_finite(values: Arrays, ranks: Ranks, step: int | None = None) -> None:
         raise NotFinite(f"{who} holds values that are not finite", step)
 
 
-def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, fields: Sequence[str]) -> Arrays:
-    """The entries for what has a row for each row of the tables: one a piece, named after field and first row."""
+def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, names: Sequence[str]) -> Arrays:
+    """The entries for what has a row for each row of the tables: one a piece, named after table and first row."""
     return {
-        prefix + _entry_name(piece, tables.table_rows[piece.field], fields): values
+        prefix + _entry_name(piece, tables.table_rows[piece.table], names): values
         for piece, values in tables.views(joint)
         if piece.rows
     }
 
 
-def _entry_name(piece: Piece, rows: int, fields: Sequence[str]) -> str:
-    """Its field, and behind it the first row if it is not the whole table; zeros tell C3@05 from a field C3@5."""
-    name, first = fields[piece.field], str(piece.low)
+def _entry_name(piece: Piece, rows: int, names: Sequence[str]) -> str:
+    """Its table, and behind it the first row if it is not the whole one; zeros tell C3@05 from a table C3@5."""
+    name, first = names[piece.table], str(piece.low)
     if piece.rows == rows:
         return name
-    while f"{name}@{first}" in fields:
+    while f"{name}@{first}" in names:
         first = f"0{first}"
     return f"{name}@{first}"
 
@@ -138,17 +138,15 @@ class Parts:
 
     Args:
         path: the checkpoint, which is its first part.
-        fields, table_rows: names of the tables, and their rows.
+        names, table_rows: of the tables.
         check: which of the parts get their checksums compared, by number; all unless given.
 
     Raises:
         InputError: a part is missing, or is no checkpoint.
     """
 
-    def __init__(
-        self, path: Path, fields: Sequence[str], table_rows: Sequence[int], check: Sequence[int] | None = None
-    ):
-        self.path, self._fields, self._table_rows = path, fields, table_rows
+    def __init__(self, path: Path, names: Sequence[str], table_rows: Sequence[int], check: Sequence[int] | None = None):
+        self.path, self._names, self._table_rows = path, names, table_rows
         check_is_file(path)
         if first_part := re.fullmatch(r"(.+)\.rank_\d+(\.ckpt)", path.name):
             raise InputError(f"checkpoint_path {path} is one part of a checkpoint: name {first_part[1]}{first_part[2]}")
@@ -187,12 +185,12 @@ class Parts:
         return lambda piece, values: self._fill(prefix, piece, values)
 
     def _fill(self, prefix: str, piece: Piece, values: np.ndarray) -> None:
-        name, rows = prefix + self._fields[piece.field], self._table_rows[piece.field]
+        name, rows = prefix + self._names[piece.table], self._table_rows[piece.table]
         found = 0
         for file in self._files:
             for entry, shape in file.shapes.items():
                 whole, _, first = entry.rpartition("@")
-                if entry != name and (whole != name or not first.isdigit() or entry[len(prefix) :] in self._fields):
+                if entry != name and (whole != name or not first.isdigit() or entry[len(prefix) :] in self._names):
                     continue
                 first = "" if entry == name else first
                 low = int(first or 0)
@@ -289,8 +287,8 @@ def fill_mlps(model: DLRM, parts: Parts) -> None:
         parameter.set_data(Tensor.from_numpy(parts.value(parameter.name, parameter.shape)))
 
 
-def restore(model: DLRM, path: Path, fields: Sequence[str]) -> None:
+def restore(model: DLRM, path: Path, names: Sequence[str]) -> None:
     """Give a network, on this rank's device, the values of a checkpoint that the same ranks wrote, in their place."""
-    parts = Parts(path, fields, model.tables.table_rows, check=())
+    parts = Parts(path, names, model.tables.table_rows, check=())
     model.tables.refill(model.tables.table, parts.fill(TABLE))
     fill_mlps(model, parts)

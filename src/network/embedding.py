@@ -35,15 +35,15 @@ def joint_rows(pieces: Sequence[Piece], width: int, fill: Fill, spare: int = 0) 
 
 
 def initial_values(table_rows: Sequence[int], seed: int, epoch: int = 0) -> Fill:
-    """What fills pieces with the tables' initial values: uniform within +-sqrt(1/n) for a field of n rows.
+    """What fills pieces with the tables' initial values: uniform within +-sqrt(1/n) for a table of n rows.
 
-    So does the paper's code. Every field has its own random stream, so that its values do not depend on how the
-    fields are spread over devices; and another one in each epoch, from 0, for tables that begin afresh.
+    So does the paper's code. Every table has its own random stream, so that its values do not depend on how the
+    tables are spread over devices; and another one in each epoch, from 0, for tables that begin afresh.
     """
 
     def fill(piece: Piece, values: np.ndarray) -> None:
-        rng = np.random.default_rng([seed, 1 + piece.field, *([epoch] if epoch else [])])
-        bound = np.float32(np.sqrt(1.0 / table_rows[piece.field]))
+        rng = np.random.default_rng([seed, 1 + piece.table, *([epoch] if epoch else [])])
+        bound = np.float32(np.sqrt(1.0 / table_rows[piece.table]))
         # The values of rows before the piece: a step of the stream gives two, and an odd one is drawn and forgotten.
         before = piece.low * values.shape[1]
         rng.bit_generator.advance(before // 2)  # type: ignore[attr-defined]
@@ -144,7 +144,7 @@ class EmbeddingTables(nn.Cell):
 
         for piece in self.pieces:
             for low in range(piece.low, piece.high, _CHUNK_ROWS):
-                part = Piece(piece.field, low, min(low + _CHUNK_ROWS, piece.high))
+                part = Piece(piece.table, low, min(low + _CHUNK_ROWS, piece.high))
                 values = np.empty((part.rows, joint.shape[1]), np.float32)
                 fill(part, values)
                 put(start + low - piece.low, values)
@@ -214,7 +214,7 @@ class SplitTables(EmbeddingTables):
         self.sizes, self.spares = Tensor(sizes), Tensor(self.starts.asnumpy() + sizes)
         # The same on every rank, for all compile one graph: collective operations must meet in one order.
         self.partial = layout.has_lists or any(
-            slot.piece.rows < placement.table_rows[slot.piece.field] for slot in all_slots
+            slot.piece.rows < placement.table_rows[slot.piece.table] for slot in all_slots
         )
         # The slots of each id, [L] for its table's first piece, second piece and so on, and 1 where there is one.
         of_id = [
@@ -267,7 +267,7 @@ def slots_of(placement: Placement, rank: int, layout: Layout) -> tuple[Slot, ...
     return tuple(
         Slot(piece, held, id_)
         for held, piece in enumerate(pieces_of(placement, rank))
-        for id_ in ([place for place, table in enumerate(tables) if table == piece.field] if piece.rows else [0])
+        for id_ in ([place for place, table in enumerate(tables) if table == piece.table] if piece.rows else [0])
     )
 
 

@@ -55,12 +55,12 @@ class Widths:
         """The tables of each width below D."""
         shares = self.shares
         narrow = sorted({share for share in shares if share > 1})
-        return {self.emb_dim // n: [field for field, share in enumerate(shares) if share == n] for n in narrow}
+        return {self.emb_dim // n: [table for table, share in enumerate(shares) if share == n] for n in narrow}
 
     @property
     def projection_values(self) -> int:
         """Values of all projections."""
-        return sum(len(fields) * width * self.emb_dim for width, fields in self.projections.items())
+        return sum(len(tables) * width * self.emb_dim for width, tables in self.projections.items())
 
     def full_width(self, fill: Fill, projection: Callable[[int], np.ndarray]) -> Fill:
         """What fills pieces of tables of full width with the projected vectors.
@@ -70,20 +70,20 @@ class Widths:
             projection: of a width d below D, the matrices of its tables, [., d, D].
         """
         matrices = {
-            field: matrix
-            for width, fields in self.projections.items()
-            for field, matrix in zip(fields, projection(width))
+            table: matrix
+            for width, tables in self.projections.items()
+            for table, matrix in zip(tables, projection(width))
         }
         shares = self.shares
 
         def fill_full(piece: Piece, values: np.ndarray) -> None:
-            share, matrix = shares[piece.field], matrices.get(piece.field)
+            share, matrix = shares[piece.table], matrices.get(piece.table)
             if matrix is None:
                 fill(piece, values)
                 return
             low, high = piece.low // share, -(-piece.high // share)
             packed = np.empty((high - low, self.emb_dim), np.float32)
-            fill(Piece(piece.field, low, high), packed)
+            fill(Piece(piece.table, low, high), packed)
             narrow = packed.reshape(-1, self.emb_dim // share)[piece.low - low * share :][: piece.rows]
             np.matmul(narrow, matrix, out=values)
 

@@ -1,7 +1,7 @@
 """Which rank holds which rows of the tables, what that takes in memory, and what a training step sends.
 
-Data parallel: every rank holds every table. Hybrid parallel: each row lies on one rank; whole fields are placed, and a
-field too large for a rank's share is cut into pieces of consecutive rows.
+Data parallel: every rank holds every table. Hybrid parallel: each row lies on one rank; whole tables are placed, and
+one too large for a rank's share is cut into pieces of consecutive rows.
 
 Legend: B samples of a step over all ranks, L ids of a sample, T tables, D width of a vector, N ranks, S slots: a rank
 has one for each of its pieces and each id that is of the piece's table, and all have as many as the one with the most.
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MODES = ("none", "data", "hybrid")
-_SLACK = 1.005  # a rank may hold so many times its share, rather than that a field is cut
-_SMALL = 0.05  # of a rank's share: fields up to this are never cut
+_SLACK = 1.005  # a rank may hold so many times its share, rather than that a table is cut
+_SMALL = 0.05  # of a rank's share: tables up to this are never cut
 _VALUE = 4  # bytes of a float32 or an int32
 # Of a CPU process beside its tables, as measured with batches of 256: memory of its own, and libraries' pages, which
 # the processes of a machine share, MindSpore's scheduler among them.
@@ -22,9 +22,9 @@ _CPU_COPIES = 2  # MindSpore's collective operations on CPU send all twice, as c
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows low <= row < high of a table; fields of one value have each their own."""
+    """Rows low <= row < high of a table, by its number."""
 
-    field: int
+    table: int
     low: int
     high: int
 
@@ -67,7 +67,7 @@ class Placement:
 
     def used(self, rank: int) -> int:
         """Slots of a rank that are not empty."""
-        return sum(self.uses[piece.field] for piece in self.pieces[rank])
+        return sum(self.uses[piece.table] for piece in self.pieces[rank])
 
     def rows(self, rank: int) -> int:
         """Rows that a rank holds."""
@@ -89,7 +89,7 @@ def place(table_rows: Sequence[int], mode: str, ranks: int, uses: Sequence[int] 
     sizes = tuple(int(rows) for rows in table_rows)
     uses = tuple(uses) or (1,) * len(sizes)
     if mode != "hybrid":
-        whole = tuple(Piece(field, 0, rows) for field, rows in enumerate(sizes))
+        whole = tuple(Piece(table, 0, rows) for table, rows in enumerate(sizes))
         return Placement(mode, sizes, (whole,) * ranks, uses)
     share = -(-sum(sizes) // ranks)
     most = int(share * _SLACK) + 1
@@ -99,23 +99,23 @@ def place(table_rows: Sequence[int], mode: str, ranks: int, uses: Sequence[int] 
     def hold(rank: int, piece: Piece) -> None:
         held[rank].append(piece)
         rows[rank] += piece.rows
-        slots[rank] += uses[piece.field]
+        slots[rank] += uses[piece.table]
 
     # First the small ones, which level the numbers of slots and hardly count; then the others, the largest first, each
     # where there is room for all of it, or else part by part where there is most.
-    small = [field for field, size in enumerate(sizes) if size <= share * _SMALL]
-    for field in sorted(small, key=lambda field: -sizes[field]):
-        hold(min(range(ranks), key=lambda rank: (slots[rank], rows[rank])), Piece(field, 0, sizes[field]))
-    for field in sorted(set(range(len(sizes))) - set(small), key=lambda field: -sizes[field]):
+    small = [table for table, size in enumerate(sizes) if size <= share * _SMALL]
+    for table in sorted(small, key=lambda table: -sizes[table]):
+        hold(min(range(ranks), key=lambda rank: (slots[rank], rows[rank])), Piece(table, 0, sizes[table]))
+    for table in sorted(set(range(len(sizes))) - set(small), key=lambda table: -sizes[table]):
         low = 0
-        while low < sizes[field]:
-            left = sizes[field] - low
+        while low < sizes[table]:
+            left = sizes[table] - low
             fitting = [rank for rank in range(ranks) if most - rows[rank] >= left]
             rank = min(fitting or range(ranks), key=lambda rank: rows[rank])
             high = low + min(left, most - rows[rank])
-            hold(rank, Piece(field, low, high))
+            hold(rank, Piece(table, low, high))
             low = high
-    pieces = tuple(tuple(sorted(own, key=lambda piece: (piece.field, piece.low))) for own in held)
+    pieces = tuple(tuple(sorted(own, key=lambda piece: (piece.table, piece.low))) for own in held)
     return Placement(mode, sizes, pieces, uses)
 
 

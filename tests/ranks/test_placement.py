@@ -26,7 +26,7 @@ TABLES = st.lists(st.integers(1, 300), min_size=1, max_size=9)
 @given(TABLES, st.integers(1, 9))
 def test_every_row_lies_on_one_rank(table_rows, ranks):
     placement = place(table_rows, "hybrid", ranks)
-    held = sorted((p.field, row) for pieces in placement.pieces for p in pieces for row in range(p.low, p.high))
+    held = sorted((p.table, row) for pieces in placement.pieces for p in pieces for row in range(p.low, p.high))
     assert held == [(field, row) for field, rows in enumerate(table_rows) for row in range(rows)]
     most = max(placement.rows(rank) for rank in range(ranks))
     assert most <= -(-sum(table_rows) // ranks) * 1.06 + 2
