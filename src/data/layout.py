@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from src.rows.cells.lists import CellLists
+from src.rows.cells.lists import POOLS, CellLists
 from src.rows.columns import Columns
 
 PADDING = -1
@@ -33,6 +33,16 @@ class Layout:
     tables: tuple[int, ...]
     sizes: tuple[int, ...]
     pools: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        numbers = list(dict.fromkeys(self.tables))
+        fields = zip(self.sizes, self.pools)
+        if (
+            not len(self.tables) == len(self.sizes) == len(self.pools)
+            or numbers != list(range(len(numbers)))
+            or not all(size == 1 if pool == "" else pool in POOLS and size >= 1 for size, pool in fields)
+        ):
+            raise TypeError(f"{self} is no layout of ids")
 
     @classmethod
     def plain(cls, fields: int) -> "Layout":

@@ -140,9 +140,10 @@ class Manifest:
             _check_shards(name, part, listed)
         object.__setattr__(self, "inputs", self.inputs or self.dense)
         object.__setattr__(self, "fields", self.fields or self.categorical)
-        object.__setattr__(self, "layout", self.layout if self.layout.fields else Layout.plain(len(self.fields)))
-        if not self.layout.fields == len(self.fields) == len(self.table_rows):
-            raise TypeError(f"{len(self.fields)} fields, but {self.layout.fields} of their ids are told of")
+        if self.layout.is_plain:  # also one that says nothing
+            object.__setattr__(self, "layout", Layout.plain(len(self.fields)))
+        elif not self.layout.fields == len(self.fields) == len(self.table_rows):
+            raise TypeError(f"the layout is of {self.layout.fields} fields, of which there are {len(self.fields)}")
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Cells of several values, and fields that share a table, from text to records, by plain loops over the raw lines."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -231,3 +232,14 @@ def test_values_that_are_left_out_are_told(tmp_path, monkeypatch, capsys):
     dropped = Manifest.load(tmp_path / "dataset/manifest.json").dropped["tags"]
     told = f"values were left out, the least frequent ones of their cells: {dropped} of tags beyond 3 in a cell"
     assert f"all rows: {told}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"tables": (0, 1, 2)}, {"sizes": (1, 3, 4)}, {"pools": ("", "best", "max", "")},
+                                    {"tables": (0, 2, 1, 1)}, {"sizes": (1, 0, 4, 1)}, {"sizes": (2, 3, 4, 1)}])  # fmt: skip
+def test_a_layout_that_contradicts_itself_is_no_manifest(made, tmp_path, change):
+    manifest = json.loads((made[2].path / "manifest.json").read_text())
+    manifest["layout"] |= change
+    del manifest["crc32"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="is not a manifest of this program"):
+        Manifest.load(tmp_path / "manifest.json")
