@@ -234,8 +234,10 @@ def test_values_that_are_left_out_are_told(tmp_path, monkeypatch, capsys):
     assert f"all rows: {told}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", [{"tables": (0, 1, 2)}, {"sizes": (1, 3, 4)}, {"pools": ("", "best", "max", "")},
-                                    {"tables": (0, 2, 1, 1)}, {"sizes": (1, 0, 4, 1)}, {"sizes": (2, 3, 4, 1)}])  # fmt: skip
+@pytest.mark.parametrize("change", [
+    {"tables": (0, 1, 2)}, {"sizes": (1, 3, 4)}, {"pools": ("", "best", "max", "")}, {"tables": (0, 2, 1, 1)},
+    {"sizes": (1, 0, 4, 1)}, {"sizes": (2, 3, 4, 1)},
+])  # fmt: skip
 def test_a_layout_that_contradicts_itself_is_no_manifest(made, tmp_path, change):
     manifest = json.loads((made[2].path / "manifest.json").read_text())
     manifest["layout"] |= change
