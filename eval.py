@@ -5,14 +5,23 @@ import time
 from collections.abc import Sequence
 
 from src.base.errors import run
-from src.checkpoints.names import file_of
+from src.checkpoints.names import file_of, folder_of
 from src.data.manifest import find
+from src.model_utils.moxing_adapter import job
 from src.options import EvalOptions, resolve
 
 
 def main(argv: Sequence[str]) -> None:
     """Evaluate as the command line says: the named part of the data, or else test."""
     options = resolve(EvalOptions, argv)
+    score = options.score
+    with job(options.modelarts, score.dataset_path, folder_of(score.checkpoint_path), options.logs.results):
+        # Again, for a checkpoint that only now is there has options beside it.
+        evaluate(resolve(EvalOptions, argv) if options.modelarts.enable_modelarts else options)
+
+
+def evaluate(options: EvalOptions) -> None:
+    """Score the rows, and log and print their metrics."""
     device, compute, score, logs = options.device, options.compute, options.score, options.logs
     data = find(score.dataset_path)
     part = data.part_to_score()

@@ -1,18 +1,28 @@
 """Export a checkpoint: `python export.py --checkpoint_path=./checkpoint/dlrm.ckpt --file_format=MINDIR`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from src.base.errors import InputError, run
-from src.checkpoints.names import file_of
+from src.checkpoints.names import file_of, folder_of
 from src.data.manifest import find
 from src.export.exported import check_export_place, checkpoint_manifest
 from src.export.options import GRAPH_TABLES_MB
+from src.model_utils.moxing_adapter import job
 from src.options import ExportOptions, resolve
 
 
 def main(argv: Sequence[str]) -> None:
     """Export as the command line says, to a folder that can score raw rows."""
     options = resolve(ExportOptions, argv)
+    spec = options.export
+    with job(options.modelarts, spec.dataset_path, folder_of(spec.checkpoint_path), [Path(spec.export_path)]):
+        # Again, for a checkpoint that only now is there has options beside it.
+        export(resolve(ExportOptions, argv) if options.modelarts.enable_modelarts else options, argv)
+
+
+def export(options: ExportOptions, argv: Sequence[str]) -> None:
+    """Write the export folder."""
     spec, network = options.export, options.network
     unused = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
     if unused and not spec.calibrate:

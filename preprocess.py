@@ -18,13 +18,13 @@ def main(argv: Sequence[str]) -> None:
     spec = resolve(PreprocessOptions, argv).rows
     # Imported here, so that a mistake on the command line does not wait for MindSpore.
     from src.base.files import check_place, whole_folder
-    from src.data.manifest import find, is_data_folder
+    from src.data.manifest import find, is_data_folder, place_of
     from src.export import rows_to_score
     from src.export.exported import ExportFolder
     from src.export.scored_files import RowFiles
     from src.rows.schema import load_schema
 
-    folder, dataset = Path(spec.preprocess_path), Path(spec.dataset_path)
+    folder, dataset = Path(spec.preprocess_path), place_of(spec.dataset_path)
     from_parts = is_data_folder(dataset)
     if from_parts:
         refuse_changed(spec, _OF_RAW_ROWS, f"on the data folder {dataset}, only on raw text: drop it")
@@ -37,10 +37,10 @@ def main(argv: Sequence[str]) -> None:
     columns = load_schema(Path(spec.schema)) if spec.schema else model.manifest.columns()
     with whole_folder(folder, check) as beside:
         if from_parts:
-            source = rows_to_score.of_part(find(spec.dataset_path), model)
+            source = rows_to_score.of_part(find(str(dataset)), model)
         else:
             source = rows_to_score.of_raw_files(
-                spec.dataset_path, columns if spec.has_labels else columns.without_label(), spec.max_bad_rows,
+                str(dataset), columns if spec.has_labels else columns.without_label(), spec.max_bad_rows,
                 model, beside,
             )  # fmt: skip
         table_rows = model.manifest.layout.of_ids(model.manifest.table_rows)

@@ -3,7 +3,8 @@
 #   --cpu        fetch MindSpore Lite 2.0.0, which runs on a CPU, from PyPI (169 MB, once) and build with it
 #   --sanitize   build with the address and undefined behaviour sanitizers, to ascend310_infer/out/main_sanitized
 #   --portable   build for any processor of this kind, not with all that this machine's can do
-# Without --cpu, LITE_HOME must name the folder of a MindSpore Lite package for Ascend, unpacked. Runs wait for each other.
+# Without --cpu, LITE_HOME must name the folder of a MindSpore Lite package for Ascend, unpacked, with headers in
+# runtime/include/api or, after release 2.7.1, runtime/include/cxx_api. Runs wait for each other.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../scripts/common.sh"
@@ -12,16 +13,13 @@ lite_version=2.0.0
 wheel=mindspore_lite-$lite_version-cp37-cp37m-manylinux1_x86_64.whl
 wheel_sha256=199cd0605cc985b88eddb273db9dfe9000a585ba10ca2292b6b36ebfff07b3ec
 
+show_help "$@"
 cpu=false sanitize=OFF native=ON name=main
 for word in "$@"; do
     case $word in
         --cpu) cpu=true ;;
         --sanitize) sanitize=ON name=main_sanitized ;;
         --portable) native=OFF ;;
-        --help | -h)
-            sed -n '2,$s/^# \?//p' "$0"
-            exit 0
-            ;;
         *) fail "unknown option $word; build.sh takes --cpu, --sanitize and --portable" ;;
     esac
 done

@@ -1,6 +1,6 @@
 """Odd inputs through the whole chain: preprocessing, training, evaluation, export, and scoring in Python and in C++.
 
-    python benchmarks/odd_files.py              all cases of odd_cases.py; within 10 minutes on 2 cores
+    python benchmarks/odd_files.py              all cases of odd_cases.py; three minutes of processor time
     python benchmarks/odd_files.py --quick      a few of them; within 30 s
     python benchmarks/odd_files.py --only=gzip  those whose name holds this
 
@@ -10,6 +10,8 @@ crash or a hang. The last line is `cases=N right=.. refused=.. faults=..`, and t
 """
 
 import argparse
+import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,6 +34,7 @@ QUICK = ("one line that is not utf-8", "semicolons and header", "changed gzip", 
 SECONDS = 400  # for a case; a longer one hangs
 _CPU = "--device_target=CPU"
 _NETWORK = ("--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[1]")
+_EVALUATED = "--eval_batch_size=64"  # the default has a room for 16,384 rows, which take gigabytes of 300 fields
 
 
 def run_case(make: Callable[[], Input], program: Path | None) -> tuple[str, str]:
@@ -74,9 +77,10 @@ def go(made: Input, program: Path | None) -> None:
     data = find("data")
     if made.rows is not None:
         check_data(data, made.rows, made.columns)
-    train_program.main([_CPU, "--dataset_path=data", *_NETWORK, "--batch_size=8", "--lr=0.3", "--report=False"])
+    small = [*_NETWORK, "--batch_size=8", _EVALUATED]
+    train_program.main([_CPU, "--dataset_path=data", *small, "--lr=0.3", "--report=False"])
     part = "test" if "test" in data.manifest.parts else "train"
-    eval_program.main([_CPU, f"--dataset_path=data/{part}"])
+    eval_program.main([_CPU, f"--dataset_path=data/{part}", _EVALUATED])
     export_program.main([_CPU, "--table_placement=host"])
     check_scores(made, program)
 
@@ -155,47 +159,52 @@ def alike(found, scores, tolerance: float = 1e-6) -> bool:
     return len(found) == len(scores) and bool((abs(found - scores) <= tolerance).all())
 
 
-def work(names: Sequence[str], folder: Path, program: Path | None) -> None:
-    """A process of its own: take each case through the chain, and tell on standard output."""
+def work(folder: Path, program: Path | None) -> None:
+    """A process of its own: take each case that is named on standard input through the chain, and tell of it."""
+    import src.run
+    import src.scorer  # noqa: F401 - now, for what comes next
+
+    gc.collect()
+    gc.freeze()  # MindSpore collects garbage before each compilation: spare it all modules
     told = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    for name in names:
+    for line in sys.stdin:
+        name = json.loads(line)
         place = folder / f"{list(CASES).index(name):03d}"
         place.mkdir()
         os.chdir(place)
         verdict, reason = run_case(CASES[name], program)
-        print(json.dumps([name, verdict, reason]), file=told, flush=True)
+        print(json.dumps([verdict, reason]), file=told, flush=True)
 
 
 class Worker(threading.Thread):
-    """Runs cases in a process, and another one for those that are left if it dies or hangs."""
+    """Takes case after case to a process, and to another one if that dies or hangs."""
 
-    def __init__(self, names: Sequence[str], folder: Path, program: Path | None):
+    def __init__(self, left: "deque[str]", folder: Path, program: Path | None):
         super().__init__()
-        self.left, self.folder, self.program = list(names), folder, program
+        self.left, self.command = left, [sys.executable, __file__, f"--folder={folder}", f"--program={program or ''}"]
         self.verdicts: dict[str, tuple[str, str]] = {}
 
     def run(self) -> None:
         while self.left:
-            argv = [f"--folder={self.folder}", f"--program={self.program or ''}", "--names", *self.left]
-            process = subprocess.Popen(
-                [sys.executable, __file__, *argv], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
-            assert process.stdout is not None
-            while self.left:
-                timer = threading.Timer(SECONDS, process.kill)
-                timer.start()
-                line = process.stdout.readline()
-                timer.cancel()
-                name, *verdict = json.loads(line) if line else (self.left[0], "FAULT", "the process died or hung")
-                self.tell(name, *verdict)
-                if not line:
-                    break
-            process.kill()
-            process.wait()
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            with subprocess.Popen(self.command, **pipes, text=True) as process:
+                with contextlib.suppress(IndexError):  # none is left
+                    while process.poll() is None:
+                        self.take(self.left.popleft(), process)
+                process.kill()
 
-    def tell(self, name: str, verdict: str, reason: str) -> None:
-        self.left.remove(name)
+    def take(self, name: str, process: "subprocess.Popen[str]") -> None:
+        assert process.stdin
+        assert process.stdout
+        timer = threading.Timer(SECONDS, process.kill)
+        timer.start()
+        print(json.dumps(name), file=process.stdin, flush=True)
+        line = process.stdout.readline()
+        timer.cancel()
+        verdict, reason = json.loads(line) if line else ("FAULT", "the process died or hung")
+        if not line:
+            process.wait()
         self.verdicts[name] = verdict, reason
         print(f"{verdict:8} {name}{': ' if reason else ''}{reason}", flush=True)
 
@@ -208,17 +217,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--program", default=str(PROGRAM), help="the C++ program; empty for none")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
-    parser.add_argument("--names", nargs="*", help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     program = Path(given.program) if given.program else None
-    if given.names:
-        work(given.names, Path(given.folder), program)
+    if given.folder:
+        work(Path(given.folder), program)
         return 0
     if program == PROGRAM and not PROGRAM.is_file():
         subprocess.run(["bash", str(ROOT / "ascend310_infer/build.sh"), "--cpu"], check=True)
     names = [name for name in (QUICK if given.quick else CASES) if given.only in name]
     with tempfile.TemporaryDirectory(prefix="odd_files") as folder:
-        workers = [Worker(names[start :: given.jobs], Path(folder), program) for start in range(given.jobs)]
+        left = deque(names)
+        workers = [Worker(left, Path(folder), program) for _ in range(min(given.jobs, len(names)))]
         for worker in workers:
             worker.start()
         for worker in workers:

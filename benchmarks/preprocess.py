@@ -2,10 +2,13 @@
 
     python benchmarks/preprocess.py --rows 2000000
     python benchmarks/preprocess.py --data train.txt        # rows that are there already
+    python benchmarks/preprocess.py --decimals              # numbers with fractions beside whole ones
 
 Generates rows, preprocesses them with src/preprocess_data.py, and reads a part of them line by line in plain Python,
 which counts categories in dicts, one process, as the public original does. Memory is that of all processes together
-(proportional set size, sampled). The last line is `rows_per_s=.. ratio_to_python=.. peak_mb=..`.
+(proportional set size, sampled). The last line is `rows_per_s=.. ratio_to_python=.. peak_mb=..`; with --decimals it is
+`parsed_rows_per_s=.. ratio_to_whole_numbers=..`: rows a second of one core that parses them, and how many times as long
+the whole run takes, the faster of two runs each. That writes no result file.
 """
 
 import argparse
@@ -40,6 +43,38 @@ def plain_python(raw: Path, rows: int) -> float:
             for counter, cell in zip(counters, cells[14:]):
                 counter[cell] += 1
     return len(dense) / (time.perf_counter() - begin)
+
+
+def decimals(folder: Path, rows: int) -> str:
+    """How numbers with fractions do beside whole ones, in words."""
+    from src.rows.columns import Columns
+    from src.rows.lines import parse
+
+    subprocess.run([sys.executable, str(ROOT / "src/synthetic.py"), f"--data_path={folder}", f"--rows={rows}"],
+                   check=True)  # fmt: skip
+    raws = {"whole": folder / "train.txt", "decimal": folder / "decimal.txt"}
+    with raws["whole"].open("rb") as source, raws["decimal"].open("wb") as target:
+        for number, line in enumerate(source):
+            label, *cells = line.split(b"\t")
+            numbers = [
+                cell and b"%b.%d" % (cell, (number + place) * 7919 % 100_003) for place, cell in enumerate(cells[:13])
+            ]
+            target.write(b"\t".join([label, *numbers, *cells[13:]]))
+    text = raws["decimal"].read_bytes()[: 8 << 20]
+    text = text[: text.rfind(b"\n") + 1]
+    parsed = 0.0
+    for _ in range(5):
+        begin = time.process_time()
+        assert not parse(text, Columns.numbered()).bad
+        parsed = max(parsed, text.count(b"\n") / (time.process_time() - begin))
+    seconds: dict[str, list[float]] = {name: [] for name in raws}
+    for turn in range(2):
+        for name, raw in raws.items():
+            program = [sys.executable, str(ROOT / "src/preprocess_data.py"), f"--data_path={raw}"]
+            seconds[name].append(watched([*program, f"--output_path={folder / name}", "--overwrite=True"])[0])
+            print(f"{name} numbers, turn {turn}: {seconds[name][-1]:.1f} s", flush=True)
+    ratio = min(seconds["decimal"]) / min(seconds["whole"])
+    return f"parsed_rows_per_s={parsed:.0f} ratio_to_whole_numbers={ratio:.2f}"
 
 
 def memory_kb(pid: int) -> int:
@@ -77,7 +112,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the data folder and generated rows, which stay there")
+    parser.add_argument("--decimals", action="store_true")
     arguments = parser.parse_args()
+    if arguments.decimals:
+        with tempfile.TemporaryDirectory() as temporary:
+            print(decimals(Path(temporary), arguments.rows))
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         raw = arguments.data or folder / "train.txt"

@@ -8,10 +8,21 @@ fail() {
     exit 2
 }
 
-# expect_arguments COUNT USAGE GIVEN...: refuse fewer arguments; more must be options of the program.
+# show_help GIVEN...: where -h or --help is given, print what stands at the script's head, and end.
+show_help() {
+    local word
+    for word in "$@"; do
+        [[ $word == -h || $word == --help ]] || continue
+        sed -n '2,${/^#/!q;s/^# \{0,1\}//p;}' "$0"
+        exit 0
+    done
+}
+
+# expect_arguments COUNT USAGE GIVEN...: answer -h, and refuse fewer arguments; more must be options of the program.
 expect_arguments() {
     local count=$1 usage="bash scripts/$2 [--OPTION=VALUE ...]"
     shift 2
+    show_help "$@"
     [ "$#" -ge "$count" ] || fail "$# arguments instead of $count; usage: $usage"
     for argument in "${@:1:count}"; do
         [[ $argument != --* ]] || fail "$argument stands where one of $count arguments should; usage: $usage"
@@ -75,18 +86,31 @@ make_folder() {
     mkdir -p "$1" 2>/dev/null || fail "folder $1 can't be made: work in a folder that you may write to, or name another"
 }
 
-# run_logged FOLDER COMMAND...: run a command, its output shown and kept in FOLDER/output.log. The log of an earlier run
-# stays if this one is refused.
+# use_device DEVICE_ID DEVICE_TARGET: set device_options to those that name the device. A list of cards, as in
+# CUDA_VISIBLE_DEVICES, is what the program gets to see; one process runs on the first of them.
+use_device() {
+    local id=$1
+    if [[ $id =~ ^[0-9]+(,[0-9]+)+$ && $2 =~ ^(GPU|Ascend)$ ]]; then
+        if [ "$2" = GPU ]; then export CUDA_VISIBLE_DEVICES=$id; else export ASCEND_RT_VISIBLE_DEVICES=$id; fi
+        echo "of the cards $id one process uses the first: run_distribute_train_${2,,}.sh uses several"
+        id=0
+    fi
+    # shellcheck disable=SC2034 # the scripts read it
+    device_options=(--device_id="$id" --device_target="$2")
+}
+
+# run_logged LOG COMMAND...: run a command, its output shown and kept in the file LOG. The log of an earlier run
+# stays if this one is refused, or has nothing to do.
 run_logged() {
-    local folder=$1 log=$1/output.log code=0
+    local log=$1 code=0
     shift
-    make_folder "$folder"
+    make_folder "$(dirname "$log")"
     [ ! -s "$log" ] || mv "$log" "$log.earlier" # of a run that was killed too
     set +e
     "$@" 2>&1 | tee "$log"
     code=${PIPESTATUS[0]}
     set -e
-    if [ "$code" = 2 ] && [ -f "$log.earlier" ]; then mv "$log.earlier" "$log"; else rm -f "$log.earlier"; fi
+    if [ -f "$log.earlier" ] && { [ "$code" = 2 ] || grep -q '^nothing to do: ' "$log"; }; then mv "$log.earlier" "$log"; else rm -f "$log.earlier"; fi
     return "$code"
 }
 

@@ -12,7 +12,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage="MINDIR_PATH DATASET_PATH NEED_PREPROCESS [DEVICE_ID]"
-[[ ${1:-} != --help && ${1:-} != -h ]] || { sed -n '2,$s/^# \?//p' "$0" && exit 0; }
+show_help "$@"
 expect_arguments 3 "run_infer_310.sh $usage" "${@:1:3}"
 model=$1 dataset=$2 need=$3
 shift 3
@@ -39,7 +39,7 @@ descriptions=("$(dirname "$model")"/*.model)
 [ -f "${descriptions[0]}" ] ||
     fail "MINDIR_PATH $model: there is no *.model beside it: name a graph in the folder that export.py wrote"
 if [ "$need" = y ]; then
-    [ -e "$dataset" ] || [[ $dataset == *,* ]] ||
+    [ -e "$dataset" ] || [ -e "data/$dataset" ] || [[ $dataset == *,* ]] ||
         fail "DATASET_PATH $dataset is not there: name raw text, or a data folder or part of one"
 else
     [ -f preprocess_Result/index ] ||

@@ -8,11 +8,12 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+show_help "$@"
 data="" rows=300000 output=quickstart overwrite=False
 while [ "$#" -gt 0 ]; do
     case $1 in
         --data | --rows | --output)
-            [ "$#" -ge 2 ] || fail "$1 needs a value; see the head of scripts/run_quickstart.sh"
+            [ "$#" -ge 2 ] || fail "$1 needs a value: -h shows how"
             declare "${1#--}=$2"
             shift 2
             ;;
@@ -22,10 +23,6 @@ while [ "$#" -gt 0 ]; do
             shift
             ;;
         --overwrite) overwrite=True && shift ;;
-        --help | -h)
-            sed -n '2,$s/^# \?//p' "$0"
-            exit 0
-            ;;
         *) fail "unknown option $1; run_quickstart.sh takes --data FILE, --rows N, --output FOLDER and --overwrite" ;;
     esac
 done

@@ -5,4 +5,5 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 expect_arguments 3 "run_standalone_train_ascend.sh DEVICE_ID DEVICE_TARGET DATASET_PATH" "$@"
 python=$(python_command)
-run_logged ms_log "$python" -u "$root/train.py" --device_id="$1" --device_target="$2" --dataset_path="$3" "${@:4}"
+use_device "$1" "$2"
+run_logged ms_log/output.log "$python" -u "$root/train.py" "${device_options[@]}" --dataset_path="$3" "${@:4}"

@@ -5,4 +5,4 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 expect_arguments 1 "run_standalone_train_cpu.sh DATASET_PATH" "$@"
 python=$(python_command)
-run_logged ms_log "$python" -u "$root/train.py" --device_target=CPU --dataset_path="$1" "${@:2}"
+run_logged ms_log/output.log "$python" -u "$root/train.py" --device_target=CPU --dataset_path="$1" "${@:2}"

@@ -3,6 +3,7 @@
 # Installs what it needs, then lint, format, types, shellcheck and all tests.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+show_help "$@"
 make_environment requirements.txt tests/requirements.txt
 cd "$root"
 # The browser that looks at reports; where it can't be had, its tests say so and skip.

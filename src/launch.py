@@ -22,13 +22,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.base.errors import InputError, run
+from src.base.errors import NOTHING_TO_DO, InputError, run
 from src.base.locks import hold
 from src.base.signs import Watch
 from src.base.workers import die_with_parent
 from src.data.manifest import find
 from src.model_utils import ALIVE_FOLDER
+from src.model_utils.moxing_adapter import job
 from src.options import TrainOptions, resolve
+from src.ranks.rank_logs import forget_earlier, give_back_earlier, keep_earlier, log_of, refused_of
 from src.ranks.rank_table import check_rank_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,7 +110,7 @@ class Launch:
     """
 
     def __init__(self, cluster: Cluster, program: Sequence[str]):
-        self.cluster, self.shown = cluster, 0
+        self.cluster, self.shown, self.trains = cluster, 0, False
         self.folder = Path("launch_log") / f"from_rank_{cluster.first_rank}"
         alive = self.folder / "alive"
         alive.mkdir(parents=True, exist_ok=True)
@@ -122,11 +124,12 @@ class Launch:
         }  # fmt: skip
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.ranks: dict[int, subprocess.Popen[bytes]] = {}
+        keep_earlier(cluster.ranks)
         try:
             if cluster.is_master:
                 self.scheduler = self._start(-1, [sys.executable, "-c", _SCHEDULER], self.folder / "scheduler.log")
             for rank in cluster.ranks:
-                self.ranks[rank] = self._start(rank, program, self._log(rank))
+                self.ranks[rank] = self._start(rank, program, log_of(rank))
                 (alive / f"rank_{rank}.pid").write_text(str(self.ranks[rank].pid), encoding="ascii")
         except BaseException:
             self._stop()
@@ -154,15 +157,11 @@ class Launch:
             while True:
                 ended = None not in [child.poll() for child in self.ranks.values()]
                 self._show()
-                if failure := self._failure():
-                    rank, code, what = failure
-                    self._stop()
-                    self._show()
-                    hint = f"{what}{self._last_error(rank)}; the other ranks were stopped; see {self._log(rank)}"
-                    if code != _INPUT_AT_FAULT:
-                        hint += ". The same command goes on from the last save"
-                    print(f"error: {hint}", file=sys.stderr)
-                    return code
+                failure = self._failure()
+                if not self.trains and (self.watch.have_begun() or (ended and not failure)):
+                    self._settle()
+                if failure:
+                    return self._fail(*failure)
                 if ended:
                     if self.scheduler and self.cluster.worker_num > self.cluster.local_worker_num:
                         self.scheduler.wait()  # other machines' ranks may still need it
@@ -170,6 +169,28 @@ class Launch:
                 time.sleep(_LOOKS_EVERY_S)
         finally:
             self._stop()
+
+    def _settle(self) -> None:
+        """Let this run's logs take the place of an earlier one's, unless it found nothing to do."""
+        self.trains = True
+        if any(NOTHING_TO_DO in log_of(rank).read_text(encoding="utf-8", errors="replace") for rank in self.ranks):
+            give_back_earlier(self.cluster.ranks)
+        else:
+            forget_earlier(self.cluster.ranks, self.cluster.worker_num)
+
+    def _fail(self, rank: int, code: int, what: str) -> int:
+        """Stop all ranks and say why; the exit code."""
+        self._stop()
+        self._show()
+        error, log = self._last_error(rank), log_of(rank)
+        if code == _INPUT_AT_FAULT and not self.trains:
+            give_back_earlier(self.cluster.ranks)
+            log = refused_of(rank) if refused_of(rank).is_file() else log
+        hint = f"{what}{error}; the other ranks were stopped; see {log}"
+        if code != _INPUT_AT_FAULT:
+            hint += ". The same command goes on from the last save"
+        print(f"error: {hint}", file=sys.stderr)
+        return code
 
     def _failure(self) -> tuple[int, int, str] | None:
         """The rank that failed, the exit code, and what happened; None if nothing did."""
@@ -186,17 +207,14 @@ class Launch:
             return self.cluster.first_rank, 1, f"{what}, see {self.folder}/scheduler.log"
         return None
 
-    def _log(self, rank: int) -> Path:
-        return Path(f"log{rank}/output.log")
-
     def _last_error(self, rank: int) -> str:
         """A rank's own word on what went wrong, if it left one."""
-        text = self._log(rank).read_text(encoding="utf-8", errors="replace")
+        text = log_of(rank).read_text(encoding="utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.startswith("error: ")]
         return f" ({lines[-1].removeprefix('error: ')})" if lines else ""
 
     def _show(self) -> None:
-        with self._log(self.cluster.first_rank).open("rb") as log:
+        with log_of(self.cluster.first_rank).open("rb") as log:
             log.seek(self.shown)
             new = log.read()
         new = new[: new.rfind(b"\n") + 1]  # whole lines
@@ -306,9 +324,14 @@ def main(argv: Sequence[str]) -> int:
             command.append(f"--device_memory_mb={machine_mb // cluster.local_worker_num}")
         return subprocess.run(command, check=False).returncode
     # A mistake is found before anything is started or made.
-    find(resolve(TrainOptions, program_options).data.dataset_path)
+    options = resolve(TrainOptions, program_options)
+    data, kept, sends = options.data.dataset_path, options.kept, cluster.first_rank == 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return Launch(cluster, program).wait()
+    with job(options.modelarts, data, Path(kept.ckpt_path), kept.results, sends):
+        folder = find(data)
+        if sends:
+            options.check_place(folder)
+        return Launch(cluster, program).wait()
 
 
 if __name__ == "__main__":

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.base.errors import InputError
+from src.checkpoints.place import trains_on
+from src.checkpoints.run_options import RunOptions
+from src.data.manifest import DataFolder
 from src.export.options import ExportSpec, ResultSpec, RowsSpec
 from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
+from src.model_utils.moxing_adapter import ModelArtsSpec
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
 from src.ranks.options import ParallelSpec
@@ -31,6 +35,7 @@ class TrainOptions:
     """Of train.py."""
 
     yaml: YamlSpec
+    modelarts: ModelArtsSpec
     device: DeviceSpec
     parallel: ParallelSpec
     compute: ComputeSpec
@@ -52,12 +57,23 @@ class TrainOptions:
                 f"device_id {self.device.device_id} has no effect with several ranks, which share out the cards"
             )
 
+    def check_place(self, data: DataFolder) -> None:
+        """See, without MindSpore, that a training on these data may leave its checkpoint where it is to go.
+
+        Raises:
+            InputError: a checkpoint is there that it may neither replace nor go on from, or is this very training's.
+        """
+        of_run = RunOptions.of(self.device, self.parallel, self.compute, self.data, self.network, self.optimization,
+                               self.schedule, self.evaluation, self.kept)  # fmt: skip
+        trains_on(Path(self.kept.ckpt_path), of_run, self.kept.overwrite, self.kept.resume, data.manifest)
+
 
 @dataclass(frozen=True)
 class EvalOptions:
     """Of eval.py."""
 
     yaml: YamlSpec
+    modelarts: ModelArtsSpec
     device: DeviceSpec
     compute: ComputeSpec
     network: NetworkSpec
@@ -73,6 +89,7 @@ class ExportOptions:
     """Of export.py."""
 
     yaml: YamlSpec
+    modelarts: ModelArtsSpec
     device: DeviceSpec
     network: NetworkSpec
     export: ExportSpec

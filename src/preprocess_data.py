@@ -18,11 +18,13 @@ from src.data.encoder import load_encoder
 from src.data.known_values import worst
 from src.data.manifest import VOCABULARY, DataFolder
 from src.data.transforms import TRANSFORMS
+from src.model_utils.options import refuse_changed
 from src.options import PreprocessDataOptions, resolve
+from src.preprocessing.guess import guess_schema
 from src.preprocessing.options import RawSpec
 from src.preprocessing.run import preprocess
 from src.rows.columns import Columns
-from src.rows.raw_files import REJECTS, find_raws
+from src.rows.raw_files import REJECTS, find_raws, refuse_twice
 from src.rows.schema import load_schema
 from src.rows.unpacking import file_and_member
 
@@ -66,6 +68,12 @@ def report(data: DataFolder) -> str:
             f"negative numbers: {counts}"
             + ("" if kept else f"; {transform} makes 0 of them, --numeric_transform=signed_log keeps them apart")
         )
+    if manifest.shared_keys:
+        several = ", ".join(f"{name} {count}" for name, count in manifest.shared_keys.items() if count)
+        lines.append(
+            f"values of more than 8 bytes, which are hashed: in {len(manifest.shared_keys)} fields; "
+            + (f"keys of several values, which get one id: {several}" if several else "no two of training share a key")
+        )
     if manifest.bad_rows:
         lines.append(f"bad rows: {manifest.bad_rows} skipped, in {data.path / REJECTS}")
     return "\n".join([*lines, f"data folder: {data.path}"])
@@ -76,8 +84,18 @@ def main(argv: Sequence[str]) -> None:
     options = resolve(PreprocessDataOptions, argv)
     raw = options.raw
     raws = find_raws(raw.data_path)
+    if raw.guess_schema:
+        print(guess_schema(raws, Path(raw.guess_schema), raw.overwrite))
+        return
+    paths = {"valid": raw.valid_path, "test": raw.test_path}
+    own = {part: find_raws(path, f"{part}_path") for part, path in paths.items() if path}
+    refuse_twice([*raws, *(one for files in own.values() for one in files)], "data_path")
+    if own:
+        refuse_changed(options.preprocessing, ["split", "valid_fraction", "vocab_path"],
+                       "with valid_path or test_path, whose rows are these parts: drop it")  # fmt: skip
     output = output_folder(raw.data_path, raw.output_path, raws)
-    print(report(preprocess(raws, output, columns_of(raw), options.preprocessing, raw.overwrite)))
+    columns = columns_of(raw)
+    print(report(preprocess(raws, output, columns, options.preprocessing, raw.overwrite, own, raw.order_by)))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ class Scorer:
         self.columns = self._encoder.keyed(self.model.manifest.columns())
         self._graphs: dict[int, nn.GraphCell] = {}
         self._unseen: Unseen | None = None
-        self._warned = False
+        self._told: set[str] = set()  # fields that a warning was of
+        self._told_dropped: set[str] = set()
         # Tables in the graph are there anew with each size.
         self._sizes = _HOST_SIZES if self.model.table else (self.model.batch_size,)
 
@@ -177,18 +178,25 @@ class Scorer:
         return self.score_ids(dense, ids)
 
     def _count_unseen(self, ids: np.ndarray, block: Block, cells: Callable[[], list[list[str]]] | None) -> str:
-        """A warning, once, where rows have far more values that training did not have than is usual, else ""."""
-        if self._warned:
-            return ""
+        """A warning, once a field, of far more values that training did not have than is usual; "" for none."""
         if self._unseen is None or self._unseen.rows > _WATCHED_ROWS:
+            # A field that has recovered is told again when need be.
+            self._told &= (
+                {self._unseen.fields[field] for field in self._unseen.fields_above()} if self._unseen else set()
+            )
             manifest = self.model.manifest
             self._unseen = Unseen(manifest.fields, usual_shares(manifest), self.columns.key_seed, manifest.layout)
         self._unseen.add(ids, block)
-        line = warning("rows to score", self._unseen.unmatched(self._encoder.examples, cells))
-        sizes = dict(zip(self._unseen.fields, self._unseen.layout.sizes))
-        line = line or warning_of_dropped("rows to score", self._unseen.dropped, sizes)
-        self._warned = line != ""
-        return line
+        found = self._unseen.unmatched(self._encoder.examples, cells, self._told)
+        self._told |= {one.field for one in found}
+        return warning("rows to score", found) or self._left_out()
+
+    def _left_out(self) -> str:
+        """A warning, once a field, of lists with more values than are kept; "" for none."""
+        assert self._unseen is not None
+        dropped = {name: count for name, count in self._unseen.dropped.items() if name not in self._told_dropped}
+        self._told_dropped |= set(dropped)
+        return warning_of_dropped("rows to score", dropped, dict(zip(self._unseen.fields, self._unseen.layout.sizes)))
 
     def _score_batch(self, dense: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
         rows = len(ids)

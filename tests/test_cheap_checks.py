@@ -35,8 +35,15 @@ sys.exit("MindSpore was loaded" if "mindspore" in sys.modules else 0)
     (["postprocess"], "preprocess_path preprocess_Result holds no index"),
     (["preprocess", "--export_path=fp32", "--dataset_path=nothing.txt"], "there is no file nothing.txt"),
     (["preprocess", "--export_path=fp32", "--dataset_path=odd.txt"], "odd.txt line 1: 1 columns instead of 40"),
+    (["train", "--device_target=CPU", "--dataset_path=data", "--ckpt_path=done"],
+     "ckpt_path done already holds dlrm.ckpt: name another"),
+    (["src.launch", "2", "--device_target=CPU", "--parallel_mode=data", "--dataset_path=data", "--ckpt_path=done"],
+     "ckpt_path done already holds dlrm.ckpt: name another"),
 ])  # fmt: skip
-def test_mindspore_is_not_loaded_for_a_refusal(exports, here, argv, message):
+def test_mindspore_is_not_loaded_for_a_refusal(exports, tiny_data, here, argv, message):
+    (here / "done").mkdir()
+    (here / "done/dlrm.ckpt").touch()
+    (here / "data").symlink_to(tiny_data.path)
     (here / "stopped/unfinished").mkdir(parents=True)
     (here / "stopped/unfinished/best-1.ckpt").touch()
     (here / "fp32").symlink_to(exports["fp32"])
@@ -74,7 +81,7 @@ def test_what_came_into_the_place_since_the_first_look_is_not_replaced(tmp_path)
 
 
 def logged(here, *command):
-    script = f'set -euo pipefail; . {ROOT}/scripts/common.sh; run_logged ms_log "$@"'
+    script = f'set -euo pipefail; . {ROOT}/scripts/common.sh; run_logged ms_log/output.log "$@"'
     return subprocess.run(
         ["bash", "-c", script, "bash", *command], cwd=here, capture_output=True, text=True, check=False
     )
@@ -84,6 +91,8 @@ def test_a_refused_start_leaves_the_log_of_an_earlier_run(here):
     assert logged(here, "echo", "good").stdout == "good\n"
     done = logged(here, "bash", "-c", "echo refused >&2; exit 2")
     assert (done.returncode, done.stdout) == (2, "refused\n")
+    assert (here / "ms_log/output.log").read_text() == "good\n"
+    assert logged(here, "echo", "nothing to do: it is there").returncode == 0
     assert (here / "ms_log/output.log").read_text() == "good\n"
     assert logged(here, "bash", "-c", "echo failed; exit 1").returncode == 1
     assert (here / "ms_log/output.log").read_text() == "failed\n"

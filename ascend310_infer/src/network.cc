@@ -2,14 +2,20 @@
 
 #include <sched.h>
 
+#include <cctype>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "error.h"
+#include "quiet.h"
+#if __has_include("include/cxx_api/model.h")  // MindSpore Lite after 2.7.1
+#include "include/cxx_api/context.h"
+#include "include/cxx_api/model.h"
+#else
 #include "include/api/context.h"
 #include "include/api/model.h"
-#include "quiet.h"
+#endif
 
 namespace dlrm {
 
@@ -19,6 +25,7 @@ struct Network::Lite {
   ms::Model model;
   std::vector<ms::MSTensor> inputs, outputs;
   uint64_t block;
+  size_t dense, second;  // which of the inputs
 };
 
 namespace {
@@ -53,6 +60,25 @@ std::string Words(const std::vector<int64_t> &shape) {
   std::string words;
   for (const int64_t size : shape) words += (words.empty() ? "[" : ", ") + std::to_string(size);
   return words + "]";
+}
+
+// Whether an input has a name: by itself, or behind that of its graph, as in "12_ScoreIds_construct_34:dense".
+bool HasName(const std::string &found, const std::string &name) {
+  const size_t at = found.rfind(name);
+  return at != std::string::npos && at + name.size() == found.size() &&
+         (at == 0 || (!std::isalnum(static_cast<unsigned char>(found[at - 1])) && found[at - 1] != '_'));
+}
+
+// Which input has a name; throws Error unless one has.
+size_t Place(const std::string &graph, const std::vector<ms::MSTensor> &inputs, const std::string &name) {
+  std::vector<size_t> places;
+  std::string names;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (HasName(inputs[i].Name(), name)) places.push_back(i);
+    names += (i ? ", '" : "'") + inputs[i].Name() + "'";
+  }
+  if (places.size() != 1) throw Error(graph + " takes " + names + ", not '" + name + "': export the model again");
+  return places[0];
 }
 
 // Refuses an input of another type or shape than the description's.
@@ -92,6 +118,8 @@ Network::Network(const ModelFolder &model, const Options &options, uint64_t bloc
   }
   lite_->inputs = lite_->model.GetInputs();
   if (lite_->inputs.size() != 2) throw Error(graph + " does not take two inputs: export the model again");
+  lite_->dense = Place(graph, lite_->inputs, "dense");
+  lite_->second = Place(graph, lite_->inputs, model.on_host() ? "vectors" : "ids");
   if (block != model.batch_size) {
     std::vector<std::vector<int64_t>> shapes;
     for (const auto &input : lite_->inputs) {
@@ -106,20 +134,20 @@ Network::Network(const ModelFolder &model, const Options &options, uint64_t bloc
     lite_->inputs = lite_->model.GetInputs();
   }
   const auto rows = static_cast<int64_t>(block);
-  CheckInput(graph, &lite_->inputs[0], ms::DataType::kNumberTypeFloat32, {rows, static_cast<int64_t>(model.dense_dim)});
+  CheckInput(graph, &lite_->inputs[lite_->dense], ms::DataType::kNumberTypeFloat32, {rows, static_cast<int64_t>(model.dense_dim)});
   if (model.on_host()) {
-    CheckInput(graph, &lite_->inputs[1], ms::DataType::kNumberTypeFloat32,
+    CheckInput(graph, &lite_->inputs[lite_->second], ms::DataType::kNumberTypeFloat32,
                {rows, static_cast<int64_t>(model.fields.size()), static_cast<int64_t>(model.width)});
   } else {
-    CheckInput(graph, &lite_->inputs[1], ms::DataType::kNumberTypeInt32, {rows, static_cast<int64_t>(model.ids)});
+    CheckInput(graph, &lite_->inputs[lite_->second], ms::DataType::kNumberTypeInt32, {rows, static_cast<int64_t>(model.ids)});
   }
 }
 
 Network::~Network() = default;
 
-float *Network::dense() { return static_cast<float *>(lite_->inputs[0].MutableData()); }
+float *Network::dense() { return static_cast<float *>(lite_->inputs[lite_->dense].MutableData()); }
 
-void *Network::second() { return lite_->inputs[1].MutableData(); }
+void *Network::second() { return lite_->inputs[lite_->second].MutableData(); }
 
 const float *Network::Run() {
   const Quiet quiet;

@@ -13,7 +13,7 @@ const char kHelp[] = R"(Scores rows with an exported DLRM: main --model=export/d
   --model=PATH         the graph, or its folder, that export.py wrote
   --input=FOLDER       rows that preprocess.py wrote
   --output=FOLDER      where result_Files/ and time_Result/ go (default: here)
-  --device_type=NAME   Ascend or CPU (default Ascend)
+  --device_type=NAME   Ascend, whichever card it is (310, 310P, ...), or CPU (default Ascend)
   --device_id=N        number of the Ascend card (default 0)
   --batch_size=N       rows of a request (default: the model's; on Ascend no other is possible)
   --threads=N          threads of the CPU (default: one for each processor), used as far as there is work

@@ -17,8 +17,15 @@ _REMEDIES = {
 }
 
 
+NOTHING_TO_DO = "nothing to do: "  # begins the line of an AlreadyDone
+
+
 class InputError(ValueError):
     """Input that a user can mend: the message names the thing, the value, the rule and the remedy."""
+
+
+class AlreadyDone(InputError):
+    """What a command is to make is there, made by the same command before: nothing is wrong, and nothing to do."""
 
 
 @contextmanager
@@ -31,7 +38,8 @@ def naming(path: Path | str) -> Iterator[None]:
 
 
 def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False) -> None:
-    """Run a program's `main(argv)` and exit: 0 if it went well, 2 with one line on stderr if the input was at fault.
+    """Run a program's `main(argv)` and exit: 0 if it went well, or all was there already, 2 with one line on stderr if
+    the input was at fault.
 
     Only `InputError` and errors of the file system become one line; anything else is a defect of this
     code and keeps its traceback. Where nobody reads its lines any more, as behind `| head`, it ends without one.
@@ -50,6 +58,9 @@ def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False) -> N
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would tell of it at its end
         sys.exit(128 + signal.SIGPIPE)
+    except AlreadyDone as done:
+        print(f"{NOTHING_TO_DO}{' '.join(str(done).split())}", flush=True)
+        code = 0
     except InputError as error:
         sys.exit(_report(" ".join(str(error).split())))
     except OSError as error:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from src.base.errors import InputError, naming
-from src.base.locks import hold_folder
+from src.base.locks import hold_folder, when_free
 
 
 @contextmanager
 def whole_file(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` when the block ends well.
+
+    Of several that write it at once each waits for those before it.
 
     Args:
         path: the file.
@@ -26,18 +28,22 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
     """
     beside = path.with_name(path.name + ".tmp")
     try:
-        with beside.open("wb") as file:
-            yield file
-            if sync:
+        with when_free(beside) as file:
+            placed = False
+            try:
+                yield file
                 file.flush()
-                os.fsync(file.fileno())
-        beside.rename(path)
+                if sync:
+                    os.fsync(file.fileno())
+                beside.rename(path)
+                placed = True
+            finally:
+                if not placed:  # else what stands there is another's
+                    beside.unlink(missing_ok=True)
         if sync:
             flush(path.parent)  # the name, too, must be on the disk
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

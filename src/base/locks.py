@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from src.base.errors import InputError
 
@@ -59,6 +59,22 @@ def hold_folder(path: Path, what: str) -> Iterator[None]:
         os.close(folder)
 
 
+@contextmanager
+def when_free(path: Path) -> Iterator[BinaryIO]:
+    """An empty file to write to, which no one else writes meanwhile; the block may remove or rename it."""
+    while True:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(file.fileno(), path):
+                continue
+            try:
+                file.truncate()
+                yield file
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # processes that were forked meanwhile would hold it
+            return
+
+
 def is_held(path: Path) -> bool:
     """Whether a lock's file is there and a run holds it."""
     if not path.is_file():
@@ -76,5 +92,12 @@ def _taken(place: int, path: Path) -> bool:
         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    # Whoever held it may have removed it meanwhile.
-    return path.exists() and os.path.samestat(os.fstat(place), path.stat())
+    return _is_at(place, path)
+
+
+def _is_at(place: int, path: Path) -> bool:
+    """Whether what was opened still stands at its path: whoever held it may have removed or renamed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(place), path.stat())
+    except FileNotFoundError:
+        return False

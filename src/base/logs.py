@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -43,11 +44,17 @@ class MetricsFile:
 def open_logs(*paths: str) -> None:
     """Make the log files and their folders, so that a place that can't be written is found before the first step.
 
+    A last line that was cut, such as by a full disk, gets its end, or the next one would stand in the same line.
+
     Raises:
         OSError: one can't be made.
     """
     for path in paths:
         _append(path, "")
+        with naming(path), open(path, "rb") as file:
+            file.seek(max(os.path.getsize(path) - 1, 0))
+            cut = file.read() not in (b"", b"\n")
+        _append(path, "\n" if cut else "")
 
 
 def append_line(path: str, line: str) -> None:

@@ -15,8 +15,8 @@ Arrays = dict[str, np.ndarray]
 _LOCAL_HEADER = struct.Struct("<26x2H")  # of a member of a zip file: sizes of its name and of the extra field
 
 
-def save_arrays(path: Path, arrays: Arrays) -> None:
-    """Write the arrays beside the file, uncompressed, and rename; names may be any that differ in a zip file.
+def save_arrays(path: Path, arrays: Arrays, sync: bool = False) -> None:
+    """Write the arrays as a `whole_file`, uncompressed; names may be any that differ in a zip file.
 
     Raises:
         OSError: the file can't be written; it names the file.
@@ -27,7 +27,7 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
         for name, array in arrays.items():
             with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-    with whole_file(path) as written:
+    with whole_file(path, sync) as written:
         written.write(archive.getbuffer())
 
 

@@ -117,10 +117,18 @@ class Watch:
             return least, f"ranks wait in vain: for {self.timeout_s:.0f} s rank {least} has stood behind step {step}"
         return None
 
-    def _look(self, rank: int, now: float) -> None:
+    def have_begun(self) -> bool:
+        """Whether a rank has ended a training step."""
+        return any(sign["step"] > 0 for rank in self.ranks if (sign := self._sign(rank)))
+
+    def _sign(self, rank: int) -> dict[str, Any] | None:
         try:
-            sign = json.loads(sign_of(self.folder, rank).read_text(encoding="utf-8"))
+            return dict(json.loads(sign_of(self.folder, rank).read_text(encoding="utf-8")))
         except (OSError, ValueError):
+            return None
+
+    def _look(self, rank: int, now: float) -> None:
+        if (sign := self._sign(rank)) is None:
             return
         before = self.signs.get(rank, {})
         for name in ("beat", "done"):

@@ -22,6 +22,12 @@ def file_of(checkpoint_path: str) -> Path:
     return path
 
 
+def folder_of(checkpoint_path: str) -> Path:
+    """The folder of a checkpoint that a user named, which may not be there yet."""
+    path = Path(checkpoint_path)
+    return path.parent if path.suffix == Path(CHECKPOINT).suffix else path
+
+
 def check_is_file(path: Path) -> None:
     """Refuse a checkpoint that is not there, and name the best network of a training that was stopped."""
     if path.is_file():

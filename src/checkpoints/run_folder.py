@@ -6,7 +6,6 @@ checkpoint/unfinished/       the same of a run that has not ended, or was stoppe
 checkpoint/finished/         the last state of a run that ended well, which more epochs go on from
 """
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -17,16 +16,16 @@ from src.base.errors import InputError, naming
 from src.base.events import happens
 from src.base.files import flush, link_or_copy, whole_file
 from src.base.locks import hold
-from src.base.sealed import check_json, sealed_json, sealed_text
+from src.base.sealed import sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
 from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
+from src.checkpoints.place import FINISHED, OLDER, PROGRESS, states_of, trains_on
 from src.checkpoints.protobuf import CheckpointFile
 from src.checkpoints.run_options import RunOptions
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
 
-FINISHED, PROGRESS = "finished", "progress.json"
-_OLDER, _FAILED = "older", "diverged_at_rate"
+_FAILED = "diverged_at_rate"
 _OF_A_STEP = re.compile(r"(state|rest|best)-(\d+)\.")
 
 
@@ -51,7 +50,8 @@ class Run:
         changes: which options are others than before the stop, in words; rank 0 knows.
 
     Raises:
-        InputError: the folder already holds a checkpoint, which overwrite does not allow to be replaced; another run
+        AlreadyDone: this very run has ended well here.
+        InputError: the folder already holds another checkpoint, which overwrite does not allow to be replaced; a run
             is at work there, or one was stopped that had other options or data.
     """
 
@@ -73,12 +73,7 @@ class Run:
             self._lock.close()
 
     def _prepare(self, data: DataFolder, overwrite: bool, resume: bool) -> None:
-        is_longer = resume and not overwrite and self._is_longer()
-        if (self.folder / CHECKPOINT).exists() and not (overwrite or is_longer):
-            raise InputError(
-                f"ckpt_path {self.folder} already holds {CHECKPOINT}: name another --ckpt_path, replace it with "
-                f"--overwrite=True, or let it train on with more --epochs, if its last state was kept"
-            )
+        is_longer = trains_on(self.folder, self._options, overwrite, resume, data.manifest)
         data.manifest.verify(data.path, [VOCABULARY])
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")
@@ -94,17 +89,6 @@ class Run:
         except BaseException:
             self._lock.close()
             raise
-
-    def _is_longer(self) -> bool:
-        """Whether this run is to go on with the one that ended well here, after fewer epochs.
-
-        It may have begun to do so before it was stopped, but no other run may have been stopped here.
-        """
-        ended = self.folder / FINISHED
-        states, own = _states_of(ended / PROGRESS), _states_of(self._progress)
-        if not states or (own and own[0].get("run") != states[0].get("run")):
-            return False
-        return self._options.has_more_epochs(self._options.saved_in(ended))
 
     def _take_back(self) -> None:
         """Let the state of a run that ended well be that of one that was stopped."""
@@ -170,7 +154,7 @@ class Run:
         Raises:
             InputError: its file is damaged.
         """
-        return next(iter(_states_of(self._progress)), None)
+        return next(iter(states_of(self._progress)), None)
 
     def commit(self, progress: dict[str, Any], step: int, best_step: int) -> None:
         """Make the state of a step the one to go on from; `write_part` has returned, so all ranks have written it.
@@ -190,18 +174,18 @@ class Run:
         happens("a state is whole")
         for path in self.path.glob(f"best-{best_step}.*"):
             flush(path)
-        older = [state for state in _states_of(self._progress) if state["step"] < step][: self._keep_states - 1]
+        older = [state for state in states_of(self._progress) if state["step"] < step][: self._keep_states - 1]
         self._write_progress([progress, *older])
         happens("the progress names another state")
         self._remove_others([progress, *older], best_step)
 
     def _write_progress(self, states: list[dict[str, Any]]) -> None:
         with whole_file(self._progress, sync=True) as file:
-            file.write(sealed_json(states[0] | {_OLDER: states[1:]}).encode())
+            file.write(sealed_json(states[0] | {OLDER: states[1:]}).encode())
 
     def remove_other_bests(self, step: int) -> None:
         """Of the best networks, keep those that the states go with, and the newest one, that of a step."""
-        self._by_rank_0(lambda: self._remove_others(_states_of(self._progress), step))
+        self._by_rank_0(lambda: self._remove_others(states_of(self._progress), step))
 
     def _remove_others(self, states: list[dict[str, Any]], best_step: int) -> None:
         steps = {state["step"] for state in states}
@@ -227,7 +211,7 @@ class Run:
         return self.progress()
 
     def _retreat(self, rate: float, changed: dict[str, Any]) -> None:
-        states = _states_of(self._progress)
+        states = states_of(self._progress)
         if states and (before := states[0].get(_FAILED)) is not None and rate < before:
             del states[0]
         elif states:
@@ -283,28 +267,9 @@ class Run:
                 shutil.rmtree(self.path)
 
     def _forget_older(self, best_step: int) -> None:
-        if states := _states_of(self._progress)[:1]:
+        if states := states_of(self._progress)[:1]:
             self._write_progress(states)
             self._remove_others(states, best_step)
-
-
-def _states_of(path: Path) -> list[dict[str, Any]]:
-    """What the commits of the states that are kept had to say, the newest first; none without a file."""
-    if not path.is_file():
-        return []
-    try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        content = check_json(content, path, "start afresh with --resume=False")
-        states = [content, *map(dict, content.pop(_OLDER, []))]
-        if not all(isinstance(state["step"], int) for state in states):
-            raise TypeError("a step is no number")
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path} is damaged ({error!r}), so the stopped training can't go on: start afresh with --resume=False"
-        ) from None
-    return states
 
 
 def _place(source: Path, target: Path) -> None:

@@ -9,6 +9,8 @@ import yaml
 
 from src.base.errors import InputError
 from src.base.sealed import check_text
+from src.model_utils.config import SAVED_OPTIONS, to_yaml
+from src.model_utils.options import free_names, untold_names
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,13 @@ class RunOptions:
     free: frozenset[str] = frozenset()
     defaults: str = ""
     untold: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, *specs: Any) -> "RunOptions":
+        """Those of the specs of a training."""
+        defaults = to_yaml(*(type(spec)() for spec in specs))
+        free, untold = frozenset(free_names(*specs)), frozenset(untold_names(*specs))
+        return cls(SAVED_OPTIONS, to_yaml(*specs), free, defaults, untold)
 
     def saved_in(self, folder: Path) -> str:
         """The text that a run left in a folder; that of an older version has no checksum.

@@ -252,13 +252,13 @@ class Encoder:
         """Write an uncompressed .npz, whole or not at all; an encoder that was read is written as it was."""
         if self._file:
             self._file.check()
-            with whole_file(path) as file:
+            with whole_file(path, sync=True) as file:
                 file.write(self._file.data)
             return
         beside = {f"{BESIDE}{_EXAMPLES}": known_values.to_json(self.examples)}
         if not self._of_columns.is_plain:
             beside[f"{BESIDE}{_LAYOUT}"] = np.frombuffer(json.dumps(asdict(self._of_columns)).encode(), np.uint8)
-        save_arrays(path, self.vocabulary.arrays() | self.learned.arrays() | beside)
+        save_arrays(path, self.vocabulary.arrays() | self.learned.arrays() | beside, sync=True)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -9,7 +9,7 @@ Legend: B rows, F fields, L ids of a row.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -26,8 +26,10 @@ _TIMES = 10  # as many unseen values as are usual are told
 _LEAST_USUAL = 0.01
 _LEAST_ROWS = 10
 _CHANCE = 1e-6  # that nothing matches by chance
+_RUN = 50  # rows of one value behind each other that tell as much as one: ten ads for one user are no ten users
 _SHOWN = 3
 _CHUNK_KEYS = 1 << 16
+_MIXED = np.uint64(0x9E3779B97F4A7C15)
 # Text that pandas.read_csv takes for a missing value unless told otherwise; the empty cell is another matter.
 _MISSING_TO_PANDAS = (
     "NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "None", "<NA>", "#N/A", "#NA", "#N/A N/A",
@@ -132,18 +134,20 @@ def usual_shares(manifest: Manifest) -> np.ndarray:
     return shares if train is None else np.where(np.array(train.unseen_share) == 1, np.inf, shares)
 
 
-def unmatched(shares: Sequence[float], usual: np.ndarray, rows: int) -> list[int]:
+def unmatched(shares: Sequence[float], usual: np.ndarray, rows: Sequence[int]) -> list[int]:
     """Numbers of the fields in which nothing matches, or ten times less than is usual.
 
     Args:
         shares: of unseen values, of each field.
         usual: the same of rows as they should be.
-        rows: that the shares are of; few tell nothing.
+        rows: that the shares are of, of each field, which must be independent of each other; few tell nothing.
     """
-    nothing = [share == 1 and (expected == 1 or expected**rows < _CHANCE) for share, expected in zip(shares, usual)]
-    far_less = [share >= _TIMES * expected and rows >= _TIMES * _LEAST_ROWS for share, expected in zip(shares, usual)]
-    told = [number for number, pair in enumerate(zip(nothing, far_less)) if any(pair)]
-    return told if rows >= _LEAST_ROWS else []
+
+    def is_told(share: float, expected: float, own: int) -> bool:
+        nothing = share == 1 and (expected**own < _CHANCE or (expected == 1 and own >= _LEAST_ROWS))
+        return nothing or (share >= _TIMES * expected and own >= _TIMES * _LEAST_ROWS)
+
+    return [number for number, field in enumerate(zip(shares, usual, rows)) if is_told(*field)]
 
 
 def unmatched_of(manifest: Manifest, part: str, trained: Manifest | None = None) -> list[Unmatched]:
@@ -157,7 +161,8 @@ def unmatched_of(manifest: Manifest, part: str, trained: Manifest | None = None)
     own = manifest.parts[part]
     usual = trained or manifest
     others = {name: other for name, other in usual.parts.items() if other != own}
-    found = unmatched(own.unseen_share, usual_shares(replace(usual, parts=others)), own.rows)
+    rows = [own.rows if own.rows >= _LEAST_ROWS else 0] * len(own.unseen_share)
+    found = unmatched(own.unseen_share, usual_shares(replace(usual, parts=others)), rows)
     return [Unmatched(manifest.fields[number], own.unseen_share[number]) for number in found]
 
 
@@ -181,6 +186,9 @@ def warning(where: str, found: Sequence[Unmatched]) -> str:
 class Unseen:
     """How many values of each field the encoder does not know, over all rows that are added.
 
+    Rows of one value behind each other, such as the ads that are scored for one user, count as one for each 50 of them:
+    so a field of which 1 % is usually unseen is told after three values that training did not have, or 101 rows of one.
+
     Args:
         fields: names of all fields; those of categorical columns come first.
         usual: the share of each field that is usual.
@@ -197,17 +205,23 @@ class Unseen:
         self.layout = layout or Layout.plain(len(fields))
         self.rows = 0
         self.dropped: dict[str, int] = {}
-        self.counts, self.values = (np.zeros(len(fields), np.int64) for _ in range(2))
+        self._unseen, self._values, self._draws, self._unseen_draws = np.zeros((4, len(fields)), np.int64)
+        self._last: np.ndarray | None = None  # value of each field
+        self._begun = np.zeros(len(fields), np.int64)  # rows of it so far
         self.keys: dict[int, int] = {}  # of each field, the first one that is not known
 
     def add(self, ids: np.ndarray, block: Block) -> None:
         """Count rows with ids [B, L], made of a block."""
-        unseen = ids == UNSEEN
+        if not len(ids):
+            return
+        layout = self.layout
+        unseen, there, draws = ids == UNSEEN, ids != PADDING, self._draws_of(ids, block)
         self.rows += len(ids)
-        self.counts += self.layout.count(unseen)
-        self.values += self.layout.count(ids != PADDING)
-        for field, start in enumerate(self.layout.starts[: len(block.keys)]):
-            size = self.layout.sizes[field]
+        self._unseen += layout.count(unseen)
+        self._values += layout.count(there)
+        self._draws += layout.count(draws & there)
+        self._unseen_draws += layout.count(unseen & draws)
+        for field, (start, size) in enumerate(zip(layout.starts[: len(block.keys)], layout.sizes)):
             if field in block.lists and (left_out := block.lists[field].dropped(size)):
                 self.dropped[self.fields[field]] = self.dropped.get(self.fields[field], 0) + left_out
             if field not in self.keys and unseen[:, start : start + size].any():
@@ -224,18 +238,49 @@ class Unseen:
         if len(rows):
             self.keys[field] = int(lists.keys[firsts[rows[0]] + places[0]])
 
+    def _draws_of(self, ids: np.ndarray, block: Block) -> np.ndarray:
+        """Which ids [B, L] bool are of cells that begin a run of equal ones, or come _RUN rows behind such a one."""
+        columns = []
+        for field, (start, size) in enumerate(zip(self.layout.starts, self.layout.sizes)):
+            if field < len(block.keys) and field not in block.lists:
+                columns.append(block.keys[field])
+            else:  # a number that stands for all ids
+                columns.append(ids[:, start : start + size].astype(np.uint64) @ _MIXED ** np.arange(size, dtype="u8"))
+        values = np.stack(columns, axis=1)
+        before = values[:1] if self._last is None else self._last[None]
+        same = values == np.concatenate([before, values[:-1]])
+        same[0] &= self._last is not None
+        rows = np.arange(1, len(ids) + 1)[:, None]
+        begins = np.maximum.accumulate(np.where(same, 0, rows), axis=0)
+        in_run = np.where(begins > 0, rows - begins, rows - 1 + self._begun)
+        self._last, self._begun = values[-1], in_run[-1] + 1
+        draws: np.ndarray = np.repeat(in_run % _RUN == 0, self.layout.sizes, axis=1)
+        return draws
+
+    def fields_above(self) -> list[int]:
+        """Numbers of the fields of which far more values are unseen than is usual."""
+        shares = self._unseen_draws / np.maximum(self._draws, 1)
+        enough = np.where(self.rows >= _LEAST_ROWS, self._draws, 0)
+        return unmatched(shares.tolist(), self.usual, enough.tolist())
+
     def unmatched(
-        self, examples: Sequence[Example], cells: Callable[[], list[list[str]]] | None = None
+        self,
+        examples: Sequence[Example],
+        cells: Callable[[], list[list[str]]] | None = None,
+        told: Collection[str] = (),
     ) -> list[Unmatched]:
-        """The fields of which far more values are unseen than is usual, with an example each.
+        """These fields, with an example each.
 
         Args:
             examples: what the values of categorical columns looked like in training.
             cells: gives the text of some of these rows' categorical columns, in which hashed keys are found again.
+            told: names of fields that are left out.
         """
-        shares = (self.counts / np.maximum(self.values, 1)).tolist()
+        shares = (self._unseen / np.maximum(self._values, 1)).tolist()
         found = []
-        for field in unmatched(shares, self.usual, self.rows):
+        for field in self.fields_above():
+            if self.fields[field] in told:
+                continue
             known = next(iter(examples[field].known), None) if field < len(examples) else None
             key = self.keys.get(field)
             text = None if key is None else text_of(key)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,6 +114,8 @@ class Manifest:
         source: names of the raw files, the lines read of them, and their columns.
         options: of preprocessing.
         negative: how many numbers of a column are below 0, of the columns that have any.
+        shared_keys: how many keys several training values have, of the columns with values so long that their keys are
+            hashes.
         inputs, fields: names of the network's numeric inputs and fields, as `src/data/encoder.py` makes them of the
             columns; unless given, these are the columns.
         layout: of the ids; a file without it is of fields of one value with a table each.
@@ -131,6 +133,7 @@ class Manifest:
     inputs: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     negative: dict[str, int] = field(default_factory=dict)
+    shared_keys: dict[str, int] = field(default_factory=dict)
     layout: Layout = Layout((), (), ())
     dropped: dict[str, int] = field(default_factory=dict)
 
@@ -272,7 +275,7 @@ def _check_shards(name: str, part: Part, listed: set[str]) -> None:
 
 
 _ALWAYS_TOLD = ("label", "order", "separator", "header")
-_TOLD_ELSEWHERE = ("dense", "categorical", "key_seed")
+_TOLD_ELSEWHERE = ("dense", "categorical", "key_seed", "checked", "split")
 
 
 def raw_format(columns: Columns) -> dict[str, Any]:
@@ -280,9 +283,26 @@ def raw_format(columns: Columns) -> dict[str, Any]:
     default = Columns((), ())
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(columns).items()
+        for name, value in asdict(replace(columns, split=None)).items()
         if name in _ALWAYS_TOLD or (name not in _TOLD_ELSEWHERE and value != getattr(default, name))
     }
+
+
+_TOLD: set[Path] = set()  # once is enough
+
+
+def place_of(dataset_path: str) -> Path:
+    """Where a path of data leads to: of one that is not there, but below data/, to there, which it says.
+
+    For commands of the public original, whose train.py reads dataset/ while its preprocessing writes data/dataset/.
+    """
+    given, below = Path(dataset_path), Path("data") / dataset_path
+    if os.path.exists(given) or not os.path.exists(below):
+        return given
+    if below.absolute() not in _TOLD:
+        print(f"dataset_path {dataset_path} is not there: {below} is, and taken", flush=True)
+        _TOLD.add(below.absolute())
+    return below
 
 
 def is_data_folder(path: Path) -> bool:
@@ -297,7 +317,7 @@ def find(dataset_path: str) -> DataFolder:
     Raises:
         InputError: there is no such folder, no manifest, or not the named part.
     """
-    path = Path(dataset_path)
+    path = place_of(dataset_path)
     if not path.is_dir():
         raise InputError(
             f"dataset_path {dataset_path} is not a folder: name the data folder that src/preprocess_data.py wrote"

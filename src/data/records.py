@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from src.base.events import happens
+from src.base.files import flush
 
 COLUMN = "rows"
 SCHEMA = {COLUMN: {"type": "bytes"}}
@@ -54,7 +55,7 @@ def prepare() -> None:
 
 
 def write(path: Path, packed: Sequence[bytes]) -> None:
-    """Write records to one MindRecord file and its index file, in place of whatever stood there.
+    """Write records to one MindRecord file and its index file, in place of whatever stood there, and to the disk.
 
     Raises:
         OSError: the disk is full.
@@ -79,3 +80,5 @@ def write(path: Path, packed: Sequence[bytes]) -> None:
         raise
     for written in (path, path.with_name(path.name + ".db")):
         written.chmod(0o644)  # MindRecord leaves them to their owner alone
+        flush(written)
+    flush(path.parent)

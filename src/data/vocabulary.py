@@ -22,24 +22,46 @@ _HASHED = "/hash_rows"
 _SEED = "/key_seed"
 _NAMES, _KEYS, _ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a table's number
 _NO_SEED = np.array([0, 0x9E3779B97F4A7C15], np.uint64)
-Counts = tuple[np.ndarray, np.ndarray]  # a field's distinct keys, uint64, and how often each occurs, int64
+_SHARED = np.uint32(2)  # in place of the check of a key that several texts have
+# A field's distinct keys, uint64, how often each occurs, int64, and, where a key is hashed, each one's check, uint32.
+Counts = tuple[np.ndarray, ...]
 
 
-def count(keys: np.ndarray) -> list[Counts]:
-    """Distinct keys and their counts of each field, from keys [F, B]."""
+def count(keys: np.ndarray, checks: np.ndarray | None = None) -> list[Counts]:
+    """Distinct keys and their counts of each field, from keys [F, B], and their checks from checks [F, B]."""
     counts = []
-    for field_keys in keys:
+    for field, field_keys in enumerate(keys):
         codes, distinct = pd.factorize(field_keys)  # a hash table, ten times faster than sorting
-        counts.append((distinct, np.bincount(codes, minlength=len(distinct))))
+        found: Counts = distinct, np.bincount(codes, minlength=len(distinct))
+        if checks is not None and checks[field].any():
+            found = *found, _one_each(codes, checks[field], len(distinct))
+        counts.append(found)
     return counts
 
 
 def merge(parts: Sequence[Counts]) -> Counts:
     """One field's counts over several parts of the rows."""
-    codes, distinct = pd.factorize(np.concatenate([keys for keys, _ in parts]))
+    codes, distinct = pd.factorize(np.concatenate([keys for keys, *_ in parts]))
     totals = np.zeros(len(distinct), np.int64)
-    np.add.at(totals, codes, np.concatenate([counts for _, counts in parts]))
-    return distinct, totals
+    np.add.at(totals, codes, np.concatenate([counts for _, counts, *_ in parts]))
+    if not any(len(part) > 2 for part in parts):
+        return distinct, totals
+    checks = np.concatenate([part[2] if len(part) > 2 else np.zeros(len(part[0]), np.uint32) for part in parts])
+    return distinct, totals, _one_each(codes, checks, len(distinct))
+
+
+def _one_each(codes: np.ndarray, checks: np.ndarray, distinct: int) -> np.ndarray:
+    """The check of each distinct key, of the places [B] of keys among them and checks [B]; 0 is for no check."""
+    found = np.zeros(distinct, np.uint32)
+    codes, checks = codes[checks > 0], checks[checks > 0]
+    found[codes] = checks
+    found[codes[found[codes] != checks]] = _SHARED
+    return found
+
+
+def shared_keys(counts: Counts) -> int:
+    """How many keys of a field several texts have, -1 where none is hashed, or no checks are known."""
+    return int((counts[2] == _SHARED).sum()) if len(counts) > 2 else -1
 
 
 def ordered(keys: np.ndarray, totals: np.ndarray, min_count: int = 1) -> Counts:

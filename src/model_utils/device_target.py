@@ -11,6 +11,7 @@ from mindspore import Tensor, ops
 from src.base.errors import InputError
 from src.base.signs import SignOfLife, sign_of
 from src.model_utils import ALIVE_FOLDER
+from src.model_utils.local_adapter import get_device_id, in_cluster, in_rank_table
 
 
 def set_device(device_target: str, device_id: int = 0) -> None:
@@ -37,8 +38,10 @@ def set_device(device_target: str, device_id: int = 0) -> None:
             f"device_target {device_target} with device_id {device_id}: {found}; check the driver, or give "
             f"--device_target=CPU"
         )
-    if _started_as_rank():
+    if in_cluster():
         ms.set_device(device_target)  # without a number MindSpore shares out the cards of a machine
+    elif in_rank_table():
+        ms.set_device(device_target, get_device_id())
     else:
         ms.set_device(device_target, device_id)
 
@@ -61,28 +64,24 @@ def check_products(compute_dtype: str) -> None:
         ) from None
 
 
-def _started_as_rank() -> bool:
-    return bool(os.environ.get("MS_ROLE"))  # a rank table may lie in the surroundings of any process of an Ascend host
-
-
 def start_ranks(parallel_mode: str) -> tuple[int, int, SignOfLife]:
     """Join the processes of a run: the number of this one, from 0, how many there are, and what it says of itself.
 
     Raises:
         InputError: this process was not started as one of several, though the mode needs that, or the other way round.
     """
-    started = _started_as_rank()
+    started = in_cluster() or in_rank_table()
     if parallel_mode == "none":
         if started:
             raise InputError(
-                "parallel_mode none is for one process, but this one was started as one of several (MS_ROLE is set): "
-                "give data or hybrid"
+                "parallel_mode none is for one process, but this one was started as one of several (MS_ROLE is set, or "
+                "RANK_TABLE_FILE, RANK_ID and RANK_SIZE): give data or hybrid"
             )
         return 0, 1, SignOfLife()
     if not started:
         raise InputError(
             f"parallel_mode {parallel_mode} is for several processes, which scripts/run_distribute_train_cpu.sh, "
-            f"_gpu.sh and _ascend.sh start: start it with one of them"
+            f"_gpu.sh and _ascend.sh start: start it with one of them, or as ModelArts or msrun do"
         )
     if ms.get_context("device_target") != "CPU":  # whose sums come in one order anyway
         ms.set_deterministic(True)

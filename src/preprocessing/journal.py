@@ -6,7 +6,8 @@
     dataset/.work/new/              the data folder, until it is whole
     dataset/.lock                   held by the run that is at work
 
-A piece's file appears by rename once its work is done, so a kill at any moment loses no more than the pieces under way.
+A piece's file appears by rename once its work is done and on the disk, with all that it tells of: a kill or a power cut
+at any moment loses no more than the pieces under way.
 What is finished under another plan is of no use and goes, step by step: counts outlive a change of what comes behind
 them. The folder goes when the new data folder stands in its place. A lock keeps a second run out; it goes with the
 process that holds it.
@@ -136,7 +137,7 @@ class Journal:
             return [arrays[name] for name in names]
 
     def close(self) -> None:
-        """Remove everything: the work is done, or can't be done."""
+        """Remove everything: the work is done."""
         shutil.rmtree(self.folder)
 
 
@@ -154,5 +155,5 @@ def _program() -> str:
 
 def _record(path: Path, function: Callable[..., Arrays], *arguments: Any) -> None:
     """Do a piece of work and keep its arrays at `path`."""
-    save_arrays(path, function(*arguments))
+    save_arrays(path, function(*arguments), sync=True)
     happens("a piece of work is kept")

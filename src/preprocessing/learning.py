@@ -75,11 +75,11 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
     ]
     counted = [journal.path("count", number) for number in learned_from]
     vocabulary, counts = _vocabulary(source.columns, counted, journal, options)
-    groups = _groups(len(source.columns.dense) if options.learns_from_numbers else 0)
+    groups = groups_of(len(source.columns.dense) if options.learns_from_numbers else 0)
     journal.plan("merge_numbers", {"pieces": learned_from}, "count")
     work = [Work(merge_columns, (columns,), len(columns)) for columns in groups]
     journal.finish("merge_numbers", work, "columns", counted)
-    summaries = _loaded(journal, "merge_numbers", groups, "values")
+    summaries = loaded(journal, "merge_numbers", groups, "values", "counts")
     learned = learn(
         options.numeric_transform, options.missing_indicators, options.numeric_buckets,
         [(values, counts_of_values) for values, counts_of_values in summaries],
@@ -87,25 +87,27 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
         sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
     )  # fmt: skip
     examples = learn_examples(vocabulary, first_categories(_training_spans(source), source.columns, _EXAMPLE_BYTES))
-    return Encoder(source.columns.dense, vocabulary, learned, examples, Layout.of(source.columns))
+    encoder = Encoder(source.columns.dense, vocabulary, learned, examples, Layout.of(source.columns))
+    check_table_rows(encoder.layout.of_tables(encoder.table_rows))
+    return encoder
 
 
 def _training_spans(source: Source) -> list[Span]:
     return [span for piece in source.pieces if piece.part == "train" for span in piece.spans]
 
 
-def _groups(count: int) -> list[range]:
+def groups_of(count: int) -> list[range]:
     """Numbers up to a count, in at most so many groups of neighbours as are pieces of work."""
     size = -(-count // _MOST_GROUPS) or 1
     return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def _loaded(journal: Journal, step: str, groups: Sequence[range], name: str) -> list[list[np.ndarray]]:
-    """The named array and the counts of each field or column, from the pieces that hold the groups."""
+def loaded(journal: Journal, step: str, groups: Sequence[range], *names: str) -> list[list[np.ndarray]]:
+    """The named arrays of each field or column, from the pieces that hold the groups."""
     found = []
     for piece, group in enumerate(groups):
-        arrays = journal.load(step, piece, *(f"{kind}_{number}" for number in group for kind in (name, "counts")))
-        found += [arrays[place : place + 2] for place in range(0, len(arrays), 2)]
+        arrays = journal.load(step, piece, *(f"{name}_{number}" for number in group for name in names))
+        found += [arrays[place : place + len(names)] for place in range(0, len(arrays), len(names))]
     return found
 
 
@@ -118,7 +120,7 @@ def _vocabulary(
         return HashedVocabulary(names, options.hash_rows, key_seed=seed), []
     least = layout.of_tables([options.least_counts.get(name, options.min_count) for name in names])
     fields = [[field for field, own in enumerate(layout.tables) if own == table] for table in range(len(least))]
-    groups = _groups(len(least))
+    groups = groups_of(len(least))
     work = [
         Work(merge_tables, (tables, [fields[table] for table in tables], [least[table] for table in tables]),
              len(tables))
@@ -128,7 +130,6 @@ def _vocabulary(
     decides = {"pieces": pieces, "least": least, "fields": fields, "most": options.max_rows_per_field}
     journal.plan("merge", decides, "count")
     journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
-    merged = _loaded(journal, "merge", groups, "keys")
-    check_table_rows([len(keys) + 1 for keys, _ in merged])
+    merged = loaded(journal, "merge", groups, "keys", "counts")
     vocabulary = Vocabulary(names, [keys for keys, _ in merged], key_seed=seed, tables=layout.tables)
     return vocabulary, [counts for _, counts in layout.of_fields(merged)]

@@ -20,6 +20,7 @@ from src.model_utils.options import (
     option,
     refuse_changed,
 )
+from src.rows.cells.split import FORM, Split
 from src.rows.columns import Columns
 
 _RECORD_ROWS = Rule(lambda value: 0 < value <= 16384, "must lie between 1 and 16384, so that a page holds a record")
@@ -28,6 +29,7 @@ _NOT_ONE = Rule(
     lambda value: value == 0 or 1 < value <= _MOST_ROWS,
     f"must be 0, or at least 2 (one row is for unseen values) and at most {_MOST_ROWS} (ids are int32)",
 )
+_LEAST_BUCKET_ROWS = 3  # of a numeric column's field; how many there are is known when the values are counted
 _MOST_RECORD_BYTES = 64 << 20
 _BUCKETS = Rule(lambda value: value == 0 or 2 <= value <= 10_000, "must be 0, or lie between 2 and 10000")
 _COUNTS = matching(r"([^:,]+:[1-9]\d*(,[^:,]+:[1-9]\d*)*)?", "must be of the form FIELD:COUNT,FIELD:COUNT")
@@ -35,7 +37,8 @@ _LEARNED = (
     "min_count", "field_min_count", "max_rows_per_field", "hash_rows", "vocab_scope", "numeric_transform",
     "missing_indicators", "numeric_buckets", "category_counts",
 )  # fmt: skip
-_OF_TRAINING = ("valid_fraction", "shuffle_rows")
+HELD_OUT = 1 / 7  # share of the rows that is validation and test
+_OF_TRAINING = ("valid_fraction", "shuffle_rows", "split")
 _DATA_PATH = "folder of origin_data/train.txt or train.txt, or the raw file itself; several with commas between"
 
 
@@ -48,11 +51,17 @@ class RawSpec:
     overwrite: bool = option(False, "whether earlier results may be replaced")
     dense_dim: int = option(13, "numeric columns", NOT_NEGATIVE)
     slot_dim: int = option(26, "categorical columns", NOT_NEGATIVE)
+    guess_schema: str = option("", "YAML file to write a schema to that is guessed from the raw file; no more is done")
+    valid_path: str = option("", "raw files of validation rows, as for data_path, whose rows then are all for training")
+    test_path: str = option("", "the same of test rows")
+    order_by: str = option("", "column whose value in each file's first row gives the order of the files")
     schema: str = option("", "YAML file of the raw files' columns; see src/rows/schema.py")
 
     def __post_init__(self) -> None:
         if self.schema and not (is_default(self, "dense_dim") and is_default(self, "slot_dim")):
             raise InputError("dense_dim and slot_dim have no effect with schema, which names the columns: drop them")
+        if self.schema and self.guess_schema:
+            raise InputError("guess_schema and schema contradict each other: drop one of them")
         if not self.dense_dim + self.slot_dim:
             raise InputError("dense_dim and slot_dim are both 0, which leaves nothing to learn from: give one of them")
 
@@ -63,6 +72,12 @@ class PreprocessingSpec:
 
     train_line_count: int = option(0, "rows to read from the raw file, 0 for all", NOT_NEGATIVE)
     valid_fraction: float = option(0.5, "share of the last seventh that is validation", FRACTION)
+    split: str = option(
+        "", "column that tells a row's part, as day:20,22 (validation and test begin there), fold=0,1/2/3 (values of "
+        "train/valid/test) or random:user (at random, one value in one part); without it the last lines are held out",
+        Rule(lambda value: not value or FORM.fullmatch(value) is not None,
+             "must be of the form COLUMN:VALUE,VALUE, COLUMN=VALUES/VALUES/VALUES or random:COLUMN"),
+    )  # fmt: skip
     min_count: int = option(1, "occurrences in training a category needs for a row", POSITIVE)
     field_min_count: str = option("", "the same for single fields, such as C3:10,C12:5", _COUNTS)
     max_rows_per_field: int = option(
@@ -101,8 +116,17 @@ class PreprocessingSpec:
         if self.vocab_path:
             refuse_changed(self, _LEARNED, "with vocab_path, whose encoder is taken: drop it")
             refuse_changed(self, _OF_TRAINING, "with vocab_path, which makes all rows the test part: drop it")
+        if self.part_rule:
+            self.part_rule.check()
+            if self.part_rule.kind != "random":
+                refuse_changed(self, ["valid_fraction"], f"with split {self.split}, which names all parts: drop it")
         if self.shard_rows % self.record_rows:
             raise InputError(f"shard_rows {self.shard_rows} must be a multiple of record_rows {self.record_rows}")
+
+    @property
+    def part_rule(self) -> Split | None:
+        """What split says."""
+        return Split.of(self.split, HELD_OUT, self.valid_fraction, self.seed) if self.split else None
 
     def check_columns(self, columns: Columns) -> None:
         """Refuse what these columns rule out.
@@ -112,7 +136,8 @@ class PreprocessingSpec:
                 fields that share a table and whose categories are not kept alike.
         """
         dense, categorical, layout = columns.dense, columns.categorical, Layout.of(columns)
-        check_table_rows([self.hash_rows] * len(set(layout.tables)))
+        of_buckets = [_LEAST_BUCKET_ROWS] * len(dense) if self.numeric_buckets else []
+        check_table_rows([self.hash_rows] * len(set(layout.tables)) + of_buckets)
         if unknown := set(self.least_counts) - set(categorical):
             raise InputError(
                 f"field_min_count: there is no field {min(unknown)!r}: the fields are {', '.join(categorical)}"

@@ -9,16 +9,18 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.events import happens
+from src.base.files import flush
 from src.base.logs import warn
 from src.data import records
 from src.data.encoder import Encoder
 from src.data.known_values import Unmatched, unmatched_of, warning, warning_of_dropped
+from src.data.layout import Layout
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
-from src.data.vocabulary import UNSEEN
+from src.data.vocabulary import UNSEEN, Vocabulary
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
-from src.preprocessing.learning import key_seed_of, learn_encoder, load_known
+from src.preprocessing.learning import groups_of, key_seed_of, learn_encoder, load_known, loaded
 from src.preprocessing.options import PreprocessingSpec
-from src.preprocessing.source import Source, find_rows
+from src.preprocessing.source import OwnFiles, Piece, Source, find_rows
 from src.preprocessing.steps import (
     Coding,
     Shard,
@@ -38,13 +40,19 @@ from src.rows.reader import RawInput
 from src.rows.unpacking import fingerprint
 
 _SHOWN_BAD_ROWS = 3
-_FEW = 20  # of so many rows a bad one may be skipped
+_FEW = 10  # of so many rows a bad one may be skipped
 _SAMPLE_BYTES = 8 << 20  # in which unseen values are looked for
 Shards = dict[str, list[Shard]]  # of each part
 
 
 def preprocess(
-    raws: Sequence[Path], folder: Path, columns: Columns, options: PreprocessingSpec, overwrite: bool = False
+    raws: Sequence[Path],
+    folder: Path,
+    columns: Columns,
+    options: PreprocessingSpec,
+    overwrite: bool = False,
+    own: OwnFiles | None = None,
+    order_by: str = "",
 ) -> DataFolder:
     """Make a data folder of raw files: count, merge, encode, and the manifest last.
 
@@ -54,6 +62,8 @@ def preprocess(
         columns: what the lines hold.
         options: how.
         overwrite: whether a data folder in that place is replaced, once the new one is whole.
+        own: raw files of validation and test rows, by part; all of raws are for training then.
+        order_by: column whose value in each file's first row gives the order of raws; "" for the order given.
 
     Raises:
         InputError: no rows, fewer than asked for, more bad ones than allowed, a vocabulary that does not fit, a data
@@ -62,12 +72,15 @@ def preprocess(
     with hold_output(folder):
         _refuse_finished(folder, overwrite)  # once it is held, for another run may have ended just before
         options.check_columns(columns)
+        behind = [raw for part in PARTS for raw in (own or {}).get(part, ())]
+        raws = [*raws, *behind]
         given = [fingerprint(raw) for raw in raws]
         known = load_known(options.vocab_path, columns)
         if known:
             options.check_record(len(known.encoder.inputs) + known.encoder.layout.ids)
         # A mistake is found before the results of an earlier run are given up.
-        source = find_rows(RawInput(raws, columns, folder / UNPACKED), options, all_test=known is not None)
+        raw_input = RawInput(raws, replace(columns, split=options.part_rule), folder / UNPACKED, order_by, behind)
+        source = find_rows(raw_input, options, all_test=known is not None, own=own)
         source = source if known else source.keyed(key_seed_of(source))  # counts are for a new vocabulary alone
         journal, new = Journal(folder), folder / NEW
         bad = count(source, journal, options)
@@ -83,10 +96,8 @@ def preprocess(
             raise InputError(f"{source.names} changed while it was read: start again when it is whole")
         told = options.recorded(known.manifest.options if known else None)
         manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
-        negative = _counted(source, journal, "negative", columns.dense)
-        dropped = _counted(source, journal, "dropped", [one.name for one in columns.lists])
-        manifest = replace(manifest, negative=negative, dropped=dropped)
-        _tell_of_dropped(manifest)
+        shared = shared_keys(source, journal) if isinstance(encoder.vocabulary, Vocabulary) and not known else {}
+        manifest = replace(manifest, shared_keys=shared, **_counted(source, journal))
         _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
         happens("the manifest is to be written")
         manifest.save(new)
@@ -109,7 +120,8 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[
     allowed = options.max_bad_rows
     work = [Work(count_rows, (piece.spans,), piece.rows) for piece in source.pieces]
     shared = source.columns, allowed + _SHOWN_BAD_ROWS, options.learns_from_numbers
-    journal.plan("count", source.plan() | {"keep_bad": shared[1], "numbers": shared[2]})
+    journal.plan("count", source.plan() | {"numbers": shared[2]})
+    _forget_too_few_bad_rows(journal, len(work), shared[1])
     journal.finish("count", work, "rows", *shared)
     bad: list[BadRow] = []
     bad_rows, rows = 0, dict.fromkeys(PARTS, 0)
@@ -120,10 +132,10 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[
         if len(bad) <= allowed + _SHOWN_BAD_ROWS:
             bad += bad_rows_of(kept)
     if bad_rows > allowed:
-        journal.close()
         shown = "; ".join(str(row) for row in bad[:_SHOWN_BAD_ROWS])
         more = "; ..." if bad_rows > _SHOWN_BAD_ROWS else ""
-        advice = f"Mend them, or skip them into {REJECTS} with --max_bad_rows={bad_rows}"
+        skipping = f"--max_bad_rows={bad_rows}, which goes on from what was counted"
+        advice = f"Mend them, or skip them into {REJECTS} with {skipping}"
         if bad_rows * _FEW > source.rows:
             share = f"These are {bad_rows / source.rows:.0%} of the rows, too many to skip. "
             advice = share + (nature_of(bad, source.columns) or "Mend them, or say in a --schema how cells are read")
@@ -133,21 +145,36 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[
     return bad
 
 
-def _counted(source: Source, journal: Journal, name: str, columns: Sequence[str]) -> dict[str, int]:
-    """What was counted of all rows under a name, of the columns that have any."""
-    of_pieces = [journal.load("count", number, name)[0] for number in range(len(source.pieces))]
-    totals = np.sum(of_pieces, axis=0).tolist()
-    return {column: total for column, total in zip(columns, totals) if total}
+def _forget_too_few_bad_rows(journal: Journal, pieces: int, wanted: int) -> None:
+    """Of a run that allowed fewer bad rows, pieces may have kept too few of theirs."""
+    for number in set(range(pieces)) - set(journal.missing("count", pieces)):
+        bad_rows, kept = journal.load("count", number, "bad_rows", "bad")
+        if len(bad_rows_of(kept)) < min(int(bad_rows), wanted):
+            journal.forget("count", number)
 
 
-def _tell_of_dropped(manifest: Manifest) -> None:
-    sizes = dict(zip(manifest.fields, manifest.layout.sizes))
-    if told := warning_of_dropped("all rows", manifest.dropped, sizes):
-        warn(told)
+def _counted(source: Source, journal: Journal) -> dict[str, Any]:
+    """Negative numbers, and values of lists that are left out, of all rows: of the columns that have any, by name."""
+    found = {}
+    columns = {"negative": source.columns.dense, "dropped": [one.name for one in source.columns.lists]}
+    for name, of_columns in columns.items():
+        of_pieces = [journal.load("count", number, name)[0] for number in range(len(source.pieces))]
+        totals = np.sum(of_pieces, axis=0).tolist()
+        found[name] = {column: total for column, total in zip(of_columns, totals) if total}
+    return found
+
+
+def shared_keys(source: Source, journal: Journal) -> dict[str, int]:
+    """How many keys several counted values have, of the tables with hashed keys."""
+    tables = Layout.of(source.columns).of_tables(source.columns.categorical)
+    found = [int(shared) for (shared,) in loaded(journal, "merge", groups_of(len(tables)), "shared")]
+    return {name: shared for name, shared in zip(tables, found) if shared >= 0}
 
 
 def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, trained: Manifest | None) -> None:
-    """Tell of fields with far more unseen values than usual, with an example each."""
+    """Tell of values that lists leave out, and of fields with far more unseen values than usual, an example each."""
+    if told := warning_of_dropped("all rows", manifest.dropped, dict(zip(manifest.fields, manifest.layout.sizes))):
+        warn(told)
     for name in manifest.parts:
         found = unmatched_of(manifest, name, trained) if name != "train" else []
         if not found:
@@ -184,17 +211,20 @@ def _put_in_place(new: Path, folder: Path, manifest: Manifest) -> None:
             (folder / name).parent.mkdir(exist_ok=True)
             (new / name).rename(folder / name)
             happens("a new file is in its place")
+    for place in {folder, *((folder / name).parent for name in names)}:
+        flush(place)  # else a power cut might leave the manifest alone
     (new / MANIFEST).rename(folder / MANIFEST)
+    flush(folder)
 
 
-def _forget_lost_shards(journal: Journal, folder: Path, names: Sequence[str]) -> None:
+def _forget_lost_shards(journal: Journal, folder: Path, step: str, names: Sequence[str]) -> None:
     """Of a run that was killed while it put them in place, shards may stand there; without a manifest they are whole.
 
     With a manifest that run had ended, and the shards that stand there are those of an earlier data folder.
     """
     for number, name in enumerate(names):
         if not (folder / NEW / name).is_file() and ((folder / MANIFEST).exists() or not (folder / name).is_file()):
-            journal.forget("encode", number)
+            journal.forget(step, number)
 
 
 def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, options: PreprocessingSpec) -> Shards:
@@ -204,34 +234,38 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
         (new / part).mkdir(exist_ok=True)
     shuffled = "train" if options.shuffle_rows else None
     mixed = [piece for piece in source.pieces if piece.part == shuffled]
+    others = [piece for piece in source.pieces if piece.part != shuffled]
     scattered = tuple(journal.path("scatter", number).with_suffix(".rows") for number in range(len(mixed)))
     bundles = bundles_of(scattered)
     bundled = tuple(journal.path("bundle", number).with_suffix(".rows") for number in range(len(bundles)))
     coding = Coding(source.columns, encoder, new, options.record_rows, options.seed, scattered, bundled)
     decides = source.plan() | {"vocabulary": File.of(new, new / VOCABULARY).sha256}
-    journal.plan("scatter", decides | {"seed": options.seed, "pieces": len(mixed)})
+    journal.plan("scatter", decides | ({"seed": options.seed, "pieces": len(mixed)} if mixed else {}))
     journal.plan("bundle", {}, "scatter")
-    journal.plan("encode", decides | {"record_rows": options.record_rows}, "scatter")
-    names = [f"{piece.part}/part-{piece.number:05d}.mindrecord" for piece in source.pieces]
-    _forget_lost_shards(journal, folder, names)
-    if journal.missing("encode", len(source.pieces)):
+    journal.plan("gather", {"record_rows": options.record_rows}, "scatter")
+    journal.plan("encode", decides | {"record_rows": options.record_rows, "pieces": [_name(piece) for piece in others]})
+    for step, pieces in (("gather", mixed), ("encode", others)):
+        _forget_lost_shards(journal, folder, step, [_name(piece) for piece in pieces])
+    if journal.missing("gather", len(mixed)) or journal.missing("encode", len(others)):
         encoder.prepare()
         records.prepare()
     scatter = [Work(scatter_rows, (piece.spans, number), piece.rows) for number, piece in enumerate(mixed)]
     journal.finish("scatter", scatter, "rows", coding)
-    bundle = [Work(bundle_rows, pair) for pair in zip(bundles, bundled)]
-    journal.finish("bundle", bundle, "bundles", coding)
-    work = []
-    for piece, name in zip(source.pieces, names):
-        if piece.part == shuffled:
-            work.append(Work(gather_bucket, (piece.number, new / name), piece.rows))
-        else:
-            work.append(Work(encode_rows, (piece.spans, new / name), piece.rows))
-    journal.finish("encode", work, "rows", coding)
+    journal.finish("bundle", [Work(bundle_rows, pair) for pair in zip(bundles, bundled)], "bundles", coding)
+    gather = [Work(gather_bucket, (piece.number, new / _name(piece)), piece.rows) for piece in mixed]
+    journal.finish("gather", gather, "rows", coding)
+    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows) for piece in others]
+    journal.finish("encode", encode, "rows", coding)
     shards: Shards = {part: [] for part in source.bounds}
-    for number, piece in enumerate(source.pieces):
-        shards[piece.part].append(Shard.of(journal.load("encode", number, "shard")[0]))
+    for step, pieces in (("gather", mixed), ("encode", others)):
+        for number, piece in enumerate(pieces):
+            shards[piece.part].append(Shard.of(journal.load(step, number, "shard")[0]))
     return shards
+
+
+def _name(piece: Piece) -> str:
+    """Of a piece's shard, below the data folder."""
+    return f"{piece.part}/part-{piece.number:05d}.mindrecord"
 
 
 def manifest_of(

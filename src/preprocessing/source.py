@@ -3,18 +3,23 @@
 The split is chronological: the last seventh of the lines is validation and test, everything before it is training.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from src.base.errors import InputError
 from src.preprocessing.options import PreprocessingSpec
-from src.rows.block import Span
+from src.rows.block import PartSpan, Span
+from src.rows.cells.split import PARTS
 from src.rows.columns import Columns
 from src.rows.raw_files import nature_of
 from src.rows.reader import RawInput
 from src.rows.unpacking import fingerprint
 
+OwnFiles = Mapping[str, Sequence[Path]]
 _FIRST_ROWS = 1000
 _SHOWN_NAMES = 3
 
@@ -81,13 +86,14 @@ def names_of(raws: tuple[Path, ...]) -> str:
     return ", ".join(map(str, raws[:_SHOWN_NAMES])) + more
 
 
-def find_rows(raw_input: RawInput, options: PreprocessingSpec, all_test: bool) -> Source:
+def find_rows(raw_input: RawInput, options: PreprocessingSpec, all_test: bool, own: OwnFiles | None = None) -> Source:
     """The rows that the options ask for.
 
     Args:
         raw_input: all rows.
         options: train_line_count, valid_fraction and shard_rows of them matter.
         all_test: whether all rows are the test part.
+        own: files of validation and test rows, by part, behind those of training; empty without such files.
 
     Raises:
         InputError: no rows, fewer than asked for, files of several forms, or of another one than the columns say.
@@ -99,6 +105,8 @@ def find_rows(raw_input: RawInput, options: PreprocessingSpec, all_test: bool) -
     if raw_input.rows == 0:
         raise InputError(f"{names} is empty: it must hold lines of raw text")
     wanted = options.train_line_count
+    if wanted and own and any(own.values()):
+        raise InputError("train_line_count has no effect with valid_path and test_path, of which all rows are read")
     if wanted > raw_input.rows:
         raise InputError(
             f"train_line_count is {wanted}, but {names} has {raw_input.rows} lines: give at most that, or leave the "
@@ -107,14 +115,35 @@ def find_rows(raw_input: RawInput, options: PreprocessingSpec, all_test: bool) -
     rows = wanted or raw_input.rows
     _refuse_other_kinds_of_file(raw_input, rows)
     bounds = {"test": (0, rows)} if all_test else split(rows, options.valid_fraction)
+    rule = raw_input.columns[0].split
+    if rule:
+        bounds = dict.fromkeys(rule.parts, (0, rows))
+    elif own and any(own.values()):
+        bounds = _of_files(raw_input, own)
     pieces = tuple(
         Piece(part, number, spans)
         for part, (first, last) in bounds.items()
         for number, spans in enumerate(_together(raw_input.spans(first, last, options.shard_rows), options.shard_rows))
     )
+    if rule:
+        pieces = tuple(replace(piece, spans=_chosen(piece, rule.parts[0])) for piece in pieces)
     parts = ", ".join(f"{part} {first + 1}-{last}" for part, (first, last) in bounds.items())
-    print(f"{names}: {rows} rows; {parts}", flush=True)
+    print(f"{names}: {rows} rows; " + (f"{', '.join(bounds)} by {rule.column}" if rule else parts), flush=True)
     return Source(raw_input.raws, raw_input.columns[0], rows, bounds, pieces)
+
+
+def _of_files(raw_input: RawInput, own: OwnFiles) -> dict[str, tuple[int, int]]:
+    """The bounds of parts whose rows stand in files of their own, behind those of training."""
+    counts = {part: raw_input.rows_of(own.get(part, ())) for part in PARTS}
+    counts["train"] = raw_input.rows - sum(counts.values())
+    ends = np.cumsum(list(counts.values())).tolist()
+    return {part: (end - rows, end) for (part, rows), end in zip(counts.items(), ends) if rows}
+
+
+def _chosen(piece: Piece, first_part: str) -> tuple[Span, ...]:
+    """The rows of a piece's spans that belong to its part; bad ones, of no part, are told by the first part."""
+    number, with_bad = PARTS.index(piece.part), piece.part == first_part
+    return tuple(PartSpan(span.first_row, span.rows, span, number, with_bad, raw=span.raw) for span in piece.spans)
 
 
 def _together(spans: list[Span], most_rows: int) -> list[tuple[Span, ...]]:

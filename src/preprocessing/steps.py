@@ -17,23 +17,26 @@ was finished before a crash need not be done again.
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from src.base.errors import naming
+from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric, records
 from src.data.encoder import Encoder
 from src.data.layout import PADDING
 from src.data.manifest import File
-from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered
+from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered, shared_keys
 from src.rows.block import BadRow, Block, Span
+from src.rows.cells.lists import joined_lists
 from src.rows.columns import Columns
 
 _MERGED_AT_ONCE = 32
+_KEPT_BAD_BYTES = 1 << 20
 _BUNDLED = 64  # files, which are open at once
 _BUNDLE_BYTES = 64 << 20  # of them in memory
 
@@ -42,36 +45,48 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
     """Count the categories of some lines, and the numbers if asked for.
 
     Returns:
-        rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur.
+        rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur;
+        checks_0, ...: the checks of these keys, where some are hashed.
         values_0, values_counts_0, ...: each numeric column's summary.
         negative: how many numbers of each numeric column are below 0.
         dropped: how many values of each column of lists are beyond those that a cell may have.
-        bad_rows: lines that can't be used; bad: the first keep_bad of them, as JSON.
+        bad_rows: lines that can't be used; bad: the first of them as JSON, keep_bad at least.
     """
-    keys, bad, of_numbers, lists = [], [], [], []
+    keys, checks, bad, of_numbers, lists = [], [], [], [], []
     negative = np.zeros(len(columns.dense), np.int64)
-    for block in _blocks(spans, columns):
+    for block in _blocks(spans, replace(columns, checked=True)):
         keys.append(block.keys)
         lists.append(block.lists)
+        checks.append(np.zeros(block.keys.shape, np.uint32) if block.checks is None else block.checks)
         negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
         bad += block.bad
     joined = np.concatenate(keys, axis=1)
-    kept = [(row.line, row.reason, row.text.decode("latin-1"), row.file) for row in bad[:keep_bad]]
+    # More than asked for, where they are short: a later run may allow them, and goes on from these counts.
+    short = int(np.searchsorted(np.cumsum([len(row.text) for row in bad]), _KEPT_BAD_BYTES))
+    kept = [
+        (row.line, row.reason, row.text.decode("latin-1"), row.file, row.unit) for row in bad[: max(keep_bad, short)]
+    ]
     arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
-    for field, (distinct, counts) in enumerate(count(joined)):
-        arrays |= {f"keys_{field}": distinct, f"counts_{field}": counts}
+    for field, found in enumerate(count(joined, np.concatenate(checks, axis=1))):
+        arrays |= _counts(field, found)
     arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
     for number, one in enumerate(columns.lists):
         field = columns.categorical.index(one.name)
-        ((distinct, counts),) = count(np.concatenate([of_block[field].keys for of_block in lists])[None])
-        arrays |= {f"keys_{field}": distinct, f"counts_{field}": counts}
-        arrays["dropped"][number] = sum(of_block[field].dropped(one.max_values) for of_block in lists)
+        of_column = joined_lists([of_block[field] for of_block in lists])
+        own = None if of_column.checks is None else of_column.checks[None]
+        arrays |= _counts(field, count(of_column.keys[None], own)[0])
+        arrays["dropped"][number] = of_column.dropped(one.max_values)
     for column, values in enumerate(np.concatenate(of_numbers).T if numbers else ()):
         distinct, counts = numeric.summarise(values)
         arrays |= {f"values_{column}": distinct, f"values_counts_{column}": counts}
     return arrays
+
+
+def _counts(field: int, found: Counts) -> Arrays:
+    """What is kept of a field's counts."""
+    return {f"{name}_{field}": array for name, array in zip(("keys", "counts", "checks"), found)}
 
 
 def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
@@ -80,7 +95,7 @@ def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
 
 def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
     """The bad lines that `count_rows` kept."""
-    return [BadRow(line, why, text.encode("latin-1"), file) for line, why, text, file in _to_json(bad)]
+    return [BadRow(line, why, text.encode("latin-1"), *place) for line, why, text, *place in _to_json(bad)]
 
 
 def merge_tables(
@@ -96,13 +111,15 @@ def merge_tables(
         max_rows: rows that a table has at most, the one for unseen values among them; 0 for no bound.
 
     Returns:
-        keys_3, counts_3, ...: of each table, its keys in the order of their ids, and how often each occurs.
+        keys_3, counts_3, ...: of each table, its keys in the order of their ids, and how often each occurs; shared_3,
+        ...: how many keys several texts have, -1 where none is hashed.
     """
     arrays: Arrays = {}
-    for table, own, (keys, counts) in zip(tables, least, _merged("", fields, merge, counted)):
-        keys, counts = ordered(keys, counts, own)
+    for table, own, merged in zip(tables, least, _merged(("keys", "counts", "checks"), fields, merge, counted)):
+        keys, counts = ordered(merged[0], merged[1], own)
         kept = slice(max_rows - 1 if max_rows else None)
         arrays |= {f"keys_{table}": keys[kept], f"counts_{table}": counts[kept]}
+        arrays[f"shared_{table}"] = np.array(shared_keys(merged))
     return arrays
 
 
@@ -110,25 +127,26 @@ def merge_columns(columns: range, counted: Sequence[Path]) -> Arrays:
     """Some numeric columns' summaries, values_3, counts_3, ..., from the files of `count_rows`'s arrays."""
     arrays: Arrays = {}
     alone = [(column,) for column in columns]
-    for column, (values, counts) in zip(columns, _merged("values_", alone, numeric.merge, counted)):
-        arrays |= {f"values_{column}": values, f"counts_{column}": counts}
+    for column, merged in zip(columns, _merged(("values", "values_counts"), alone, numeric.merge, counted)):
+        arrays |= {f"values_{column}": merged[0], f"counts_{column}": merged[1]}
     return arrays
 
 
 def _merged(
-    kind: str, groups: Sequence[Sequence[int]], merge_parts: Callable[[Sequence[Counts]], Counts],
+    names: Sequence[str], groups: Sequence[Sequence[int]], merge_parts: Callable[[Sequence[Any]], Counts],
     counted: Sequence[Path],
 ) -> list[Counts]:  # fmt: skip
-    """What the files hold of groups of fields, kind "", or columns, kind "values_", merged.
+    """What the files hold under some names, of which the last one may lack, of groups of fields or columns, merged.
 
     Several at a time, for a file of a thousand fields takes longer to open than to read.
     """
-    first = kind or "keys_"
     pending: list[list[Counts]] = [[] for _ in groups]
     for path in counted:
         with np.load(path) as arrays:
             for numbers, parts in zip(groups, pending):
-                parts += [(arrays[f"{first}{number}"], arrays[f"{kind}counts_{number}"]) for number in numbers]
+                for number in numbers:
+                    there = [f"{name}_{number}" for name in names]
+                    parts.append(tuple(arrays[name] for name in there if name in arrays))
         for parts in pending:
             if len(parts) >= _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
                 parts[:] = [merge_parts(parts)]
@@ -223,7 +241,7 @@ def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
     joined = np.concatenate(rows)
     bucket = np.random.default_rng([coding.seed, number]).integers(0, buckets, len(joined))
     bounds = np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=buckets))))
-    with naming(coding.scattered[number]), coding.scattered[number].open("wb") as file:
+    with whole_file(coding.scattered[number], sync=True) as file:
         file.write(bounds.astype("<i8").tobytes())
         file.write(joined[np.argsort(bucket, kind="stable")].data)
     return {"rows": np.array(len(joined))}
@@ -244,7 +262,7 @@ def bundle_rows(files: Sequence[Path], path: Path, coding: Coding) -> Arrays:
     with contextlib.ExitStack() as stack, naming(path):
         opened = [stack.enter_context(file.open("rb")) for file in files]
         bounds = np.stack([np.fromfile(file, "<i8", buckets + 1) for file in opened])
-        target = stack.enter_context(path.open("wb"))
+        target = stack.enter_context(whole_file(path, sync=True))
         target.write(bounds.sum(axis=0).astype("<i8").tobytes())
         at_once = max(1, _BUNDLE_BYTES * buckets // (int(bounds[:, -1].sum()) * coding.row_bytes + 1))
         for first in range(0, buckets, at_once):

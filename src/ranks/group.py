@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from mindspore import Tensor, ops
 
-from src.base.errors import InputError
+from src.base.errors import AlreadyDone, InputError
 from src.base.signs import SignOfLife
 
 _ERROR_BYTES = 1000
+_DONE = "done: "  # before the words of what is no error
 
 
 class Ranks:
@@ -34,20 +35,23 @@ class Ranks:
         """Do a rank's part of some work; an error of any rank ends all of them, so that none waits for it.
 
         Raises:
-            InputError, OSError: this rank's own, or one that says what another's was.
+            InputError, OSError: this rank's own, or one that says what another's was, of the kind of an AlreadyDone.
         """
         error: Exception | None = None
         try:
             work()
         except (InputError, OSError) as own:
             error = own
-        text = f"{error}".encode()[:_ERROR_BYTES].ljust(_ERROR_BYTES, b"\0") if error else bytes(_ERROR_BYTES)
+        mark = _DONE if isinstance(error, AlreadyDone) else ""
+        text = f"{mark}{error}".encode()[:_ERROR_BYTES].ljust(_ERROR_BYTES, b"\0") if error else bytes(_ERROR_BYTES)
         texts = self.gather(np.frombuffer(text, np.uint8).astype(np.int32))
         if error:
             raise error
         for rank, codes in enumerate(texts):
             if codes[0]:
                 words = codes.astype(np.uint8).tobytes().rstrip(b"\0").decode("utf-8", "replace")
+                if words.startswith(_DONE):
+                    raise AlreadyDone(words.removeprefix(_DONE))
                 raise InputError(f"rank {rank}: {words}")
 
     def agree(self, what: str, values: dict[str, int]) -> None:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from src.base.errors import InputError, run
-from src.base.logs import figure, speed
+from src.base.logs import figure, speed, warn
 from src.data.manifest import find
 from src.metrics.binary import auc
 
@@ -33,11 +33,27 @@ def reachable_auc(folder: Path, raw: Path, truth: Path) -> float:
     return auc(labels, np.load(truth, mmap_mode="r")[lines])
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of metrics; those that a full disk or a kill has cut are passed over, and told."""
+    found, cut = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            cut.append(number)
+    if cut:
+        warn(f"{path}: {len(cut)} lines are cut and passed over, such as line {cut[0]}")
+    return found
+
+
 def rows_of_report(folder: Path, raw: Path) -> list[tuple[str, str]]:
     """Name and value of each line of the table."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    test: dict[str, Any] = next(line for line in reversed(lines) if line["kind"] == "eval" and "part" in line)
-    end: dict[str, Any] = next(line for line in reversed(lines) if line["kind"] == "end")
+    lines = read_metrics(folder / "metrics.jsonl")
+    test = next((line for line in reversed(lines) if line.get("kind") == "eval" and "part" in line), None)
+    end = next((line for line in reversed(lines) if line.get("kind") == "end"), None)
+    if test is None or end is None:
+        missing = "training that ended (train.py)" if end is None else "evaluation of a checkpoint (eval.py)"
+        raise InputError(f"{folder / 'metrics.jsonl'} tells of no {missing}: run it, with its logs in {folder}")
     truth = raw.with_suffix(".truth.npy")
     best = figure(reachable_auc(folder, raw, truth), 4) if truth.is_file() else "not known for these rows"
     return [

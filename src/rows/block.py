@@ -38,6 +38,8 @@ class Block:
         keys: [F, B] uint64, 0 for an empty cell, and for one of a column of lists.
         bad: the lines left out, in file order.
         key_seed: of the keys, as in `Columns`.
+        checks: [F, B] uint32, another hash of each category whose key is hashed, and 0 for others; if asked for.
+        parts: [B] int8, number of the part that each row belongs to, if a column tells it: see `cells.split`.
         lines: [B] int64, number of each row's line in its file, from 1; empty where the rows stand in none.
         lists: the values of columns of lists, by the columns' numbers among F.
     """
@@ -47,8 +49,19 @@ class Block:
     keys: np.ndarray
     bad: list[BadRow] = field(default_factory=list)
     key_seed: str = ""
+    checks: np.ndarray | None = None
     lines: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    parts: np.ndarray | None = None
     lists: dict[int, CellLists] = field(default_factory=dict)
+
+    def chosen(self, rows: np.ndarray) -> "Block":
+        """Some of the rows, [B] bool, and no bad ones."""
+        checks = None if self.checks is None else self.checks[:, rows]
+        lists = {number: one.of_rows(rows) for number, one in self.lists.items()}
+        return Block(
+            self.labels[rows], self.numbers[rows], self.keys[:, rows], [], self.key_seed, checks, self.lines[rows],
+            lists=lists,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,8 +86,36 @@ class Span(ABC):
     def cells(self, columns: Columns) -> Iterator[list[list[str]]]:
         """The text of the used columns' cells, in the order of `columns.names`, some thousand rows at a time.
 
-        Rows that are none, such as lines with too few cells, are passed over; others may be bad.
+        Behind them the number of each row's part, as text, if a column tells it. Rows that are none, such as lines with
+        too few cells, are passed over; others may be bad.
         """
+
+
+@dataclass(frozen=True)
+class PartSpan(Span):
+    """Those rows of a span that belong to a part, which a column tells.
+
+    Attributes:
+        span: all rows.
+        part: number of the part.
+        with_bad: whether bad rows, which belong to none, are told here.
+    """
+
+    span: Span
+    part: int
+    with_bad: bool
+
+    def blocks(self, columns: Columns) -> Iterator[Block]:
+        for block in self.span.blocks(columns):
+            assert block.parts is not None, "the columns have a split"
+            own = block.chosen(block.parts == self.part)
+            own.bad = block.bad if self.with_bad else []
+            yield own
+
+    def cells(self, columns: Columns) -> Iterator[list[list[str]]]:
+        for *cells, parts in self.span.cells(columns):
+            own = [row for row, part in enumerate(parts) if part == str(self.part)]
+            yield [[column[row] for row in own] for column in cells]
 
 
 class RowFile(ABC):

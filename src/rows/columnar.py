@@ -17,7 +17,7 @@ from src.rows.cells.column import Column
 from src.rows.columns import Columns
 
 _BEGINS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "stream"}
-_BATCH_ROWS, _CELL_ROWS = 1 << 16, 1 << 12
+_BATCH_ROWS, _CELL_ROWS = 1 << 17, 1 << 12
 REQUIREMENTS = "requirements-parquet.txt"
 
 
@@ -67,12 +67,12 @@ class ColumnarSpan(Span):
         return (texts_of(cells, columns) for _, _, cells in self._batches(columns, _CELL_ROWS))
 
     def _batches(self, columns: Columns, rows: int) -> Iterator[tuple[int, int, list[Column]]]:
-        """Some rows at a time: the number of the first one, from 1, how many, and cells of each of `columns.names`."""
+        """Some rows at a time: the first one's number, from 1, how many, and cells of each of `columns.read_names`."""
         left = self.rows
-        for start, batch in _opened(self.path, self.kind).batches(list(columns.names), self.first, rows):
+        for start, batch in _opened(self.path, self.kind).batches(list(columns.read_names), self.first, rows):
             skipped = max(self.first - start, 0)
             batch = batch.slice(skipped, left)
-            cells = (column_of(batch.column(name)) for name in columns.names)
+            cells = (column_of(batch.column(name)) for name in columns.read_names)
             yield start + skipped + 1, batch.num_rows, [one for one in cells if one is not None]
             left -= batch.num_rows
             if left <= 0:
@@ -99,7 +99,7 @@ class ColumnarFile(RowFile):
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise InputError(f"{raw} can't be read ({str(error).splitlines()[0]}): is it whole?") from None
         names, lists = opened.schema.names, [one.name for one in columns.lists]
-        for name in columns.names:
+        for name in columns.read_names:
             if names.count(name) != 1:
                 raise InputError(
                     f"{raw} has column {name!r} {names.count(name)} times: it must be there once, and the columns are "
@@ -120,21 +120,37 @@ class ColumnarFile(RowFile):
                 for first, last in itertools.pairwise(bounds)]  # fmt: skip
 
 
+_ALONE: dict[str, Any] = {"memory_map": True, "pre_buffer": False}  # no threads, which a forked process would lack
+
+
+def names_of(path: Path) -> tuple[str, ...]:
+    """The columns of such a file that cells of text could hold."""
+    with path.open("rb") as file:
+        kind = kind_of(file.read(8))
+    pyarrow = needed(path, "a file of columns")
+    schema = _opened(path, kind).schema
+    return tuple(field.name for field in schema if column_of(pyarrow.nulls(0, field.type)) is not None)
+
+
 class _Parquet:
     def __init__(self, path: Path):
         from pyarrow import parquet
 
-        # Without threads of its own, which a forked process would lack.
-        self.file = parquet.ParquetFile(path, memory_map=True, pre_buffer=False)
+        self.path, self.file = path, parquet.ParquetFile(path, **_ALONE)
         self.schema, self.rows = self.file.schema_arrow, self.file.metadata.num_rows
 
     def batches(self, names: list[str], first: int, rows: int) -> Iterator[tuple[int, Any]]:
         """Batches from the one with a row on, and the number of each one's first row, from 0."""
+        from pyarrow import parquet
+
         counts = [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]
         starts = [0, *itertools.accumulate(counts)]
         groups = [group for group, end in enumerate(starts[1:]) if end > first]
         start = starts[groups[0]] if groups else 0
-        for batch in self.file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False):
+        # Text as numbers of distinct values, as it mostly is in the file: a value's key is then computed once a batch.
+        texts = [name for name in names if str(self.schema.field(name).type) in ("string", "large_string")]
+        file = parquet.ParquetFile(self.path, read_dictionary=texts, **_ALONE)
+        for batch in file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False):
             if start + batch.num_rows > first:
                 yield start, batch
             start += batch.num_rows

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from src.rows.cells.lists import ListColumn
+from src.rows.cells.split import Split
 from src.rows.text import UTF8
 
 QUOTE = '"'
@@ -52,6 +53,8 @@ class Columns:
         lists: the categorical columns whose cells hold several values.
         shared: categorical columns that have a table of this name, as (column, name); others have one of their own
             name.
+        checked: whether blocks have checks of hashed keys, too.
+        split: tells the part of each row, if a column does.
     """
 
     dense: tuple[str, ...]
@@ -72,6 +75,8 @@ class Columns:
     timestamps: tuple[Timestamp, ...] = ()
     lists: tuple[ListColumn, ...] = ()
     shared: tuple[tuple[str, str], ...] = ()
+    checked: bool = False
+    split: Split | None = None
 
     @classmethod
     def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":
@@ -88,6 +93,12 @@ class Columns:
     def names(self) -> tuple[str, ...]:
         """The columns that are used: label, numbers and points in time, categories."""
         return (*self._label, *self.numeric, *self.categorical)
+
+    @property
+    def read_names(self) -> tuple[str, ...]:
+        """The same, and behind them the column that tells a row's part, if it is none of them."""
+        names = self.names
+        return (*names, self.split.column) if self.split and self.split.column not in names else names
 
     @property
     def _label(self) -> tuple[str, ...]:
@@ -110,5 +121,7 @@ class Columns:
     @property
     def plain(self) -> bool:
         """Whether cells are read as they stand: labels 0 and 1, numbers with a point, no missing marks, no lists."""
-        others = (self.positive, self.negative, self.missing, self.thousands, self.timestamps, self.lists)
+        others = (
+            self.positive, self.negative, self.missing, self.thousands, self.timestamps, self.lists, self.split
+        )  # fmt: skip
         return not any(others) and self.decimal == "."

@@ -6,8 +6,9 @@ kinds never meet.
 
 Each vocabulary has a seed, and who does not know it can't make longer texts that share a key: the hash is SipHash-1-3
 (Aumasson and Bernstein, 2012) with the seed as its key, 62 bits of it. Two of n values of a field share a key by chance
-with a probability of n^2 / 2^63, which no one would notice, for texts are not kept. Vocabularies of the first kind have
-no seed, "", and a hash of their own.
+with a probability of n^2 / 2^63. While values are counted, a second hash of 31 bits stands beside each key, its check,
+and tells such texts apart; of later rows no one would notice, for texts are not kept. Vocabularies of the first kind
+have no seed, "", and a hash of their own.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ PAD = 8  # bytes that must stand behind the text whose words are taken
 KEEP_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 _MULTIPLIER, _MULTIPLIER_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _SEED_BYTES = 16
+_NO_SEED = np.zeros(2, np.uint64)  # of checks
 _SIP_START = np.frombuffer(b"uespemosmodnarodarenegylsetybdet", "<u8")  # "somepseudorandomlygeneratedbytes", by words
 
 
@@ -53,18 +55,42 @@ def keys_at(words: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: str) 
         starts, ends: each cell's first byte, and the one behind it.
         seed: the vocabulary's.
     """
-    sizes = ends - starts
-    keys = words[starts] & KEEP_FIRST[np.minimum(sizes, 8)]
-    hashed = (sizes > 8) | (keys & np.uint64(0xC0) == np.uint64(0x80))
+    keys, hashed = _short_keys(words, starts, ends)
     if hashed.any():
-        places = words, starts[hashed], sizes[hashed]
+        places = words, starts[hashed], (ends - starts)[hashed]
         hashes = siphash(*places, seed_words(seed)) if seed else _first_hash(*places)
         keys[hashed] = hashes & ~np.uint64(0xC0) | np.uint64(0x80)
     return keys
 
 
+def _short_keys(words: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first 8 bytes of cells, and which of them must be hashed."""
+    sizes = ends - starts
+    keys = words[starts] & KEEP_FIRST[np.minimum(sizes, 8)]
+    return keys, (sizes > 8) | (keys & np.uint64(0xC0) == np.uint64(0x80))
+
+
+def checks_at(words: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: str) -> np.ndarray:
+    """The checks of cells, uint32: odd numbers for those whose keys are hashed, and 0 for the others."""
+    _, hashed = _short_keys(words, starts, ends)
+    checks = np.zeros(starts.shape, np.uint32)
+    if hashed.any():
+        state = _sip_state(words, starts[hashed], (ends - starts)[hashed], seed_words(seed) if seed else _NO_SEED)
+        state[1] ^= np.uint64(0xDD)
+        for _ in range(3):
+            _round(state)
+        checks[hashed] = np.bitwise_xor.reduce(state).astype(np.uint32) | np.uint32(1)
+    return checks
+
+
 def siphash(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """SipHash-1-3 of cells of any length: eight bytes a round, the last ones with the size; then three rounds more."""
+    """SipHash-1-3 of cells of any length."""
+    hashes: np.ndarray = np.bitwise_xor.reduce(_sip_state(words, starts, sizes, seed))
+    return hashes
+
+
+def _sip_state(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """Its state [4, B]: eight bytes a round, the last ones with the size; then three rounds more."""
     state = np.tile((_SIP_START ^ np.tile(seed, 2))[:, None], len(starts))
     for done in range(0, int(sizes.max()) + 1, 8):
         rows = np.flatnonzero(sizes >= done)
@@ -79,8 +105,7 @@ def siphash(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray, seed: np.n
     state[2] ^= np.uint64(0xFF)
     for _ in range(3):
         _round(state)
-    hashes: np.ndarray = np.bitwise_xor.reduce(state)
-    return hashes
+    return state
 
 
 def _round(state: np.ndarray) -> None:

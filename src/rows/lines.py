@@ -22,7 +22,7 @@ from src.base.native import build
 from src.rows.block import BadRow, Block
 from src.rows.cells.reasons import SHOWN, label_reason, not_utf8, number_reason
 from src.rows.columns import Columns
-from src.rows.keys import PAD, keys_at, seed_words, words_of
+from src.rows.keys import PAD, checks_at, keys_at, seed_words, words_of
 from src.rows.text import NUMBER, is_utf8
 
 SOURCE = Path(__file__).parent / "compiled/raw_text.cc"
@@ -93,22 +93,30 @@ def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_l
     keys = np.empty((len(columns.categorical), rows), np.uint64)
     odd, odd_lines = np.empty((rows, 2), np.int64), np.empty(rows, np.int64)
     seed, is_ascii = seed_words(columns.key_seed), np.empty(1, np.uint8)
-    places = [ctypes.c_void_p(array.ctypes.data) for array in (labels, numbers, keys, odd, odd_lines, is_ascii)]
+    checks = np.zeros(keys.shape, np.uint32) if columns.checked else None
+    places = [_pointer(array) for array in (labels, numbers, keys, odd, odd_lines, is_ascii, checks)]
     count = library.ParseLines(
         text, ctypes.c_int64(len(text)), ord(columns.separator), ctypes.c_void_p(roles.ctypes.data), len(roles),
-        dense_dim, ctypes.c_void_p(seed.ctypes.data if len(seed) else None), ctypes.c_int64(rows), *places,
+        dense_dim, _pointer(seed if len(seed) else None), ctypes.c_int64(rows), *places,
     )  # fmt: skip
     if not count:
-        return Block(labels, numbers, keys, key_seed=columns.key_seed), bool(is_ascii[0])
+        return Block(labels, numbers, keys, [], columns.key_seed, checks), bool(is_ascii[0])
     lines = odd_lines[:count]
     others = _parse(b"".join(text[begin:end] for begin, end in odd[:count].tolist()), columns, 0)
     bad = {row.line for row in others.bad}
     good = lines[[number not in bad for number in range(count)]]
     labels[good], numbers[good], keys[:, good] = others.labels, others.numbers, others.keys
+    if checks is not None:
+        checks[:, good] = others.checks
     kept = np.ones(rows, bool)
     kept[lines[sorted(bad)]] = False
     rejected = [BadRow(first_line + int(lines[row.line]), row.reason, row.text) for row in others.bad]
-    return Block(labels[kept], numbers[kept], keys[:, kept], rejected, columns.key_seed), bool(is_ascii[0])
+    checks = None if checks is None else checks[:, kept]
+    return Block(labels[kept], numbers[kept], keys[:, kept], rejected, columns.key_seed, checks), bool(is_ascii[0])
+
+
+def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
 def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
@@ -132,12 +140,12 @@ def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
         _explain(bad, lines[wrong], reason, buffer, begins, stops, wrong)
         good &= ~wrong
     first += len(columns.dense)
-    keys = keys_at(words, starts[first:], ends[first:], columns.key_seed)
-    if not good.all():
-        labels, numbers, keys = labels[good], numbers[good], keys[:, good]
+    cells = words, starts[first:][:, good], ends[first:][:, good], columns.key_seed
+    labels, numbers, keys = labels[good], numbers[good], keys_at(*cells)
+    checks = checks_at(*cells) if columns.checked else None
     all_lines = text.split(b"\n") if bad else []
     rows = [BadRow(first_line + line, reason, all_lines[line]) for line, reason in sorted(bad.items())]
-    return Block(labels, numbers, keys, rows, columns.key_seed)
+    return Block(labels, numbers, keys, rows, columns.key_seed, checks)
 
 
 def _cells(
@@ -197,17 +205,21 @@ def _explain(
         bad[line] = reason(buffer[start : min(end, start + SHOWN)].tobytes().decode("utf-8", "replace"))
 
 
-def cell_keys(buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: str) -> np.ndarray:
-    """The keys of cells [B] in a buffer with PAD at both ends, uint64 [B]."""
+def cell_keys(
+    buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: str, checked: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The keys of cells [B] in a buffer with PAD at both ends, uint64 [B], and their checks if asked for."""
     if not (library := _library()):
-        return keys_at(words_of(buffer), starts, ends, seed)
+        cells = words_of(buffer), starts, ends, seed
+        return keys_at(*cells), checks_at(*cells) if checked else None
     keys, words = np.empty(len(starts), np.uint64), seed_words(seed)
+    checks = np.zeros(len(starts), np.uint32) if checked else None
     begins, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
     library.CellKeys(
-        _place(buffer), ctypes.c_int64(len(buffer)), _place(begins), _place(stops), ctypes.c_int64(len(keys)),
-        _place(words) if len(words) else None, _place(keys),
+        _pointer(buffer), ctypes.c_int64(len(buffer)), _pointer(begins), _pointer(stops), ctypes.c_int64(len(keys)),
+        _pointer(words if len(words) else None), _pointer(keys), _pointer(checks),
     )  # fmt: skip
-    return keys
+    return keys, checks
 
 
 def cell_numbers(
@@ -219,17 +231,13 @@ def cell_numbers(
     values, wrong = np.empty(len(starts), np.float32), np.empty(len(starts), np.uint8)
     begins, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
     odd = library.CellNumbers(
-        _place(buffer), _place(begins), _place(stops), ctypes.c_int64(len(values)), ord(decimal),
-        ord(thousands or "\0"), _place(values), _place(wrong),
+        _pointer(buffer), _pointer(begins), _pointer(stops), ctypes.c_int64(len(values)), ord(decimal),
+        ord(thousands or "\0"), _pointer(values), _pointer(wrong),
     )  # fmt: skip
     if odd:  # NumPy has the last word
         places = np.flatnonzero(wrong)
         values[places], wrong[places] = _written_numbers(buffer, starts[places], ends[places], decimal, thousands)
     return values, wrong.astype(bool)
-
-
-def _place(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 def _written_numbers(

@@ -2,10 +2,10 @@
 
 import fnmatch
 import glob
-import itertools
 import os
 import re
 from collections.abc import Sequence
+from itertools import pairwise, permutations
 from pathlib import Path
 
 from src.base.errors import InputError
@@ -24,6 +24,8 @@ _ROWS = re.compile(
     rf"(\.(txt|tsv|csv|dat|log|parquet|pq|arrow|feather|ipc){_PACKED}|(^|/)[^./]*(\.(gz|xz|bz2|zst|zip|tar|tgz))?)$",
     re.IGNORECASE,
 )
+# 31012024, whose first four digits are no year.
+_DAY_FIRST = re.compile(r"(?<!\d)([0-3]\d)([0-3]\d)((?:19|20)\d\d)(?!\d)")
 _NO_ROWS = re.compile(r"(readme|license|sample_?submission)", re.IGNORECASE)
 
 
@@ -45,7 +47,7 @@ def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
             if not (found := _expanded(one)):
                 raise InputError(f"{option} {data_path}: there is no file {one}: name files, with commas between")
             raws += found
-        _refuse_twice(raws, option)
+        refuse_twice(raws, option)
         if option == "data_path":  # what is scored may come in any order
             _tell_of_order(raws)
         return raws
@@ -95,7 +97,7 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _refuse_twice(raws: Sequence[Path], option: str) -> None:
+def refuse_twice(raws: Sequence[Path], option: str) -> None:
     """Refuse a file that is given twice, whatever it is called."""
     known: dict[tuple[int, int, str], Path] = {}
     for raw in raws:
@@ -108,11 +110,21 @@ def _refuse_twice(raws: Sequence[Path], option: str) -> None:
 
 def _tell_of_order(raws: Sequence[Path]) -> None:
     """Tell of numbered files that do not come in the order of their numbers."""
-    for one, other in itertools.pairwise(raws):
-        words, numbers = re.split(r"\d+", str(one)), [int(number) for number in re.findall(r"\d+", str(one))]
-        if words == re.split(r"\d+", str(other)) and numbers > [int(n) for n in re.findall(r"\d+", str(other))]:
-            warn(f"{one} is read before {other}: rows must come in the order of time, as the last ones are for tests")
+    names = [re.split(r"(\d+)", _DAY_FIRST.sub(r"\1-\2-\3", str(raw))) for raw in raws]
+    for number, (one, other) in enumerate(pairwise(names)):
+        if one[::2] == other[::2] and _falls([*map(int, one[1::2])], [*map(int, other[1::2])]):
+            order = f"{raws[number]} is read before {raws[number + 1]}"
+            warn(f"{order}: rows must come in the order of time, as the last ones are for tests")
             return
+
+
+def _falls(one: list[int], other: list[int]) -> bool:
+    """Whether the numbers of a name come behind those of another, whatever a date with the year at its end means."""
+    years = [place for place, pair in enumerate(zip(one, other)) if all(1900 <= number < 2100 for number in pair)]
+    year = years[-1] if years else 0
+    begin = max(year - 3, 0)
+    orders = [(*range(begin), year, *days, *range(year + 1, len(one))) for days in permutations(range(begin, year))]
+    return bool(one) and all([one[n] for n in order] > [other[n] for n in order] for order in orders)
 
 
 def nature_of(bad: Sequence[BadRow], columns: Columns) -> str:

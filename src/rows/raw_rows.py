@@ -31,7 +31,7 @@ from src.rows.unpacking import file_and_member, members_of
 
 _LARGEST = float(np.finfo(np.float32).max)
 _REMEDY = "scorer.read_csv(path) reads a file as training did"
-_SIGNS = "".join(map(chr, range(9)))  # which make a line of a file a bad one
+_SIGNS, _ENDS = "".join(map(chr, range(9))), "\t\n"  # of bad lines; and what ends a cell or a line without quotes
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
         raise InputError(f"the DataFrame has no column {missing[0]!r}: it needs {len(missing)} more of the model's")
     if twice := [name for name in names if not isinstance(frame[name], pd.Series)]:
         raise InputError(f"the DataFrame has column {twice[0]!r} more than once: drop one of them")
-    known = dict(zip(columns.categorical, examples))
+    known, none = dict(zip(columns.categorical, examples)), _SIGNS if columns.quotes else _SIGNS + _ENDS
     stamps = {one.name: one for one in columns.timestamps}
     values: dict[str, np.ndarray] = {}
     keys, lists = np.zeros((len(columns.categorical), len(frame)), np.uint64), dict[int, CellLists]()
@@ -202,10 +202,11 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
             elif name in columns.numeric:
                 values[name] = _numbers(frame[name], columns)[:, None]
             elif name in of_lists:
-                cells = _cells_of_lists(frame[name], of_lists[name], known.get(name))
+                cells = _cells_of_lists(frame[name], of_lists[name], known.get(name), none)
                 lists[columns.categorical.index(name)] = lists_of(cells, columns)
             else:
-                texts = ["" if text in columns.missing else text for text in _texts(frame[name], known.get(name))]
+                texts = _texts(frame[name], known.get(name), none)
+                texts = ["" if text in columns.missing else text for text in texts]
                 keys[columns.categorical.index(name)] = keys_of(texts, columns.key_seed)
         except InputError as error:
             refused[name] = str(error)
@@ -236,12 +237,12 @@ def _values(cell: Any, column: ListColumn) -> Sequence[Any]:
     return list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
 
 
-def _cells_of_lists(column: pd.Series, one: ListColumn, example: Example | None) -> list[list[str]]:
+def _cells_of_lists(column: pd.Series, one: ListColumn, example: Example | None, refused: str) -> list[list[str]]:
     """The categories in each cell of a column of lists as text."""
     cells = [_values(cell, one) for cell in column.tolist()]
     counts = [len(cell) for cell in cells]
     flat = pd.Series([value for cell in cells for value in cell], column.index.repeat(counts), object, column.name)
-    texts = iter(_texts(flat, example))
+    texts = iter(_texts(flat, example, refused))
     return [list(itertools.islice(texts, count)) for count in counts]
 
 
@@ -254,7 +255,7 @@ def _times(column: pd.Series, timestamp: Timestamp, columns: Columns) -> np.ndar
     elif types.is_numeric_dtype(column.dtype) and timestamp.form in UNITS:
         seconds = column.to_numpy(np.float64, na_value=np.nan) * UNITS[timestamp.form]
     else:
-        cells = ["" if _is_missing(value) or value in columns.missing else value for value in column.tolist()]
+        cells = ["" if pd.isna(value) or value in columns.missing else value for value in column.tolist()]
         empty = np.array([cell == "" for cell in cells], bool)
         seconds = np.full(len(cells), np.nan)
         seconds[~empty] = of_texts([str(cell) for cell in cells if cell != ""], timestamp.form)
@@ -286,7 +287,7 @@ def _number(column: pd.Series, row: int, value: Any, columns: Columns) -> float:
         value = with_point(cell, columns.decimal.encode(), columns.thousands.encode()).decode("utf-8", "replace")
         if not NUMBER.fullmatch(value):
             value = "" if cell.decode() in columns.missing else cell.decode()
-    if value == "" or (_is_missing(value) and not isinstance(value, np.datetime64 | np.timedelta64 | type(pd.NaT))):
+    if value == "" or _is_missing(value):
         return math.nan
     of_number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool | np.bool_)
     if of_number or (isinstance(value, str) and NUMBER.fullmatch(value) is not None):
@@ -295,7 +296,7 @@ def _number(column: pd.Series, row: int, value: Any, columns: Columns) -> float:
     raise InputError(f"{_place(column, row, value)}, which is not a number: convert it")
 
 
-def _texts(column: pd.Series, example: Example | None) -> list[str]:
+def _texts(column: pd.Series, example: Example | None, refused: str) -> list[str]:
     """The categories of a column as text, "" for missing ones."""
     texts = []
     for row, value in enumerate(column.tolist()):
@@ -320,23 +321,25 @@ def _texts(column: pd.Series, example: Example | None) -> list[str]:
             raise InputError(
                 f"{_place(column, row, value)}: give categories as text, as in the raw rows{such}; {_REMEDY}"
             )
-    for row, text in enumerate(texts if _is_odd("".join(texts)) else ()):
-        if _is_odd(text):
+    for row, text in enumerate(texts if _is_odd("".join(texts), refused) else ()):
+        if _is_odd(text, refused):
             raise InputError(f"{_place(column, row, text)}, which no raw row can hold: give proper text")
     return texts
 
 
-def _is_odd(text: str) -> bool:
-    """Whether it holds half a letter, or a sign that makes a line of a file a bad one."""
+def _is_odd(text: str, refused: str) -> bool:
+    """Whether it holds half a letter, or a sign that no cell of a file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return True
-    return any(sign in text for sign in _SIGNS)
+    return any(sign in text for sign in refused)
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (types.is_scalar(value) and bool(pd.isna(value)))
+    """Whether it is a missing number or text; a missing time (NaT) is of a column of times, which no model takes."""
+    of_time = isinstance(value, np.datetime64 | np.timedelta64 | type(pd.NaT))
+    return value is None or value is pd.NA or (types.is_scalar(value) and bool(pd.isna(value)) and not of_time)
 
 
 def _place(column: pd.Series, row: int, value: Any) -> str:

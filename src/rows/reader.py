@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from src.base.errors import InputError
 from src.base.logs import warn
 from src.rows.block import Block, RowFile, Span
 from src.rows.columnar import ColumnarFile, kind_of
 from src.rows.columns import Columns
+from src.rows.text import NUMBER
 from src.rows.text_file import TextFile
 from src.rows.unpacking import unpacked
 
@@ -21,6 +23,8 @@ class RawInput:
         raws: the files as the user gave them, in order; empty ones among them are passed over.
         columns: what their rows hold.
         folder: takes the text of those that are packed or in another encoding, where it stays for a later run.
+        order_by: column whose value in each file's first row gives the files' order; "" for the given one.
+        behind: those of the files that stay behind the others, in the order given.
 
     Attributes:
         raws: those that are not empty, or the first one.
@@ -31,7 +35,9 @@ class RawInput:
         InputError: a file can't be unpacked or read, or its header lacks a column.
     """
 
-    def __init__(self, raws: Sequence[Path], columns: Columns, folder: Path):
+    def __init__(
+        self, raws: Sequence[Path], columns: Columns, folder: Path, order_by: str = "", behind: Sequence[Path] = ()
+    ):  # fmt: skip
         texts = {raw: unpacked(raw, folder, columns.encoding) for raw in raws}
         filled = [raw for raw, text in texts.items() if text.stat().st_size]
         if 0 < len(filled) < len(raws):
@@ -40,6 +46,8 @@ class RawInput:
         self.raws, self._named = tuple(filled or raws[:1]), len(raws) > 1
         self._texts = [texts[raw] for raw in self.raws]
         self._files = [_opened(text, columns, raw) for raw, text in zip(self.raws, self._texts)]
+        if order_by:
+            self._order(order_by, behind)
         self.columns = [file.columns for file in self._files]
         self.rows = sum(file.rows for file in self._files)
 
@@ -52,6 +60,31 @@ class RawInput:
             spans = file.spans(first, last, rows) if first < last else []
             found += [replace(span, first_row=before + span.first_row, raw=name) for span in spans]
         return found
+
+    def _order(self, column: str, behind: Sequence[Path]) -> None:
+        """Put the files in the order of the values that their first rows have in a column."""
+        places = [place for place, raw in enumerate(self.raws) if raw not in behind]
+        ends = {place: _ends(self._files[place], column, self.raws[place]) for place in places}
+        of_numbers = all(NUMBER.fullmatch(value) for pair in ends.values() for value in pair)
+
+        def value_of(text: str) -> tuple[float, str]:
+            return (float(text), "") if of_numbers else (0.0, text)
+
+        places.sort(key=lambda place: value_of(ends[place][0]))
+        for one, other in itertools.pairwise(places):
+            if value_of(ends[one][1]) > value_of(ends[other][0]):
+                warn(
+                    f"{self.raws[one]} ends with {column} {ends[one][1]}, and {self.raws[other]}, which is read behind "
+                    f"it, begins with {ends[other][0]}: rows must come in the order of time"
+                )
+                break
+        order = [*places, *(place for place, raw in enumerate(self.raws) if raw in behind)]
+        self.raws = tuple(self.raws[place] for place in order)
+        self._texts, self._files = [self._texts[place] for place in order], [self._files[place] for place in order]
+
+    def rows_of(self, raws: Sequence[Path]) -> int:
+        """How many rows some of the files have."""
+        return sum(file.rows for raw, file in zip(self.raws, self._files) if raw in raws)
 
     def _befores(self) -> list[int]:
         """How many rows come before each file's."""
@@ -69,6 +102,19 @@ class RawInput:
         """Remove the text of packed files, once the rows are through."""
         for text in set(self._texts) - set(self.raws):
             text.unlink()
+
+
+def _ends(file: RowFile, column: str, raw: Path) -> tuple[str, str]:
+    """The values of a column in the first and the last row of a file."""
+    found = []
+    names = file.columns.file_names
+    alone = replace(file.columns, dense=(), categorical=(column,), label="", timestamps=(), split=None, order=names)
+    for row in (0, file.rows - 1):
+        if column not in names and not isinstance(file, ColumnarFile):
+            raise InputError(f"order_by {column}: {raw} has no such column: it has {', '.join(names)[:200]}")
+        cells = next(file.spans(row, row + 1, 1)[0].cells(alone))[0]
+        found.append(cells[0] if cells else "")
+    return found[0], found[1]
 
 
 def _opened(path: Path, columns: Columns, raw: Path) -> RowFile:

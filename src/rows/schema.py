@@ -87,8 +87,9 @@ def load_schema(path: Path) -> Columns:
         header=content.get("header", False), encoding=encoding, timestamps=timestamps, lists=lists, shared=shared,
         **given,
     )  # fmt: skip
+    plain = [entry for entry in content.get("dense", ()) if isinstance(entry, str)]
     for name in columns.names:
-        if columns.names.count(name) > 1 or columns.file_names.count(name) != 1:
+        if columns.names.count(name) > 1 or plain.count(name) > 1 or columns.file_names.count(name) != 1:
             raise InputError(
                 f"schema {path}: column {name!r} must stand once among label, dense and categorical, once in columns"
             )

@@ -241,7 +241,7 @@ def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
         hint = f", which is not {columns.encoding} text: a schema may name another encoding"
     elif len(order) == 1 and len(columns.names) > 1:
         hint = f", which has no {columns.separator!r} to separate columns: a schema may name another separator"
-    for name in columns.names:
+    for name in columns.read_names:
         if order.count(name) != 1:
             raise InputError(
                 f"{raw}: its header has column {name!r} {order.count(name)} times: it must stand there once, and "

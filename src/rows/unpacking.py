@@ -87,13 +87,21 @@ def unpacked(raw: Path, folder: Path, encoding: str) -> Path:
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as text, _naming(raw), ExitStack() as stack:
+    with whole_file(target, sync=True) as text, _naming(raw), ExitStack() as stack:
         stream = _content(raw, stack)
         begin = stream.peek(_BEGIN_BYTES)[:_BEGIN_BYTES]
         _refuse_archive(raw, begin)
         for block in utf8_blocks(stream, UTF8 if kind_of(begin) else encoding, _BLOCK_BYTES):
             text.write(block)
     return target
+
+
+def first_bytes(raw: Path, size: int) -> bytes:
+    """The first bytes of what a raw file holds, unpacked."""
+    with _naming(raw), ExitStack() as stack:
+        stream = _content(raw, stack)
+        _refuse_archive(raw, stream.peek(_BEGIN_BYTES)[:_BEGIN_BYTES])
+        return stream.read(size)
 
 
 def _content(raw: Path, stack: ExitStack) -> io.BufferedReader:

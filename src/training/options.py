@@ -1,6 +1,7 @@
 """What a training run does: its rows, updates, schedule, evaluations, and what it keeps."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from src.base.errors import InputError
@@ -244,6 +245,12 @@ class KeptSpec:
         if self.save_steps:
             refuse_changed(self, ["save_minutes"], f"with save_steps {self.save_steps}: drop one of them")
 
+    @property
+    def results(self) -> list[Path]:
+        """All that a run leaves."""
+        logs = (self.loss_file_name, self.eval_file_name, self.metrics_file_name)
+        return [Path(name) for name in (self.ckpt_path, *logs)]
+
     def check_evaluation(self, do_eval: bool) -> None:
         """Refuse columns to be shuffled for a report that does not show it.
 
@@ -270,3 +277,8 @@ class ScoreLogSpec:
 
     eval_file_name: str = option("./acc.log", "log of evaluations", NOT_EMPTY)
     metrics_file_name: str = option("./metrics.jsonl", "losses and evaluations for machines, a JSON a line", NOT_EMPTY)
+
+    @property
+    def results(self) -> list[Path]:
+        """The logs."""
+        return [Path(self.eval_file_name), Path(self.metrics_file_name)]

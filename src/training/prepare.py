@@ -14,9 +14,8 @@ from src.dataset import RowBatches, batches_of, sample
 from src.dlrm import activation_values, mlp_values
 from src.metrics.labels import one_label, sorted_by_label
 from src.metrics.monitored import MONITORED
-from src.model_utils.config import SAVED_OPTIONS, DeviceSpec, to_yaml
+from src.model_utils.config import DeviceSpec
 from src.model_utils.device_target import check_products, set_device, start_ranks
-from src.model_utils.options import free_names, untold_names
 from src.network.mixed_dims import Widths, widths_of
 from src.network.options import ComputeSpec, NetworkSpec
 from src.ranks.group import ONE_RANK, Ranks
@@ -60,10 +59,7 @@ class Specs:
 
     def saved(self) -> run_folder.RunOptions:
         """These options as they are kept."""
-        specs = self.options
-        defaults = to_yaml(*(type(spec)() for spec in specs))
-        free, untold = frozenset(free_names(*specs)), frozenset(untold_names(*specs))
-        return run_folder.RunOptions(SAVED_OPTIONS, to_yaml(*specs), free, defaults, untold)
+        return run_folder.RunOptions.of(*self.options)
 
 
 def start(

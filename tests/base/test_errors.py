@@ -36,6 +36,12 @@ def test_only_who_goes_on_says_so(goes_on):
     assert ("the same command goes on" in done.stderr) == goes_on
 
 
+def test_what_is_done_already_is_no_error():
+    code = "from src.base.errors import AlreadyDone, run\ndef main(_): raise AlreadyDone('x is there')\nrun(main)"
+    done = end_of(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing to do: x is there\n", "")
+
+
 @pytest.mark.parametrize("more", ["", ", flush=True"])
 def test_a_broken_pipe_ends_a_program_quietly(more):
     command = [sys.executable, "-c", WRITES.format(more)]

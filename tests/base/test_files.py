@@ -1,9 +1,11 @@
 """Files and folders that are there whole or not at all, whoever is killed, and one run at a time."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import ROOT
@@ -44,6 +46,40 @@ def test_a_second_run_is_refused(tmp_path):
             write(tmp_path / "b", "2")
     assert (tmp_path / "b/f").read_text() == "1"
     assert names(tmp_path) == ["b"]
+
+
+def test_of_two_who_write_a_file_one_waits_for_the_other(tmp_path):
+    """Both write beside its place, under one name."""
+    path, begun = tmp_path / "a", threading.Event()
+
+    def second():
+        begun.set()
+        with whole_file(path) as file:
+            file.write(b"second")
+
+    with whole_file(path) as file:
+        file.write(b"fi")
+        other = threading.Thread(target=second)
+        other.start()
+        begun.wait()
+        file.flush()
+        file.write(b"rst")
+        other.join(0.1)  # long enough for one who does not wait
+        assert other.is_alive()
+        assert names(tmp_path) == ["a.tmp"]
+    other.join()
+    assert path.read_text() == "second"
+    assert names(tmp_path) == ["a"]
+
+
+def test_what_a_killed_writer_left_is_written_over(tmp_path):
+    (tmp_path / "a.tmp").write_text("much longer than the new text")
+    with whole_file(tmp_path / "a") as file:
+        file.write(b"new")
+    with pytest.raises(OSError, match="No space"), whole_file(tmp_path / "a") as file:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (tmp_path / "a").read_text() == "new"
+    assert names(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2])

@@ -1,5 +1,7 @@
 """What training's values looked like, and how many of other rows' values are not among them."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -48,12 +50,17 @@ def test_examples_of_hashed_categories_are_those_of_the_rows():
     assert learn_examples(HashedVocabulary(["C1"], 5)) == (Example(),)
 
 
+def block_of(keys):
+    rows = keys.shape[1]
+    return Block(np.zeros(rows, np.uint8), np.empty((rows, 0), np.float32), keys)
+
+
 def test_the_first_unseen_value_is_told_beside_a_known_one():
     unseen = Unseen(("C1", "C2", "C1 bucket"), np.array([0.01, 0.01, 0.01]))
-    texts = ["a text of many letters"] * 10
+    texts = ["a text of many letters", *(f"text number {number}" for number in range(9))]
     for text in texts:
         keys = np.stack([keys_of([text]), keys_of(["b"])])
-        unseen.add(np.array([[0, 1, 2]]), Block(np.zeros(1, np.uint8), np.empty((1, 0), np.float32), keys))
+        unseen.add(np.array([[0, 1, 2]]), block_of(keys))
     found = unseen.unmatched([Example(("A",)), Example()], lambda: [texts, []])
     assert [str(one) for one in found] == ["C1 100.0% ('a text of many letters' is unseen, 'A' is known)"]
     assert warning("rows", found).startswith("rows: values that training did not have: C1 100.0%")
@@ -61,8 +68,9 @@ def test_the_first_unseen_value_is_told_beside_a_known_one():
 
 
 @pytest.mark.parametrize(("share", "usual", "rows", "told"), [
-    (1.0, 0.01, 9, False),
-    (1.0, 0.01, 10, True),
+    (1.0, 0.01, 3, False),
+    (1.0, 0.01, 4, True),
+    (1.0, 1.0, 9, False),
     (1.0, 0.9, 100, False),  # by chance in 3 of 100,000, and fields are many
     (1.0, 1.0, 100, True),
     (0.1, 0.01, 99, False),
@@ -71,7 +79,32 @@ def test_the_first_unseen_value_is_told_beside_a_known_one():
     (0.0, 0.01, 1000, False),
 ])  # fmt: skip
 def test_what_is_far_above_the_usual_share_is_told(share, usual, rows, told):
-    assert unmatched([share], np.array([usual]), rows) == ([0] if told else [])
+    assert unmatched([share], np.array([usual]), [rows]) == ([0] if told else [])
+
+
+def test_rows_of_one_value_behind_each_other_are_not_taken_as_independent():
+    """Against a plain loop, of rows that come in parts; ten ads for one new user tell of one user."""
+    rng = np.random.default_rng(1)
+    runs = [np.repeat(rng.integers(0, 3, 300), rng.integers(1, 140, 300))[:9000] for _ in range(2)]
+    ids = np.stack(runs, axis=1)
+    unseen = Unseen(("C1", "C2"), np.array([0.01, 0.01]))
+    for part in np.split(ids, [1, 2, 60, 60, 5000]):
+        unseen.add(part, block_of(part.T.astype(np.uint64)))
+    for field, values in enumerate(runs):
+        draws = [value for value, run in itertools.groupby(values.tolist()) for _ in itertools.islice(run, 0, None, 50)]
+        assert unseen._draws[field] == len(draws)
+        assert unseen._unseen_draws[field] == draws.count(0)
+
+
+@pytest.mark.parametrize(("users", "rows", "told"), [(1, 10, False), (1, 150, False), (1, 151, True), (12, 12, True)])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_ads_for_one_new_user_are_not_told(users, rows, told, at_once):
+    unseen = Unseen(("user", "ad"), np.array([0.01, 0.01]))
+    keys = np.stack([np.arange(rows) * users // rows, np.arange(rows)]).astype(np.uint64)
+    ids = np.stack([np.zeros(rows, np.int32), np.ones(rows, np.int32)], axis=1)
+    for part in [slice(None)] if at_once else [slice(row, row + 1) for row in range(rows)]:
+        unseen.add(ids[part], block_of(keys[:, part]))
+    assert [one.field for one in unseen.unmatched([])] == (["user"] if told else [])
 
 
 @pytest.mark.parametrize("later", [("test",), ("valid", "test")])
@@ -82,7 +115,7 @@ def test_a_field_of_which_training_kept_nothing_is_not_told(later):
     files = tuple(File(f"{name}/a", 1, "") for name in parts)
     manifest = Manifest(("n",), ("dead", "new"), (1, 9), parts, files, 0, {}, {})
     assert [one.field for one in unmatched_of(manifest, "test")] == ["new"]
-    assert unmatched([1.0, 1.0], usual_shares(manifest), 5000) == [1]
+    assert unmatched([1.0, 1.0], usual_shares(manifest), [5000] * 2) == [1]
 
 
 def test_a_long_value_is_told_by_its_beginning():

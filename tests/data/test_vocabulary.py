@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from src.base.errors import InputError
 from src.base.npz import save_arrays
-from src.data.vocabulary import UNSEEN, HashedVocabulary, Vocabulary, _bisect, count, load_vocabulary, merge, ordered
+from src.data.vocabulary import (
+    UNSEEN,
+    HashedVocabulary,
+    Vocabulary,
+    _bisect,
+    count,
+    load_vocabulary,
+    merge,
+    ordered,
+    shared_keys,
+)
 from src.rows.keys import key_of, keys_of
 
 # Few values, so that they repeat; 0 is the key of an empty cell, the last ones need all 64 bits.
@@ -43,6 +53,22 @@ def test_merge_of_parts_equals_count_of_the_whole(parts):
     merged = merge([count(np.array([part], np.uint64))[0] for part in parts])
     assert as_counter(merged) == Counter(key for part in parts for key in part)
     assert merged[0].dtype == np.uint64
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from([3, 5, 7, 9]), st.sampled_from([0, 1, 5, 7])), max_size=9), min_size=1)
+)
+def test_keys_of_texts_with_different_checks_are_counted_wherever_they_are(parts):
+    """0 is no check; parts may have none at all."""
+    arrays = [np.array(part, np.uint64).reshape(-1, 2).T for part in parts]
+    merged = merge([count(keys[None], checks[None].astype(np.uint32))[0] for keys, checks in arrays])
+    found: dict[int, set[int]] = {}
+    for key, check in (pair for part in parts for pair in part):
+        found.setdefault(key, set()).update({check} - {0})
+    several = sum(len(checks) > 1 for checks in found.values())
+    assert shared_keys(merged) == (several if any(found.values()) else -1)
+    assert shared_keys(merge([merged, merged])) == shared_keys(merged)
+    assert as_counter(merged[:2]) == Counter(key for part in parts for key, _ in part)
 
 
 @given(some_keys, some_keys, st.integers(1, 4))

@@ -1,12 +1,14 @@
 """The C++ program, really built: its scores are those of Python."""
 
 import os
+import shutil
 import subprocess
 
 import numpy as np
 import pytest
 from conftest import CPU, ORIGINAL
-from program_310 import ENVIRONMENT, bins_of, metrics_of, run, scored, times, write_like
+from mindspore.train.mind_ir_pb2 import ModelProto
+from program_310 import ENVIRONMENT, bins_of, metrics_of, replaced_graph, run, scored, times, write_like
 
 import export as export_program
 import postprocess as postprocess_program
@@ -36,6 +38,18 @@ def test_other_interactions_are_scored(program, tiny_data, coded, here, interact
     expected = Scorer("export").score_lines((coded / "raw.txt").read_text().split("\n"), has_labels=True)
     assert np.abs(found - expected).max() < 1e-6
     assert len(np.unique(found)) > 100
+
+
+@pytest.mark.parametrize("kind", ["fp32", "graph"])
+def test_inputs_are_found_by_their_names_in_whatever_order(program, exports, coded, here, kind):
+    expected = scored(program, exports[kind], coded / "rows")
+    shutil.copytree(exports[kind], here / "e")
+    graph = ModelProto()
+    graph.ParseFromString((here / "e/dlrm.mindir").read_bytes())
+    graph.graph.input.reverse()
+    assert [one.name.rpartition(":")[2] for one in graph.graph.input][1] == "dense"
+    replaced_graph(here, graph.SerializeToString())
+    assert np.array_equal(scored(program, here / "e", coded / "rows"), expected)
 
 
 @pytest.fixture(scope="module")

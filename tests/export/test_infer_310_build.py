@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT
-from program_310 import ENVIRONMENT, run
+from program_310 import ENVIRONMENT, run, scored
 
 
 def test_help_and_build_options(program):
@@ -19,7 +20,7 @@ def test_help_and_build_options(program):
         (["--cpu"], {"CXX": "nothing++"}, "nothing++ is missing: install it"),
         ([], {}, "LITE_HOME is not set"),
         ([], {"LITE_HOME": "/nothing"}, "LITE_HOME /nothing is not a folder"),
-        ([], {"LITE_HOME": str(ROOT / "src")}, "holds no include/api/model.h"),
+        ([], {"LITE_HOME": str(ROOT / "src")}, "holds no include/api/model.h or include/cxx_api/model.h"),
     ):
         done = subprocess.run([*build, *arguments], capture_output=True, text=True, env=ENVIRONMENT | environment,
                               check=False)  # fmt: skip
@@ -59,15 +60,68 @@ def test_a_portable_program_uses_no_more_than_any_processor_has(program, here, n
     assert ("-march=native" in flags) == (native == "ON")
 
 
-def test_a_package_for_ascend_is_linked_with_its_three_folders(program, here):
-    """Laid out as a release's package is: the folders that its documentation puts in LD_LIBRARY_PATH."""
-    lite = ROOT / "build/mindspore_lite-2.0.0/mindspore_lite"
-    (here / "lite/runtime/lib").mkdir(parents=True)
-    os.symlink(lite / "include", here / "lite/runtime/include")
-    os.symlink(lite / "lib/libmindspore-extendrt_python.so", here / "lite/runtime/lib/libmindspore-lite.so")
-    subprocess.run(["cmake", "-S", ROOT / "ascend310_infer", "-B", "b", f"-DLITE_HOME={here}/lite"], check=True,
-                   capture_output=True)  # fmt: skip
+LITE = ROOT / "build/mindspore_lite-2.0.0/mindspore_lite"
+
+
+def package(folder, headers):
+    """A release's package for Ascend, of the wheel's headers and libraries: its headers below include/`headers`."""
+    include, lib = folder / "runtime/include", folder / "runtime/lib"
+    for path in sorted((LITE / "include").rglob("*.h")):
+        top, *rest = path.relative_to(LITE / "include").parts
+        place = include.joinpath(headers if top == "api" else top, *rest)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(path.read_text().replace('"include/api/', f'"include/{headers}/'))
+    lib.mkdir()
+    for path in (LITE / "lib").iterdir():
+        os.symlink(path, lib / path.name.replace("libmindspore-extendrt_python.so", "libmindspore-lite.so"))
+    if headers == "cxx_api":
+        subprocess.run(
+            [
+                "g++",
+                "-shared",
+                "-Wl,-soname,libmindspore_core_lite.so",
+                "-x",
+                "c++",
+                os.devnull,
+                "-o",
+                lib / "libmindspore_core_lite.so",
+            ],
+            check=True,
+        )
+    return folder
+
+
+@pytest.mark.parametrize("headers", ["api", "cxx_api"])
+def test_either_layout_of_a_package_is_built_and_scores_the_same(program, exports, coded, here, headers):
+    """That of releases up to 2.7.1 and of later ones; the folders are those that Lite's documentation has in
+    LD_LIBRARY_PATH."""
+    lite = package(here / "lite", headers)
+    assert (lite / "runtime/include" / headers / "model.h").is_file()
+    fast = ["-DCMAKE_CXX_FLAGS_RELEASE=-O0", "-DCMAKE_UNITY_BUILD=ON", f"-DLITE_HOME={lite}"]
+    subprocess.run(["cmake", "-S", ROOT / "ascend310_infer", "-B", "b", *fast], check=True, capture_output=True)
     line = (here / "b/CMakeFiles/main.dir/link.txt").read_text()
     for name in ("runtime/lib", "runtime/third_party/dnnl", "tools/converter/lib"):
-        assert f"-Wl,-rpath,{here}/lite/{name} " in line
-        assert f"-Wl,-rpath-link,{here}/lite/{name} " in line
+        assert f"-Wl,-rpath,{lite}/{name} " in line
+        assert f"-Wl,-rpath-link,{lite}/{name} " in line
+    assert f"{lite}/runtime/lib/libmindspore-lite.so" in line
+    assert ("libmindspore_core_lite.so" in line) == (headers == "cxx_api")
+    done = subprocess.run(["cmake", "--build", "b", "--parallel", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # The name that the wheel's library has for itself.
+    (here / "lite/runtime/lib/libmindspore-extendrt_python.so").symlink_to(lite / "runtime/lib/libmindspore-lite.so")
+    expected = scored(program, exports["fp32"], coded / "rows")
+    assert np.array_equal(scored(here / "b/main", exports["fp32"], coded / "rows"), expected)
+    done = run(here / "b/main", f"--model={exports['fp32']}", f"--input={coded}/rows", "--device_type=Ascend")
+    assert (done.returncode, "device_type Ascend with device_id 0: MindSpore Lite can't load" in done.stderr) == (
+        2,
+        True,
+    )
+
+
+def test_a_package_whose_library_is_missing_is_refused(program, here):
+    lite = package(here / "lite", "cxx_api")
+    (lite / "runtime/lib/libmindspore-lite.so").unlink()
+    done = subprocess.run(["cmake", "-S", ROOT / "ascend310_infer", "-B", "b", f"-DLITE_HOME={lite}"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert "holds no libmindspore-lite.so in" in " ".join(done.stderr.split())

@@ -67,6 +67,10 @@ def test_kinds_of_columns_in_a_frame(scorer):
     (lambda frame: frame.assign(C3=[b"a", b"b", b"c"]), "column 'C3', row 0 is b'a': give categories as text"),
     (lambda frame: frame.assign(C3=["a", "b", "\ud800"]), r"'C3', row 2 is '\\ud800', which no raw row can hold"),
     (lambda frame: frame.assign(C3=["a", "b\0", "c"]), r"column 'C3', row 1 is 'b\\x00', which no raw row can hold"),
+    (lambda frame: frame.assign(C3=["a", "b\tc", "c"]), r"'C3', row 1 is 'b\\tc', which no raw row can hold"),
+    (lambda frame: frame.assign(C3=["a", "b", "c\n"]), r"'C3', row 2 is 'c\\n', which no raw row can hold"),
+    (lambda frame: frame.assign(C3=pd.to_datetime([None] * 3)), "column 'C3', row 0 is NaT: give categories as text"),
+    (lambda frame: frame.assign(C3=["a", pd.NaT, "c"]), "column 'C3', row 1 is NaT: give categories as text"),
     (lambda frame: frame.assign(C3=pd.Timestamp(0)), "column 'C3', row 0 is Timestamp.*: give categories as text"),
     (lambda frame: frame.assign(C3=1.5, C9=2.5, I1=True), "'I1', row 0 is True.* 2 more columns.*: 'C3', 'C9'"),
     (lambda frame: pd.concat([frame, frame[["C3"]]], axis=1), "has column 'C3' more than once"),
@@ -224,23 +228,44 @@ def test_read_csv_gives_the_rows_of_the_file(worded):
     assert np.array_equal(scorer.score_lines(path.read_bytes().splitlines(), has_labels=True), expected)
 
 
-def score_one_by_one(scorer, lines, rows):
+def score_one_by_one(scorer, cities):
     """As a server does."""
-    for _ in range(rows):
-        scorer.score_lines(lines)
+    for city in cities:
+        scorer.score_lines(["price;site;city", f"1;NULL;{city}"])
 
 
 @pytest.mark.filterwarnings("error")
-def test_values_that_training_never_had_are_told_once(worded):
+def test_values_that_training_never_had_are_told_once_a_field(worded):
     scorer, _ = worded
     scorer = Scorer(scorer.model.path)
-    frame = pd.DataFrame({"price": 1, "site": ['"A Long Site Name 00054"'] * 30, "city": "a"})
+    frame = pd.DataFrame({"price": 1, "site": ['"A Long Site Name 00054"', '"B"'] * 15, "city": "a"})
     with pytest.warns(UserWarning, match=r"did not have: site 100.0% .*A Long Site.* is unseen, '.*' is known"):
         scorer.score(frame)
     scorer.score(frame)  # a second warning would be an error
+    cities = [f"city {number}" for number in range(30)]
+    for _ in range(4):
+        scorer.score(frame)
+    with pytest.warns(UserWarning, match=r"^rows to score: values that training did not have: city \d+"):
+        scorer.score(pd.concat([frame.assign(city=cities)] * 4))
     scorer = Scorer(scorer.model.path)
+    score_one_by_one(scorer, "A" * 30)  # one city
     with pytest.warns(UserWarning, match=r"did not have: city 100.0% \('A' is unseen, 'a' is known\)"):
-        score_one_by_one(scorer, ["price;site;city", "1;NULL;A"], 30)
+        score_one_by_one(scorer, "BCDE")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_field_that_recovers_is_told_again(worded, monkeypatch):
+    scorer, _ = worded
+    scorer = Scorer(scorer.model.path)
+    monkeypatch.setattr("src.scorer._WATCHED_ROWS", 50)
+    odd = pd.DataFrame({"price": 1, "site": "NULL", "city": ["A", "B", "C"] * 20})
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="did not have: city 100.0%"):
+            scorer.score(odd)
+        scorer.score(odd)
+        scorer.score(odd)
+        scorer.score(odd.assign(city="a"))
+        scorer.score(odd.assign(city="a"))
 
 
 def test_eight_threads_get_the_scores_of_one(exports):
@@ -306,7 +331,8 @@ def test_rows_that_do_not_match_are_told_by_preprocess_and_eval(worded, tmp_path
     scorer, raw = worded
     monkeypatch.chdir(tmp_path)
     lines = raw.read_text().splitlines()[:31]
-    write_raw(tmp_path / "odd.txt", [lines[0], *(line.rpartition(";")[0] + ";A" for line in lines[1:])])
+    odd = [f"{line.rpartition(';')[0]};{'AB'[number % 2]}" for number, line in enumerate(lines[1:])]
+    write_raw(tmp_path / "odd.txt", [lines[0], *odd])
     preprocess_program.main(["--dataset_path=odd.txt", f"--export_path={scorer.model.path}"])
     expected = "warning: rows to score: values that training did not have: city 100.0% ('A' is unseen, 'a' is known)"
     assert expected in capsys.readouterr().err

@@ -22,12 +22,33 @@ def cards(monkeypatch):
 def test_a_rank_table_in_the_surroundings_leaves_a_single_run_its_device(monkeypatch, cards):
     """As on an Ascend host: it has neither several processes nor another card."""
     monkeypatch.setenv("RANK_TABLE_FILE", "/etc/rank_table.json")
-    monkeypatch.delenv("MS_ROLE", raising=False)
+    for name in ("MS_ROLE", "RANK_ID", "RANK_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     set_device("Ascend", 3)
     assert cards == [("Ascend", 3)]
     assert start_ranks("none")[:2] == (0, 1)
     with pytest.raises(InputError, match="parallel_mode data is for several processes"):
         start_ranks("data")
+
+
+@pytest.mark.parametrize("name", ["DEVICE_ID", "ASCEND_DEVICE_ID"])
+def test_a_process_of_a_rank_table_gets_the_card_that_it_was_started_for(monkeypatch, cards, name):
+    """As ModelArts starts a job, once for each card."""
+    for key, value in {"RANK_TABLE_FILE": "t.json", "RANK_ID": "3", "RANK_SIZE": "8", name: "5"}.items():
+        monkeypatch.setenv(key, value)
+    for key in {"MS_ROLE", "DEVICE_ID", "ASCEND_DEVICE_ID"} - {name}:
+        monkeypatch.delenv(key, raising=False)
+    set_device("Ascend", 0)
+    assert cards == [("Ascend", 5)]
+    with pytest.raises(InputError, match="parallel_mode none is for one process.* RANK_ID and RANK_SIZE"):
+        start_ranks("none")
+    monkeypatch.setattr(ms.communication, "init", lambda: None)
+    monkeypatch.setattr(ms.communication, "get_rank", lambda: 3)
+    monkeypatch.setattr(ms.communication, "get_group_size", lambda: 8)
+    assert start_ranks("data")[:2] == (3, 8)
+    monkeypatch.setenv("RANK_SIZE", "eight")
+    with pytest.raises(InputError, match="the environment's RANK_SIZE is 'eight': it must be a whole number"):
+        set_device("Ascend", 0)
 
 
 def test_a_rank_gets_a_card_of_its_own_and_is_not_a_single_run(monkeypatch, cards):

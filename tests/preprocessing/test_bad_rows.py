@@ -1,15 +1,18 @@
 """Rows that are none: refused with the first ones named, or left out and written to a file of their own."""
 
+import gzip
+
 import numpy as np
 import pytest
-from conftest import preprocess_lines, raw_lines, write_raw
+from conftest import files_of, preprocess_lines, raw_lines, write_raw
 from test_preprocess import BAD, GOOD, ids_of, spoiled
 
 from src.base.errors import InputError
 from src.data.manifest import MANIFEST, PARTS, find
+from src.preprocessing import journal, run, steps
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import REJECTS, preprocess
-from src.rows import text_file
+from src.rows import text_file, unpacking
 from src.rows.columns import Columns
 from src.rows.text_file import LineIndex
 
@@ -21,7 +24,7 @@ def test_bad_rows_are_refused_with_the_first_ones_named_and_nothing_valid_left(t
     with pytest.raises(
         InputError,
         match=rf"train.txt has 4 bad rows, 0 are allowed: {reasons}; \.\.\.\. Mend them, or skip them into "
-        rf"rejected_rows.txt with --max_bad_rows=4$",
+        rf"rejected_rows.txt with --max_bad_rows=4, which goes on from what was counted$",
     ):
         preprocess_lines(raw, tmp_path / "dataset", shard_rows=10, record_rows=10)
     with pytest.raises(InputError, match="is not a folder|holds no manifest.json"):
@@ -33,6 +36,53 @@ def test_one_bad_row_too_many_is_refused(tmp_path):
     with pytest.raises(InputError, match="has 3 bad rows, 2 are allowed"):
         preprocess_lines(raw, tmp_path / "dataset", max_bad_rows=2)
     assert not (tmp_path / "dataset" / MANIFEST).exists()
+
+
+def test_a_run_that_allows_more_bad_rows_goes_on_from_what_was_counted(tmp_path, monkeypatch, capfd):
+    """And from the unpacked text; only pieces that kept too few of their bad rows are counted again."""
+    lines = spoiled(60, [4, 20, 21, 58])
+    (tmp_path / "train.gz").write_bytes(gzip.compress("".join(line + "\n" for line in lines).encode()))
+    small = {"shard_rows": 10, "record_rows": 10}
+    counted, real = [], steps.count_rows
+
+    def counting(spans, columns, keep_bad, numbers):
+        counted.append(spans[0].first_row)
+        return real(spans, columns, keep_bad, numbers)
+
+    monkeypatch.setattr(run, "count_rows", counting)
+    monkeypatch.setattr(
+        journal, "run_parallel", lambda _, work, arguments, *more: [work(*one, *more[-1]) for one in arguments]
+    )
+    monkeypatch.setattr(steps, "_KEPT_BAD_BYTES", 1)
+    with pytest.raises(InputError, match=r"4 bad rows, 0 are allowed: .*--max_bad_rows=4, which goes on from what was"):
+        preprocess_lines(tmp_path / "train.gz", tmp_path / "dataset", **small)
+    pieces = [0, 10, 20, 30, 40, 50, 52, 56]
+    assert counted == pieces
+    monkeypatch.setattr(unpacking, "_OPENERS", dict.fromkeys(unpacking._OPENERS))  # so that nothing can be unpacked
+    with pytest.raises(InputError, match="4 bad rows, 3 are allowed"):
+        preprocess_lines(tmp_path / "train.gz", tmp_path / "dataset", **small, max_bad_rows=3)
+    assert counted == pieces
+    capfd.readouterr()
+    data = preprocess_lines(tmp_path / "train.gz", tmp_path / "dataset", **small, max_bad_rows=4)
+    assert "count: going on from an earlier run, 8 of 8 pieces are done" in capfd.readouterr().out
+    assert data.manifest.bad_rows == 4
+    assert not (tmp_path / "dataset/.work").exists()
+    monkeypatch.undo()
+    preprocess_lines(tmp_path / "train.gz", tmp_path / "fresh", **small, max_bad_rows=4)
+    assert files_of(tmp_path / "dataset", ".", *PARTS) == files_of(tmp_path / "fresh", ".", *PARTS)
+
+
+def test_a_piece_that_kept_too_few_of_its_bad_rows_is_counted_again(tmp_path, monkeypatch, capfd):
+    lines = spoiled(60, [2, *range(10, 16)])
+    raw, small = write_raw(tmp_path / "train.txt", lines), {"shard_rows": 10, "record_rows": 10}
+    monkeypatch.setattr(steps, "_KEPT_BAD_BYTES", 1)
+    with pytest.raises(InputError, match="7 bad rows, 0 are allowed"):
+        preprocess_lines(raw, tmp_path / "dataset", **small)
+    capfd.readouterr()
+    preprocess_lines(raw, tmp_path / "dataset", **small, max_bad_rows=7)
+    assert "count: going on from an earlier run, 7 of 8 pieces are done" in capfd.readouterr().out
+    rejects = (tmp_path / "dataset" / REJECTS).read_text().splitlines()
+    assert [int(line.split("\t")[0]) - 1 for line in rejects] == [2, *range(10, 16)]
 
 
 def test_a_small_file_of_bad_rows_may_come_first(tmp_path):
@@ -117,8 +167,8 @@ def test_raw_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
     raw = write_raw(tmp_path / "train.txt", raw_lines(20))
 
     class GrowingIndex(LineIndex):
-        def __init__(self, path, header):
-            super().__init__(path, header=header)
+        def __init__(self, path, **more):
+            super().__init__(path, **more)
             with path.open("a") as file:
                 file.write(GOOD + "\n")
 

@@ -8,6 +8,8 @@ from src.data.encoder import Encoder, load_encoder
 from src.data.manifest import VOCABULARY, File, Manifest
 from src.data.vocabulary import Vocabulary
 from src.dataset import batches_of
+from src.preprocess_data import report
+from src.preprocessing import run
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
 from src.rows.columns import Columns
@@ -38,6 +40,23 @@ def ids_of(data):
 def test_texts_that_were_made_to_share_a_key_are_two_categories(tmp_path, options):
     data = made(tmp_path, TEXTS, **options)
     assert np.bincount(ids_of(data))[1:].tolist().count(8) == 4
+
+
+@pytest.mark.parametrize("options", [{}, {"record_rows": 1, "shard_rows": 1}])
+def test_texts_that_share_a_key_are_counted_and_told(tmp_path, monkeypatch, options):
+    """Without a seed some can be made, in the same piece of the work or in another; with one none is known."""
+    data = made(tmp_path, TEXTS, **options)
+    assert data.manifest.shared_keys == {"C1": 0}
+    assert "hashed: in 1 fields; no two of training share a key" in report(data)
+    monkeypatch.setattr(run, "key_seed_of", lambda _: "")
+    data = made(tmp_path, TEXTS, name="unseeded.txt", **options)
+    assert data.manifest.shared_keys == {"C1": 1}
+    assert "hashed: in 1 fields; keys of several values, which get one id: C1 1" in report(data)
+    short = made(tmp_path, ["short", "words"] * 8, name="short.txt", **options)
+    assert (
+        short.manifest.shared_keys == made(tmp_path, TEXTS, name="hashed.txt", hash_rows=9).manifest.shared_keys == {}
+    )
+    assert "hashed" not in report(short)
 
 
 def test_the_seed_is_that_of_the_training_rows_in_any_form(tmp_path):

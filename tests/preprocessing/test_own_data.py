@@ -100,7 +100,7 @@ def test_a_bad_row_below_a_header_has_its_number_in_the_file(tmp_path):
 
 WRONG_SCHEMA = [
     ("label: [y]", "label is \\['y'\\]: it must be a str"),
-    ("label: y\ndense: [n]", "has no categorical"),
+    ("label: y", "has neither dense nor categorical"),
     (SCHEMA + "colour: red", "unknown key 'colour'"),
     (SCHEMA + "columns: [a]", "column 'clicked' must stand once"),
     (SCHEMA.replace("','", "',,'"), "separator is ',,'"),

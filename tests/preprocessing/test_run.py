@@ -1,8 +1,10 @@
 """The run around the steps: what it imports, who may be at work in a folder, and what a refused run leaves behind."""
 
 import gzip
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, preprocess_lines, raw_lines, write_raw
@@ -11,7 +13,7 @@ from src.base import events
 from src.base.errors import InputError
 from src.base.locks import hold
 from src.data.manifest import find
-from src.preprocessing import journal, run
+from src.preprocessing import journal, options, run, steps
 from src.preprocessing.journal import Journal
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
@@ -62,8 +64,8 @@ def test_nobody_else_gets_in_while_the_rows_are_found(tmp_path, monkeypatch, ove
     other = write_raw(tmp_path / "two.txt", raw_lines(30, seed=2))
 
     class AnotherStarts(LineIndex):
-        def __init__(self, path, header):
-            super().__init__(path, header=header)
+        def __init__(self, path, **more):
+            super().__init__(path, **more)
             for _ in range(2):
                 with pytest.raises(InputError, match="dataset: another run is at work there: wait for it, or stop it"):
                     preprocess_lines(other, folder, overwrite=overwrite)
@@ -128,6 +130,82 @@ def test_a_mistake_costs_an_unfinished_run_nothing(tmp_path, monkeypatch, capfd,
     monkeypatch.setattr(unpacking, "_OPENERS", dict.fromkeys(unpacking._OPENERS))
     assert preprocess_lines(raw, tmp_path / "other").manifest == first.manifest
     assert "starting afresh" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_seed_concerns_only_what_is_random(tmp_path, monkeypatch, capfd, shuffle):
+    """Of a run with another seed than the stopped one's."""
+    raw, folder = write_raw(tmp_path / "train.txt", raw_lines(60)), tmp_path / "dataset"
+    given = {"shard_rows": 10, "record_rows": 10, "shuffle_rows": shuffle}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "manifest_of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_lines(raw, folder, seed=1, **given)
+    capfd.readouterr()
+    preprocess_lines(raw, folder, seed=2, **given)
+    told = capfd.readouterr().out
+    for step in ("scatter", "gather"):
+        assert (f"{step}: input, options or program have changed" in told) == shuffle
+    assert f"encode: going on from an earlier run, {2 if shuffle else 8} of {2 if shuffle else 8} pieces" in told
+    monkeypatch.undo()
+    preprocess_lines(raw, tmp_path / "fresh", seed=2, **given)
+    assert files_of(folder) == files_of(tmp_path / "fresh")
+
+
+def test_what_the_journal_tells_of_is_on_the_disk_before_it(tmp_path, monkeypatch):
+    """And the data folder before its manifest: after a power cut, a file that was not flushed may be empty."""
+    (tmp_path / "train.gz").write_bytes(gzip.compress("".join(line + "\n" for line in raw_lines(60)).encode()))
+    log, real = tmp_path / "synced", os.fsync
+
+    def fsync(place):
+        with log.open("a") as file:  # of forked processes too
+            file.write(os.readlink(f"/proc/self/fd/{place}").removesuffix(".tmp").removeprefix(f"{tmp_path}/") + "\n")
+        real(place)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(steps, "_BUNDLED", 2)
+    given = {"shard_rows": 10, "record_rows": 10, "shuffle_rows": True, "numeric_transform": "quantile"}
+    preprocess_lines(tmp_path / "train.gz", tmp_path / "data", **given)
+    synced = log.read_text().splitlines()
+    names = [Path(name).name for name in synced]
+    assert sum(name.endswith("-train.gz.txt") for name in names) == 1
+    for step, pieces in (
+        ("count", 8),
+        ("merge", 26),
+        ("merge_numbers", 13),
+        ("bundle", 3),
+        ("gather", 6),
+        ("encode", 2),
+    ):
+        assert {f"{step}-{piece:05d}.npz" for piece in range(pieces)} <= set(names), step
+    for step in ("scatter", "bundle"):
+        assert names.index(f"{step}-00000.rows") < names.index(f"{step}-00000.npz")
+    for shard, piece in (("train/part-00005", "gather-00005"), ("test/part-00000", "encode-00001")):
+        for suffix in (".mindrecord", ".mindrecord.db"):
+            assert synced.index(f"data/.work/new/{shard}{suffix}") < names.index(f"{piece}.npz")
+    assert names.index("vocabulary.npz") < names.index("encode-00000.npz")
+    assert names.index("encode-00001.npz") < names.index("manifest.json")
+    assert {"data", "data/train", "data/valid", "data/test"} <= set(synced[names.index("manifest.json") :])
+
+
+def test_tables_of_buckets_count_among_the_rows_that_ids_tell_apart(tmp_path, monkeypatch):
+    raw = write_raw(tmp_path / "train.txt", raw_lines(60))
+    with_buckets = {"numeric_buckets": 5, "min_count": 2}
+    rows = preprocess_lines(raw, tmp_path / "one", **with_buckets).manifest.table_rows
+    monkeypatch.setattr(options, "_MOST_ROWS", sum(rows))
+    preprocess_lines(raw, tmp_path / "two", **with_buckets)
+    monkeypatch.setattr(options, "_MOST_ROWS", sum(rows) - 1)
+    with pytest.raises(InputError, match=rf"the tables of 39 fields would have {sum(rows)} rows"):
+        preprocess_lines(raw, tmp_path / "three", **with_buckets)
+    monkeypatch.undo()
+    most = (2**31 - 1) // 26
+    PreprocessingSpec(hash_rows=most).check_columns(["n"] * 13, ["c"] * 26)
+    with pytest.raises(InputError, match="the tables of 39 fields would have"):  # before a row is read
+        PreprocessingSpec(hash_rows=most, numeric_buckets=5).check_columns(["n"] * 13, ["c"] * 26)
 
 
 def test_compressed_files_of_one_name_are_all_read(tmp_path):

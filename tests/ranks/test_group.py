@@ -5,7 +5,7 @@ import errno
 import pytest
 from simulated import on_ranks
 
-from src.base.errors import InputError
+from src.base.errors import AlreadyDone, InputError
 from src.ranks.group import ONE_RANK
 
 
@@ -49,3 +49,14 @@ def test_an_error_of_one_rank_ends_all_and_tells_its_words(error, words):
         assert isinstance(other, InputError)
         assert str(other).startswith("rank 1: ")
         assert words in str(other)
+
+
+def test_what_one_rank_finds_done_is_done_for_all():
+    def work(ranks):
+        def look():
+            if ranks.rank == 1:
+                raise AlreadyDone("x is there")
+
+        ranks.together(look)
+
+    assert [(type(error), str(error)) for error in on_ranks(3, work)] == [(AlreadyDone, "x is there")] * 3

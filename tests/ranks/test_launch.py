@@ -10,6 +10,7 @@ from trainings import has_joined, processes_in, start, wait_for
 
 import train
 from src.base.errors import InputError
+from src.base.locks import hold
 from src.launch import Launch, cluster_of
 from src.launch import main as launch_main
 
@@ -25,15 +26,14 @@ def test_error_of_a_rank_is_shown_with_its_exit_code(tiny_data, tmp_path):
 
 def test_error_of_rank_0_alone_ends_all(tiny_data, tmp_path):
     """Before a barrier at which the other one waits."""
-    (tmp_path / "checkpoint").mkdir()
-    (tmp_path / "checkpoint/dlrm.ckpt").write_bytes(b"dear")
-    child = start(tmp_path, tiny_data, 2)
-    _, err = child.communicate(timeout=60)
+    (tmp_path / "checkpoint/unfinished").mkdir(parents=True)
+    with hold(tmp_path / "checkpoint/unfinished/.lock", "checkpoint"):
+        child = start(tmp_path, tiny_data, 2)
+        _, err = child.communicate(timeout=60)
     assert child.returncode == 2
-    assert "already holds dlrm.ckpt" in err
+    assert "another run is at work there" in err
     texts = [(tmp_path / f"log{rank}/output.log").read_text() for rank in range(2)]
-    assert all("already holds dlrm.ckpt" in text for text in texts)
-    assert (tmp_path / "checkpoint/dlrm.ckpt").read_bytes() == b"dear"
+    assert all("another run is at work there" in text for text in texts)
 
 
 def test_ranks_end_with_a_launcher_that_is_killed(tiny_data, tmp_path):

@@ -18,6 +18,7 @@ import train as train_program
 from src import synthetic
 from src.base.errors import InputError
 from src.base.locks import hold
+from src.base.logs import MetricsFile, open_logs
 from src.checkpoints.names import file_of
 from src.dataset import batches_of
 from src.ranks.group import ONE_RANK
@@ -26,6 +27,7 @@ from src.report import content as report_content
 from src.report.compare import failures
 from src.report.files import load_report, without_nan
 from src.report.plots import Axes, Series, number, plot, ticks
+from src.report.summary import main as summary_main
 from src.report.summary import reachable_auc
 from src.training.evaluation import score
 
@@ -159,6 +161,22 @@ def test_runs_are_compared(run_folder, worse, tmp_path, capsys):
     with pytest.raises(SystemExit):
         report.main(["--help"])
     assert "RUN_A RUN_B" in capsys.readouterr().out
+
+
+def test_a_summary_passes_over_lines_that_were_cut(tmp_path, capfd):
+    path = tmp_path / "metrics.jsonl"
+    arguments = [str(tmp_path), str(tmp_path / "raw.txt")]
+    path.write_text('{"kind": "end", "samples_per_s": 5, "steps": 7, "peak_memory_mb": 9}\n{"kind": "eval", "auc": 0.5')
+    with pytest.raises(InputError, match=r"metrics.jsonl tells of no evaluation of a checkpoint \(eval.py\): run it"):
+        summary_main(arguments)
+    assert "metrics.jsonl: 1 lines are cut and passed over, such as line 2" in capfd.readouterr().err
+    open_logs(str(path))  # as whoever appends to it does first
+    MetricsFile(str(path), "run").write("eval", part="test", rows=3, auc=0.75, acc=0.5, logloss=1.0)
+    summary_main(arguments)
+    assert "AUC                 0.7500 on 3 test rows" in capfd.readouterr().out
+    path.write_text("5\n" + path.read_text().splitlines()[-1][:-1])
+    with pytest.raises(InputError, match=r"metrics.jsonl tells of no training that ended \(train.py\)"):
+        summary_main(arguments)
 
 
 @pytest.mark.parametrize("module", ["src.report.__main__", "src.report.summary"])

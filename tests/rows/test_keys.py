@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_lines import parser  # noqa: F401 - a fixture, so that both parsers are tested
 
 from src.rows.columns import Columns
-from src.rows.keys import PAD, is_seed, key_of, keys_of, learn_seed, siphash, text_of, words_of
+from src.rows.keys import PAD, checks_at, is_seed, key_of, keys_of, learn_seed, siphash, text_of, words_of
 from src.rows.lines import parse
 
 SEEDS = ["", "00" * 16, "00112233445566778899aabbccddeeff", "ff" * 16]
@@ -79,6 +79,23 @@ def test_lines_give_the_keys_of_their_texts_with_any_seed(cells, seed):
     assert block.bad == []
     assert block.key_seed == seed
     assert block.keys[0].tolist() == keys_of(cells, seed).tolist()
+    assert block.checks is None
+
+
+@given(st.lists(texts, min_size=1, max_size=8, unique=True), st.sampled_from(SEEDS))
+@example([letter * size for letter in "a\u00e4\u20ac" for size in range(1, 34)], SEEDS[2])
+def test_lines_give_checks_of_hashed_keys_where_they_are_asked_for(cells, seed):
+    """The module's parser, a row and its lines that only NumPy reads among them, against NumPy's `checks_at`."""
+    text = "".join(f"0\t{'1e400' if cell == cells[0] else ''}\t{cell}\n0\t1e0\t{cell}\n" for cell in cells).encode()
+    block = parse(text, replace(columns(seed), checked=True))
+    assert len(block.bad) == 1
+    data = [cell.encode() for cell in cells]
+    sizes = np.array([len(cell) for cell in data])
+    words = words_of(np.frombuffer(b"".join(data) + bytes(PAD), np.uint8))
+    checks = checks_at(words, np.cumsum(sizes) - sizes, np.cumsum(sizes), seed)
+    assert block.checks[0].tolist() == np.repeat(checks, 2)[1:].tolist()
+    assert (checks % 2).tolist() == [size > 8 for size in sizes]
+    assert len(set(checks[checks > 0].tolist())) == (sizes > 8).sum()
 
 
 def test_the_seeded_hash_is_that_of_pythons_own_bytes():

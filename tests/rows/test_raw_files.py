@@ -145,6 +145,14 @@ def test_a_file_given_twice_is_refused_whatever_it_is_called(tmp_path, monkeypat
         (["day_1", "day_2", "day_10"], ""),
         (["b", "a"], ""),
         (["y2_d9", "y3_d1"], ""),
+        (["31-01-2024", "01-02-2024"], ""),
+        (["2024_31.01.2024_part9", "2024_01.02.2024_part1"], ""),
+        (["clicks31012024", "clicks01022024"], ""),
+        (["01-31-2024", "02-01-2024"], ""),  # the month first
+        (["20240131", "20240201"], ""),
+        (["20240201", "20240131"], "warning: 20240201 is read before 20240131: "),
+        (["01-02-2024", "31-01-2023"], "warning: 01-02-2024 is read before 31-01-2023: "),
+        (["02-02-2024", "01-02-2024"], "warning: 02-02-2024 is read before 01-02-2024: "),
     ],
 )
 def test_numbered_files_in_another_order_than_that_of_their_numbers_are_told(tmp_path, monkeypatch, capfd, names, told):

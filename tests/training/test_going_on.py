@@ -11,7 +11,7 @@ import pytest
 from mindspore.train import Callback
 from runs import StopAt, bits, rows_of, train_small
 
-from src.base.errors import InputError
+from src.base.errors import AlreadyDone, InputError
 from src.report.files import load_report
 
 EPOCH = {"save_steps": 5, "eval_steps": 5, "log_steps": 1}  # 26 steps
@@ -157,8 +157,14 @@ def test_a_kill_while_the_last_state_is_taken_back_loses_nothing(tiny_data, ende
 
 
 def test_a_run_that_ended_does_not_go_on_by_itself(tiny_data, ended):
-    with pytest.raises(InputError, match=r"already holds dlrm.ckpt: .* --overwrite=True, or .* more --epochs"):
+    before = {path: path.stat().st_mtime_ns for path in ended.rglob("*")}
+    with pytest.raises(AlreadyDone, match=r"dlrm.ckpt: the same command has made it; .*=True, or .* more --epochs"):
         train_small(tiny_data, ended, **EPOCH)
+    assert {path: path.stat().st_mtime_ns for path in ended.rglob("*")} == before
+    for other in ({"lr": 0.2}, {"seed": 2}):
+        with pytest.raises(InputError, match=r"already holds dlrm.ckpt: name another --ckpt_path") as caught:
+            train_small(tiny_data, ended, **EPOCH, **other)
+        assert not isinstance(caught.value, AlreadyDone)
     with pytest.raises(InputError, match="holds a training that ended, with dropout 0.0 .* with --overwrite=True"):
         train_small(tiny_data, ended, **EPOCH, epochs=2, dropout=0.5)
     result = train_small(tiny_data, ended, **EPOCH, epochs=1, lr=0.2, overwrite=True)

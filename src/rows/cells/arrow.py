@@ -62,8 +62,10 @@ class Coded(Column):
     def __init__(self, distinct: Column, codes: np.ndarray):
         self.distinct, self.codes = distinct, codes
 
-    def keys(self, columns: Columns) -> np.ndarray:
-        return np.append(self.distinct.keys(columns), np.uint64(0))[self.codes]
+    def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
+        keys, checks = self.distinct.keys(columns)
+        checks = None if checks is None else np.append(checks, np.uint32(0))[self.codes]
+        return np.append(keys, np.uint64(0))[self.codes], checks
 
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
         return self._taken(*self.distinct.numbers(columns))
@@ -105,7 +107,8 @@ class Lists(Column):
         self.values, self.counts = values, counts
 
     def lists(self, column: ListColumn, columns: Columns) -> CellLists:
-        return CellLists(self.values.keys(columns), self.counts).filled()
+        keys, checks = self.values.keys(columns)
+        return CellLists(keys, self.counts, checks).filled()
 
     def list_texts(self, column: ListColumn) -> list[str]:
         return self._joined(column.separator)
@@ -125,7 +128,7 @@ class Lists(Column):
         rows = np.repeat(np.arange(len(self.counts)), self.counts)
         return np.bincount(rows[odd], minlength=len(self.counts)) > 0
 
-    def keys(self, columns: Columns) -> np.ndarray:
+    def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
         raise TypeError(_ONLY_LISTS)
 
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:

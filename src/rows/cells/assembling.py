@@ -5,6 +5,7 @@ Legend: B rows, N numbers, F categorical columns.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from src.rows.block import BadRow, Block
 from src.rows.cells.column import Column
 from src.rows.cells.lists import CellLists
 from src.rows.cells.reasons import CONTROL, SHOWN, cells_reason, number_reason, time_reason
+from src.rows.cells.split import NO_PART
 from src.rows.cells.times import numbers_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.text import number_text
@@ -24,7 +26,7 @@ def block_of(
     """Rows of cells.
 
     Args:
-        cells: of each of `columns.names`.
+        cells: of each of `columns.read_names`.
         columns: how they are read.
         places: number of each row's line, or row, in its file, [B].
         text_of: gives the text of a row, from 0, that is bad.
@@ -55,24 +57,37 @@ def block_of(
             numbers.append(values[:, None])
         note(wrong, partial(_reason, name, column, times))
     keys = np.zeros((len(columns.categorical), rows), np.uint64)
-    lists, found = {one.name: one for one in columns.lists}, dict[int, CellLists]()
+    checks = np.zeros(keys.shape, np.uint32) if columns.checked else None
+    of_lists, lists = {one.name: one for one in columns.lists}, dict[int, CellLists]()
     for field, (name, column) in enumerate(zip(columns.categorical, left)):
-        if name in lists:
-            found[field] = column.lists(lists[name], columns)
-        else:
-            keys[field] = column.keys(columns)
+        if name in of_lists:
+            lists[field] = column.lists(of_lists[name], columns)
+            continue
+        keys[field], own = column.keys(columns)
+        if checks is not None:
+            checks[field] = own
+    found, parts = np.concatenate(numbers, axis=1), None
+    if columns.split:
+        of_parts = cells[columns.read_names.index(columns.split.column)]
+        parts = columns.split.parts_of(of_parts, columns)
+        note(parts == NO_PART, partial(_part_reason, columns.split.column, of_parts))
+    block = Block(labels, found, keys, [], columns.key_seed, checks, places, parts, lists)
+    if not bad:
+        return block
     good = np.ones(rows, bool)
     good[list(bad)] = False
-    rejected = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
-    return Block(
-        labels[good], np.concatenate(numbers, axis=1)[good], keys[:, good], rejected, columns.key_seed, places[good],
-        {field: one.of_rows(good) for field, one in found.items()},
-    )  # fmt: skip
+    block = replace(block.chosen(good), parts=None if parts is None else parts[good])
+    block.bad = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
+    return block
 
 
 def _reason(name: str, column: Column, times: dict[str, Timestamp], row: int) -> str:
     shown = column.texts([row])[0][:SHOWN]
     return time_reason(name, shown, times[name].form) if name in times else number_reason(name, shown)
+
+
+def _part_reason(name: str, column: Column, row: int) -> str:
+    return f"{name} is {column.texts([row])[0][:SHOWN]!r}, which is in no part of the split"
 
 
 def texts_of(cells: Sequence[Column], columns: Columns) -> list[list[str]]:
@@ -97,4 +112,7 @@ def texts_of(cells: Sequence[Column], columns: Columns) -> list[list[str]]:
     for name, column in zip(columns.categorical, left):
         texts = column.list_texts(lists[name]) if name in lists else column.texts()
         found.append(["" if text in columns.missing else text for text in texts])
+    if columns.split:
+        of_parts = cells[columns.read_names.index(columns.split.column)]
+        found.append([str(part) for part in columns.split.parts_of(of_parts, columns).tolist()])
     return found

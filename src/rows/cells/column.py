@@ -24,8 +24,8 @@ class Column(ABC):
     """The cells of a column, of any form of file."""
 
     @abstractmethod
-    def keys(self, columns: Columns) -> np.ndarray:
-        """Of categories, uint64 [B]; 0 for an empty cell, and for one that is as good as empty."""
+    def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of categories, uint64 [B]; 0 for an empty cell, and for one that is as good as empty. And checks if asked."""
 
     @abstractmethod
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
@@ -66,10 +66,9 @@ class Column(ABC):
 
 def lists_of(cells: Sequence[Sequence[str]], columns: Columns) -> CellLists:
     """Lists of the texts of values, of which empty ones, and those that are as good as empty, are none."""
-    none = ("", *columns.missing)
-    values = [[value for value in cell if value not in none] for cell in cells]
-    counts = np.array([len(cell) for cell in values], np.int64)
-    return CellLists(keys_of([value for cell in values for value in cell], columns.key_seed), counts)
+    counts = np.array([len(cell) for cell in cells], np.int64)
+    keys, checks = TextColumn.of([value.encode() for cell in cells for value in cell]).keys(columns)
+    return CellLists(keys, counts, checks).filled()
 
 
 class TextColumn(Column):
@@ -92,23 +91,27 @@ class TextColumn(Column):
         buffer = np.frombuffer(bytes(PAD) + b"".join(texts) + bytes(PAD), np.uint8)
         return cls(buffer, ends[:-1], ends[1:])
 
-    def keys(self, columns: Columns) -> np.ndarray:
-        keys = cell_keys(self.buffer, self.starts, self.ends, columns.key_seed)
+    def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
+        keys, checks = cell_keys(self.buffer, self.starts, self.ends, columns.key_seed, columns.checked)
         if columns.missing:
-            keys[np.isin(keys, keys_of(columns.missing, columns.key_seed))] = 0
-        return keys
+            empty = np.isin(keys, keys_of(columns.missing, columns.key_seed))
+            keys[empty] = 0
+            if checks is not None:
+                checks[empty] = 0
+        return keys, checks
 
     def lists(self, column: ListColumn, columns: Columns) -> CellLists:
         starts, ends, counts = split_cells(self.buffer, self.starts, self.ends, column.separator)
-        return CellLists(TextColumn(self.buffer, starts, ends).keys(columns), counts).filled()
+        keys, checks = TextColumn(self.buffer, starts, ends).keys(columns)
+        return CellLists(keys, counts, checks).filled()
 
     @cached_property
     def _plain_keys(self) -> np.ndarray:
-        return cell_keys(self.buffer, self.starts, self.ends, "")
+        return cell_keys(self.buffer, self.starts, self.ends, "")[0]
 
     def _among(self, rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         """Which of some rows' cells are one of the texts."""
-        keys = cell_keys(self.buffer, self.starts[rows], self.ends[rows], "")
+        keys, _ = cell_keys(self.buffer, self.starts[rows], self.ends[rows], "")
         return np.isin(keys, keys_of(texts))
 
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:

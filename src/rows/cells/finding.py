@@ -33,7 +33,7 @@ class Found:
 
     Attributes:
         buffer: the text, between PAD bytes, where pairs of quotes within a cell are one.
-        starts, ends: of the cells of `columns.names`, places in the buffer, [S, B].
+        starts, ends: of the cells of `columns.read_names`, places in the buffer, [S, B].
         counts: of each row's cells, or what is wrong with it: see `reasons`; [B].
         begins: the byte of the text at which each row begins, [B + 1]: the last one for a row that is not whole.
         lines: the number of line ends before these, [B + 1].
@@ -62,7 +62,7 @@ def find_cells(text: bytes, columns: Columns, last: bool = True, used: bool = Tr
     """
     buffer = np.zeros(len(text) + 2 * PAD, np.uint8)
     buffer[PAD:-PAD] = np.frombuffer(text, np.uint8)
-    slot_of = {name: slot for slot, name in enumerate(columns.names)} if used else {}
+    slot_of = {name: slot for slot, name in enumerate(columns.read_names)} if used else {}
     slots = np.array([slot_of.get(name, -1) for name in columns.file_names], np.int32)
     most = text.count(b"\n") + 1
     starts, ends = (np.zeros((len(slot_of), most), np.int64) for _ in range(2))

@@ -41,27 +41,33 @@ class CellLists:
     Attributes:
         keys: of all values, [V] uint64, those of a cell side by side, in the order of the rows.
         counts: how many each cell holds, [B].
+        checks: as of `Block`, of the values, [V] uint32; if asked for.
     """
 
     keys: np.ndarray
     counts: np.ndarray
+    checks: np.ndarray | None = None
+
+    def _chosen(self, values: np.ndarray, counts: np.ndarray) -> "CellLists":
+        """Some of the values, and how many of each cell these are."""
+        return CellLists(self.keys[values], counts, None if self.checks is None else self.checks[values])
 
     def of_rows(self, chosen: np.ndarray) -> "CellLists":
         """Those of the rows that are chosen, [B] bool."""
-        return CellLists(self.keys[np.repeat(chosen, self.counts)], self.counts[chosen])
+        return self._chosen(np.repeat(chosen, self.counts), self.counts[chosen])
 
     def filled(self) -> "CellLists":
         """Those without values that are as good as empty, whose key is 0."""
         kept = self.keys != 0
         rows, _ = self.places()
-        return CellLists(self.keys[kept], np.bincount(rows[kept], minlength=len(self.counts)))
+        return self._chosen(kept, np.bincount(rows[kept], minlength=len(self.counts)))
 
     def taken(self, rows: np.ndarray) -> "CellLists":
         """Those of some rows by number, in any order; none for -1."""
         counts = np.append(self.counts, 0)
-        firsts = np.cumsum(counts) - counts
-        found = CellLists(self.keys, counts[rows])
-        return CellLists(self.keys[np.repeat(firsts[rows], found.counts) + found.places()[1]], found.counts)
+        firsts = (np.cumsum(counts) - counts)[rows]
+        places = CellLists(self.keys, counts[rows]).places()[1]
+        return self._chosen(np.repeat(firsts, counts[rows]) + places, counts[rows])
 
     def dropped(self, most: int) -> int:
         """How many values there are beyond so many of each cell."""
@@ -71,6 +77,13 @@ class CellLists:
         """The row of each value, and its place among those of its cell, both [V]."""
         rows = np.repeat(np.arange(len(self.counts)), self.counts)
         return rows, np.arange(len(rows)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
+
+
+def joined_lists(parts: Sequence[CellLists]) -> CellLists:
+    """Lists of rows one behind the other."""
+    checks = [one.checks for one in parts if one.checks is not None]
+    keys, counts = (np.concatenate([getattr(one, name) for one in parts]) for name in ("keys", "counts"))
+    return CellLists(keys, counts, np.concatenate(checks) if checks else None)
 
 
 def split_cells(buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, separator: str) -> tuple[np.ndarray, ...]:

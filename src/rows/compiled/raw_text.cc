@@ -28,8 +28,8 @@ uint64_t Word(const uint8_t *cell, int64_t size, int64_t left) {
 
 uint64_t Turned(uint64_t word, int bits) { return word << bits | word >> (64 - bits); }
 
-// SipHash-1-3 of a cell.
-uint64_t SipHash(const uint8_t *cell, int64_t size, int64_t left, const uint64_t *seed) {
+// SipHash-1-3 of a cell. Three rounds more give another hash, a check, which is never 0.
+uint64_t SipHash(const uint8_t *cell, int64_t size, int64_t left, const uint64_t *seed, uint32_t *check) {
   uint64_t a = seed[0] ^ 0x736f6d6570736575, b = seed[1] ^ 0x646f72616e646f6d;
   uint64_t c = seed[0] ^ 0x6c7967656e657261, d = seed[1] ^ 0x7465646279746573;
   const auto round = [&] {
@@ -49,7 +49,13 @@ uint64_t SipHash(const uint8_t *cell, int64_t size, int64_t left, const uint64_t
   }
   c ^= 0xFF;
   for (int i = 0; i < 3; ++i) round();
-  return a ^ b ^ c ^ d;
+  const uint64_t hash = a ^ b ^ c ^ d;
+  if (check) {
+    b ^= 0xDD;
+    for (int i = 0; i < 3; ++i) round();
+    *check = static_cast<uint32_t>(a ^ b ^ c ^ d) | 1;
+  }
+  return hash;
 }
 
 // The hash of vocabularies without a seed.
@@ -64,14 +70,18 @@ uint64_t FirstHash(const uint8_t *cell, int64_t size, int64_t left) {
 }
 
 // Not inlined, for which short cells would pay.
-__attribute__((noinline)) uint64_t LongKey(const uint8_t *cell, int64_t size, int64_t left, const uint64_t *seed) {
-  const uint64_t hash = seed ? SipHash(cell, size, left, seed) : FirstHash(cell, size, left);
+__attribute__((noinline)) uint64_t LongKey(const uint8_t *cell, int64_t size, int64_t left, const uint64_t *seed,
+                                           uint32_t *checks, int64_t place) {
+  constexpr uint64_t kNone[2] = {0, 0};
+  uint64_t hash = 0;
+  if (seed || checks) hash = SipHash(cell, size, left, seed ? seed : kNone, checks ? checks + place : nullptr);
+  if (!seed) hash = FirstHash(cell, size, left);
   return (hash & ~uint64_t{0xC0}) | 0x80;
 }
 
-uint64_t Key(const uint8_t *cell, int64_t size, int64_t left, const uint64_t *seed) {
+uint64_t Key(const uint8_t *cell, int64_t size, int64_t left, const uint64_t *seed, uint32_t *checks, int64_t place) {
   const uint64_t key = Word(cell, size, left);
-  return size <= 8 && (key & 0xC0) != 0x80 ? key : LongKey(cell, size, left, seed);
+  return size <= 8 && (key & 0xC0) != 0x80 ? key : LongKey(cell, size, left, seed, checks, place);
 }
 
 // Any other number: a sign, digits with or without a point, an exponent. The double next to it, rounded to a float, as
@@ -205,10 +215,12 @@ class Marks {
 //   labels [rows], numbers [rows, dense], keys [fields, rows]: take a row for each line, an odd one's without meaning.
 //   odd: takes the first byte of each odd line, and the one behind it; odd_lines takes which line it is, from 0.
 //   ascii: takes whether all of the text is ASCII.
+//   checks: takes the checks of hashed keys, and nothing for other keys, in the places of `keys`; null for none.
 // Returns how many odd lines there are.
 extern "C" int64_t ParseLines(const uint8_t *text, int64_t size, int32_t separator, const int32_t *roles, int32_t width,
                               int32_t dense, const uint64_t *seed, int64_t rows, uint8_t *labels, float *numbers,
-                              uint64_t *keys, int64_t *odd, int64_t *odd_lines, uint8_t *ascii) {
+                              uint64_t *keys, int64_t *odd, int64_t *odd_lines, uint8_t *ascii,
+                              uint32_t *checks) {
   Marks marks(text, size, static_cast<uint8_t>(separator));
   int64_t odd_count = 0, begin = 0;
   for (int64_t row = 0; row < rows; ++row) {
@@ -224,7 +236,8 @@ extern "C" int64_t ParseLines(const uint8_t *text, int64_t size, int32_t separat
       const int64_t length = end - cell - (ends && end > cell && text[end - 1] == '\r');
       const int32_t role = roles[column++];
       if (role > dense) {
-        keys[(role - dense - 1) * rows + row] = Key(text + cell, length, size - cell, seed);
+        const int64_t place = (role - dense - 1) * rows + row;
+        keys[place] = Key(text + cell, length, size - cell, seed, checks, place);
       } else if (role > 0) {
         good = Number(text + cell, length, cell, numbers + row * dense + role - 1);
       } else if (role == 0) {
@@ -241,10 +254,12 @@ extern "C" int64_t ParseLines(const uint8_t *text, int64_t size, int32_t separat
   return odd_count;
 }
 
-// The keys of cells that begin and end at some places of a text of `size` bytes.
+// The keys of cells that begin and end at some places of a text of `size` bytes, and their checks; null for none.
 extern "C" void CellKeys(const uint8_t *text, int64_t size, const int64_t *starts, const int64_t *ends, int64_t count,
-                         const uint64_t *seed, uint64_t *keys) {
-  for (int64_t i = 0; i < count; ++i) keys[i] = Key(text + starts[i], ends[i] - starts[i], size - starts[i], seed);
+                         const uint64_t *seed, uint64_t *keys, uint32_t *checks) {
+  for (int64_t i = 0; i < count; ++i) {
+    keys[i] = Key(text + starts[i], ends[i] - starts[i], size - starts[i], seed, checks, i);
+  }
 }
 
 // The numbers of such cells; `wrong` takes which hold none, and of these there are as many as is returned. A sign of 0

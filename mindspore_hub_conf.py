@@ -1,0 +1,51 @@
+"""What MindSpore Hub asks of a repository: `create_network("dlrm", checkpoint_path="checkpoint")`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mindspore import nn
+
+from src.base.errors import InputError
+from src.checkpoints import checkpoint
+from src.checkpoints.names import file_of
+from src.dlrm import DLRM
+from src.export.exported import checkpoint_manifest
+from src.network.embedding import EmbeddingTables, initial_rows
+from src.network.options import NetworkSpec
+from src.options import EvalOptions, resolve
+
+
+def create_network(
+    name: str, checkpoint_path: str = "", *, table_rows: Sequence[int] = (), dense_dim: int = 13, seed: int = 1,
+    **network: Any,
+) -> nn.Cell:  # fmt: skip
+    """The network of a checkpoint, or a fresh one; legend: B rows, N numeric inputs, F fields.
+
+    Args:
+        name: "dlrm", the one network here.
+        checkpoint_path: one that train.py wrote, with the files beside it, which say the network's shape.
+        table_rows: of a fresh network, rows of each of the F fields' tables, row 0 for values never seen included.
+        dense_dim: N of a fresh network.
+        seed: of a fresh network's values.
+        network: options of a fresh network by their names, such as emb_dim=16 or bottom_mlp=(512, 256, 64, 16).
+
+    Inputs: dense [B, N] float32, ids [B, F] int32, each field's own. Outputs: logits [B, 1] float32.
+
+    Raises:
+        InputError: another name, no checkpoint in that place, neither it nor table_rows, or both.
+    """
+    if name != "dlrm":
+        raise InputError(f"name is {name!r}: this repository has the network 'dlrm'")
+    if bool(checkpoint_path) == bool(table_rows):
+        raise InputError("give either checkpoint_path, of train.py, or table_rows, for a fresh network")
+    if not checkpoint_path:
+        spec = NetworkSpec(**network)
+        if spec.mixed_dims:
+            raise InputError(f"mixed_dims {spec.mixed_dims}: a fresh network here has vectors of one width; train one")
+        tables = EmbeddingTables(table_rows, initial_rows(table_rows, spec.emb_dim, seed))
+        return DLRM(dense_dim, tables, spec, seed=seed)
+    if network:
+        raise InputError(f"{min(network)} has no effect with checkpoint_path, beside which the shape stands: drop it")
+    path = file_of(checkpoint_path)
+    saved = resolve(EvalOptions, [f"--checkpoint_path={path}", "--device_target=CPU"]).network
+    return checkpoint.load(path, checkpoint_manifest(path), saved)

@@ -1,0 +1,80 @@
+"""What stands where a run's checkpoint is to go, told without MindSpore."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from src.base.errors import AlreadyDone, InputError
+from src.base.sealed import check_json
+from src.checkpoints.names import CHECKPOINT, UNFINISHED
+from src.checkpoints.run_options import RunOptions
+from src.data.manifest import MANIFEST, Manifest
+
+FINISHED, PROGRESS = "finished", "progress.json"
+OLDER = "older"
+
+
+def trains_on(folder: Path, options: RunOptions, overwrite: bool, resume: bool, data: Manifest) -> bool:
+    """Whether a run is to go on with the one that ended well in a folder, after fewer epochs.
+
+    Args:
+        folder: the checkpoint folder.
+        options: of the run.
+        overwrite: whether the folder's checkpoint may be replaced.
+        resume: whether to go on with what is there.
+        data: of the run's data.
+
+    Raises:
+        AlreadyDone: this very run has ended well here.
+        InputError: there is another checkpoint, which may not be replaced.
+    """
+    is_longer = resume and not overwrite and _is_longer(folder, options)
+    if (folder / CHECKPOINT).exists() and not (overwrite or is_longer):
+        words = f"ckpt_path {folder} already holds {CHECKPOINT}"
+        remedy = "replace it with --overwrite=True, or let it train on with more --epochs, if its last state was kept"
+        if _is_own(folder, options, data):
+            raise AlreadyDone(f"{words}: the same command has made it; {remedy}")
+        raise InputError(f"{words}: name another --ckpt_path, {remedy}")
+    return is_longer
+
+
+def _is_own(folder: Path, options: RunOptions, data: Manifest) -> bool:
+    """Whether a run with these options, and on these data, has ended well here, and none was stopped since."""
+    try:
+        saved = options.saved_in(folder)
+        made_of = Manifest.load(folder / MANIFEST)
+    except (InputError, OSError):
+        return False
+    same = saved.strip() and not options.changes(saved) and not options.difference(saved)
+    return bool(same) and made_of == data and not (folder / UNFINISHED / PROGRESS).is_file()
+
+
+def _is_longer(folder: Path, options: RunOptions) -> bool:
+    """Whether a run has more epochs than the one that ended well here.
+
+    It may have begun to go on with that before it was stopped, but no other run may have been stopped here.
+    """
+    ended = folder / FINISHED
+    states, own = states_of(ended / PROGRESS), states_of(folder / UNFINISHED / PROGRESS)
+    if not states or (own and own[0].get("run") != states[0].get("run")):
+        return False
+    return options.has_more_epochs(options.saved_in(ended))
+
+
+def states_of(path: Path) -> list[dict[str, Any]]:
+    """What the commits of the states that are kept had to say, the newest first; none without a file."""
+    if not path.is_file():
+        return []
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        content = check_json(content, path, "start afresh with --resume=False")
+        states = [content, *map(dict, content.pop(OLDER, []))]
+        if not all(isinstance(state["step"], int) for state in states):
+            raise TypeError("a step is no number")
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is damaged ({error!r}), so the stopped training can't go on: start afresh with --resume=False"
+        ) from None
+    return states

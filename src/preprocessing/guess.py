@@ -1,0 +1,247 @@
+"""A schema for raw files that nobody has described: guessed from the first rows, to be looked through and edited."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from src.base.errors import InputError
+from src.base.files import whole_file
+from src.base.logs import warn
+from src.metrics.binary import auc
+from src.rows.cells.times import of_texts
+from src.rows.columnar import kind_of, names_of
+from src.rows.columns import Columns
+from src.rows.lines import with_point
+from src.rows.parsing import cells_of, names_in
+from src.rows.reader import RawInput
+from src.rows.text import BYTE_ORDER_MARK, NUMBER, UTF8, is_utf8, utf8
+from src.rows.unpacking import first_bytes
+
+_SAMPLE_BYTES, _SAMPLE_ROWS = 4 << 20, 20_000
+_SEPARATORS = ("\t", ",", ";", "|")
+_MARKS = ("\\N", "NULL", "null", "nan", "NaN", "NA", "N/A", "n/a", "None", "<NA>", "#N/A")
+_LABELS = re.compile(r"(is_?)?(label|click(ed|s)?|target|y|conver(sion|ted))", re.IGNORECASE)
+_CLICKS = ("1", "1.0", "true", "t", "yes", "y", "click", "clicked", "+1")
+_TIME_FORMS = ("%Y%m%d%H", "%y%m%d%H", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
+_TIME_NAMES = re.compile(r"time|date|hour|day|stamp|^ts$|_at$", re.IGNORECASE)
+_SECONDS = (9e8, 2.2e9)  # from 1998 to 2039
+_FEW, _MANY = 20, 0.95  # values of a category; share of distinct values of an id
+_LEAK, _LEAST_ROWS = 0.95, 100
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What the sample shows of a column: kind label, number, time, id, constant or category; form of a time."""
+
+    name: str
+    texts: list[str]
+    kind: str
+    distinct: int
+    missing: float
+    form: str = ""
+
+
+def guess_schema(raws: Sequence[Path], target: Path, overwrite: bool = False) -> str:
+    """Write a schema of the first raw file, and say what was found; warn of columns that give the label away.
+
+    Raises:
+        InputError: the file is there already, or nothing could be made of the raw file.
+    """
+    if target.exists() and not overwrite:
+        raise InputError(f"guess_schema {target} is there: name another file, or replace it with --overwrite=True")
+    columns, cells = _sample(raws[0])
+    if not cells or not cells[0]:
+        raise InputError(f"{raws[0]} has no rows of one width, from which a schema could be guessed")
+    missing = tuple(mark for mark in _MARKS if any(mark in column for column in cells))
+    decimal = _decimal(cells) if columns.separator != "," else "."
+    found = [_looked_at(name, texts, missing, decimal) for name, texts in zip(columns.file_names, cells)]
+    label = _label_of(found)
+    found = [replace(one, kind="label") if one is label else one for one in found]
+    with whole_file(target) as file:
+        file.write(_text(raws[0], replace(columns, missing=missing, decimal=decimal), found, label).encode())
+    if label:
+        _warn_of_leaks(found, label, missing, decimal)
+    else:
+        warn(f"no column of {raws[0]} looks like a label: name one in {target}")
+    return f"{target}: {len(found)} columns of {raws[0]}, guessed from {len(cells[0])} rows: look it through"
+
+
+def _sample(raw: Path) -> tuple[Columns, list[list[str]]]:
+    """How the file is written, with the names of all columns, and the text of the first rows' cells."""
+    begin = first_bytes(raw, _SAMPLE_BYTES)
+    if kind_of(begin):
+        with TemporaryDirectory() as folder:
+            names = names_of(raw)
+            rows = RawInput([raw], Columns((), names, ""), Path(folder))
+            columns = replace(rows.columns[0], order=names)
+            spans = rows.spans(0, min(rows.rows, _SAMPLE_ROWS), _SAMPLE_ROWS)
+            parts = [part for span in spans for part in span.cells(rows.columns[0])]
+            return columns, [list(chain(*column)) for column in zip(*parts)]
+    encoding = _encoding(begin)
+    text = utf8(begin, encoding).removeprefix(BYTE_ORDER_MARK)
+    text = text[: text.rfind(b"\n") + 1] or text
+    shapes = {one: names_in(text, Columns((), ("",), "", separator=one))[0] for one in _SEPARATORS}
+    separator = max(shapes, key=lambda one: _fit(text, one, len(shapes[one])))
+    names = shapes[separator]
+    numbered = tuple(f"column {number}" for number in range(1, len(names) + 1))
+    columns = Columns((), numbered, "", separator=separator, encoding=encoding)
+    cells = [column[:_SAMPLE_ROWS] for column in cells_of(text, columns)[0]]
+    if _is_header(cells):
+        columns = Columns((), names, "", separator=separator, encoding=encoding, header=True, order=names)
+        return columns, [column[1:] for column in cells]
+    return replace(columns, order=numbered), cells
+
+
+def _fit(text: bytes, separator: str, width: int) -> tuple[float, int]:
+    """The share of the first rows that have as many cells as the very first one, and how many."""
+    begin = b"".join(text.splitlines(keepends=True)[:200])
+    columns = Columns((), tuple(map(str, range(width))), "", separator=separator)
+    cells = cells_of(begin, columns)[0]
+    return (len(cells[0]) if width > 1 and cells else 0) / max(begin.count(b"\n"), 1), width
+
+
+def _encoding(begin: bytes) -> str:
+    if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    cut = begin[: begin.rfind(b"\n") + 1] or begin
+    if is_utf8(cut):
+        return UTF8
+    try:
+        cut.decode("gb18030")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "gb18030"
+
+
+def _is_header(cells: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row names columns: it has no number, no cell twice, and none that comes again below."""
+    first = [column[0] for column in cells if column]
+    if len(set(first)) < len(first) or not all(first) or any(NUMBER.fullmatch(cell) for cell in first):
+        return False
+    return not any(cell in column[1:] for cell, column in zip(first, cells))
+
+
+def _decimal(cells: Sequence[Sequence[str]]) -> str:
+    with_comma = sum(bool(re.fullmatch(r"[+-]?\d+,\d+", cell)) for column in cells for cell in column[:_FEW])
+    with_point_ = sum(bool(re.fullmatch(r"[+-]?\d+\.\d+", cell)) for column in cells for cell in column[:_FEW])
+    return "," if with_comma > with_point_ else "."
+
+
+def _numbers(texts: Sequence[str], decimal: str) -> list[float] | None:
+    """The numbers that texts are, None where one is none."""
+    plain = [with_point(text.encode(), decimal.encode(), b"").decode() for text in texts]
+    return [float(text) for text in plain] if all(NUMBER.fullmatch(text) for text in plain) else None
+
+
+def _looked_at(name: str, texts: list[str], missing: Sequence[str], decimal: str) -> _Column:
+    filled = [text for text in texts if text and text not in missing]
+    distinct = len(set(filled))
+    facts = name, texts
+    share = 1 - len(filled) / len(texts)
+    if distinct < 2:
+        return _Column(*facts, "constant", distinct, share)
+    numbers = _numbers(filled, decimal)
+    if form := _time_form(name, filled, numbers):
+        return _Column(*facts, "time", distinct, share, form)
+    whole = numbers is not None and all(number.is_integer() for number in numbers)
+    if distinct > _MANY * len(filled) and len(filled) > _LEAST_ROWS and (numbers is None or whole):
+        return _Column(*facts, "id", distinct, share)
+    if numbers is not None and (not whole or distinct > _FEW):
+        return _Column(*facts, "number", distinct, share)
+    return _Column(*facts, "category", distinct, share)
+
+
+def _time_form(name: str, filled: Sequence[str], numbers: Sequence[float] | None) -> str:
+    """The form of a column of times; "" for other columns."""
+    some = filled[:_LEAST_ROWS]
+    if numbers is not None and all(_SECONDS[0] < number < _SECONDS[1] for number in numbers):
+        return "seconds" if _TIME_NAMES.search(name) or len(set(numbers)) > _FEW else ""
+    if numbers is not None and all(_SECONDS[0] < number / 1000 < _SECONDS[1] for number in numbers):
+        return "milliseconds"
+    if numbers is None and not np.isnan(of_texts(some, "iso")).any():
+        return "iso"
+    if numbers is None or _TIME_NAMES.search(name):
+        return next((form for form in _TIME_FORMS if not np.isnan(of_texts(some, form)).any()), "")
+    return ""
+
+
+def _label_of(found: Sequence[_Column]) -> _Column | None:
+    """The column of two values whose name says so, or else the first one of 0 and 1."""
+    of_two = [one for one in found if one.distinct == 2 and one.missing == 0]
+    named = [one for one in of_two if _LABELS.fullmatch(one.name)]
+    plain = [one for one in of_two if set(one.texts) == {"0", "1"}]
+    return next(iter([*named, *plain]), None)
+
+
+def _text(raw: Path, columns: Columns, found: Sequence[_Column], label: _Column | None) -> str:
+    lines = [f"# Guessed from the first {len(found[0].texts)} rows of {raw.name}: look it through, and edit it.",
+             "# Beside each column: its values in these rows, and the share of missing ones.", ""]  # fmt: skip
+    if label:
+        counts = Counter(label.texts)
+        share = ", ".join(f"{value} {count / len(label.texts):.1%}" for value, count in counts.most_common())
+        lines.append(f"label: {json.dumps(label.name, ensure_ascii=False)}  # {share}")
+        if set(counts) != {"0", "1"}:
+            clicks = [value for value in counts if value.lower() in _CLICKS] or [counts.most_common()[-1][0]]
+            lines.append(f"positive: {json.dumps(clicks, ensure_ascii=False)}")
+    else:
+        lines.append("label: ???  # no column has two values and looks like one")
+    if columns.header:
+        lines.append("header: true")
+    else:
+        lines.append(f"columns: {json.dumps(columns.order, ensure_ascii=False)}")
+    default = Columns((), ())
+    for key in ("separator", "encoding", "decimal", "missing"):
+        if (value := getattr(columns, key)) != getattr(default, key):
+            lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}")
+    for key, kinds in (("dense", ("number", "time")), ("categorical", ("category",))):
+        own = [one for one in found if one.kind in kinds]
+        lines += [f"{key}:" if own else f"{key}: []", *(f"  - {_entry(one)}  # {_facts(one)}" for one in own)]
+    left = [one for one in found if one.kind in ("id", "constant")]
+    lines += ["# Left away:"] * bool(left)
+    reasons = {"id": "an id: nearly each row has a value of its own", "constant": "always the same"}
+    lines += [f"#  - {_entry(one)}  # {reasons[one.kind]}; {_facts(one)}" for one in left]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(column: _Column) -> str:
+    name = json.dumps(column.name, ensure_ascii=False)
+    if column.kind != "time":
+        return name
+    filled = of_texts([text for text in column.texts if text][:_LEAST_ROWS], column.form)
+    since = np.datetime64(int(np.nanmin(filled)), "s").astype("datetime64[D]")
+    return f"{{name: {name}, as: timestamp, format: {json.dumps(column.form)}, since: {since}}}"
+
+
+def _facts(column: _Column) -> str:
+    return f"{column.kind}, {column.distinct} values, {column.missing:.1%} missing"
+
+
+def _warn_of_leaks(found: Sequence[_Column], label: _Column, missing: Sequence[str], decimal: str) -> None:
+    """Tell of columns that alone tell the label, as those do that are made of it or are known only after the click."""
+    counts = Counter(label.texts)
+    click = next((value for value in counts if value.lower() in _CLICKS), counts.most_common()[-1][0])
+    labels = np.array([text == click for text in label.texts])
+    half = len(labels) // 2
+    if len(labels) < _LEAST_ROWS or len(set(labels[half:].tolist())) < 2:
+        return
+    for one in found:
+        if one.kind in ("label", "constant", "id"):
+            continue
+        numbers = _numbers([text if text and text not in missing else "0" for text in one.texts], decimal)
+        if one.kind == "number" and numbers is not None:
+            score = np.array(numbers)
+        else:  # the mean label of the first half's rows of the value
+            clicks, rows = Counter[str](), Counter(one.texts[:half])
+            clicks.update(text for text, clicked in zip(one.texts[:half], labels) if clicked)
+            score = np.array([(clicks[text] + labels.mean()) / (rows[text] + 1) for text in one.texts])
+        alone = auc(labels[half:].astype(np.float32), score[half:].astype(np.float64))
+        if max(alone, 1 - alone) > _LEAK:
+            warn(f"column {one.name!r} alone tells the label (AUC {max(alone, 1 - alone):.3f}): is it known before the "
+                 f"click? If not, leave it away")  # fmt: skip

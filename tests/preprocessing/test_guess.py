@@ -1,0 +1,102 @@
+"""A guessed schema reads the file, and says what each column seems to be."""
+
+import random
+from datetime import datetime, timedelta
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import write_raw
+
+from src.base.errors import InputError
+from src.data.manifest import Manifest
+from src.preprocess_data import main
+
+NAMES = ["id", "clicked", "price", "seen", "site", "city", "fixed", "known_later"]
+
+
+def frame_of(rows=400):
+    rng = random.Random(8)
+    clicked = [int(rng.random() < 0.3) for _ in range(rows)]
+    return pd.DataFrame({
+        "id": [f"r{row}" for row in range(rows)],
+        "clicked": clicked,
+        "price": [rng.choice(["NULL", rng.randrange(1, 5000) / 4]) for _ in range(rows)],
+        "seen": [datetime(2026, 3, 1) + timedelta(hours=rng.randrange(300)) for _ in range(rows)],
+        "site": [f"s{rng.randrange(5)}" for _ in range(rows)],
+        "city": [rng.choice(["Köln", "北京", "a, b", ""]) for _ in range(rows)],
+        "fixed": ["x"] * rows,
+        "known_later": [f"{'yes' if label else 'no'}{rng.randrange(3)}" for label in clicked],
+    })  # fmt: skip
+
+
+def guess(path, *more):
+    schema = path.with_suffix(".yaml")
+    main([f"--data_path={path}", f"--guess_schema={schema}", *more])
+    return schema, yaml.safe_load(schema.read_text(encoding="utf-8"))
+
+
+def check_read(path, schema):
+    main([f"--data_path={path}", f"--schema={schema}", f"--output_path={path.parent}/data", "--record_rows=64",
+          "--overwrite=True"])  # fmt: skip
+    manifest = Manifest.load(path.parent / "data/manifest.json")
+    assert sum(part.rows for part in manifest.parts.values()) == 400
+    return manifest
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding"), [(",", "utf-8"), ("\t", "gb18030"), (";", "utf-8-sig"), ("|", "utf-16")]
+)
+def test_a_guessed_schema_reads_the_file(tmp_path, capfd, separator, encoding):
+    frame = frame_of().assign(city=lambda frame: frame["city"].str.replace("Köln", "Koeln"))
+    if separator == "\t":
+        frame["city"] = frame["city"].str.replace(",", "")
+    text = frame.to_csv(sep=separator, index=False, decimal="," if separator == ";" else ".", lineterminator="\r\n")
+    if separator == ";":
+        text = text.replace(".25", ",25").replace(".5", ",5").replace(".75", ",75").replace(".0;", ",0;")
+    (tmp_path / "rows.csv").write_bytes(text.encode(encoding))
+    schema, content = guess(tmp_path / "rows.csv")
+    assert (content["label"], content["header"], content["missing"]) == ("clicked", True, ["NULL"])
+    assert content.get("separator", "\t") == separator
+    assert content["dense"][0] == "price"
+    assert {key: content["dense"][1][key] for key in ("name", "as", "format")} == {
+        "name": "seen", "as": "timestamp", "format": "iso",
+    }  # fmt: skip
+    assert content["categorical"] == ["site", "city", "known_later"]
+    assert '#  - "id"  # an id' in schema.read_text(encoding="utf-8")
+    assert '#  - "fixed"  # always the same' in schema.read_text(encoding="utf-8")
+    told = capfd.readouterr().err
+    assert "column 'known_later' alone tells the label (AUC 1.000)" in told
+    assert told.count("alone tells the label") == 1
+    check_read(tmp_path / "rows.csv", schema)
+
+
+def test_a_file_without_header_and_with_other_labels_is_guessed(tmp_path):
+    frame = frame_of().drop(columns=["id", "known_later"])
+    frame["clicked"] = frame["clicked"].map({0: "False", 1: "True"})
+    write_raw(tmp_path / "rows.tsv", frame.to_csv(sep="\t", index=False, header=False).splitlines())
+    schema, content = guess(tmp_path / "rows.tsv")
+    assert "label: ???" in schema.read_text()
+    schema.write_text(schema.read_text().replace("label: ???", 'label: "column 1"\npositive: ["True"]\n#').replace(
+        '  - "column 1"', "  #"))  # fmt: skip
+    manifest = check_read(tmp_path / "rows.tsv", schema)
+    assert manifest.source["columns"]["order"] == [f"column {number}" for number in range(1, 7)]
+
+
+def test_a_file_of_columns_is_guessed(tmp_path):
+    pytest.importorskip("pyarrow", reason="pip install -r tests/requirements.txt")
+    frame_of().assign(price=lambda frame: pd.to_numeric(frame["price"], "coerce")).to_parquet(tmp_path / "rows.parquet")
+    schema, content = guess(tmp_path / "rows.parquet")
+    assert (content["label"], content["categorical"]) == ("clicked", ["site", "city", "known_later"])
+    check_read(tmp_path / "rows.parquet", schema)
+
+
+def test_an_earlier_schema_is_kept(tmp_path):
+    write_raw(tmp_path / "rows.tsv", frame_of().to_csv(sep="\t", index=False).splitlines())
+    schema, _ = guess(tmp_path / "rows.tsv")
+    schema.write_text("mine")
+    with pytest.raises(InputError, match=r"rows.yaml is there: name another file"):
+        guess(tmp_path / "rows.tsv")
+    assert schema.read_text() == "mine"
+    guess(tmp_path / "rows.tsv", "--overwrite=True")
+    assert schema.read_text() != "mine"
