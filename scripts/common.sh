@@ -63,12 +63,13 @@ supported_python() {
 
 # make_environment REQUIREMENTS...: a virtual environment in .venv with the pinned packages, made once, then reused.
 make_environment() {
-    local venv=$root/.venv stamp wanted python file
+    local venv=$root/.venv python file wanting=""
     local pip_arguments=()
-    for file in "$@"; do pip_arguments+=(-r "$root/$file"); done
-    stamp=$venv/installed-$(echo "$*" | tr -c 'a-z\n' '-').txt
-    wanted=$(cd "$root" && cat "$@")
-    if [ -z "${PYTHON:-}" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    for file in "$@"; do
+        pip_arguments+=(-r "$root/$file")
+        cmp -s "$root/$file" "$venv/installed-${file//\//-}" || wanting=$file # each by itself: others may be there too
+    done
+    if [ -z "${PYTHON:-}" ] && [ -z "$wanting" ]; then
         echo "using the environment in $venv"
         return
     fi
@@ -78,7 +79,7 @@ make_environment() {
         fail "$python can't make virtual environments: install its venv package (Debian: python3-venv)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${pip_arguments[@]}" ||
         fail "installing $* failed: see above; check the connection, and the space below $venv"
-    echo "$wanted" >"$stamp"
+    for file in "$@"; do cp "$root/$file" "$venv/installed-${file//\//-}"; done
 }
 
 # make_folder FOLDER: make it, or fail with one line.

@@ -196,7 +196,7 @@ def test_existing_checkpoint_is_replaced_only_by_overwrite(tiny_data, here):
 
 
 def test_quickstart_goes_on_where_it_was_stopped(here):
-    command = ["bash", str(ROOT / "scripts/run_quickstart.sh"), "--rows", "20000", "--output", "out"]
+    command = ["bash", str(ROOT / "scripts/run_quickstart.sh"), "--rows", "10000", "--output", "out"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           start_new_session=True) as child:  # fmt: skip
         for line in child.stdout:

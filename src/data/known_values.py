@@ -187,7 +187,7 @@ class Unseen:
     """How many values of each field the encoder does not know, over all rows that are added.
 
     Rows of one value behind each other, such as the ads that are scored for one user, count as one for each 50 of them:
-    so a field of which 1 % is usually unseen is told after three values that training did not have, or 101 rows of one.
+    so a field of which 1 % is usually unseen is told after four values that training did not have, or 151 rows of one.
 
     Args:
         fields: names of all fields; those of categorical columns come first.

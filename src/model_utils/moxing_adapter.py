@@ -9,27 +9,24 @@ whole or not at all.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.locks import turn
 from src.base.logs import warn
 from src.model_utils import ALIVE_FOLDER
+from src.model_utils.copying import check_space, check_whole, fetch, files_of, persist, read_json, send
 from src.model_utils.local_adapter import get_job_id, get_rank_id
-from src.model_utils.object_storage import Store, is_remote, join, sha256_of, sizes_below, store_of
+from src.model_utils.object_storage import join, store_of
 from src.model_utils.options import option
 
-CHECKSUMS = "checksums.json"  # in a folder that was copied out: SHA-256 of each of its files
-TRIES, WAIT_S = 3, 1.0  # seconds before the second try, twice as many before each more
 _WORK, _MARKER = ".modelarts", "copied.json"  # beside what is copied in
 _PARTS = ("train", "valid", "test")  # of a data folder
 
@@ -85,7 +82,7 @@ def job(
     if spec.data_url:
         _bring_data(spec.data_url, Path(data))
     if spec.checkpoint_url:
-        _bring(spec.checkpoint_url, checkpoint, _keep_own)
+        _bring(spec.checkpoint_url, checkpoint, _Stays.COPIED)
     if spec.train_url:
         _bring_earlier(results, spec.train_url)
     sends = get_rank_id() == 0 if sends is None else sends
@@ -111,15 +108,17 @@ def _bring_earlier(results: Sequence[Path], train_url: str) -> None:
         found[:] = [path for path in results if store.exists(join(train_url, path.name))]
         return ""
 
-    _persist(f"train_url {train_url} can't be written to", look)
+    persist(f"train_url {train_url} can't be written to", look)
     for path in found:
-        _bring(join(train_url, path.name), path, _keep_any)
+        if not _is_taken(path):
+            check_whole(store, join(train_url, path.name))
+        _bring(join(train_url, path.name), path, _Stays.ALWAYS)
 
 
 def _bring_data(url: str, data: Path) -> None:
     place = data.parent if data.name in _PARTS else data
     if "://" in url:
-        _bring(url, place, _keep_same)
+        _bring(url, place, _Stays.SAME)
     elif place.resolve() != Path(url).resolve():
         _link(Path(url), place)
 
@@ -131,55 +130,55 @@ def _link(source: Path, place: Path) -> None:
     with turn(_work_of(place)):
         if place.is_symlink() and place.resolve() == source.resolve():
             return
-        if place.is_symlink():
-            place.unlink()
-        elif place.exists():
+        if not place.is_symlink() and _is_taken(place):
             raise _in_the_way(str(source), place)
+        _remove(place)
         place.symlink_to(source.resolve(), target_is_directory=True)
 
 
-# What is done about what is in the place of a copy already: whether it stays, by whether it was copied from there, and
-# whether with the files that are there now. What is no copy and does not stay is refused.
-def _keep_any(_copied: bool, _same: Callable[[], bool]) -> bool:
-    return True
+class _Stays(Enum):
+    """When what is in the place of a copy stays there; what is no copy, and does not stay, is refused."""
+
+    ALWAYS = "always"
+    COPIED = "if it was copied from there, for a training has changed it since"
+    SAME = "if it was copied from there, and the files there are the same ones"
 
 
-def _keep_own(copied: bool, _same: Callable[[], bool]) -> bool:
-    return copied  # a training has changed it since
-
-
-def _keep_same(copied: bool, same: Callable[[], bool]) -> bool:
-    return copied and same()
-
-
-def _bring(url: str, place: Path, stays: Callable[[bool, Callable[[], bool]], bool]) -> None:
+def _bring(url: str, place: Path, stays: _Stays) -> None:
     """Copy a file or folder to its place, unless it is there."""
     url = url.rstrip("/")
     work = _work_of(place)
     with turn(work):
         store = store_of(url)
-        marker = _read(work / _MARKER)
-        if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        marker = read_json(work / _MARKER)
+        if _is_taken(place):
             copied = marker.get("url") == url
-            if stays(copied, lambda: marker["files"] == _files(store, url)):
+            if stays is _Stays.ALWAYS or (copied and stays is _Stays.COPIED):
+                return
+            if copied and marker["files"] == files_of(store, url):
                 return
             if not copied:
                 raise _in_the_way(url, place)
-        files, new = _files(store, url), work / "new"
+        files, new = files_of(store, url), work / "new"
         _remove(new)
-        _check_space(files, url, place)
+        check_space(files, url, place)
         try:
-            _fetch(store, url, files, new)
+            fetch(store, url, files, new)
             with whole_file(work / _MARKER) as file:  # before the copy is in its place, where it would be in the way
                 file.write(json.dumps({"url": url, "files": files}).encode())
             _remove(place)
             new.rename(place)
         finally:
             _remove(new)
-        print(
-            f"job {get_job_id()}: copied {url} to {place}: {len(files)} files, {sum(files.values()) / 2**20:.1f} MB",
-            flush=True,
-        )
+        _tell(url, place, len(files))
+
+
+def _tell(source: str | Path, target: str | Path, files: int) -> None:
+    print(f"job {get_job_id()}: copied {source} to {target}: {files} files", flush=True)
+
+
+def _is_taken(place: Path) -> bool:
+    return place.exists() and not (place.is_dir() and not any(place.iterdir()))
 
 
 def _work_of(place: Path) -> Path:
@@ -193,151 +192,12 @@ def _in_the_way(url: str, place: Path) -> InputError:
     return InputError(f"{place} holds something else than a copy of {url}: name another place, or move it away")
 
 
-def _files(store: Store, url: str) -> dict[str, int]:
-    """Bytes of each file of an url, by name.
-
-    Raises:
-        InputError: there is no such bucket, folder or file, or none is in it.
-    """
-    files: dict[str, int] = {}
-
-    def look() -> str:
-        nonlocal files
-        files = store.files(url) if store.exists(url) else {}
-        return ""
-
-    _persist(f"{url} can't be listed", look)
-    if not files:
-        raise InputError(f"{url} is not there, or empty: check the name of the bucket and the job's right to read it")
-    return files
-
-
-def _check_space(files: Mapping[str, int], url: str, place: Path) -> None:
-    needed, free = sum(files.values()), shutil.disk_usage(place.absolute().parent).free
-    if needed > free:
-        raise InputError(
-            f"{url} has {needed / 2**20:.0f} MB, and the disk of {place} {free / 2**20:.0f} MB left: free some space, "
-            f"or name a place on another disk, such as below /cache"
-        )
-
-
-def _fetch(store: Store, url: str, files: Mapping[str, int], new: Path) -> None:
-    """Copy files to this machine, those again that came wrong."""
-    wrong = list(files)
-
-    def copy() -> str:
-        nonlocal wrong
-        _copy(store, url, str(new), wrong, whole=len(wrong) == len(files) and "" not in files)
-        wrong = _wrong(new, files, url)
-        return f"{new / wrong[0]} is not what {join(url, wrong[0])} is" if wrong else ""
-
-    _persist(f"{url} can't be copied", copy)
-
-
-def _copy(store: Store, source: str, target: str, names: Sequence[str], whole: bool) -> None:
-    if whole:
-        store.copy_folder(source, target)
-        return
-    for name in names:
-        if not is_remote(target):
-            Path(join(target, name)).parent.mkdir(parents=True, exist_ok=True)
-        store.copy(join(source, name), join(target, name))
-
-
-def _wrong(folder: Path, files: Mapping[str, int], url: str) -> list[str]:
-    """Names of those files that are not as they should be by size, and by checksum where that is known."""
-    found, checksums = sizes_below(folder) if folder.exists() else {}, {}
-    if CHECKSUMS in files and found.get(CHECKSUMS) == files[CHECKSUMS]:
-        checksums = _read(folder / CHECKSUMS)
-        if missing := sorted(set(checksums) - set(files)):
-            raise InputError(
-                f"{url} has no {missing[0]}, which its {CHECKSUMS} lists: the job that copied it out was stopped "
-                f"there; name the folder of another one"
-            )
-    local = store_of(str(folder))
-    return [
-        name for name, size in files.items()
-        if found.get(name) != size
-        or (name in checksums and sha256_of(local, join(str(folder), name)) != checksums[name])
-    ]  # fmt: skip
-
-
 def _send_all(results: Sequence[Path], train_url: str) -> None:
     """Copy results out that are there."""
     for path in results:
         if path.exists():
-            _send(path, join(train_url, path.name))
-
-
-def _send(path: Path, url: str) -> None:
-    """Copy a result out, its checksums with it, and compare what came there; what an earlier job left goes."""
-    store = store_of(url)
-    if path.is_dir():
-        (path / CHECKSUMS).unlink(missing_ok=True)
-    local = store_of(str(path))
-    checksums = {name: sha256_of(local, join(str(path), name)) for name in sizes_below(path)}
-    earlier = _sent_before(store, url)
-    if path.is_dir():
-        with whole_file(path / CHECKSUMS) as file:
-            file.write(json.dumps(checksums).encode())
-        checksums[CHECKSUMS] = sha256_of(local, join(str(path), CHECKSUMS))
-    wrong = list(checksums)
-
-    def copy() -> str:
-        nonlocal wrong
-        if not is_remote(url):
-            Path(url).parent.mkdir(parents=True, exist_ok=True)
-        _copy(store, str(path), url, wrong, whole=path.is_dir() and len(wrong) == len(checksums))
-        wrong = [name for name, sha256 in checksums.items() if sha256_of(store, join(url, name)) != sha256]
-        return f"{join(url, wrong[0])} is not what {path / wrong[0]} is" if wrong else ""
-
-    _persist(f"{path} can't be copied to {url}", copy)
-    for name in sorted(earlier - set(checksums)):
-        if store.exists(join(url, name)):
-            store.remove(join(url, name))
-    print(f"job {get_job_id()}: copied {path} to {url}: {len(checksums)} files", flush=True)
-
-
-def _sent_before(store: Store, url: str) -> set[str]:
-    """Names of the files that an earlier job has copied to an url."""
-    try:
-        with store.open(join(url, CHECKSUMS)) as file:
-            return set(json.loads(file.read()))
-    except Exception:
-        return set()
-
-
-def _persist(what: str, work: Callable[[], str]) -> None:
-    """Do some work up to TRIES times, which gives what is wrong, "" for nothing.
-
-    Raises:
-        InputError: it failed each time, or where trying again is of no use.
-    """
-    error = ""
-    for number in range(TRIES):
-        if number:
-            time.sleep(WAIT_S * 2 ** (number - 1))
-        try:
-            error = work()
-        except InputError:
-            raise
-        except Exception as caught:
-            if os.strerror(errno.ENOSPC) in str(caught):
-                raise InputError(
-                    f"{what}: the disk is full ({' '.join(str(caught).split())}): free some space"
-                ) from None
-            error = f"{type(caught).__name__}: {' '.join(str(caught).split())}"
-        if not error:
-            return
-    raise InputError(f"{what}, tried {TRIES} times ({error}): check the url, the network and the rights of the job")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON file of this adapter's; nothing where there is none that can be read."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
+            url = join(train_url, path.name)
+            _tell(path, url, send(path, url))
 
 
 def _remove(path: Path) -> None:

@@ -173,8 +173,8 @@ def shared_keys(source: Source, journal: Journal) -> dict[str, int]:
 
 def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, trained: Manifest | None) -> None:
     """Tell of values that lists leave out, and of fields with far more unseen values than usual, an example each."""
-    if told := warning_of_dropped("all rows", manifest.dropped, dict(zip(manifest.fields, manifest.layout.sizes))):
-        warn(told)
+    if line := warning_of_dropped("all rows", manifest.dropped, dict(zip(manifest.fields, manifest.layout.sizes))):
+        warn(line)
     for name in manifest.parts:
         found = unmatched_of(manifest, name, trained) if name != "train" else []
         if not found:

@@ -16,8 +16,9 @@ import eval as eval_program
 import export as export_program
 from src import launch
 from src.base.errors import InputError
-from src.model_utils import moxing_adapter
-from src.model_utils.moxing_adapter import CHECKSUMS, ModelArtsSpec, job
+from src.model_utils import copying, moxing_adapter
+from src.model_utils.copying import CHECKSUMS
+from src.model_utils.moxing_adapter import ModelArtsSpec, job
 
 FAKES = ROOT / "tests/fakes"
 
@@ -32,7 +33,7 @@ def obs(here, monkeypatch):
     monkeypatch.setenv("FAKE_OBS", str(here / "obs"))
     monkeypatch.syspath_prepend(str(FAKES))
     monkeypatch.delitem(sys.modules, "moxing", raising=False)
-    monkeypatch.setattr(moxing_adapter, "WAIT_S", 0.0)
+    monkeypatch.setattr(copying, "WAIT_S", 0.0)
     for name in ("RANK_ID", "MS_NODE_ID", "DLRM_ALIVE_FOLDER"):
         monkeypatch.delenv(name, raising=False)
     return here / "obs"
@@ -81,7 +82,7 @@ def test_data_comes_in_and_results_go_out(obs, here, capsys):
     assert json.loads((out / "checkpoint" / CHECKSUMS).read_text()) == {
         name: hashlib.sha256(data).hexdigest() for name, data in contents(out / "checkpoint").items()
     }
-    assert "job default: copied obs://bucket/dataset to dataset: 3 files, 0.0 MB" in capsys.readouterr().out
+    assert "job default: copied obs://bucket/dataset to dataset: 3 files\n" in capsys.readouterr().out
     before = len(calls(obs))
     run(**DATA)
     assert len(calls(obs)) == before  # it is all there
@@ -119,6 +120,15 @@ def test_a_later_job_goes_on_with_what_an_earlier_one_left(obs, here):
     Path("checkpoint/dlrm.ckpt").write_text("third")  # by this job, which the machine then starts once more
     run(checkpoint_url="obs://bucket/out/V1/checkpoint/")
     assert Path("checkpoint/dlrm.ckpt").read_text() == "third"
+
+
+def test_results_that_were_not_copied_out_whole_are_refused(obs):
+    run(train, **OUT)
+    shutil.rmtree("checkpoint")
+    (obs / "bucket/out/V1/checkpoint" / CHECKSUMS).unlink()
+    with pytest.raises(InputError, match="/V1/checkpoint has no checksums.json: the job that copied it out was"):
+        run(**OUT)
+    assert not Path("checkpoint").exists()
 
 
 def test_a_job_that_fails_or_is_stopped_leaves_what_it_has(obs):
@@ -175,6 +185,7 @@ def test_the_launcher_copies_for_its_ranks(obs, tiny_data, monkeypatch):
     argv = [CPU, "--enable_modelarts=True", *(f"--{name}={url}" for name, url in (DATA | OUT).items())]
     assert launch.main(["2", *argv, "--worker_num=4", "--node_rank=1"]) == 3
     assert contents(obs / "bucket/out") == {}
+    shutil.rmtree("checkpoint")  # of the other host, in the same folder here
     assert launch.main(["2", *argv]) == 3
     assert (obs / "bucket/out/V1/checkpoint/dlrm.ckpt").read_text() == "trained"
     assert found == [True, True]
@@ -277,7 +288,7 @@ def test_another_package_named_moxing_is_told_apart(obs, here, monkeypatch, foun
 
 def test_a_disk_without_room_is_refused_before_the_copy(obs, monkeypatch):
     usage = shutil.disk_usage(".")
-    monkeypatch.setattr(moxing_adapter.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
+    monkeypatch.setattr(copying.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
     with pytest.raises(InputError, match="has 0 MB, and the disk of dataset 0 MB left: free some space"):
         run(**DATA)
     assert not calls(obs)
@@ -302,7 +313,7 @@ def test_a_full_disk_is_one_line(obs, here):
         (obs / "bucket/checkpoint").mkdir()
         (obs / "bucket/checkpoint/dlrm.ckpt").write_bytes(bytes(40_000))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(moxing_adapter, "_check_space", lambda *_: None)  # as if another program had just filled it
+            patch.setattr(moxing_adapter, "check_space", lambda *_: None)  # as if another program had just filled it
             with pytest.raises(InputError, match="can't be copied: the disk is full"):
                 run(checkpoint="small/checkpoint", checkpoint_url="obs://bucket/checkpoint")
         assert [path.name for path in (here / "small").iterdir()] == [".modelarts"]
@@ -324,17 +335,24 @@ from src.base.errors import run
 from src.model_utils.moxing_adapter import ModelArtsSpec, job
 
 def main(argv):
-    with job(ModelArtsSpec(True, "obs://bucket/dataset"), "dataset", Path("checkpoint"), []):
+    results = [Path(name) for name in argv]
+    train_url = "obs://bucket/out" if results else ""
+    with job(ModelArtsSpec(True, "obs://bucket/dataset", "", train_url), "dataset", Path("checkpoint"), results):
         print(sum(path.is_file() for path in Path("dataset").rglob("*")))
+        for path in results:
+            path.mkdir(exist_ok=True)
+            (path / "a").write_text("first")
+            (path / "b").write_text("second")
 
 run(main)
 """
 
 
-def start(**environment):
+def start(*results, **environment):
     surroundings = os.environ | {"PYTHONPATH": f"{ROOT}:{FAKES}"} | environment
-    return subprocess.Popen([sys.executable, "-c", PROGRAM], env=surroundings, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)  # fmt: skip
+    command = [sys.executable, "-c", PROGRAM, *results]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=surroundings, text=True, stdout=pipe, stderr=pipe)
 
 
 def test_of_two_processes_one_copies_and_the_other_waits(obs):
@@ -367,6 +385,22 @@ def test_the_same_command_goes_on_after_a_kill_in_the_copy(obs):
     again = start()
     assert again.communicate()[0].splitlines()[-1] == "3"
     assert contents(Path("dataset")) == contents(obs / "bucket/dataset")
+
+
+def test_after_a_kill_in_the_copy_out_the_same_command_copies_out(obs, here):
+    start().communicate()
+    (obs / ".fault").write_text("kill")
+    process = start("checkpoint")
+    process.communicate()
+    assert (process.returncode, contents(obs / "bucket/out")) == (-9, {"checkpoint/a": b"first"})
+    (here / "checkpoint").rename(here / "kept")  # as on another machine
+    again = start("checkpoint")
+    assert "bucket/out/checkpoint has no checksums.json: the job that copied it out was" in again.communicate()[1]
+    assert again.returncode == 2
+    (here / "kept").rename(here / "checkpoint")
+    again = start("checkpoint")
+    assert again.communicate()[1] == ""
+    assert contents(obs / "bucket/out/checkpoint") == {"a": b"first", "b": b"second"}
 
 
 def test_two_processes_train_and_one_checkpoint_goes_out(obs, tiny_data, here):

@@ -11,6 +11,8 @@ from conftest import CPU, raw_lines
 from runs import rows_of
 from trainings import (
     RATE,
+    SGD,
+    alone_of,
     apart,
     check_as_one_process,
     evaluations,
@@ -28,6 +30,7 @@ from trainings import (
 import eval as eval_program
 import export as export_program
 from src.base.errors import InputError
+from src.base.locks import hold
 from src.data.manifest import find
 from src.scorer import Scorer
 from tests.lists import lists_data
@@ -36,26 +39,40 @@ ROWWISE = ["--optimizer=rowwise_adagrad", "--self_interaction=True"]
 MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
         "--epochs=2", "--reset_tables_each_epoch=True", "--dropout=0.3", "--lr_schedule=cosine",
         "--decay_share=0.5", "--average_share=0.3", "--early_stopping=30", "--label_smoothing=0.05",
-        "--mixed_dims=0.3", "--interaction=cat", "--batch_size=32", "--report=False"]  # fmt: skip
+        "--mixed_dims=0.3", "--interaction=cat", "--batch_size=64", "--report=False"]  # fmt: skip
 # What GPU and Ascend compute with.
 STOCK = ["--cpu_kernels=False", "--optimizer=adam", "--table_weight_decay=0.01", "--mlp_weight_decay=0.1",
-         "--lr=0.001", "--average_share=0.3", "--bottom_mlp=[8]", "--top_mlp=[1]", "--batch_size=32",
+         "--lr=0.001", "--average_share=0.3", "--bottom_mlp=[8]", "--top_mlp=[1]", "--batch_size=64",
          "--report=False"]  # fmt: skip
-LISTS = [*RATE, "--optimizer=adagrad", "--mixed_dims=0.5", "--report=False"]
-WIDE = [*STOCK, "--towers=2", "--interaction=dcnv2", "--emb_dim=16"]
+LISTS = [*RATE, "--optimizer=adagrad", "--mixed_dims=0.5", "--report=False"]  # on rows of their own
+WIDE = [*STOCK, "--towers=2", "--interaction=dcnv2", "--dcn_layers=1", "--dcn_rank=4", "--emb_dim=16"]
 # By name: the options, and those of the network that differ from most.
 RECIPES = {
-    "sgd": ([*RATE, "--optimizer=sgd"], {}),
+    "sgd": (SGD, {}),
     "rowwise": ([*RATE, *ROWWISE], {"self_interaction": True}),
     "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),
     "stock": (STOCK, {"bottom_mlp": (8,), "top_mlp": (1,)}),
-    "lists": (LISTS, {"mixed_dims": 0.5}),  # on rows of their own
-    "wide": (WIDE, {"towers": 2, "interaction": "dcnv2", "emb_dim": 16, "bottom_mlp": (8,), "top_mlp": (1,)}),
+    "lists": (LISTS, {"mixed_dims": 0.5}),
+    "wide": (
+        WIDE,
+        {
+            "towers": 2,
+            "interaction": "dcnv2",
+            "dcn_layers": 1,
+            "dcn_rank": 4,
+            "emb_dim": 16,
+            "bottom_mlp": (8,),
+            "top_mlp": (1,),
+        },
+    ),
 }
-TWO = [*((recipe, mode) for recipe in ("sgd", "rowwise", "more", "lists") for mode in ("data", "hybrid")),
+TWO = [("sgd", "data"), ("sgd", "hybrid"), ("rowwise", "hybrid"), ("more", "data"), ("more", "hybrid"),
+       ("lists", "data"), ("lists", "hybrid"),
        ("stock", "data"), ("wide", "hybrid")]  # fmt: skip
-
-FOUR = [("sgd", "data"), ("rowwise", "hybrid")]
+FOUR = [("sgd", "hybrid"), ("rowwise", "data")]
+ODD = {"--batch_size=32": "--batch_size=31", "--batch_size=64": "--batch_size=63"}
+# What the two ranks do last: a training in whose folder another run is at work, and one that diverges, which ends them.
+FAIL = {"refused-data": [*RATE, "--parallel_mode=data"], "diverging-data": ["--lr=1e30", "--parallel_mode=data"]}
 
 
 @pytest.fixture(scope="module")
@@ -66,40 +83,52 @@ def data_of(tiny_data, made_once):
 
 
 @pytest.fixture(scope="module")
-def alone(data_of, tmp_path_factory):
+def alone(data_of, made_once):
     """The folder of one process's run, by recipe."""
-    folders = {}
 
-    def folder_of(recipe):
-        if recipe not in folders:
-            folders[recipe] = tmp_path_factory.mktemp("alone")
-            single(folders[recipe], data_of(recipe), *RECIPES[recipe][0], rate=[])
-        return folders[recipe]
-
-    return folder_of
+    return lambda recipe: alone_of(made_once, data_of(recipe), recipe, RECIPES[recipe][0])
 
 
 @pytest.fixture(scope="module")
-def two(tiny_data, data_of, tmp_path_factory):
-    """The folder of two ranks' runs, by recipe and mode; with a batch of 31, which they round up."""
-    folder = tmp_path_factory.mktemp("two")
-    together(folder, tiny_data, 2, {
-        f"{recipe}-{mode}": [*(option.replace("size=32", "size=31") for option in RECIPES[recipe][0]),
+def two(tiny_data, data_of, made_once):
+    """The folder of two ranks' runs, by recipe and mode; with batches that they round up."""
+    trainings = {
+        f"{recipe}-{mode}": [*(ODD.get(option, option) for option in RECIPES[recipe][0]),
                              f"--parallel_mode={mode}", f"--dataset_path={data_of(recipe).path}"]
         for recipe, mode in TWO
-    } | {"perturbed-data": [*RECIPES["rowwise"][0], "--parallel_mode=data", "--report=False"]})  # fmt: skip
-    return folder
+    } | {"perturbed-data": [*RECIPES["rowwise"][0], "--parallel_mode=data", "--report=False"]} | FAIL  # fmt: skip
+
+    def make(folder):
+        lock = folder / "refused-data/checkpoint/unfinished/.lock"
+        lock.parent.mkdir(parents=True)
+        with hold(lock, "checkpoint"):
+            together(folder, tiny_data, 2, trainings, code=2)
+
+    return made_once("two", make)
 
 
 @pytest.fixture(scope="module")
-def four(tiny_data, tmp_path_factory):
+def four(tiny_data, made_once):
     """The same of four ranks, of two of them."""
-    folder = tmp_path_factory.mktemp("four")
-    together(folder, tiny_data, 4, {
+    trainings = {
         f"{recipe}-{mode}": [*RECIPES[recipe][0], f"--parallel_mode={mode}", "--report=False"]
         for recipe, mode in FOUR
-    })  # fmt: skip
-    return folder
+    }  # fmt: skip
+    return made_once("four", lambda folder: together(folder, tiny_data, 4, trainings))
+
+
+def test_error_of_a_rank_is_shown_with_its_exit_code(two):
+    """Which is the launcher's, see `two`."""
+    assert re.search(
+        r"error: rank \d ended with exit code 2 \(.*try a smaller --lr: the same command with --lr=1e\+29",
+        (two / "error.txt").read_text(),
+    )
+
+
+def test_error_of_rank_0_alone_ends_all(two):
+    """Before a barrier at which the other one waits."""
+    texts = [(two / f"refused-data/refused_{rank}.txt").read_text() for rank in range(2)]
+    assert all("another run is at work there" in text for text in texts)
 
 
 @pytest.mark.parametrize(("recipe", "mode"), TWO)
@@ -135,12 +164,12 @@ def test_replicas_that_rounding_parted_are_brought_together_at_the_next_save(two
 
 
 def test_batch_that_does_not_divide_is_rounded_up(two):
-    line = "batch_size is rounded up to 32, a multiple of the 2 ranks"
-    assert all(line in (two / f"log{rank}/output.log").read_text() for rank in range(2))
+    for rank in range(2):
+        text = (two / f"log{rank}/output.log").read_text()
+        assert all(f"batch_size is rounded up to {size}, a multiple of the 2 ranks" in text for size in (32, 64))
 
 
-@pytest.mark.parametrize("recipe", ["sgd", "rowwise"])
-@pytest.mark.parametrize("mode", ["data", "hybrid"])
+@pytest.mark.parametrize(("recipe", "mode"), TWO[:3])
 def test_ranks_report_as_one_process_does(two, alone, mode, recipe):
     """Measured by all ranks together, of tables that are split too."""
     own, one = (
@@ -153,7 +182,7 @@ def test_ranks_report_as_one_process_does(two, alone, mode, recipe):
         assert found == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize(("recipe", "mode"), [("rowwise", "data"), ("sgd", "hybrid")])
+@pytest.mark.parametrize(("recipe", "mode"), [("sgd", "data"), ("rowwise", "hybrid")])
 def test_one_process_scores_parts_as_the_ranks_did_to_the_last_digit(tiny_data, two, tmp_path, mode, recipe):
     folder = two / f"{recipe}-{mode}"
     eval_program.main([CPU, f"--dataset_path={tiny_data.path}/valid", "--eval_batch_size=50",

@@ -6,12 +6,12 @@ import shutil
 import subprocess
 
 import pytest
-from trainings import ENVIRONMENT, RATE, TRAINING, check_as_one_process, script, single, values
+from trainings import ENVIRONMENT, SGD, TRAINING, alone_of, check_as_one_process, script, values
 
 from src.ranks.placement import place, plan
 
 
-def test_two_hosts(tiny_data, tmp_path):
+def test_two_hosts(tiny_data, made_once, tmp_path):
     """One rank each in a network namespace of its own, joined by a virtual cable, which also counts what is sent."""
     names = [f"dlrm{os.getpid()}{side}" for side in "ab"]
 
@@ -35,7 +35,7 @@ def test_two_hosts(tiny_data, tmp_path):
             command = ["ip", "netns", "exec", name, *script(1, tiny_data.path), "--worker_num=2",
                        "--local_worker_num=1", "--master_addr=10.77.0.1", "--master_port=8118", f"--node_rank={rank}",
                        f"--ckpt_path={tmp_path}/checkpoint", "--parallel_mode=hybrid"]  # fmt: skip
-            command += [*TRAINING, *RATE, "--importance_rows=0"]  # whose scoring is no part of the plan
+            command += [*TRAINING, *SGD, "--importance_rows=0"]  # whose scoring is no part of the plan
             children.append(subprocess.Popen(command, cwd=tmp_path / f"host{rank}", env=ENVIRONMENT,
                                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))  # fmt: skip
         texts = [child.communicate(timeout=300)[0] for child in children]
@@ -44,12 +44,11 @@ def test_two_hosts(tiny_data, tmp_path):
     finally:
         for name in names:
             ip("netns", "delete", name)
-    single(tmp_path / "alone", tiny_data)
     shutil.copy(tmp_path / "host0/metrics.jsonl", tmp_path)
-    check_as_one_process(tmp_path, tiny_data, tmp_path / "alone")
+    check_as_one_process(tmp_path, tiny_data, alone_of(made_once, tiny_data, "sgd", SGD))
     assert (tmp_path / "host1/log1/output.log").exists()
     sent = statistics[0]["stats64"]["tx"]["bytes"]
     mlp = sum(v.size for name, v in values(tmp_path, tiny_data).items() if name != "tables")
     rows = tiny_data.manifest.table_rows
-    planned = 53 * plan(place(rows, "hybrid", 2), 32, 8, mlp, 0, "CPU").bytes_per_step[1]
+    planned = 26 * plan(place(rows, "hybrid", 2), 64, 8, mlp, 0, "CPU").bytes_per_step[1]
     assert sent == pytest.approx(planned, rel=0.5)  # with evaluations, checks at saves and headers

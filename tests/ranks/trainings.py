@@ -21,10 +21,12 @@ from mindspore.train import Callback
 ROOT = Path(__file__).resolve().parents[2]
 ORIGINAL = f"--config_path={ROOT / 'npu_config.yaml'}"  # as in conftest, which a rank need not import
 SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
-# 53 steps of 32; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch, not full.
+# 53 steps of 32, or 26 of 64; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch,
+# which is not full.
 TRAINING = [ORIGINAL, *SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10",
             "--log_steps=1"]  # fmt: skip
 RATE = ["--batch_size=32", "--lr=0.05"]
+SGD = ["--batch_size=64", "--lr=0.05", "--optimizer=sgd"]
 ENVIRONMENT = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
 
 
@@ -71,8 +73,16 @@ def single(folder, data, *options, rate=RATE):
         train.main(["--device_target=CPU", *given])
 
 
-def together(folder, data, ranks, trainings):
-    """Several trainings, one after the other, by the same ranks: options by the name of their folders."""
+def alone_of(made_once, data, name, options):
+    """The folder of a recipe's run by one process, made once for all tests."""
+    return made_once(f"alone_{name}", lambda folder: single(folder, data, *options, rate=[]))
+
+
+def together(folder, data, ranks, trainings, code=0):
+    """Several trainings, one after the other, by the same ranks: options by the name of their folders.
+
+    The launcher ends with this code; what it says of an error is in error.txt.
+    """
     from src.launch import Cluster, Launch, free_port
 
     folder.mkdir(exist_ok=True)
@@ -86,8 +96,9 @@ def together(folder, data, ranks, trainings):
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("PYTHONPATH", str(ROOT))
         cluster = Cluster(ranks, ranks, 0, "127.0.0.1", free_port())
-        code = Launch(cluster, [sys.executable, __file__, "trainings.json"]).wait()
-        assert code == 0, (folder / "log0/output.log").read_text()
+        with (folder / "error.txt").open("w") as said, contextlib.redirect_stderr(said):
+            ended = Launch(cluster, [sys.executable, __file__, "trainings.json"]).wait()
+        assert ended == code, (folder / "log0/output.log").read_text()
 
 
 def collectives_of(cell):
@@ -123,8 +134,9 @@ class Perturb(Callback):
                     value.set_data(Tensor((value.asnumpy() * noise).astype(np.float32)))
 
 
-def main(path):
+def main(argv):
     """A rank of `together`."""
+    from src.base.errors import InputError
     from src.options import TrainOptions, resolve
     from src.ranks.options import ParallelSpec
     from src.run import train
@@ -142,15 +154,20 @@ def main(path):
         return loss
 
     TrainStep.__call__ = call_and_look
-    for name, argv in json.loads(Path(path).read_text()).items():
+    for name, own_argv in json.loads(Path(argv[0]).read_text()).items():
         with contextlib.suppress(FileExistsError):
             (here / name).mkdir()
         os.chdir(here / name)
-        options = resolve(TrainOptions, argv)
+        options = resolve(TrainOptions, own_argv)
         own = dataclasses.replace(runtime, parallel=options.parallel, compute=options.compute)
         callbacks = [Perturb(5, 3e-7)] if name.startswith("perturbed") and runtime.ranks.rank else []
-        train(options.data, options.network, options.optimization, options.schedule, options.evaluation,
-              options.kept, own, callbacks)  # fmt: skip
+        try:
+            train(options.data, options.network, options.optimization, options.schedule, options.evaluation,
+                  options.kept, own, callbacks)  # fmt: skip
+        except InputError as error:
+            if not name.startswith("refused"):
+                raise
+            Path(f"refused_{runtime.ranks.rank}.txt").write_text(str(error))
 
 
 def values(folder, data, **network):
@@ -201,10 +218,7 @@ def pid_of(folder, rank):
     return int((folder / f"launch_log/from_rank_0/alive/rank_{rank}.pid").read_text())
 
 
-def has_joined(folder, rank):
-    """Whether a rank has met the others."""
-    return (folder / f"launch_log/from_rank_0/alive/rank_{rank}.json").exists()
-
-
 if __name__ == "__main__":
-    main(sys.argv[1])
+    from src.base.errors import run
+
+    run(main)

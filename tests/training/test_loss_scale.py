@@ -6,9 +6,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
-from networks import make_batch, make_model, make_step, values_by_name
+from networks import Steps, make_batch, make_model, make_step, values_by_name
 from runs import StopAt, rows_of, train_small
 
+from src.network.stock import STOCK
 from src.training.loss_scale import LossScale
 
 RULES = ["sgd", "adagrad", "rowwise_adagrad", "adam"]
@@ -24,15 +25,26 @@ def half_step(scale, batch_seed=0, **options):
     return make_step(model, 0.05, loss_scale=scale, **options), tuple(map(Tensor, make_batch(model, 5, 16, batch_seed)))
 
 
+def set_scale(step, value):
+    step.scale.scale.set_data(Tensor([value], ms.float32))
+
+
+@pytest.fixture(scope="module")
+def steps():
+    return Steps()
+
+
 @pytest.mark.parametrize("scale", [1024.0, 1000.0, 1e-3, "dynamic"])
-def test_loss_scale_changes_neither_loss_nor_update(scale):
+def test_loss_scale_changes_neither_loss_nor_update(scale, steps):
     """To 1e-6; a power of two is exact. In float32, where nothing overflows."""
-    models = [make_model(seed=2), make_model(seed=2)]
-    batch = tuple(map(Tensor, make_batch(models[0], 5, 16)))
-    losses = [float(make_step(model, loss_scale=one)(*batch).asnumpy()) for model, one in zip(models, (None, scale))]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
-    scaled = values_by_name(models[1])
-    for name, value in values_by_name(models[0]).items():
+    found = []
+    for one in (None, scale):
+        model, step = steps(STOCK, loss_scale=one)
+        loss = float(step(*map(Tensor, make_batch(model, 5, 16))).asnumpy())
+        found.append((loss, values_by_name(model)))
+    (loss, values), (scaled_loss, scaled) = found
+    assert scaled_loss == pytest.approx(loss, rel=1e-6)
+    for name, value in values.items():
         np.testing.assert_allclose(scaled[name], value, rtol=0, atol=1e-6, err_msg=name)
 
 
@@ -54,8 +66,26 @@ def test_loss_scale_reaches_float16_gradients():
 @pytest.mark.parametrize("rule", RULES)
 def test_an_update_that_overflows_changes_nothing_and_is_counted(rule):
     """Weight decay and states of optimizers among it; the loss stays right."""
-    step, batch = half_step(2.0**40, optimizer=rule, mlp_weight_decay=0.1)
-    sound, _ = half_step(1024.0, optimizer=rule, mlp_weight_decay=0.1)
+    step, batch = half_step("dynamic", optimizer=rule, mlp_weight_decay=0.1)
+    set_scale(step, 2.0**40)
+    before, loss = all_values(step), float(step(*batch).asnumpy())
+    for name, value in all_values(step).items():
+        if name not in ("skipped_updates", "steps_done", "loss_scale"):
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert step.skipped_updates() == 1
+    step(*batch)
+    assert step.skipped_updates() == 2
+    set_scale(step, 1024.0)
+    assert loss == pytest.approx(float(step(*batch).asnumpy()), rel=1e-6)
+    assert step.skipped_updates() == 2
+    after = all_values(step)
+    for name in ("embedding", step.model.mlp_parameters()[0].name):
+        assert not np.array_equal(after[name], before[name])
+
+
+def test_under_a_constant_scale_too_updates_that_overflow_change_nothing():
+    step, batch = half_step(2.0**40, mlp_weight_decay=0.1)
+    sound, _ = half_step(1024.0, mlp_weight_decay=0.1)
     before, loss = all_values(step), float(step(*batch).asnumpy())
     assert loss == pytest.approx(float(sound(*batch).asnumpy()), rel=1e-6)
     for name, value in all_values(step).items():
@@ -68,7 +98,7 @@ def test_an_update_that_overflows_changes_nothing_and_is_counted(rule):
 
 def test_a_dynamic_scale_falls_until_nothing_overflows_and_training_goes_on():
     step, batch = half_step("dynamic", optimizer="adam")
-    step.scale.scale.set_data(Tensor([2.0**30], ms.float32))
+    set_scale(step, 2.0**30)
     losses = [float(step(*batch).asnumpy()) for _ in range(30)]
     skipped = step.skipped_updates()
     assert 5 < skipped < 25
@@ -99,7 +129,7 @@ class HighScale(StopAt):
     def on_train_step_begin(self, run_context):
         args = run_context.original_args()
         if args.cur_step_num == 8:
-            args.train_network.scale.scale.set_data(Tensor([2.0**40], ms.float32))
+            set_scale(args.train_network, 2.0**40)
 
 
 def test_scale_and_skipped_updates_outlive_a_stop_and_are_told(tiny_data, tmp_path, capsys, interrupting):

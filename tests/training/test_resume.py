@@ -13,29 +13,36 @@ from runs import StopAt, bits, losses_of, rows_of, train_small
 from src.dataset import RowBatches, Rows
 from src.training import training
 
-RULES = [
-    {"lr": 0.1},
-    {"lr": 0.1, "lr_schedule": "cosine", "warmup_steps": 9},
-    {"lr": 0.1, "optimizer": "adagrad"},
-    {"lr": 0.1, "optimizer": "rowwise_adagrad", "table_weight_decay": 0.01},
-    {"lr": 0.01, "optimizer": "adam"},
-    {"lr": 0.01, "optimizer": "adagrad", "mlp_optimizer": "adam", "mlp_weight_decay": 0.1,
-     "lr_schedule": "polynomial", "decay_share": 0.6},
-    {"lr": 0.01, "optimizer": "adagrad", "dropout": 0.4, "reset_tables_each_epoch": True, "average_share": 0.4},
-]  # fmt: skip
+# By either operators each rule of the tables, every other option with its default and without, and each stop: within
+# the first epoch, and the second; at an epoch's end, behind step 26; and where the run goes on at an epoch's begin.
+SECOND, FIRST, END, BEGIN = ({"stop": 47}, {"stop": 17}, {"stop": 26}, {"stop": 28, "save_steps": 13})
+DECAYS = {"mlp_weight_decay": 0.1, "lr_schedule": "polynomial", "decay_share": 0.6}
+ROWWISE = {"optimizer": "rowwise_adagrad", "table_weight_decay": 0.01}
+COSINE = {"lr_schedule": "cosine", "warmup_steps": 9}
+STOPPED = {
+    True: [
+        {"lr": 0.1} | COSINE | END,
+        {"lr": 0.01, "optimizer": "adagrad", "mlp_optimizer": "adam"} | DECAYS | FIRST,
+        {"lr": 0.1, "dropout": 0.4, "average_share": 0.4} | ROWWISE | SECOND,
+        {"lr": 0.01, "optimizer": "adam", "reset_tables_each_epoch": True} | BEGIN,
+    ],
+    False: [
+        {"lr": 0.01, "optimizer": "sgd", "mlp_optimizer": "adam"} | SECOND,
+        {"lr": 0.01, "optimizer": "adagrad", "dropout": 0.4, "reset_tables_each_epoch": True, "average_share": 0.4}
+        | BEGIN,
+        {"lr": 0.1} | ROWWISE | COSINE | FIRST,
+        {"lr": 0.01, "optimizer": "adam"} | DECAYS | END,
+    ],
+}
 
 
 @pytest.mark.parametrize(
-    ("rule", "stop", "with_kernels"),
-    [(rule, 47, True) for rule in RULES]
-    + [(rule, 17, False) for rule in RULES]
-    + [(RULES[1], 26, True), (RULES[6] | {"save_steps": 13}, 28, True)],  # the latter goes on at an epoch's begin
+    ("with_kernels", "rule"), [(kernels, rule) for kernels, rules in STOPPED.items() for rule in rules]
 )
-def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(
-    tiny_data, tmp_path, rule, stop, with_kernels, capsys
-):
-    """26 steps an epoch; saves behind every 5, so 2 or 1 steps are done again. Behind step 26 an epoch ends."""
+def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(tiny_data, tmp_path, rule, with_kernels, capsys):
+    """26 steps an epoch; saves behind every 5 or 13, so 1 or 2 steps are done again."""
     options = {"epochs": 2, "eval_steps": 10, "save_steps": 5, "log_steps": 1, "cpu_kernels": with_kernels} | rule
+    stop = options.pop("stop")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
     undisturbed = train_small(tiny_data, whole, **options)
