@@ -228,8 +228,12 @@ class Encoder:
     def _category_counts(self, ids: np.ndarray) -> np.ndarray:
         """How frequent the rows' categories were, [B, categorical columns]; of a list the mean, 0 of an empty one."""
         columns = []
-        for scores, start, size in zip(self.learned.counts, self._of_columns.starts, self._of_columns.sizes):
+        layout = self._of_columns
+        for scores, start, size, pool in zip(self.learned.counts, layout.starts, layout.sizes, layout.pools):
             own = ids[:, start : start + size]
+            if not pool:
+                columns.append(scores[own[:, 0]])
+                continue
             there = own != PADDING
             total = np.where(there, scores[own], np.float32(0)).sum(axis=1)
             columns.append(total / np.maximum(there.sum(axis=1), 1).astype(np.float32))

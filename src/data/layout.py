@@ -103,7 +103,8 @@ class Layout:
 
     def of_tables(self, of_fields: Sequence[Value]) -> tuple[Value, ...]:
         """What fields have, [F], for each table, [T]: that of the first field that uses it."""
-        return tuple(one for place, one in enumerate(of_fields) if self.tables.index(self.tables[place]) == place)
+        first = dict(reversed(list(zip(self.tables, of_fields))))
+        return tuple(first[table] for table in range(len(first)))
 
     def of_fields(self, of_tables: Sequence[Value]) -> tuple[Value, ...]:
         """What tables have, [T], for each field, [F]."""

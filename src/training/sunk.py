@@ -26,7 +26,7 @@ class SunkSteps(nn.Cell):
         step: a step.
         count: K.
 
-    Inputs: dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32 of 0 and 1.
+    Inputs: dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32 of 0 and 1.
     Outputs: the mean loss of the batch before the update.
 
     Raises:
