@@ -107,7 +107,8 @@ class ColumnarFile(RowFile):
                 )
             kept = opened.schema.field(name).type
             cells = column_of(pyarrow.nulls(0, kept))
-            if cells is None or (isinstance(cells, Lists) and name not in lists):
+            by_lists = columns.split and name == columns.split.column  # which tell no part
+            if cells is None or (isinstance(cells, Lists) and (name not in lists or by_lists)):
                 raise InputError(
                     f"{raw}: column {name!r} holds {kept}: give a column of text, numbers or times, or one of lists of "
                     f"these, which the schema must say"

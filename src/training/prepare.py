@@ -272,7 +272,9 @@ def print_plan(
     # Values and gradients of the MLPs, their optimizer's states, and the mean of their values.
     copies = 2 + mlp_states
     network_values = values * (copies + bool(schedule.average_share))
-    sample_values, batch = activation_values(inputs, fields, network), _rounded_up(data.batch_size, placement.ranks)
+    batch = _rounded_up(data.batch_size, placement.ranks)
+    more_ids = placement.ids - len(folder.manifest.fields)  # of lists, and their vectors before they are pooled
+    sample_values = activation_values(inputs, fields, network) + more_ids * (1 + width)
     of_step = 2 * batch // placement.ranks * sample_values  # and their gradients
     of_step += received_values(placement, batch, width, device_target, True)
     of_evaluation = 0

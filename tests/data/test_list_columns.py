@@ -184,6 +184,10 @@ def test_lists_where_the_schema_says_none_are_refused(made, tmp_path):
     parquet.write_table(pa.table(rows), tmp_path / "log.parquet")
     with pytest.raises(InputError, match=r"column 'site' holds list<.*>: give a column of text, numbers or times"):
         preprocess_lines(tmp_path / "log.parquet", tmp_path / "dataset", made[1])
+    rows |= {"site": pa.array(["s0"] * 9), "tags": pa.array([["t0"]] * 9)}
+    parquet.write_table(pa.table(rows), tmp_path / "log.parquet")
+    with pytest.raises(InputError, match=r"column 'tags' holds list<.*>: give a column of text"):
+        preprocess_lines(tmp_path / "log.parquet", tmp_path / "dataset", made[1], split="random:tags")
 
 
 @pytest.mark.parametrize(("entry", "message"), [
