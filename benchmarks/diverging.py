@@ -2,9 +2,10 @@
 
     python benchmarks/diverging.py
 
-All optimizers, both kinds of operators, stop and back, on generated rows. A run that is stopped is started again with
-the rate that its line names, until it ends well. A state that is not finite, another error, or a folder that can't be
-gone on from makes the exit code 1.
+All optimizers; compiled operators, stock ones, and these with float16 products under a loss scale, which train.py
+refuses on a CPU; stop and back; on generated rows. A run that is stopped is started again with the rates that its line
+names, until it ends well. A state that is not finite, another error, or a folder that can't be gone on from makes the
+exit code 1.
 """
 
 import contextlib
@@ -13,30 +14,31 @@ import itertools
 import re
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import mindspore as ms
 
-import train
+from benchmarks.combinations import one_graph
 from src import preprocess_data, synthetic
 from src.base import events
 from src.base.errors import InputError
 from src.base.finite import first_not_finite
+from src.network.options import ComputeSpec
+from src.options import TrainOptions, resolve
+from src.run import train
+from src.training.prepare import start
 from src.training.rules import RULES
 
 RATES = (2.0, 1e3, 1e6)
-MOST_STARTS = 12
-SIZES = [
-    "--emb_dim=8",
-    "--bottom_mlp=[16,8]",
-    "--top_mlp=[16,1]",
-    "--batch_size=64",
-    "--eval_steps=9",
-    "--save_steps=4",
-]
-ADVICE = re.compile(r"at step \d+: training diverged; .*: the same command with --lr=(\S+) ")
+KINDS = {"compiled": ComputeSpec(), "stock": ComputeSpec(cpu_kernels=False),
+         "float16": ComputeSpec("float16", cpu_kernels=False)}  # fmt: skip
+MOST_STARTS = 20
+SIZES = ["--emb_dim=8", "--bottom_mlp=[8]", "--top_mlp=[16,1]", "--batch_size=64", "--eval_steps=9", "--save_steps=4",
+         "--report=False", "--compare_linear=False"]  # fmt: skip
+ADVICE = re.compile(r"at step \d+: training diverged; .*: the same command with ((--\S+=\S+ )+)(goes on|begins)")
 
 
 def not_finite(folder: Path) -> str:
@@ -48,7 +50,7 @@ def not_finite(folder: Path) -> str:
     return ""
 
 
-def run(data: Path, folder: Path, rate: float, *options: str) -> tuple[int, str]:
+def run(data: Path, folder: Path, rate: float, compute: ComputeSpec, *options: str) -> tuple[int, str]:
     """Starts until a training ended well, 0 if it never did, and what went wrong."""
     found: list[str] = []
 
@@ -57,20 +59,24 @@ def run(data: Path, folder: Path, rate: float, *options: str) -> tuple[int, str]
             found.append(not_finite(folder / "checkpoint"))
 
     logs = [f"--{name}={folder / name}" for name in ("loss_file_name", "eval_file_name", "metrics_file_name")]
+    rates = {"--lr": f"{rate!r}"}
     argv = ["--device_target=CPU", f"--dataset_path={data}", f"--ckpt_path={folder / 'checkpoint'}", *logs, *SIZES,
-            "--report=False", *options]  # fmt: skip
+            *options]  # fmt: skip
     events.listeners.append(check)
     try:
-        for start in range(1, MOST_STARTS + 1):
+        for number in range(1, MOST_STARTS + 1):
+            given = resolve(TrainOptions, [*argv, *(f"{name}={value}" for name, value in rates.items())])
+            runtime = replace(start(), compute=compute)
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
-                    train.main([*argv, f"--lr={rate!r}"])
-                return start, next(filter(None, found), "")
+                    train(given.data, given.network, given.optimization, given.schedule, given.evaluation, given.kept,
+                          runtime)  # fmt: skip
+                return number, next(filter(None, found), "")
             except InputError as error:
                 advised = ADVICE.search(str(error))
                 if not advised:
                     return 0, str(error)
-                rate = float(advised[1])
+                rates |= dict(flag.split("=") for flag in advised[1].split())
         return 0, "it diverged at every rate"
     finally:
         events.listeners.remove(check)
@@ -78,19 +84,20 @@ def run(data: Path, folder: Path, rate: float, *options: str) -> tuple[int, str]
 
 def main() -> int:
     """Run all, print a line for each, and say how many went wrong."""
-    wrong = 0
+    wrong = count = 0
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         synthetic.main([f"--data_path={place}", "--rows=4000"])
         preprocess_data.main([f"--data_path={place}", "--record_rows=64", "--shard_rows=1024"])
-        cases = itertools.product(RULES, ("True", "False"), ("stop", "back"), RATES)
-        for number, (optimizer, kernels, policy, rate) in enumerate(cases):
-            folder = place / str(number)
-            options = (f"--optimizer={optimizer}", f"--cpu_kernels={kernels}", f"--on_nonfinite={policy}")
-            starts, fault = run(place / "dataset", folder, rate, *options)
-            wrong += not starts or bool(fault)
-            print(f"{optimizer}, lr {rate:g}, kernels {kernels}, {policy}: {starts} starts {fault}", flush=True)
-    print(f"{number + 1} trainings, {wrong} went wrong")
+        for optimizer, (kind, compute) in itertools.product(RULES, KINDS.items()):
+            with one_graph():  # which rates and policies do not change
+                for policy, rate in itertools.product(("stop", "back"), RATES):
+                    options = (f"--optimizer={optimizer}", f"--on_nonfinite={policy}")
+                    starts, fault = run(place / "dataset", place / str(count), rate, compute, *options)
+                    count += 1
+                    wrong += not starts or bool(fault)
+                    print(f"{optimizer}, lr {rate:g}, {kind}, {policy}: {starts} starts {fault}", flush=True)
+    print(f"{count} trainings, {wrong} went wrong")
     return 1 if wrong else 0
 
 

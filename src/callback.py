@@ -18,6 +18,9 @@ from src.ranks.group import ONE_RANK, Ranks
 
 _UNREAD_LOSSES = 1000
 _STEPS_BETWEEN_LOOKS = 100  # of several ranks at the clock, since they must agree
+_MOST_OVERFLOWS = (
+    50  # steps in a row, each of other rows: above what a falling loss scale can take, which begins at 2^16
+)
 
 
 class TrainingClock:
@@ -25,11 +28,25 @@ class TrainingClock:
 
     Attributes:
         paused: seconds of these, by name.
+        steps: that have ended, those among them that a run which went back did again.
+        first_step_s: seconds until the first of them, which compiles the graph.
     """
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.paused: dict[str, float] = {}
+        self.steps, self.first_step_s = 0, 0.0
+
+    def step_ended(self) -> None:
+        """Count a step."""
+        self.steps += 1
+        if self.steps == 1:
+            self.first_step_s = self.seconds()
+
+    def steps_per_s(self, wall: bool) -> float:
+        """Of all steps but the first; with the time of evaluations and saves, or without; nan for no such step."""
+        seconds = self.seconds() - self.first_step_s + (sum(self.paused.values()) if wall else 0.0)
+        return (self.steps - 1) / seconds if self.steps > 1 else math.nan
 
     def seconds(self) -> float:
         """Seconds of training until now."""
@@ -59,12 +76,14 @@ class LossCallBack(Callback):
         batch_size: samples a step.
         clock: shared with `EvalCallBack`.
         steps: done before.
-        skipped: gives the number of updates that were left out so far, as under a loss scale.
+        skipped: gives the number of updates that were left out so far under a loss scale, as all are where the loss is
+            not finite, which then ends the training only in many steps in a row. None: there is no such scale.
         waiting: a context in which to wait for steps that the device has not done yet.
 
     Attributes:
         steps: done so far.
-        mean_samples_per_s: of all steps of this process but the first, which compiles the graph.
+        overflows: how many of the last steps, in a row, had a loss that is not finite, as far as it was looked at.
+        mean_samples_per_s: of all steps by the clock but the first, which compiles the graph.
         wall_samples_per_s: the same with the time of evaluations and saves.
     """
 
@@ -73,7 +92,7 @@ class LossCallBack(Callback):
     def __init__(
         self, path: str, metrics_file: MetricsFile, log_steps: int, batch_size: int, clock: TrainingClock,
         steps: int = 0,
-        skipped: Callable[[], int] = lambda: 0,
+        skipped: Callable[[], int] | None = None,
         waiting: Callable[[], AbstractContextManager] = nullcontext,
     ):  # fmt: skip
         super().__init__()
@@ -81,14 +100,14 @@ class LossCallBack(Callback):
         self.path, self.metrics_file, self.log_steps = path, metrics_file, log_steps
         self.batch_size, self.clock, self.steps = batch_size, clock, steps
         self._unread: list[tuple[int, Any]] = []
-        self.first_step, self.first_step_s = 1, 0.0
-        self.samples_per_s = math.nan
+        self.samples_per_s, self.overflows = math.nan, 0
         self.last = (0, 0.0)
+        self.bar: tqdm | None = None
 
     def on_train_begin(self, run_context: Any) -> None:
         args = run_context.original_args()
         total, done = args.batch_num * args.epoch_num, args.cur_step_num
-        self.first_step = done + 1
+        self.last = (done, self.clock.seconds())
         self.bar = tqdm(total=total, initial=done, unit=" steps", desc="training", disable=not sys.stderr.isatty())
 
     def on_train_step_end(self, run_context: Any) -> None:
@@ -97,10 +116,11 @@ class LossCallBack(Callback):
         self._unread.append((self.steps, args.net_outputs))
         if len(self._unread) >= _UNREAD_LOSSES:
             self.look()
-        if args.cur_step_num == self.first_step:  # compiling the graph belongs to this step and is not throughput
+        if not self.clock.steps:  # compiling the graph belongs to this step and is not throughput
             args.net_outputs.asnumpy()
-            self.first_step_s = self.clock.seconds()
-            self.last = (self.first_step, self.first_step_s)
+        self.clock.step_ended()
+        if self.clock.steps == 1:
+            self.last = (self.steps, self.clock.first_step_s)
         if args.cur_step_num % self.log_steps == 0 or args.cur_step_num == args.batch_num * args.epoch_num:
             self._log(args)
 
@@ -108,14 +128,16 @@ class LossCallBack(Callback):
         """Read the losses that were not read yet.
 
         Raises:
-            NotFinite: one is not.
+            NotFinite: one is not, under a loss scale in many steps in a row.
         """
+        most = 0 if self.skipped is None else _MOST_OVERFLOWS
         unread, self._unread = self._unread, []
         with self.waiting() if unread else nullcontext():
             losses = [(step, float(output.asnumpy())) for step, output in unread]
         for step, loss in losses:
-            if not math.isfinite(loss):
-                raise NotFinite(f"the loss is {loss}", step)
+            self.overflows = 0 if math.isfinite(loss) else self.overflows + 1
+            if self.overflows > most:
+                raise NotFinite(f"the loss is {loss}{f', as in {most} steps before' if most else ''}", step)
 
     def _log(self, args: Any) -> None:
         self.look()
@@ -125,28 +147,34 @@ class LossCallBack(Callback):
             self.samples_per_s = (step - self.last[0]) * self.batch_size / (now - self.last[1])
         self.last = (step, now)
         step_in_epoch = step - (epoch - 1) * args.batch_num
-        skipped = self.skipped()
+        skipped = self.skipped() if self.skipped else 0
         more = {"skipped_updates": skipped} if skipped else {}
         append_line(self.path, f"epoch: {epoch}, step: {step_in_epoch}, loss is {loss}")
         self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s, **more)
         speed = "the first step compiles"
-        if step > self.first_step:
+        if not math.isnan(self.samples_per_s):
             left_s = (total - step) * self.batch_size / self.samples_per_s
             speed = f"{self.samples_per_s:.0f} samples/s, {left_s:.0f} s left"
         if skipped:
             speed += f", {skipped} updates skipped"
+        if self.bar is None:
+            return
         self.bar.set_postfix_str(f"loss {loss:.4f}, {speed}", refresh=False)
         self.bar.update(step - self.bar.n)
         if self.bar.disable:
             print(f"epoch: {epoch}, step: {step_in_epoch}/{args.batch_num}, loss is {loss:.4f}, {speed}", flush=True)
 
     def on_train_end(self, run_context: Any) -> None:
-        self.bar.close()
+        self.close()
         self.steps = run_context.original_args().cur_step_num
-        if counted := self.steps - self.first_step:
-            seconds = self.clock.seconds() - self.first_step_s
-            self.mean_samples_per_s = counted * self.batch_size / seconds
-            self.wall_samples_per_s = counted * self.batch_size / (seconds + sum(self.clock.paused.values()))
+        self.mean_samples_per_s = self.clock.steps_per_s(wall=False) * self.batch_size
+        self.wall_samples_per_s = self.clock.steps_per_s(wall=True) * self.batch_size
+
+    def close(self) -> None:
+        """Leave the progress line as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
 
 class EvalCallBack(Callback):
@@ -160,12 +188,7 @@ class EvalCallBack(Callback):
         metrics_file: where the same goes for machines.
         eval_steps: steps between evaluations. A run that is stopped within an epoch ends with one too.
         clock: shared with `LossCallBack`.
-
-    Attributes:
-        ended: whether the training ended because no better network came.
     """
-
-    ended = False
 
     def __init__(
         self, evaluate: Callable[[], Metrics], save: Callable[[int], None], best: BestSoFar, path: str,
@@ -181,7 +204,6 @@ class EvalCallBack(Callback):
         if args.cur_step_num % args.batch_num == 0 or args.cur_step_num % self.eval_steps == 0:
             self._evaluate(args.cur_epoch_num, args.cur_step_num)
             if self.best.is_over:
-                self.ended = True
                 run_context.request_stop()
 
     def on_train_end(self, run_context: Any) -> None:

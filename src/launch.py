@@ -36,6 +36,7 @@ from src.ranks.rank_table import check_rank_table
 ROOT = Path(__file__).resolve().parents[1]
 _LOOKS_EVERY_S = 0.3
 _INPUT_AT_FAULT = 2  # exit code
+_NODE_TIMEOUT_S = 30  # MindSpore's own
 # MindSpore's process by which ranks find each other. It trains nothing, so it needs no more than this.
 _SCHEDULER = "import mindspore; mindspore.set_device('CPU'); mindspore.communication.init()"
 
@@ -50,7 +51,8 @@ class Cluster:
         master_addr, master_port: where the scheduler listens, on the machine that has this address, a number.
         rank_table: of an Ascend cluster, "" for none.
         rank_timeout_s: after which a rank is taken to hang; see src/base/signs.py.
-        cluster_time_out_s: after which ranks that lack others give up.
+        cluster_time_out_s: after which ranks that lack others give up: to meet, and where all are on this machine also
+            in collective operations on a CPU.
         bind_core: whether each rank gets a part of the processors for itself.
     """
 
@@ -68,6 +70,11 @@ class Cluster:
     def ranks(self) -> range:
         """Numbers of this machine's ranks."""
         return range(self.first_rank, self.first_rank + self.local_worker_num)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all ranks are on this machine."""
+        return self.worker_num == self.local_worker_num
 
     @property
     def is_master(self) -> bool:
@@ -90,6 +97,8 @@ class Cluster:
             "RANK_SIZE": str(self.worker_num),
             "RANK_ID": str(max(rank, 0)),
         }
+        if self.is_whole:  # how long collective operations on a CPU wait; this machine sees itself who is gone
+            found["MS_NODE_TIMEOUT"] = str(max(_NODE_TIMEOUT_S, self.cluster_time_out_s))
         if rank >= 0:
             found |= {"MS_NODE_ID": str(rank), "DEVICE_ID": str(rank - self.first_rank)}
         return found | ({"RANK_TABLE_FILE": self.rank_table} if self.rank_table else {})
@@ -117,7 +126,7 @@ class Launch:
         self.lock = hold(self.folder / ".lock", f"folder {Path.cwd()}")
         for old in alive.iterdir():
             old.unlink()
-        self.watch = Watch(alive, cluster.ranks, cluster.rank_timeout_s)
+        self.watch = Watch(alive, cluster.ranks, cluster.rank_timeout_s, cluster.is_whole)
         self.environment = os.environ | {
             ALIVE_FOLDER: str(alive.resolve()), "PYTHONUNBUFFERED": "1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
@@ -163,7 +172,7 @@ class Launch:
                 if failure:
                     return self._fail(*failure)
                 if ended:
-                    if self.scheduler and self.cluster.worker_num > self.cluster.local_worker_num:
+                    if self.scheduler and not self.cluster.is_whole:
                         self.scheduler.wait()  # other machines' ranks may still need it
                     return 0
                 time.sleep(_LOOKS_EVERY_S)

@@ -100,7 +100,7 @@ def train(
         training = begin(prepared, run, state)
         with training.metrics_file:
             if state:
-                go_on(training, state)
+                training.go_on(state)
             losses, ended = fit(training, callbacks)
             result = finish(training, losses)
     training.metrics_file.write(
@@ -170,19 +170,6 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
     return Training(prepared, run, begun, step, best, _metrics_file(prepared, run, begun, step), begun.step)
 
 
-def go_on(training: Training, state: resume.State) -> None:
-    """Give the step all the other values of a state, and begin behind it."""
-    begun, run = training.begun, training.run
-    state.restore(training.step)
-    run.keep_options()
-    changes, ranks = list(run.changes), training.prepared.specs.runtime.ranks.size
-    if begun.ranks and begun.ranks != ranks:
-        changes.append(f"{ranks} ranks instead of {begun.ranks}")
-    words = f", with {', '.join(changes)}" if changes else ""
-    print(f"going on from step {begun.step} of {training.prepared.steps}, which {run.path} holds{words}", flush=True)
-    training.metrics_file.write("resume", step=begun.step, changes=changes)
-
-
 def fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack, bool]:
     """Do the steps that are left, again from an earlier state where they diverge and the options say so.
 
@@ -192,29 +179,33 @@ def fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack
     Raises:
         InputError: they diverged.
     """
+    clock, ranks = TrainingClock(), training.prepared.specs.runtime.ranks
+    training.is_alone = not ranks.gather(np.array([bool(callbacks)], np.int32)).any()
     while True:
         try:
-            return _fit(training, callbacks)
+            return _fit(training, callbacks, clock)
         except NotFinite as found:
-            training.go_back(found)
+            with clock.pause("going back"):
+                training.go_back(found)
 
 
-def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack, bool]:
+def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock) -> tuple[LossCallBack, bool]:
     """Do the steps that are left, by MindSpore's own loop."""
     prepared, step, best, metrics_file = training.prepared, training.step, training.best, training.metrics_file
     kept, schedule, ranks = prepared.specs.kept, prepared.specs.schedule, prepared.specs.runtime.ranks
     first, of_epoch = training.begun.step, len(prepared.batches)
     # One of several ranks writes files.
     loss_log, eval_log = (os.devnull if ranks.rank else name for name in (kept.loss_file_name, kept.eval_file_name))
-    clock = TrainingClock()
     losses = LossCallBack(
-        loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, first, step.skipped_updates,
+        loss_log, metrics_file, kept.log_steps, prepared.batch_size, clock, first,
+        None if step.scale is None else step.skipped_updates,
         partial(ranks.sign.work, compiles=False),
     )  # fmt: skip
 
     def save_state(done: int) -> None:
         losses.look()
-        training.save_state(done)
+        if not losses.overflows:  # else the network may be one that overflows wherever it is gone on from
+            training.save_state(done)
 
     def evaluated() -> Metrics:
         losses.look()
@@ -239,13 +230,16 @@ def _fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBac
     prepared.batches.go_to(first)
     sign = ranks.sign  # of steps and the wait for them: what else callbacks do is work of this rank's own
     if first < prepared.steps and not best.is_over:
-        with held_back() as first_step_done:
-            Model(sunk(step, prepared.specs.data.sink_steps)).train(
-                schedule.epochs, TrainingDataset(prepared.batches),
-                [FirstStepCallBack(first_step_done), StepCallBack(ended=sign.end_step), *used, *callbacks,
-                 StepCallBack(begins=sign.begin_step)],
-                dataset_sink_mode=False, initial_epoch=first // of_epoch,
-            )  # fmt: skip
+        try:
+            with held_back() as first_step_done:
+                Model(sunk(step, prepared.specs.data.sink_steps)).train(
+                    schedule.epochs, TrainingDataset(prepared.batches),
+                    [FirstStepCallBack(first_step_done), StepCallBack(ended=sign.end_step), *used, *callbacks,
+                     StepCallBack(begins=sign.begin_step)],
+                    dataset_sink_mode=False, initial_epoch=first // of_epoch,
+                )  # fmt: skip
+        finally:
+            losses.close()
     elif evaluations and not best.chooses:  # the run was stopped behind its last step
         evaluations.evaluate_at_end(schedule.epochs, first)
     losses.look()
@@ -264,16 +258,18 @@ def finish(training: Training, losses: LossCallBack) -> TrainingResult:
     if prepared.specs.kept.keep_finished:
         training.save_state(losses.steps, kept_step)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    beside = _beside_others(training)
-    if isinstance(training.metrics_file, RunReport):
-        _finish_report(training, training.metrics_file, losses, kept_step, peak_mb, beside)
+    report = training.metrics_file
+    scored, content = _scored(training, losses, kept_step) if isinstance(report, RunReport) else (None, {})
+    beside = _beside_others(training, content.get("intervals", {}).get("auc"))
+    if isinstance(report, RunReport):
+        report.finish(_facts(training, losses, kept_step, peak_mb), scored, content, beside)
     path = run.finish(kept_step, prepared.specs.kept.keep_finished)
     return TrainingResult(
         best.metrics, best.step, losses.steps, losses.mean_samples_per_s, losses.wall_samples_per_s, peak_mb, path
     )
 
 
-def _beside_others(training: Training) -> dict[str, Any] | None:
+def _beside_others(training: Training, interval: dict[str, float] | None) -> dict[str, Any] | None:
     """Say how the kept network does beside others, for the report; rank 0 does, and the other ranks wait for it."""
     prepared, metrics, specs = training.prepared, training.best.metrics, training.prepared.specs
     content: dict[str, Any] = {}
@@ -281,7 +277,10 @@ def _beside_others(training: Training) -> dict[str, Any] | None:
     def compare() -> None:
         if specs.runtime.ranks.rank == 0 and metrics and prepared.eval_batches:
             sources = (prepared.batches.source, prepared.eval_batches.source) if specs.kept.compare_linear else None
-            one = learned(metrics, prepared.part, prepared.folder.manifest, specs.optimization.lr, sources)
+            one = learned(
+                metrics, prepared.part, prepared.folder.manifest, specs.optimization.lr, sources,
+                (interval["low"], interval["high"]) if interval else None,
+            )  # fmt: skip
             content.update(one.content())
             print("\n".join(one.lines()), flush=True)
             training.metrics_file.write("learned", **content)
@@ -290,27 +289,28 @@ def _beside_others(training: Training) -> dict[str, Any] | None:
     return content or None
 
 
-def _finish_report(
-    training: Training, report: RunReport, losses: LossCallBack, kept_step: int, peak_mb: float,
-    beside: dict[str, Any] | None,
-) -> None:  # fmt: skip
+def _scored(training: Training, losses: LossCallBack, kept_step: int) -> tuple[Scored | None, dict[str, Any]]:
+    """The kept network's scores, and what the report says of them; none without rows to evaluate."""
     prepared, specs = training.prepared, training.prepared.specs
-    scored: Scored | None = None
-    content: dict[str, Any] = {}
-    if prepared.eval_batches:
-        if kept_step != losses.steps or specs.schedule.average_share:  # what is kept, not what is at hand
-            checkpoint.restore(training.model, training.run.best(kept_step), prepared.folder.manifest.tables)
-        scored, content = evaluation_content(
-            training.model, prepared.folder, prepared.part, prepared.eval_batches, specs.runtime.ranks,
-            importance_rows=specs.kept.importance_rows, seed=specs.data.seed,
-        )  # fmt: skip
-    shown = MONITORED[specs.evaluation.monitor].shown
-    report.finish({
+    if not prepared.eval_batches:
+        return None, {}
+    if kept_step != losses.steps or specs.schedule.average_share:  # what is kept, not what is at hand
+        checkpoint.restore(training.model, training.run.best(kept_step), prepared.folder.manifest.tables)
+    return evaluation_content(
+        training.model, prepared.folder, prepared.part, prepared.eval_batches, specs.runtime.ranks,
+        importance_rows=specs.kept.importance_rows, seed=specs.data.seed,
+    )  # fmt: skip
+
+
+def _facts(training: Training, losses: LossCallBack, kept_step: int, peak_mb: float) -> dict[str, Any]:
+    """What the report says of the training."""
+    shown = MONITORED[training.prepared.specs.evaluation.monitor].shown
+    return {
         "steps": losses.steps, "kept_step": kept_step, "samples_per_s": losses.mean_samples_per_s,
         "wall_samples_per_s": losses.wall_samples_per_s,
         "skipped_updates": training.step.skipped_updates(), "peak_memory_mb": peak_mb,
         "kept_for": f"best {shown}" if training.best.chooses else "the last one",
-    }, scored, content, beside)  # fmt: skip
+    }  # fmt: skip
 
 
 def _metrics_file(prepared: Prepared, run: run_folder.Run, begun: resume.Progress, step: TrainStep) -> MetricsFile:

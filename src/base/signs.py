@@ -95,9 +95,12 @@ class Watch:
         folder: of the signs.
         ranks: their numbers.
         timeout_s: within which what is expected must happen.
+        of_all: whether these are all ranks of a run. If not, they may wait for one elsewhere that does something by
+            itself, and only those without a beat hang.
     """
 
-    def __init__(self, folder: Path, ranks: Sequence[int], timeout_s: float):
+    def __init__(self, folder: Path, ranks: Sequence[int], timeout_s: float, of_all: bool = True):
+        self.of_all = of_all
         self.folder, self.ranks, self.timeout_s = folder, ranks, timeout_s
         self.signs: dict[int, dict[str, Any]] = {}
         self.changed: dict[tuple[int, str], float] = {}  # when a rank's counter was seen to change, or to be awaited
@@ -111,7 +114,7 @@ class Watch:
             return stopped[0], f"rank {stopped[0]} has given no sign of life for {self.timeout_s:.0f} s"
         # One that does something by itself, such as a callback of the user's, is waited for.
         waiting = [rank for rank in self.signs if self._is_late(rank, "done", now)]
-        if waiting and len(waiting) == len(self.ranks):
+        if waiting and len(waiting) == len(self.ranks) and self.of_all:
             least = min(waiting, key=lambda rank: (self.signs[rank]["done"], rank))
             step = self.signs[least]["step"]
             return least, f"ranks wait in vain: for {self.timeout_s:.0f} s rank {least} has stood behind step {step}"

@@ -11,7 +11,7 @@ from src.checkpoints.run_options import RunOptions
 from src.data.manifest import MANIFEST, Manifest
 
 FINISHED, PROGRESS = "finished", "progress.json"
-OLDER = "older"
+OLDER, REPLACES = "older", "replaces_checkpoint"
 
 
 def trains_on(folder: Path, options: RunOptions, overwrite: bool, resume: bool, data: Manifest) -> bool:
@@ -29,7 +29,7 @@ def trains_on(folder: Path, options: RunOptions, overwrite: bool, resume: bool, 
         InputError: there is another checkpoint, which may not be replaced.
     """
     is_longer = resume and not overwrite and _is_longer(folder, options)
-    if (folder / CHECKPOINT).exists() and not (overwrite or is_longer):
+    if (folder / CHECKPOINT).exists() and not (overwrite or is_longer or (resume and is_replacing(folder))):
         words = f"ckpt_path {folder} already holds {CHECKPOINT}"
         remedy = "replace it with --overwrite=True, or let it train on with more --epochs, if its last state was kept"
         if _is_own(folder, options, data):
@@ -59,6 +59,11 @@ def _is_longer(folder: Path, options: RunOptions) -> bool:
     if not states or (own and own[0].get("run") != states[0].get("run")):
         return False
     return options.has_more_epochs(options.saved_in(ended))
+
+
+def is_replacing(folder: Path) -> bool:
+    """Whether a run was stopped here while its files went to their places, and has given up what stood there."""
+    return any(state.get(REPLACES) for state in states_of(folder / UNFINISHED / PROGRESS))
 
 
 def states_of(path: Path) -> list[dict[str, Any]]:

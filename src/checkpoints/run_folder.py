@@ -19,7 +19,7 @@ from src.base.locks import hold
 from src.base.sealed import sealed_json, sealed_text
 from src.checkpoints.checkpoint import part_of, parts_of
 from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
-from src.checkpoints.place import FINISHED, OLDER, PROGRESS, states_of, trains_on
+from src.checkpoints.place import FINISHED, OLDER, PROGRESS, REPLACES, is_replacing, states_of, trains_on
 from src.checkpoints.protobuf import CheckpointFile
 from src.checkpoints.run_options import RunOptions
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
@@ -62,6 +62,7 @@ class Run:
         self.folder, self.path, self._options, self._ranks = folder, folder / UNFINISHED, options, ranks
         self._progress, self._keep_states = self.path / PROGRESS, keep_states
         self.changes: list[str] = []
+        self._replaces = False  # whether files began to go to their places, so that what stood there is given up
         self._lock: IO[str] | None = None
         self._by_rank_0(lambda: self._prepare(data, overwrite, resume))
 
@@ -74,6 +75,7 @@ class Run:
 
     def _prepare(self, data: DataFolder, overwrite: bool, resume: bool) -> None:
         is_longer = trains_on(self.folder, self._options, overwrite, resume, data.manifest)
+        self._replaces = resume and is_replacing(self.folder)
         data.manifest.verify(data.path, [VOCABULARY])
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")
@@ -180,8 +182,9 @@ class Run:
         self._remove_others([progress, *older], best_step)
 
     def _write_progress(self, states: list[dict[str, Any]]) -> None:
+        more = {REPLACES: True} if self._replaces else {}
         with whole_file(self._progress, sync=True) as file:
-            file.write(sealed_json(states[0] | {OLDER: states[1:]}).encode())
+            file.write(sealed_json(states[0] | more | {OLDER: states[1:]}).encode())
 
     def remove_other_bests(self, step: int) -> None:
         """Of the best networks, keep those that the states go with, and the newest one, that of a step."""
@@ -195,27 +198,32 @@ class Run:
             if found and int(found[2]) not in (bests if found[1] == "best" else steps):
                 path.unlink()
 
-    def retreat(self, rate: float, changed: dict[str, Any]) -> dict[str, Any] | None:
+    def retreat(self, rate: float, changed: dict[str, Any], begun: int = 0) -> dict[str, Any] | None:
         """What is to be gone on from by a run that diverged: the newest state, or an older one.
 
-        A state that leads to divergence at two rates, the second one smaller, is taken to be spoiled, and given up.
+        A state that leads to divergence at two rates, the second one smaller, is taken to be spoiled, and given up with
+        those that came of it: be it that the run began with it each time, or that it is the newest one.
 
         Args:
             rate: at which it diverged.
+            begun: the step of the state that it began with.
             changed: what that state's progress is to say now.
 
         Returns:
             The progress of that state; None for none, so that the run begins anew.
         """
-        self._by_rank_0(lambda: self._retreat(rate, changed))
+        self._by_rank_0(lambda: self._retreat(rate, changed, begun))
         return self.progress()
 
-    def _retreat(self, rate: float, changed: dict[str, Any]) -> None:
+    def _retreat(self, rate: float, changed: dict[str, Any], begun: int) -> None:
         states = states_of(self._progress)
-        if states and (before := states[0].get(_FAILED)) is not None and rate < before:
-            del states[0]
-        elif states:
-            states[0][_FAILED] = rate
+        concerned = [place for place, state in enumerate(states) if not place or state["step"] == begun]
+        spoiled = [place for place in concerned if rate < states[place].get(_FAILED, 0)]
+        if spoiled:
+            del states[: spoiled[-1] + 1]
+        else:
+            for place in concerned:
+                states[place][_FAILED] = rate
         if states:
             states[0] |= changed
             self._write_progress(states)
@@ -237,8 +245,14 @@ class Run:
         return target
 
     def _publish(self, step: int, target: Path, keep_state: bool) -> None:
-        """Nothing leaves the subfolder before all is in its place, so a run that is killed here can go on."""
+        """Nothing leaves the subfolder before all is in its place, so a run that is killed here can go on.
+
+        Its progress says so first: who goes on may replace what is in its place already.
+        """
         best = self.best(step)
+        self._replaces = True
+        if states := states_of(self._progress):
+            self._write_progress(states)
         happens("the files are to go to their places")
         with naming(self.folder):
             target.unlink(missing_ok=True)  # it must not stand beside another run's files
@@ -258,6 +272,7 @@ class Run:
             if ended.exists():
                 (ended / PROGRESS).unlink(missing_ok=True)
                 shutil.rmtree(ended)
+            happens("no other state is left beside them")
             if keep_state:
                 self._forget_older(step)
                 self.path.rename(ended)

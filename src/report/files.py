@@ -117,7 +117,7 @@ class RunReport(MetricsFile):
             if not self.changes:
                 self.past_rates = []
         elif kind == "back":
-            self._go_back(values["step"], values["to"], f"{values['why']}: back to here, with lr {values['lr']:g}")
+            self._go_back(values["step"], values["to"], f"{values['why']}: back to here, with {values['rates']}")
 
     def _go_back(self, step: int, to: int, what: str) -> None:
         """Forget what came behind a step that the run went back to, before it gets other rates."""

@@ -78,7 +78,8 @@ class Learned:
 
 
 def learned(
-    metrics: Metrics, part: str, manifest: Manifest, rate: float, sources: tuple[Rows, Rows] | None
+    metrics: Metrics, part: str, manifest: Manifest, rate: float, sources: tuple[Rows, Rows] | None,
+    interval: tuple[float, float] | None = None,
 ) -> Learned:  # fmt: skip
     """Hold a network against others.
 
@@ -88,6 +89,8 @@ def learned(
         manifest: of the data.
         rate: learning rate of the MLPs, for the hint.
         sources: rows to fit and to measure a linear model, None for none.
+        interval: that of the network's AUC; None where it is not known, and the rows' labels alone tell what chance
+            may do.
     """
     facts = manifest.parts[part]
     linear, why_none = None, ""
@@ -101,7 +104,7 @@ def learned(
             why_none = f"it failed with {type(error).__name__}: {error}"
     share = metrics["logloss"] / mean_logloss if mean_logloss else math.nan
     found = Learned(part, facts.rows, metrics["auc"], metrics["logloss"], mean_logloss, share, linear, why_none, "")
-    return replace(found, hint=_hint(found, manifest, rate))
+    return replace(found, hint=_hint(found, manifest, rate, interval))
 
 
 def _linear(training: Rows, evaluated: Rows) -> Linear:
@@ -113,14 +116,16 @@ def _linear(training: Rows, evaluated: Rows) -> Linear:
     return Linear(fitted, training.count, len(labels), auc(labels, logits), logloss(labels, logits))
 
 
-def _hint(found: Learned, manifest: Manifest, rate: float) -> str:
+def _hint(found: Learned, manifest: Manifest, rate: float, interval: tuple[float, float] | None) -> str:
     facts, linear = manifest.parts[found.evaluated], found.linear
     if one := one_label(facts.label_mean, facts.rows, found.evaluated):
         return f"{one}, so they have no AUC"
     clicks = round(facts.label_mean * facts.rows)
     chance = auc_deviation(clicks, facts.rows - clicks)
-    if abs(found.auc - 0.5) < _DEVIATIONS * chance:
-        what = f"AUC {found.auc:.4f} may be chance, 0.5 ± {_DEVIATIONS * chance:.4f}"
+    low, high = interval or (0.5 - _DEVIATIONS * chance, 0.5 + _DEVIATIONS * chance)
+    if low <= (0.5 if interval else found.auc) <= high:
+        held = f"its interval, {low:.4f} to {high:.4f}, holds 0.5" if interval else f"0.5 ± {high - 0.5:.4f}"
+        what = f"AUC {found.auc:.4f} may be chance, {held}"
         if linear and linear.auc - 0.5 > _DEVIATIONS * chance:
             return f"{what}, yet the rows can be learned from: --lr={rate:g} may be too high or too low; try {_RECIPE}"
         worst = int(np.argmax(facts.unseen_share))

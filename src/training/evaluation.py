@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from src.dataset import Batch, RowBatches
 from src.dlrm import DLRM
 from src.metrics.monitored import Metrics, measured
 from src.ranks.group import ONE_RANK, Ranks
+
+# The rows of a batch that networks' graphs are compiled for.
+_compiled: weakref.WeakKeyDictionary[DLRM, set[int]] = weakref.WeakKeyDictionary()
 
 
 def score(
@@ -39,9 +43,10 @@ def score(
         sizes.append(len(batch[2]))
         missing = ((0, batch_size - sizes[-1]), (0, 0))
         dense, ids, labels = (np.pad(column, missing) for column in batch) if sizes[-1] < batch_size else batch
-        first = not own  # which may be compiled
-        with held_back() if first else contextlib.nullcontext(), ranks.sign.work(compiles=first):
+        compiles = batch_size not in (known := _compiled.setdefault(model, set()))
+        with held_back() if compiles else contextlib.nullcontext(), ranks.sign.work(compiles):
             own.append((labels[:, 0], model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0]))
+        known.add(batch_size)
     by_rank, all_sizes = ranks.gather(np.array(own)), ranks.gather(np.array(sizes, np.int32))  # [N, turns, ...]
     if not shared:
         by_rank, all_sizes = by_rank.swapaxes(0, 1), all_sizes.swapaxes(0, 1)

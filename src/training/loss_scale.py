@@ -1,7 +1,7 @@
 """The factor on the loss that keeps float16 gradients above 0, and what happens where they overflow under it.
 
-Micikevicius et al. 2018 (arXiv 1710.03740, section 3.2). A step whose gradients are not all finite changes no value of
-the network and no state of its optimizers; it counts as a step for schedules and averages.
+Micikevicius et al. 2018 (arXiv 1710.03740, section 3.2). A step whose loss or gradients are not all finite changes no
+value of the network and no state of its optimizers; it counts as a step for schedules and averages.
 """
 
 import mindspore as ms
@@ -24,8 +24,8 @@ class LossScale(nn.Cell):
     Attributes:
         skipped: how many updates were left out, [1] int32.
 
-    Inputs: applied, bool, whether this step's gradients were finite. Outputs: what comes behind the change of the
-        factor in place.
+    Inputs: applied, bool, whether this step's loss and gradients were finite. Outputs: what comes behind the change of
+        the factor in place.
     """
 
     def __init__(self, value: Scale, first: float = _FIRST, window: int = _WINDOW):
@@ -48,13 +48,13 @@ class LossScale(nn.Cell):
         """On the loss of the next step, a scalar."""
         return self.scale.reshape(()) if self.dynamic else self.constant
 
-    def all_finite(self, gradients):
+    def all_finite(self, values):
         """Whether no value of a tuple of tensors is infinite or not a number, bool."""
-        return ops.isfinite(ops.concat(self.each(self.flat, gradients))).all()
+        return ops.isfinite(ops.concat(self.each(self.flat, values))).all()
 
-    def flat(self, gradient):
+    def flat(self, value):
         """One tensor's values, side by side."""
-        return gradient.reshape(-1)
+        return value.reshape(-1)
 
     def construct(self, applied):
         done = self.assign_add(self.skipped, 1 - applied.to(ms.int32).reshape(1))

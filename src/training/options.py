@@ -223,7 +223,7 @@ class KeptSpec:
     on_nonfinite: str = option(
         "stop",
         "what a loss, logit or value that is not finite does: stop the run, or send it back to the last finite "
-        "state with a tenth of the rates",
+        "state with smaller rates",
         one_of(("stop", "back")),
         free=True,
     )

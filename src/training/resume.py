@@ -84,19 +84,17 @@ def save(
 
     Args:
         run: whose.
-        step: holds the values.
+        step: holds the values, which are known to be finite.
         names: of the tables.
         progress: of the run.
         kept_step: step of the network that is kept so far, 0 for none.
         ranks: of the run.
 
     Raises:
-        NotFinite: a value is not; no state is written.
         OSError: the disk is full; it names the file.
         RuntimeError: ranks hold different values of what they all have, by more than sums in another order make.
     """
     happens("a state is to be saved")
-    checkpoint.check_finite(values_of(step, names), ranks, progress.step)
     replicas = step.other_values() | (step.row_values() if step.tables.replicated else {})
     if apart := keep_equal(replicas, ranks):
         name, share = max(apart.items(), key=lambda one: one[1])

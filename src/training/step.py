@@ -157,7 +157,7 @@ class TrainStep(nn.Cell):
         more = (*self.model.present(ids), *(counted[:1] if self.dropout else ()))
         rows, vectors, mask = self.model.look_up(ids)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *more)
-        applied = None if self.scale is None else self.scale.all_finite((vector_gradients, *gradients))
+        applied = None if self.scale is None else self.scale.all_finite((loss, vector_gradients, *gradients))
         if self.exchange is not None:
             loss, gradients, applied = self.mean_over_ranks(loss, gradients, applied, self.exchange)
             # All ranks send in one order: this message, then those of the tables.

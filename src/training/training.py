@@ -22,7 +22,7 @@ from src.training.prepare import Prepared
 from src.training.step import TrainStep
 
 MOST_TIMES_BACK = 8
-_LESS = 0.1  # of the rates, each time
+_LESS = 0.1  # of the larger rate, each time
 
 
 @dataclass
@@ -37,6 +37,8 @@ class Training:
         best: the network that is kept so far.
         metrics_file: its log, which may be a whole report.
         saved_step: of the last state that is saved; 0 for none.
+        finite_step: the last one behind which all values were seen to be finite.
+        is_alone: whether nothing but the step changes values, so that they need be looked at once behind a step.
         initial: the values of the step at its begin, but for what has a row for each row of the tables.
     """
 
@@ -47,6 +49,8 @@ class Training:
     best: BestSoFar
     metrics_file: MetricsFile
     saved_step: int = 0
+    finite_step: int = -1
+    is_alone: bool = False
     initial: Arrays = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,26 +66,56 @@ class Training:
     @property
     def rates(self) -> tuple[float, float]:
         """Of MLPs and tables: those of the options, less what the times back took from them."""
-        factor = _LESS**self.begun.times_back
+        rates = self._given_rates
+        for _ in range(self.begun.times_back):
+            rates = _lower(rates)
+        return rates
+
+    @property
+    def _given_rates(self) -> tuple[float, float]:
         optimization = self.prepared.specs.optimization
-        return optimization.lr * factor, (optimization.table_lr or optimization.lr) * factor
+        return optimization.lr, optimization.table_lr or optimization.lr
+
+    def _flags(self, rates: Sequence[float]) -> list[str]:
+        """The options that make rates of those that were given: the ones that are others."""
+        names = ["lr", "table_lr"] if self.prepared.specs.optimization.table_lr else ["lr"]
+        return [f"{name}={one:g}" for name, one, given in zip(names, rates, self._given_rates) if one != given]
+
+    def _words(self, rates: Sequence[float]) -> str:
+        return " and ".join(self._flags(rates)).replace("=", " ")
 
     def set_rates(self) -> None:
         """Give the step its rates."""
         for parameter, rate in zip((self.step.learning_rate, self.step.table_learning_rate), self.rates):
             parameter.set_data(Tensor(np.array(rate, np.float32)))
 
+    def go_on(self, state: resume.State) -> None:
+        """Give the step all the other values of a state, and begin behind it; log and report say what has changed."""
+        begun, run = self.begun, self.run
+        state.restore(self.step)
+        run.keep_options()
+        changes, ranks = list(run.changes), self.prepared.specs.runtime.ranks.size
+        if begun.ranks and begun.ranks != ranks:
+            changes.append(f"{ranks} ranks instead of {begun.ranks}")
+        if times := begun.times_back:
+            changes.append(f"{self._words(self.rates)} since it went back {times} time{'s' if times > 1 else ''}")
+        words = f", with {', '.join(changes)}" if changes else ""
+        print(f"going on from step {begun.step} of {self.prepared.steps}, which {run.path} holds{words}", flush=True)
+        self.metrics_file.write("resume", step=begun.step, changes=changes)
+
     def save_network(self, at_step: int) -> None:
         """Write the network of a step as the one to keep."""
         path, tables = self.run.best(at_step), self.prepared.folder.manifest.tables
         ranks = self.prepared.specs.runtime.ranks
-        self.step.with_average(lambda: checkpoint.save(self.model, tables, path, ranks))
+        self.check_finite(at_step)
+        self.step.with_average(lambda: checkpoint.save(self.model, tables, path, ranks, checked=True))
         self.run.remove_other_bests(at_step)
 
     def save_state(self, at_step: int, kept_step: int | None = None) -> None:
         """Write all that going on behind a step needs; the network that is kept is the best one unless given."""
         if at_step == self.saved_step:
             return
+        self.check_finite(at_step)
         average = self.step.average
         done = replace(self.begun, step=at_step, ranks=self.prepared.specs.runtime.ranks.size,
                        average_from=average.first if average else None)  # fmt: skip
@@ -98,7 +132,10 @@ class Training:
         Raises:
             NotFinite: one is not.
         """
+        if self.is_alone and self.finite_step == at_step:
+            return
         checkpoint.check_finite(self._values(), self.prepared.specs.runtime.ranks, at_step)
+        self.finite_step = at_step
 
     def _values(self) -> Arrays:
         return resume.values_of(self.step, self.prepared.folder.manifest.tables)
@@ -123,14 +160,16 @@ class Training:
         facts = self._facts(step)
         goes_back = specs.kept.on_nonfinite == "back" and self.begun.times_back < MOST_TIMES_BACK
         times = {"times_back": self.begun.times_back + 1, "rates": self.begun.rates} if goes_back else {}
-        content = self.run.retreat(sum(self.rates), times)
+        content = self.run.retreat(sum(self.rates), times, self.begun.step)
         to = content["step"] if content else 0
         if not goes_back:
             self._stop(found, facts, to)
-        self.metrics_file.write("back", step=step, to=to, why=f"{found.what} at step {step}", lr=_LESS * self.rates[0])
+        rates = _lower(self.rates)
+        words = self._words(rates)
+        self.metrics_file.write("back", step=step, to=to, why=f"{found.what} at step {step}", rates=words, lr=rates[0])
         self._take(content)
         where = f"step {to}" if to else "the beginning"
-        print(f"{found.what} at step {step}: going back to {where} with lr {self.rates[0]:g}; {facts}", flush=True)
+        print(f"{found.what} at step {step}: going back to {where} with {words}; {facts}", flush=True)
 
     def _take(self, content: dict | None) -> None:
         """Put the values of a state, or those of the beginning, in their places."""
@@ -147,7 +186,7 @@ class Training:
                 value.set_data(Tensor(self.initial[name].copy()))
             begun = self.begun
             self.begun = resume.Progress(begun.run, begun.batch_size, rates=begun.rates, times_back=times_back)
-        self.saved_step = self.begun.step
+        self.saved_step, self.finite_step = self.begun.step, -1
         self.best.metrics, self.best.step, self.best.waited = self.begun.best, self.begun.best_step, self.begun.waited
         self.set_rates()
 
@@ -174,11 +213,16 @@ class Training:
 
     def _stop(self, found: NotFinite, facts: str, to: int) -> NoReturn:
         """Raise the error that says what was found, and how to go on."""
-        rate, table_rate = (_LESS * rate for rate in self.rates)
-        flags = f"--lr={rate:g}" + (f" --table_lr={table_rate:g}" if self.prepared.specs.optimization.table_lr else "")
+        flags = " ".join(f"--{flag}" for flag in self._flags(_lower(self.rates)))
         often = f", after it went back {self.begun.times_back} times" if self.begun.times_back else ""
         goes_on = f"goes on from step {to}, the last finite state" if to else "begins anew, as there is no finite state"
         raise InputError(f"{found}{often}: the same command with {flags} {goes_on}; {facts}") from None
+
+
+def _lower(rates: tuple[float, float]) -> tuple[float, float]:
+    """Rates with which to try again: the larger one as much less as it takes, the other one no larger than that."""
+    most = _LESS * max(rates)
+    return min(rates[0], most), min(rates[1], most)
 
 
 def going_on(progress: resume.Progress, rates: Sequence[float]) -> resume.Progress:

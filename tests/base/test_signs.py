@@ -60,6 +60,16 @@ def test_a_rank_that_works_by_itself_is_waited_for(tmp_path):
     assert clock.pass_by(500, beats=(0, 1)) is None
 
 
+def test_some_ranks_of_several_hosts_may_all_wait_for_a_rank_elsewhere(tmp_path):
+    """That does something by itself, of which its own host sees signs; one without a beat hangs anyway."""
+    clock = Clock(tmp_path)
+    clock.watch = Watch(tmp_path, range(2), 60.0, of_all=False)
+    for sign in clock.signs:
+        sign |= {"step": 7, "expects": "done"}
+    assert clock.pass_by(500, beats=(0, 1)) is None
+    assert clock.pass_by(200, beats=(0,)) == (1, "rank 1 has given no sign of life for 60 s")
+
+
 def test_a_sign_says_what_is_expected_as_the_run_goes_on(tmp_path):
     path = sign_of(tmp_path, 0)
     sign = SignOfLife(path)

@@ -96,6 +96,16 @@ def test_hosts_may_have_different_numbers_of_ranks(given, local, ranks):
         assert (found["MS_NODE_ID"], found["RANK_ID"], found["DEVICE_ID"]) == (str(rank), str(rank), str(place))
 
 
+def test_ranks_wait_for_each_other_as_long_as_is_said():
+    """MindSpore's collective operations on a CPU fail behind 30 s else: one rank may write a large report.
+
+    On several hosts that is also how soon ranks notice that those elsewhere are gone, and stays.
+    """
+    found = cluster_of({"cluster_time_out": "77"}, 2).environment(1)
+    assert (found["MS_TOPO_TIMEOUT"], found["MS_NODE_TIMEOUT"]) == ("77", "77")
+    assert "MS_NODE_TIMEOUT" not in cluster_of({"worker_num": "4", "node_rank": "1"}, 2).environment(3)
+
+
 def test_the_scheduler_starts_where_its_address_is():
     assert cluster_of({"master_addr": "localhost"}, 2).is_master
     assert not cluster_of({"master_addr": "192.0.2.1"}, 2).is_master  # an address for documentation alone

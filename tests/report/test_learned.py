@@ -83,6 +83,12 @@ def test_an_auc_that_may_be_chance_is_told_likely_causes(tiny_data, sources):
     assert "chance" not in told(tiny_data, None, many, auc=0.53).hint
 
 
+def test_a_known_interval_says_what_chance_may_do(tiny_data):
+    for interval, words in (((0.49, 0.6), "its interval, 0.4900 to 0.6000, holds 0.5"), ((0.51, 0.55), "")):
+        hint = learned({"auc": 0.53, "logloss": 0.4}, "valid", tiny_data.manifest, 0.15, None, interval).hint
+        assert (words in hint, "chance" in hint) == (True, bool(words))
+
+
 def test_scores_further_off_than_the_label_mean_are_told(tiny_data, sources):
     assert "further off than the label mean; try fewer --epochs" in told(tiny_data, sources, logloss=0.7).hint
 
@@ -119,7 +125,9 @@ def test_a_run_that_learned_little_says_so_in_log_and_report_and_is_no_other_run
     assert "learned little: AUC 0." in out
     (line,) = rows_of(one / "metrics.jsonl", "learned")
     assert line["hint"] in out
-    content = load_report(one)["learned"]
+    report = load_report(one)
+    content, interval = report["learned"], report["evaluation"]["intervals"]["auc"]
+    assert f"its interval, {interval['low']:.4f} to {interval['high']:.4f}, holds 0.5" in out
     assert content == {key: value for key, value in line.items() if key not in ("run", "kind")}
     page = (one / "report.html").read_text()
     assert "AUC of a linear model" in page

@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from mindspore import Tensor
-from runs import LOSS_LINE, METRIC_LINE, rows_of
+from mindspore.train import Callback
+from runs import LOSS_LINE, METRIC_LINE, rows_of, train_small
+from tqdm import tqdm
 
 from src import callback
 from src.base.errors import InputError
@@ -122,6 +124,51 @@ def test_loss_that_is_not_finite_stops_training_and_names_the_remedy(logs, loss)
     assert len(Path(logs.loss).read_text().splitlines()) == 1
 
 
+def test_under_a_loss_scale_a_loss_may_overflow_now_and_then(logs):
+    """Such a step changes nothing, and is counted as one that was left out; many in a row are no training."""
+    losses = [0.5] * 5 + [math.inf] * 50 + [0.5] + [math.nan] * 51
+    hooks = LossCallBack(logs.loss, logs.metrics, 1, 64, TrainingClock(), skipped=lambda: 3)
+    with pytest.raises(NotFinite, match="^the loss is nan, as in 50 steps before at step 107: training diverged"):
+        walk(hooks, len(losses), 1, losses)
+    rows = rows_of(logs.metrics.path, "loss")
+    assert [row["loss"] for row in rows[4:7]] == [0.5, None, None]
+    assert rows[5]["skipped_updates"] == 3
+
+
+def test_throughput_is_that_of_all_steps_also_those_that_were_done_again(logs, monkeypatch):
+    """The first step compiles, 100 s; the others take 2 s. The way back takes 30 s, which count as no training."""
+    now = [0.0]
+    monkeypatch.setattr(callback.time, "perf_counter", lambda: now[0])
+    clock, found = TrainingClock(), []
+    for first, last in ((0, 7), (5, 10)):
+        hooks = LossCallBack(logs.loss, logs.metrics, 3, 64, clock, first)
+        hooks.on_train_begin(context(first))
+        for step in range(first + 1, last + 1):
+            now[0] += 2 if clock.steps else 100
+            hooks.on_train_step_end(context(step))
+        if last == 7:
+            hooks.close()
+            with clock.pause("going back"):
+                now[0] += 30
+    hooks.on_train_end(context(10))
+    found = [(row["step"], row["samples_per_s"]) for row in rows_of(logs.metrics.path, "loss")]
+    assert found == [(3, 32), (6, 32), (6, 32), (9, 32)]
+    assert (hooks.mean_samples_per_s, hooks.wall_samples_per_s) == (32, pytest.approx(64 * 11 / 52))
+
+
+def test_the_progress_line_ends_with_a_training_that_fails(tiny_data, tmp_path, monkeypatch):
+    bars = []
+    monkeypatch.setattr(callback, "tqdm", lambda **options: bars.append(tqdm(**options)) or bars[-1])
+
+    class Fail(Callback):
+        def on_train_step_end(self, run_context):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, tmp_path, callbacks=[Fail()], do_eval=False)
+    assert [bar in tqdm._instances for bar in bars] == [False]
+
+
 def test_metrics_file_is_valid_json_and_grows_over_runs(tmp_path):
     path = tmp_path / "new" / "metrics.jsonl"
     MetricsFile(str(path), "first").write("eval", auc=math.nan, logloss=math.inf, step=3, part="test")
@@ -193,7 +240,7 @@ def test_training_ends_when_the_auc_has_not_risen_for_some_evaluations(logs, auc
         if stops:
             break
     assert stops == ([end] if end else [])
-    assert hooks.ended == bool(end)
+    assert hooks.best.is_over == bool(end)
 
 
 def test_evaluations_do_not_count_as_training_time(monkeypatch):

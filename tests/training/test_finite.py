@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 from mindspore.train import Callback
-from runs import rows_of, train_small
+from runs import StopAt, rows_of, train_small
 
 from src.base import events
 from src.base.errors import InputError
@@ -158,12 +158,12 @@ def test_going_back_takes_the_last_finite_state_and_a_tenth_of_the_rate(tiny_dat
 
 
 def test_a_state_that_leads_to_divergence_at_a_smaller_rate_too_is_given_up(tiny_data, tmp_path, capsys):
-    """Then an older one serves, and the beginning at last."""
-    poison = Poison(12, 13, 11, 14)
+    """Then an older one serves, and the beginning at last: also where newer states came of it, spoiled as it is."""
+    poison = Poison(12, 13, 11, 14, 11)
     train_small(tiny_data, tmp_path, save_steps=5, log_steps=1, on_nonfinite="back", keep_states=2, callbacks=[poison])
     said = re.findall(r"at step (\d+): going back to (step \d+|the beginning) with lr (\S+);", capsys.readouterr().out)
     assert said == [("13", "step 10", "0.01"), ("14", "step 5", "0.001"), ("12", "step 10", "0.0001"),
-                    ("15", "step 5", "1e-05")]  # fmt: skip
+                    ("15", "step 5", "1e-05"), ("12", "the beginning", "1e-06")]  # fmt: skip
 
 
 def test_going_back_has_an_end(tiny_data, tmp_path, monkeypatch):
@@ -194,6 +194,42 @@ def test_a_smaller_rate_outlives_a_stop(tiny_data, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             train_small(tiny_data, tmp_path, callbacks=[poison, Stop()], lr=lr, **options)
         assert rates[-1] == expected
+
+
+def test_going_on_says_that_an_earlier_part_went_back(tiny_data, tmp_path, capsys):
+    """Its smaller rates stay, in log and report."""
+    options = {"save_steps": 5, "log_steps": 1, "on_nonfinite": "back", "report": True, "importance_rows": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, tmp_path, callbacks=[Poison(8), StopAt(12)], **options)
+    capsys.readouterr()
+    train_small(tiny_data, tmp_path, **options)
+    assert ", with lr 0.01 since it went back 1 time\n" in capsys.readouterr().out
+    assert load_report(tmp_path)["curves"]["changes"] == [
+        {"step": 5, "what": "the loss is nan at step 9: back to here, with lr 0.01"},
+        {"step": 10, "what": "lr 0.01 since it went back 1 time"},
+    ]
+
+
+@pytest.mark.parametrize(("lr", "table_lr", "flags"), [
+    (5000, 0.02, "--lr=500"), (0.001, 0.5, "--table_lr=0.05"), (0.3, 0.2, "--lr=0.03 --table_lr=0.03"),
+    (0.3, 0.0, "--lr=0.03"),
+])  # fmt: skip
+def test_the_larger_rate_is_the_one_to_lower(tiny_data, tmp_path, lr, table_lr, flags):
+    """One that a YAML file gave, and that can't be to blame, is not touched; they do so who go back by themselves."""
+    with pytest.raises(InputError, match=f"the same command with {flags} (goes on from step|begins)"):
+        train_small(tiny_data, tmp_path, callbacks=[Poison(6, layer=-1)], lr=lr, table_lr=table_lr, save_steps=5,
+                    do_eval=False)  # fmt: skip
+
+
+def test_values_are_looked_at_once_behind_a_step(tiny_data, tmp_path, monkeypatch):
+    """By evaluation, best network, state and end; where a user's callbacks may change them, at each."""
+    seen, check = [], checkpoint.check_finite
+    monkeypatch.setattr(checkpoint, "check_finite", lambda *values: seen.append(values[2]) or check(*values))
+    train_small(tiny_data, tmp_path / "1", save_steps=5, eval_steps=5)
+    assert seen == [5, 10, 15, 20, 25, 26]
+    seen.clear()
+    train_small(tiny_data, tmp_path / "2", save_steps=13, eval_steps=26, callbacks=[Poison()])
+    assert (seen[0], set(seen[1:]), len(seen) > 3) == (13, {26}, True)
 
 
 @pytest.mark.parametrize(("lr", "optimizer", "kernels"), [

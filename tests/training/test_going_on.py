@@ -11,6 +11,7 @@ import pytest
 from mindspore.train import Callback
 from runs import StopAt, bits, rows_of, train_small
 
+from src.base import events
 from src.base.errors import AlreadyDone, InputError
 from src.report.files import load_report
 
@@ -154,6 +155,29 @@ def test_a_kill_while_the_last_state_is_taken_back_loses_nothing(tiny_data, ende
     (ended / "unfinished/state-26.ckpt.writing").write_text("half")
     train_small(tiny_data, ended, **EPOCH, epochs=2)
     assert SAID.search(capsys.readouterr().out).groups() == ("26", "52", "epochs 2 instead of 1")
+
+
+@pytest.mark.parametrize("moment", ["all files are in their places", "no other state is left beside them"])
+def test_a_kill_while_a_longer_run_takes_the_other_s_place_loses_nothing(tiny_data, ended, moment, capsys):
+    """The state that the run went on from is gone then; another one stops on its way, and goes on too."""
+
+    def stop(found):
+        if found == moment:
+            raise KeyboardInterrupt
+
+    events.listeners.append(stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_small(tiny_data, ended, **EPOCH, epochs=2)
+    finally:
+        events.listeners.remove(stop)
+    with pytest.raises(InputError, match="already holds dlrm.ckpt"):
+        train_small(tiny_data, ended, **EPOCH, epochs=2, resume=False)
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tiny_data, ended, **EPOCH, epochs=3, callbacks=[StopAt(70)])
+    capsys.readouterr()
+    assert train_small(tiny_data, ended, **EPOCH, epochs=3).steps == 78
+    assert int(SAID.search(capsys.readouterr().out)[1]) > 52
 
 
 def test_a_run_that_ended_does_not_go_on_by_itself(tiny_data, ended):

@@ -76,9 +76,15 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(killed, tiny_data, tmp
 
 
 def test_killed_when_it_had_ended_but_for_its_folder(killed, tiny_data, tmp_path):
+    """Twice: the same command ends it, and what is in its place already is in nobody's way."""
     folder = shutil.copytree(killed, tmp_path / "parts")
-    code, text = train(folder, tiny_data, ("all files are in their places", 1))
-    assert code == -signal.SIGKILL, text
-    assert (folder / "checkpoint" / "dlrm.ckpt").is_file()
+    for moment in ("all files are in their places", "no other state is left beside them"):
+        code, text = train(folder, tiny_data, (moment, 1))
+        assert code == -signal.SIGKILL, text
+        assert (folder / "checkpoint" / "dlrm.ckpt").is_file()
+    before = (folder / "checkpoint" / "dlrm.ckpt").read_bytes()
     code, text = train(folder, tiny_data)
-    assert (code, "already holds dlrm.ckpt" in text) == (2, True)
+    assert (code, first_step(text)) == (0, 159), text
+    assert (folder / "checkpoint" / "dlrm.ckpt").read_bytes() == before
+    code, text = train(folder, tiny_data)
+    assert (code, "nothing to do: " in text) == (0, True)

@@ -9,6 +9,7 @@ from mindspore import Tensor
 from networks import Steps, make_batch, make_model, make_step, values_by_name
 from runs import StopAt, rows_of, train_small
 
+from src.base import events
 from src.network.stock import STOCK
 from src.training.loss_scale import LossScale
 
@@ -94,6 +95,51 @@ def test_under_a_constant_scale_too_updates_that_overflow_change_nothing():
     assert (step.skipped_updates(), sound.skipped_updates()) == (1, 0)
     step(*batch)
     assert step.skipped_updates() == 2
+
+
+@pytest.mark.parametrize("layer", [0, -1])
+def test_a_forward_pass_that_overflows_changes_nothing_either(layer):
+    """Also in the last product, behind which no gradient need be infinite."""
+    step, batch = half_step("dynamic", optimizer="adam")
+    weight = step.model.towers[0].top.layers[layer].weight
+    weight.set_data(Tensor(np.full(weight.shape, 6e4, np.float32)))
+    before = all_values(step)
+    assert not np.isfinite(step(*batch).asnumpy())
+    after = all_values(step)
+    assert step.skipped_updates() == 1
+    for name in step.row_values() | {value.name: value for value in step.dense_optimizer.values}:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+
+
+class Overflow(StopAt):
+    """Lets the forward pass of one step overflow."""
+
+    def on_train_step_begin(self, run_context):
+        args = run_context.original_args()
+        if args.cur_step_num == self.step:
+            self.weight = args.train_network.model.towers[0].top.layers[0].weight
+            self.before = self.weight.asnumpy().copy()
+            self.weight.set_data(Tensor(np.full(self.before.shape, 6e4, np.float32)))
+
+    def on_train_step_end(self, run_context):
+        if run_context.original_args().cur_step_num == self.step:
+            self.weight.set_data(Tensor(self.before))
+
+
+def test_a_run_outlives_a_forward_pass_that_overflows(tiny_data, tmp_path):
+    """It is no state to be saved in: behind step 9 one is due."""
+    kept = []
+    events.listeners.append(lambda moment: kept.append(moment) if moment == "a state is whole" else None)
+    try:
+        result = train_small(tiny_data, tmp_path, [Overflow(9)], compute_dtype="float16", cpu_kernels=False,
+                             save_steps=9, log_steps=1, report=True, importance_rows=0)  # fmt: skip
+    finally:
+        events.listeners.pop()
+    assert result.steps == 26
+    rows = rows_of(tmp_path / "metrics.jsonl", "loss")
+    assert [row["step"] for row in rows if row["loss"] is None] == [9]
+    assert rows[-1]["skipped_updates"] == 1
+    assert len(kept) == 2  # behind step 18, and at the end
 
 
 def test_a_dynamic_scale_falls_until_nothing_overflows_and_training_goes_on():

@@ -1,18 +1,22 @@
 """Short real trainings: what a run keeps, how it ends, and what reaches the rows and the tables."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
 from mindspore import Tensor
 from mindspore.train import Callback
-from networks import loaded
+from networks import loaded, make_batch, make_model
 from runs import SMALL, Recorder, Watch, rows_of, train_small
 
 from src.base.errors import InputError
 from src.dataset import batches_of
 from src.network.embedding import initial_values, joint_rows, whole_fields
 from src.network.stock import STOCK
+from src.ranks.group import Ranks
 from src.training import training
+from src.training.evaluation import score
 
 
 def test_early_stopping_by_test_rows_is_refused(tmp_path):
@@ -164,3 +168,12 @@ def test_without_evaluation_the_last_network_is_kept(tiny_data, tmp_path):
     assert not (tmp_path / "auc.log").exists()
     assert rows_of(tmp_path / "metrics.jsonl", "eval") == []
     assert rows_of(tmp_path / "metrics.jsonl", "end")[0]["steps"] == 26
+
+
+def test_only_the_first_batch_that_a_network_scores_may_compile():
+    """Of a size: for all others ranks that wait in vain are found, also in the first batch of each evaluation."""
+    model, ranks, seen = make_model(), Ranks(), []
+    ranks.sign.work = lambda compiles: contextlib.nullcontext(seen.append(compiles))
+    for rows, count in ((16, 2), (16, 2), (8, 1)):
+        score(model, [make_batch(model, 5, rows)] * count, rows, ranks)
+    assert seen == [True, False, False, False, True]

@@ -1,0 +1,73 @@
+"""How many rows a second a rank reads, by processor time: `python benchmarks/reading.py [--ranks 1,2,8]`.
+
+Random rows of Criteo's columns in MindRecord files of 512 rows a record, shuffled, in batches of 16,384 of which each
+rank takes its part. All ranks read all records, so that of the slowest part of them, `MindDataset` alone, there is a
+line of its own. Times are those of the processor, both threads together, the best of three; the last line is
+`rows_per_cpu_s=..`, of the largest number of ranks.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import mindspore.dataset as ds
+import numpy as np
+
+from benchmarks.workers import make_batches, table_rows
+from src.data import records
+from src.dataset import RowBatches, Rows
+
+ROWS, RECORD_ROWS, BATCH, TURNS = 1 << 19, 512, 16384, 3
+
+
+def cpu_s(work: Callable[[], None]) -> float:
+    """The least processor time of some turns."""
+    found = []
+    for _ in range(TURNS):
+        begin = time.process_time()
+        work()
+        found.append(time.process_time() - begin)
+    return min(found)
+
+
+def main() -> None:
+    """Measure, and print a line for each number of ranks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", default="1,2,8")
+    numbers = [int(number) for number in parser.parse_args().ranks.split(",")]
+    sizes = table_rows(1_000_000)
+    ((dense, ids, labels),) = make_batches(sizes, ROWS, "uniform", 1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.mindrecord"
+        pieces = [slice(low, low + RECORD_ROWS) for low in range(0, ROWS, RECORD_ROWS)]
+        records.write(path, [records.pack(dense[one], ids[one], labels[one, 0]) for one in pieces])
+        tables = {f"C{field}": rows for field, rows in enumerate(sizes)}
+        rows = Rows([str(path)], ROWS, 13, 26, (ROWS,), tables)
+
+        def read() -> None:
+            order = np.random.default_rng(1).permutation(len(pieces)).tolist()
+            found = ds.MindDataset([str(path)], sampler=ds.SubsetSampler(order), columns_list=[records.COLUMN],
+                                   num_parallel_workers=1)  # fmt: skip
+            for _ in found.create_tuple_iterator(num_epochs=1, output_numpy=True):
+                pass
+
+        print(f"MindDataset alone: {ROWS / cpu_s(read):,.0f} rows a second")
+        for ranks in numbers:
+            batches = RowBatches(rows, BATCH, shuffle=True, drop_last=True, ranks=ranks)
+
+            def epoch(batches: RowBatches = batches) -> None:
+                for _ in batches:
+                    pass
+
+            found = ROWS / cpu_s(epoch)
+            print(f"rank 0 of {ranks}: {found:,.0f} rows of all ranks a second")
+    print(f"rows_per_cpu_s={found:.0f}")
+
+
+if __name__ == "__main__":
+    main()
