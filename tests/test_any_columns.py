@@ -1,5 +1,6 @@
 """Rows without a numeric column, or without a categorical one, through all programs; and rows of many columns."""
 
+import importlib.util
 import random
 from pathlib import Path
 
@@ -82,3 +83,53 @@ def test_a_thousand_columns_are_coded_as_few_are(here):
 def test_no_column_at_all_is_refused(here):
     with pytest.raises(InputError, match="dense_dim and slot_dim are both 0"):
         preprocess_data(["--dense_dim=0", "--slot_dim=0"])
+
+
+SCHEMA = """
+label: clicked
+positive: ["yes"]
+header: true
+separator: ";"
+decimal: ","
+missing: ["n/a"]
+dense: [price, {name: seen, as: timestamp}]
+categorical: [site, city]
+"""
+
+
+def csv_of(rows=400):
+    """As a spreadsheet writes it; a click follows from site and city."""
+    rng = random.Random(6)
+    lines = ["clicked;site;price;city;seen"]
+    for _ in range(rows):
+        site, city = rng.choice("ab"), rng.choice(['"New ""York"""', '"a;b\nc"', "n/a"])
+        clicked = "yes" if rng.random() < (0.9 if (site == "a") == (city == "n/a") else 0.1) else "no"
+        seen = f"2026-03-{rng.randrange(1, 29):02d} {rng.randrange(24):02d}:00:00"
+        lines.append(f"{clicked};{site};{rng.choice(['1,5', 'n/a', '2000,25'])};{city};{seen}")
+    return lines
+
+
+def test_rows_in_other_forms_are_scored_alike_by_all_programs(program, here):
+    lines = csv_of()
+    Path("rows.csv").write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n\r\n").encode())
+    Path("s.yaml").write_text(SCHEMA)
+    preprocess_data(["--data_path=rows.csv", "--output_path=data", "--schema=s.yaml", "--record_rows=32"])
+    train_program.main([CPU, ORIGINAL, "--dataset_path=data", "--emb_dim=4", "--bottom_mlp=[8,4]", "--top_mlp=[8,1]",
+                        "--batch_size=32", "--epochs=3", "--lr=0.3", "--eval_steps=1000"])  # fmt: skip
+    export_program.main([CPU])
+    scorer = Scorer("export")
+    found = [scorer.score_lines(Path("rows.csv"), has_labels=True), scorer.score_lines(lines, has_labels=True)]
+    frame = scorer.read_csv("rows.csv", has_labels=True)
+    found.append(scorer.score(frame))
+    without = [line.partition(";")[2] for line in lines]  # the label stands in front
+    write_raw(Path("new.csv"), without)
+    found.append(scorer.score_lines(Path("new.csv")))
+    preprocess_program.main(["--dataset_path=new.csv", "--export_path=export", "--has_labels=False"])
+    found.append(scored(program, "export", Path("preprocess_Result")))
+    if importlib.util.find_spec("pyarrow"):
+        frame.drop(columns="clicked").to_parquet("new.parquet")
+        found.append(scorer.score_lines(Path("new.parquet")))
+    assert len(found[0]) == 400
+    assert len(np.unique(found[0])) > 4
+    for scores in found[1:]:
+        np.testing.assert_allclose(scores, found[0], rtol=0, atol=1e-6)

@@ -124,8 +124,10 @@ class RowFile(ABC):
     Attributes:
         rows: how many, bad ones among them.
         columns: what they hold, in the order that the file itself gives, if it does.
+        names: of all columns.
     """
 
+    names: Sequence[str]
     rows: int
     columns: Columns
 

@@ -57,7 +57,7 @@ class ColumnarSpan(Span):
     first: int
 
     def blocks(self, columns: Columns) -> Iterator[Block]:
-        for number, rows, cells in self._batches(columns, _BATCH_ROWS):
+        for number, rows, cells in self._batches(columns, max(min(_BATCH_ROWS, self.rows), _CELL_ROWS)):
             text_of = partial(_row_text, cells)
             block = block_of(cells, columns, np.arange(number, number + rows), text_of, "row")
             block.bad = [replace(row, file=self.raw) for row in block.bad]
@@ -98,7 +98,8 @@ class ColumnarFile(RowFile):
             self.rows = opened.rows
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise InputError(f"{raw} can't be read ({str(error).splitlines()[0]}): is it whole?") from None
-        names, lists = opened.schema.names, [one.name for one in columns.lists]
+        self.names = names = opened.schema.names
+        lists = [one.name for one in columns.lists]
         for name in columns.read_names:
             if names.count(name) != 1:
                 raise InputError(
@@ -186,4 +187,8 @@ class _Arrow:
 
 
 def _opened(path: Path, kind: str) -> Any:
+    import pyarrow
+
+    # Arrow's own pool asks the system for memory anew in each forked process, which takes longer than the reading.
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     return _Parquet(path) if kind == "parquet" else _Arrow(path, kind)

@@ -131,7 +131,7 @@ def nature_of(bad: Sequence[BadRow], columns: Columns) -> str:
     """What bad rows look like, and what to do, where their text tells it; else ""."""
     texts = [row.text[:_LOOKED_AT] for row in bad[:_LOOKED_AT]]
     text = b"\n".join(texts)
-    controls = sum(byte < ord("\t") for byte in text)
+    controls = sum(byte < ord("\t") or ord("\r") < byte < ord(" ") for byte in text)
     if text.count(0) * 3 > len(text):
         return "The text looks like UTF-16: a --schema may say encoding: utf-16"
     if controls * 20 > len(text):

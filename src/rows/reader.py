@@ -63,7 +63,8 @@ class RawInput:
 
     def _order(self, column: str, behind: Sequence[Path]) -> None:
         """Put the files in the order of the values that their first rows have in a column."""
-        places = [place for place, raw in enumerate(self.raws) if raw not in behind]
+        ordered = [raw not in behind and file.rows > 0 for raw, file in zip(self.raws, self._files)]
+        places = [place for place, chosen in enumerate(ordered) if chosen]
         ends = {place: _ends(self._files[place], column, self.raws[place]) for place in places}
         of_numbers = all(NUMBER.fullmatch(value) for pair in ends.values() for value in pair)
 
@@ -78,7 +79,7 @@ class RawInput:
                     f"it, begins with {ends[other][0]}: rows must come in the order of time"
                 )
                 break
-        order = [*places, *(place for place, raw in enumerate(self.raws) if raw in behind)]
+        order = [*places, *(place for place, chosen in enumerate(ordered) if not chosen)]
         self.raws = tuple(self.raws[place] for place in order)
         self._texts, self._files = [self._texts[place] for place in order], [self._files[place] for place in order]
 
@@ -106,12 +107,11 @@ class RawInput:
 
 def _ends(file: RowFile, column: str, raw: Path) -> tuple[str, str]:
     """The values of a column in the first and the last row of a file."""
-    found = []
-    names = file.columns.file_names
+    if column not in file.names:
+        raise InputError(f"order_by {column}: {raw} has no such column: it has {', '.join(file.names)[:200]}")
+    names, found = file.columns.file_names, []
     alone = replace(file.columns, dense=(), categorical=(column,), label="", timestamps=(), split=None, order=names)
     for row in (0, file.rows - 1):
-        if column not in names and not isinstance(file, ColumnarFile):
-            raise InputError(f"order_by {column}: {raw} has no such column: it has {', '.join(names)[:200]}")
         cells = next(file.spans(row, row + 1, 1)[0].cells(alone))[0]
         found.append(cells[0] if cells else "")
     return found[0], found[1]

@@ -204,6 +204,12 @@ class TextFile(RowFile):
 
     def __init__(self, path: Path, columns: Columns, raw: Path):
         self.columns = _with_header(columns, path, raw) if columns.header else columns
+        self.names = self.columns.file_names
+        if self.columns.split and self.columns.split.column not in self.names:
+            raise InputError(
+                f"split: {raw} has no column {self.columns.split.column!r}: its columns are "
+                f"{', '.join(self.names)[:200]}"
+            )
         end = _end_of_rows(path) if len(self.columns.file_names) > 1 else path.stat().st_size
         self._index: LineIndex | RowIndex
         if not columns.comment:

@@ -176,3 +176,13 @@ def test_raw_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"train.txt changed .*while it was read: start again when it is whole"):
         preprocess_lines(raw, tmp_path / "dataset")
     assert not (tmp_path / "dataset" / MANIFEST).exists()
+
+
+def test_nobody_is_told_to_skip_a_third_of_the_rows(tmp_path):
+    lines = [f"{'yes' if row % 3 == 0 else 1}\t5\ta" for row in range(60)]
+    raw = write_raw(tmp_path / "train.txt", lines)
+    with pytest.raises(InputError) as raised:
+        preprocess_lines(raw, tmp_path / "dataset", Columns.numbered(1, 1))
+    assert "line 1: label is 'yes', which is not 0 or 1 (a schema says which labels are clicks" in str(raised.value)
+    assert "These are 33% of the rows, too many to skip. Mend them, or say in a --schema how" in str(raised.value)
+    assert "--max_bad_rows" not in str(raised.value)

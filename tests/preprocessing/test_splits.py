@@ -108,12 +108,12 @@ def test_validation_and_test_rows_may_stand_in_files_of_their_own(tmp_path):
 
 def test_files_come_in_the_order_of_a_column(tmp_path, capfd):
     rows = sorted(rows_of(90))
-    for name, some in (("b", rows[:30]), ("c", rows[30:60]), ("a", rows[60:])):
+    for name, some in (("b", rows[:30]), ("c", rows[30:60]), ("a", rows[60:]), ("aa", [])):
         write(tmp_path / f"raw/{name}.csv", some)
     options = {"data_path": tmp_path / "raw"}
     data = preprocess(tmp_path, "--order_by=day", **options)
     assert [number for numbers in numbers_in(data).values() for number in numbers] == [row[4] for row in rows]
-    assert data.manifest.source["names"] == ["b.csv", "c.csv", "a.csv"]
+    assert data.manifest.source["names"] == ["b.csv", "c.csv", "a.csv", "aa.csv"]
     assert "is read behind it" not in capfd.readouterr().err
     write(tmp_path / "raw/a.csv", [rows[0], rows[89]])
     preprocess(tmp_path, "--order_by=day", **options)
@@ -134,6 +134,12 @@ def test_a_split_that_can_not_be_is_refused(tmp_path, rule, message):
     write(tmp_path / "rows.csv", rows_of(40))
     with pytest.raises(InputError, match=message):
         preprocess(tmp_path, f"--split={rule}")
+
+
+def test_a_column_of_a_split_must_be_in_files_without_header_too(tmp_path):
+    write_raw(tmp_path / "train.txt", ["1\t5\ta"] * 20)
+    with pytest.raises(InputError, match="split: .*train.txt has no column 'day': its columns are label, I1, C1"):
+        main([f"--data_path={tmp_path}", "--dense_dim=1", "--slot_dim=1", "--split=day:5"])
 
 
 def test_bad_rows_are_told_once(tmp_path):

@@ -18,6 +18,7 @@ from src.rows.columns import Columns, Timestamp
 from src.rows.keys import key_of, keys_of
 from src.rows.lines import with_point
 from src.rows.parsing import cells_of, parse
+from src.rows.raw_files import nature_of
 from src.rows.raw_rows import block_of_frame, block_of_lines, frame_of_file, lines_of
 from src.rows.schema import load_schema
 from src.rows.text_file import TextFile
@@ -224,3 +225,17 @@ def test_a_schema_that_can_not_be_is_refused(tmp_path, line, message):
     path.write_text(f"label: y\ncategorical: [c]\nseparator: ','\n{line}\n")
     with pytest.raises(InputError, match=message):
         load_schema(path)
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b'"1"\t"5"\t"a"\n', "Cells stand between quotation marks: a --schema may say quote"),
+    ("1\t5\ta\n".encode("utf-16-le"), "The text looks like UTF-16"),
+    (bytes(range(256)), "This is binary content and no text"),
+    (b"1,5,a\n", "',' seems to separate the columns"),
+    (b"1\t5\n", ""),
+])  # fmt: skip
+def test_what_bad_rows_look_like_is_told(content, words):
+    columns = Columns.numbered(1, 1)
+    told = nature_of(parse(20 * content, columns).bad, columns)
+    assert told.startswith(words)
+    assert bool(told) == bool(words)

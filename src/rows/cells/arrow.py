@@ -91,8 +91,10 @@ class Coded(Column):
         return self.distinct.number_text(text, columns)
 
     def texts(self, rows: Sequence[int] | None = None) -> list[str]:
-        texts = [*self.distinct.texts(), ""]
-        return [texts[code] for code in (self.codes if rows is None else self.codes[rows]).tolist()]
+        used, which = np.unique(self.codes if rows is None else self.codes[rows], return_inverse=True)
+        empty = [""] * int((used < 0).sum())
+        texts = empty + self.distinct.texts(used[len(empty) :].tolist())
+        return [texts[place] for place in which.tolist()]
 
 
 class Lists(Column):
