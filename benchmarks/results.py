@@ -24,7 +24,10 @@ from src.base.machine import processor
 # The public original's recipe on a CPU, for benchmarks whose figures are of it.
 ORIGINAL = f"--config_path={ROOT / 'npu_config.yaml'}"
 FOLDER = Path(__file__).resolve().parent / "results"
-READMES = tuple(ROOT / name for name in ("README.md", "benchmarks/README.md", "docs/training.md", "docs/export.md"))
+READMES = tuple(
+    ROOT / name
+    for name in ("README.md", "benchmarks/README.md", "docs/training.md", "docs/export.md", "docs/ascend.md")
+)
 _PLACE = re.compile(r"(<!-- results: (\w+)((?: \| .*?)?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -13,7 +13,7 @@ import itertools
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 
 from src.network.embedding import EmbeddingTables
 from src.network.interactions import interaction_of
@@ -108,7 +108,7 @@ class DLRM(nn.Cell):
     Inputs:
         dense: [B, N] float32. ids: [B, L] int32, each table's own, 0 <= id < table_rows, or padding in lists. Others
             are an error with the compiled operators, for packed tables only beyond the last packed row; MindSpore's own
-            look up zeros, or another table's row.
+            look up zeros, or another table's row, and on Ascend anything.
     Outputs: logits, [B, 1] float32.
 
     Raises:
@@ -131,10 +131,12 @@ class DLRM(nn.Cell):
             Tower(dense_dim, fields, network, np.random.default_rng(one), self.operators, compute_dtype)
             for one in seeds
         ])  # fmt: skip
+        self.slices = self.operators.primitives.parts([self.width] * self.count, 2)
         self.share = Tensor(np.array([1 / self.count], np.float32))
         rng = np.random.default_rng([seed, 0, self.count])
         tables_of_ids = tables.layout.of_ids(tables.layout.tables)
-        self.projections = projections_of(widths, rng, tables_of_ids) if widths else None
+        primitives = self.operators.primitives
+        self.projections = projections_of(widths, rng, tables_of_ids, primitives) if widths else None
         self.pooling = Pooling(tables.layout) if tables.layout.has_lists else None
         for number, tower in enumerate(self.towers):
             for parameter in tower.get_parameters():
@@ -178,7 +180,7 @@ class DLRM(nn.Cell):
             vectors = self.pooling(vectors, present[0])
         if self.count == 1:
             return (self.towers[0](dense, vectors, step),)
-        slices = ops.split(vectors, self.width, 2)
+        slices = self.slices(vectors)
         logits: tuple = ()
         for number in range(self.count):
             logits = (*logits, self.towers[number](dense, slices[number], step))

@@ -7,6 +7,7 @@ bias shifted give these scores in any exported form, by the operators that are t
 from dataclasses import dataclass
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
@@ -16,6 +17,7 @@ from src.data.manifest import DataFolder
 from src.dataset import batches_of
 from src.dlrm import DLRM
 from src.metrics.binary import logloss, scores_of
+from src.network.compiled import operators_for
 from src.network.options import NetworkSpec
 from src.training.evaluation import finite_score
 
@@ -103,5 +105,6 @@ def learned(path: Path, data: DataFolder, batch_size: int, network: NetworkSpec)
     if PART not in data.manifest.parts:
         raise InputError(f"data folder {data.path} has no validation rows to calibrate with: preprocess it with some")
     checkpoint.check_encoder(path, data)
-    model = checkpoint.load(path, data.manifest, network)
+    operators = operators_for(ms.get_context("device_target"), False)
+    model = checkpoint.load(path, data.manifest, network, operators)
     return fit(*finite_score(model, batches_of(data, PART, batch_size), batch_size))

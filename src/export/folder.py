@@ -23,7 +23,7 @@ from src.data.manifest import MANIFEST, VOCABULARY, Manifest, dense_dim_of, has_
 from src.dlrm import DLRM
 from src.export.calibration import Calibration
 from src.export.exported import DESCRIPTION, check_export_place, checksum, field_facts
-from src.export.graph import export_graph
+from src.export.graph import EXPORTED, export_graph
 from src.export.options import ExportSpec
 from src.export.table_file import TableFile, write_tables
 from src.network.embedding import EmbeddingTables, whole_tables
@@ -97,10 +97,10 @@ def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
     _refuse_large_onnx(spec, placement, table_rows, emb_dim)
     parts, fill = full_width(export.checkpoint, manifest, export.network)
     if placement == "graph":
-        tables = whole_tables(table_rows, emb_dim, fill, layout=manifest.layout)
+        tables = whole_tables(table_rows, emb_dim, fill, EXPORTED, manifest.layout)
     else:  # of which the graph has only the widths
         fields = len(manifest.fields)
-        tables = EmbeddingTables([1] * fields, np.zeros((fields, emb_dim), np.float32))
+        tables = EmbeddingTables([1] * fields, np.zeros((fields, emb_dim), np.float32), EXPORTED)
     model = DLRM(dense_dim_of(manifest), tables, export.network, has_fields=has_fields(manifest))
     fill_mlps(model, parts)
     calibrated: list[tuple[Any, ...]] = []

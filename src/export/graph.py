@@ -16,6 +16,24 @@ from src.base.errors import InputError
 from src.dlrm import DLRM
 from src.export import mindir
 from src.export.options import SUFFIXES, ExportSpec
+from src.network.stock import StockOperators
+
+
+class ExportedOperators(StockOperators):
+    """What an exported graph is made of: MindSpore's older operators, known to all versions of MindSpore Lite and ONNX.
+
+    Biases are added by the plain Add, so that one operator less has no aclnn kernel where MindSpore itself runs the
+    graph on Ascend; two are left, Gather and, with several towers, Split.
+    """
+
+    def stock_linear(self, relu: bool, bias: bool, compute_dtype) -> nn.Cell:
+        linear = super().stock_linear(relu, bias, compute_dtype)
+        if bias:
+            linear.bias_add = ops.Add()
+        return linear
+
+
+EXPORTED = ExportedOperators()
 
 
 class _Score(nn.Cell):
@@ -59,7 +77,7 @@ def export_graph(model: DLRM, folder: Path, spec: ExportSpec, dense_dim: int, pl
     """Write the graph of a network to files of a folder.
 
     Args:
-        model: the network, without compiled operators, which no exported form has.
+        model: the network, by the operators EXPORTED.
         folder: where they go; a MindIR above 1 GiB becomes NAME_graph.mindir and the folder NAME_variables.
         spec: name, form and batch size.
         dense_dim: N.

@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.train import anf_ir_pb2
 
+from src.network.ascend import ASCEND
 from src.network.cpu_kernels import Kernels, load
 from src.network.dropout import Dropout
 from src.network.pair_dots import pair_count
@@ -28,7 +29,7 @@ class CompiledOperators(StockOperators):
         kernels: the compiled library.
     """
 
-    follow_one_another = False  # MindSpore hands each operator the values as they are when a launch begins
+    counts_last = False
     skips_updates = False  # a CPU computes in float32, which needs no loss scale
 
     def __init__(self, kernels: Kernels):
@@ -61,10 +62,10 @@ class CompiledOperators(StockOperators):
     def average(self) -> nn.Cell:
         return CompiledAverage(self.kernels)
 
-    def table_update(self, rule: Any, weight_decay: float, width: int, across: bool = False) -> nn.Cell:
+    def table_update(self, rule: Any, weight_decay: float, shape: tuple[int, int], across: bool = False) -> nn.Cell:
         return CompiledTableUpdate(self.kernels, rule, weight_decay, across)
 
-    def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool]) -> nn.Cell:
+    def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool], followed: bool) -> nn.Cell:
         return CompiledDenseUpdate(self.kernels, rule, weight_decay)
 
     def serve(self, table_rule: Any, mlp_rule: Any) -> bool:
@@ -199,6 +200,8 @@ def operators_for(device_target: str, cpu_kernels: bool, rules: tuple[Any, Any] 
     """
     kernels = load() if device_target == "CPU" and cpu_kernels else None
     compiled = CompiledOperators(kernels) if kernels else STOCK
+    if device_target == "Ascend":
+        return ASCEND
     if rules and not compiled.serve(*rules):
         names = " and ".join(dict.fromkeys(rule.name for rule in rules))
         print(f"no compiled operators update by {names}: MindSpore's own do all, more slowly", flush=True)

@@ -13,6 +13,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from src.network.primitives import PRIMITIVES, Primitives
+
 _BITS = 24  # of a hash, that are compared
 _FIRST, _SECOND = (int(np.array(value, np.uint32).view(np.int32)) for value in (0x7FEB352D, 0x846CA68B))
 
@@ -24,6 +26,7 @@ class Dropout(nn.Cell):
         rate: 0 <= rate < 1.
         seed: numbers that tell this layer of this run from all others.
         rank: the number of this process, from 0; all have as many samples.
+        primitives: of the device.
 
     Attributes:
         key, limit, scale: what the seed gives; hashes below it are dropped; 1 / (1 - rate).
@@ -31,25 +34,20 @@ class Dropout(nn.Cell):
     Inputs: x [b, O], step [1] int32. Outputs: [b, O].
     """
 
-    def __init__(self, rate: float, seed: Sequence[int], rank: int = 0):
+    def __init__(self, rate: float, seed: Sequence[int], rank: int = 0, primitives: Primitives = PRIMITIVES):
         super().__init__()
         self.key = int(np.random.SeedSequence([3, *seed]).generate_state(1).view(np.int32)[0])
         self.limit, self.scale, self.rank = round(rate * 2**_BITS), 1 / (1 - rate), rank
-        self.shift, self.both, self.differ = ops.RightShift(), ops.BitwiseAnd(), ops.BitwiseXor()
-        # A shift to the right repeats an int32's sign, which the mask takes away again.
-        self.shifts = [(Tensor(bits, ms.int32), Tensor(2 ** (32 - bits) - 1, ms.int32)) for bits in (16, 15)]
+        self.both, self.differ = primitives.both(), primitives.differ()
+        self.by_16, self.by_15 = primitives.shifted(16), primitives.shifted(15)
         self.factors = [Tensor(value, ms.int32) for value in (_FIRST, _SECOND)]
         self.layer_key, self.kept_bits = Tensor([self.key], ms.int32), Tensor(2**_BITS - 1, ms.int32)
 
-    def fold(self, x, shift):
-        """x ^ (x >> shift), of numbers without sign."""
-        return self.differ(x, self.both(self.shift(x, shift[0]), shift[1]))
-
     def mix(self, x):
         """A number of 32 bits for each of x, int32."""
-        x = self.fold(x, self.shifts[0]) * self.factors[0]
-        x = self.fold(x, self.shifts[1]) * self.factors[1]
-        return self.fold(x, self.shifts[0])
+        x = self.differ(x, self.by_16(x)) * self.factors[0]
+        x = self.differ(x, self.by_15(x)) * self.factors[1]
+        return self.differ(x, self.by_16(x))
 
     def construct(self, x, step):
         samples, outputs = x.shape

@@ -136,7 +136,7 @@ class EmbeddingTables(nn.Cell):
 
         And zeros to the spare rows, where a training that diverged may have left something else.
         """
-        write, start = ops.ScatterUpdate(), 0
+        write, start = self.operators.primitives.write_rows(), 0
 
         def put(first: int, values: np.ndarray) -> None:
             rows = np.arange(first, first + len(values), dtype=np.int32)
@@ -202,7 +202,7 @@ class SplitTables(EmbeddingTables):
         super().__init__(
             placement.table_rows, values, operators, pieces, 1, layout, [slot.held for slot in slots]
         )  # fmt: skip
-        self.gather = ops.Gather()
+        self.take = operators.primitives.take()
         self.exchange = exchange
         all_slots = [slot for rank in range(placement.ranks) for slot in slots_of(placement, rank, layout)]
         exchange.set_slots([slot.id for slot in all_slots])
@@ -234,9 +234,9 @@ class SplitTables(EmbeddingTables):
             own = ops.where(mine, own - self.lows, self.sizes)
         rows, vectors = self.joint_lookup(self.table, own, self.starts)
         everyone = self.exchange.to_samples(vectors)  # [b, N S, D]
-        of_ids = self.gather(everyone, self.id_slots[0], 1)
+        of_ids = self.take(everyone, self.id_slots[0], 1)
         for index in range(1, len(self.id_slots)):
-            of_ids = of_ids + self.gather(everyone, self.id_slots[index], 1) * self.there[index]
+            of_ids = of_ids + self.take(everyone, self.id_slots[index], 1) * self.there[index]
         return rows, of_ids
 
     def owned(self, rows, gradients):
@@ -301,7 +301,7 @@ def make_tables(
         layout: of the ids, as for `EmbeddingTables`; its uses of tables are those of the placement.
     """
     if placement.mode == "hybrid":
-        exchange = Exchange(rank, placement.ranks, all_to_all)
+        exchange = Exchange(rank, placement.ranks, all_to_all, operators.primitives.take())
         values = joint_rows(pieces_of(placement, rank), emb_dim, fill, 1)
         return SplitTables(placement, values, exchange, operators, layout), exchange
     if placement.mode == "data":

@@ -16,6 +16,21 @@ from src.network.operators import Operators
 from src.network.stock import STOCK
 
 
+class Twice(nn.Cell):
+    """A value for two uses, whose gradients it adds up.
+
+    MindSpore itself would do so by an operator that has no aclnn kernel.
+
+    Inputs: x. Outputs: x, x.
+    """
+
+    def construct(self, x):
+        return x, x
+
+    def bprop(self, x, out, dout):
+        return (dout[0] + dout[1],)
+
+
 class Linear(nn.Cell):
     """A fully connected layer, x W^T + b or max(x W^T + b, 0), with the initialisation of the paper's public code.
 
@@ -92,6 +107,7 @@ class MLP(nn.Cell):
         input_gradient: bool = True,
     ):
         super().__init__()
+        self.primitives = operators.primitives
         last = len(sizes) - 1
         self.layers = nn.CellList(
             [
@@ -113,7 +129,7 @@ class MLP(nn.Cell):
         """Let values be dropped behind all layers but the last one; arguments as for `Dropout`."""
         for number, layer in enumerate(self.layers):
             if number < len(self.layers) - 1:
-                layer.set_dropout(Dropout(rate, (*seed, number), rank))
+                layer.set_dropout(Dropout(rate, (*seed, number), rank, self.primitives))
 
     def construct(self, x, step=None):
         for layer in self.layers:

@@ -20,6 +20,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.network.embedding import Fill
 from src.network.options import NetworkSpec
+from src.network.primitives import PRIMITIVES, Primitives
 from src.ranks.placement import Piece
 
 
@@ -97,14 +98,17 @@ class Projections(nn.Cell):
         widths: of the tables; one is below D at least.
         rng: source of the initial values, uniform as by Glorot and Bengio 2010.
         tables: the table of each id, [L].
+        primitives: of the device.
 
     Inputs: looked-up rows [B, L, D] with zeros for the neighbours. Outputs: vectors [B, L, D].
     """
 
-    def __init__(self, widths: Widths, rng: np.random.Generator, tables: Sequence[int]):
+    def __init__(
+        self, widths: Widths, rng: np.random.Generator, tables: Sequence[int], primitives: Primitives = PRIMITIVES
+    ):
         super().__init__()
-        of_ids, wide = list(tables), widths.emb_dim
-        shares = np.array(widths.shares, np.int32)[of_ids]
+        wide = widths.emb_dim
+        shares = np.array(widths.shares, np.int32)[list(tables)]
         self.shares = Tensor(shares)
         self.place_of_value = Tensor((np.arange(wide, dtype=np.int32) // (wide // shares[:, None])).astype(np.int32))
         groups = widths.projections
@@ -117,12 +121,7 @@ class Projections(nn.Cell):
         self.matrices = ms.ParameterTuple(matrices)
         # The tables of full width share the identity, which stands first.
         self.identity = Tensor(np.eye(wide, dtype=np.float32)[None])
-        place_of_table = np.zeros(len(widths.table_rows), np.int32)
-        narrow = [table for of_width in groups.values() for table in of_width]
-        place_of_table[narrow] = 1 + np.arange(len(narrow))
-        self.places = Tensor(place_of_table[of_ids])
-        self.gather = ops.Gather()
-        self.batch_matmul = ops.BatchMatMul()
+        self.of_ids, self.batch_matmul = _OfIds(widths, tables, primitives), ops.BatchMatMul()
 
     def address(self, ids):
         """Packed ids [B, L] of ids [B, L], and a mask [B, L, D]: 1 where a sample's vector stands in its row.
@@ -137,8 +136,37 @@ class Projections(nn.Cell):
         stacked: tuple = (self.identity,)
         for number in range(len(self.group_shares)):
             stacked = (*stacked, ops.tile(self.matrices[number], (1, self.group_shares[number], 1)))
-        matrices = self.gather(ops.concat(stacked, 0), self.places, 0)  # [L, D, D]
+        matrices = self.of_ids(ops.concat(stacked, 0))  # [L, D, D]
         return self.batch_matmul(rows.swapaxes(0, 1), matrices).swapaxes(0, 1)
+
+
+class _OfIds(nn.Cell):
+    """From the identity and the matrices of narrow tables, [., D, D], to those of all ids, [L, D, D].
+
+    The gradient is written out: MindSpore's own is a sum by segments, though where each table has one id only a
+    constant comes twice. Where tables have several, it is a product with 0 and 1.
+    """
+
+    def __init__(self, widths: Widths, tables: Sequence[int], primitives: Primitives):
+        super().__init__()
+        narrow = [table for of_width in widths.projections.values() for table in of_width]
+        place_of_table = np.zeros(len(widths.table_rows), np.int32)
+        place_of_table[narrow] = 1 + np.arange(len(narrow))
+        places = place_of_table[list(tables)]
+        self.places = Tensor(places)
+        self.take, self.matmul, self.once = primitives.take(), ops.MatMul(), len(set(tables)) == len(tables)
+        if self.once:
+            self.id_of_place = Tensor(np.array([0, *(list(tables).index(table) for table in narrow)], np.int32))
+        else:
+            self.uses = Tensor((np.arange(1 + len(narrow))[:, None] == places).astype(np.float32))
+
+    def construct(self, matrices):
+        return self.take(matrices, self.places, 0)
+
+    def bprop(self, matrices, out, dout):
+        if self.once:
+            return (self.take(dout, self.id_of_place, 0),)  # any id's for the identity
+        return (self.matmul(self.uses, dout.reshape(dout.shape[0], -1)).reshape(matrices.shape),)
 
 
 def projection_name(width: int) -> str:
@@ -146,9 +174,11 @@ def projection_name(width: int) -> str:
     return f"projections.width_{width}"
 
 
-def projections_of(widths: Widths, rng: np.random.Generator, tables: Sequence[int]) -> Projections | None:
+def projections_of(
+    widths: Widths, rng: np.random.Generator, tables: Sequence[int], primitives: Primitives = PRIMITIVES
+) -> Projections | None:
     """The projections of tables, if any has vectors below full width; arguments as for `Projections`."""
-    return Projections(widths, rng, tables) if widths.projections else None
+    return Projections(widths, rng, tables, primitives) if widths.projections else None
 
 
 def widths_of(table_rows: Sequence[int], network: NetworkSpec) -> Widths:

@@ -17,6 +17,7 @@ import mindspore as ms
 from mindspore import nn
 
 from src.network.dropout import Dropout
+from src.network.primitives import PRIMITIVES, Primitives
 
 
 class Operators(ABC):
@@ -24,11 +25,13 @@ class Operators(ABC):
 
     Attributes:
         skips_updates: whether updates can be left out by what the graph computes.
-        follow_one_another: whether a graph can do several training steps, each with the values that the last one left.
+        counts_last: whether `next_step` leaves it to the end of the step to count it.
+        primitives: what else a graph calls, by the names that its device has.
     """
 
     skips_updates = True
-    follow_one_another = True
+    counts_last = True
+    primitives: Primitives = PRIMITIVES
 
     @abstractmethod
     def linear(self, relu: bool, pad: bool, input_gradient: bool, bias: bool, compute_dtype=ms.float32) -> Any:
@@ -59,14 +62,15 @@ class Operators(ABC):
         """(table [R, D], ids [B, L] int32, starts [L] int32) to rows [B, L] int32 of the table, and vectors [B, L, D].
 
         The rows of an id's table begin at starts[l], and end where others begin. An id outside them is an error of the
-        compiled operators; MindSpore's own give zeros, or another table's row.
+        compiled operators; MindSpore's own give zeros, or another table's row, on GPU and CPU, and anything on Ascend.
         """
 
     @abstractmethod
     def next_step(self, lengths: Sequence[int]) -> Any:
         """(steps done [1] int32, series of factors [S], ...) to that number, and this step's factor of each, [1].
 
-        Counts the step in place. The last factor of a series, of one of these lengths, serves all later steps.
+        Counts the step in place, unless `counts_last`. The last factor of a series, of one of these lengths, serves all
+        later steps.
         """
 
     @abstractmethod
@@ -78,7 +82,7 @@ class Operators(ABC):
         """
 
     @abstractmethod
-    def table_update(self, rule: Any, weight_decay: float, width: int, across: bool = False) -> Any:
+    def table_update(self, rule: Any, weight_decay: float, shape: tuple[int, int], across: bool = False) -> Any:
         """(table [R, D], rows [B, L] int32, gradients [B, L, D], rate, states) to what comes after the change in place.
 
         Where `skips_updates`, one more input may follow, a bool: nothing changes where it is False. A row that comes
@@ -87,12 +91,12 @@ class Operators(ABC):
         Args:
             rule: a training.rules.UpdateRule.
             weight_decay: times the row, added to the gradient of a row that is looked up.
-            width: D.
+            shape: [R, D].
             across: whether the same row may come in several columns of rows; else it comes in one.
         """
 
     @abstractmethod
-    def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool]) -> Any:
+    def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool], followed: bool) -> Any:
         """(rate, rate of the decay, values, gradients, states) to what comes after the change in place.
 
         One more input may follow, as for `table_update`.
@@ -101,6 +105,8 @@ class Operators(ABC):
             rule: as for `table_update`; states hold a tuple for each of the rule's names.
             weight_decay: share of the values that goes, times its rate, apart from the gradient.
             decays: which of the values have it.
+            followed: whether what comes after is read as the new values, by `average`. They are then tensors of their
+                own: of parameters that are read before a change and behind it MindSpore makes two copies.
         """
 
     def serve(self, table_rule: Any, mlp_rule: Any) -> bool:

@@ -7,6 +7,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from src.network.primitives import PRIMITIVES, Primitives
+
 
 def pair_count(fields: int, self_interaction: bool) -> int:
     """P, of the bottom MLP's output and the vectors of so many fields."""
@@ -23,11 +25,15 @@ class PairDots(nn.Cell):
     Args:
         vectors: V.
         self_interaction: whether each vector's product with itself is among the pairs.
+        primitives: of the device.
+
+    Attributes:
+        pairs: P.
 
     Inputs: [B, V, D]. Outputs: [B, P].
     """
 
-    def __init__(self, vectors: int, self_interaction: bool = False):
+    def __init__(self, vectors: int, self_interaction: bool = False, primitives: Primitives = PRIMITIVES):
         super().__init__()
         rows, columns = np.tril_indices(vectors, 0 if self_interaction else -1)
         self.pairs = len(rows)
@@ -43,16 +49,20 @@ class PairDots(nn.Cell):
         self.diagonal_twice = Tensor(np.ones((vectors, vectors), np.float32) + np.eye(vectors, dtype=np.float32))
         self.gram = ops.BatchMatMul(transpose_b=True)
         self.batch_matmul = ops.BatchMatMul()
-        self.gather = ops.Gather()
+        self.take = primitives.take()
 
     def construct(self, vectors):
         gram = self.gram(vectors, vectors)  # [B, V, V]
-        return self.gather(gram.reshape(-1, self.square), self.cell_of_pair, 1)
+        return self.take(gram.reshape(-1, self.square), self.cell_of_pair, 1)
 
     def bprop(self, vectors, out, dout):
+        return (self.gradient(vectors, dout),)
+
+    def gradient(self, vectors, dout):
+        """That of the vectors, [B, V, D], of that of the pairs, [B, P]."""
         if not self.self_interaction:
             dout = ops.concat((dout, ops.zeros((dout.shape[0], 1), dtype=ms.float32)), 1)
-        symmetric = self.gather(dout, self.pair_of_cell, 1).reshape(-1, self.vectors, self.vectors)
+        symmetric = self.take(dout, self.pair_of_cell, 1).reshape(-1, self.vectors, self.vectors)
         if self.self_interaction:
             symmetric = symmetric * self.diagonal_twice
-        return (self.batch_matmul(symmetric, vectors),)
+        return self.batch_matmul(symmetric, vectors)

@@ -12,37 +12,42 @@ from mindspore import Tensor, nn, ops
 from src.network.dropout import Dropout
 from src.network.operators import Operators
 from src.network.pair_dots import PairDots
+from src.network.primitives import Primitives
 
 
 class StockOperators(Operators):
-    """MindSpore's own operators."""
+    """MindSpore's own operators, by the primitives of GPU and CPU, or those that a subclass has."""
 
     def linear(self, relu: bool, pad: bool, input_gradient: bool, bias: bool, compute_dtype=ms.float32) -> nn.Cell:
-        return StockLinear(relu, bias, compute_dtype)
+        return self.stock_linear(relu, bias, compute_dtype)
 
     def dropped_linear(self, dropout: Dropout, pad: bool, input_gradient: bool, compute_dtype=ms.float32) -> nn.Cell:
-        return StockDroppedLinear(dropout, compute_dtype)
+        return StockDroppedLinear(self.stock_linear(True, True, compute_dtype), dropout)
+
+    def stock_linear(self, relu: bool, bias: bool, compute_dtype) -> nn.Cell:
+        """A layer by MindSpore's operators."""
+        return StockLinear(relu, bias, compute_dtype)
 
     def pair_dots(self, fields: int, width: int, self_interaction: bool) -> nn.Cell:
-        return StockPairDots(fields, width, self_interaction)
+        return StockPairDots(fields, width, self_interaction, self.primitives)
 
     def cross_entropy(self) -> nn.Cell:
         return StockCrossEntropy()
 
     def lookup(self) -> nn.Cell:
-        return StockLookup()
+        return StockLookup(self.primitives)
 
     def next_step(self, lengths: Sequence[int]) -> nn.Cell:
-        return StockNextStep(lengths)
+        return StockNextStep(lengths, self.primitives)
 
     def average(self) -> nn.Cell:
-        return StockAverage()
+        return StockAverage(self.primitives)
 
-    def table_update(self, rule: Any, weight_decay: float, width: int, across: bool = False) -> nn.Cell:
-        return StockTableUpdate(rule, weight_decay, width)
+    def table_update(self, rule: Any, weight_decay: float, shape: tuple[int, int], across: bool = False) -> nn.Cell:
+        return StockTableUpdate(rule, weight_decay, shape, self.primitives)
 
-    def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool]) -> nn.Cell:
-        return StockDenseUpdate(rule, weight_decay, decays)
+    def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool], followed: bool) -> nn.Cell:
+        return StockDenseUpdate(rule, weight_decay, decays, followed, self.primitives)
 
 
 class StockLinear(nn.Cell):
@@ -69,24 +74,38 @@ class StockLinear(nn.Cell):
 class StockDroppedLinear(nn.Cell):
     """A layer with ReLU and dropout behind it; see `Operators.dropped_linear`."""
 
-    def __init__(self, dropout: Dropout, compute_dtype=ms.float32):
+    def __init__(self, linear: nn.Cell, dropout: Dropout):
         super().__init__()
-        self.linear, self.dropout = StockLinear(True, True, compute_dtype), dropout
+        self.linear, self.dropout = linear, dropout
 
     def construct(self, x, weight, bias, step):
         return self.dropout(self.linear(x, weight, bias), step)
 
 
 class StockPairDots(nn.Cell):
-    """Products of all pairs behind the bottom MLP's output; see `Operators.pair_dots`."""
+    """Products of all pairs behind the bottom MLP's output; see `Operators.pair_dots`.
 
-    def __init__(self, fields: int, width: int, self_interaction: bool):
+    The gradient is written out, since MindSpore's own sums that of the bottom MLP's output, which is used twice, by an
+    operator that has no aclnn kernel.
+    """
+
+    def __init__(self, fields: int, width: int, self_interaction: bool, primitives: Primitives):
         super().__init__()
-        self.width, self.pair_dots = width, PairDots(fields + 1, self_interaction)
+        self.width, self.pair_dots = width, PairDots(fields + 1, self_interaction, primitives)
+        self.outputs = primitives.parts((width, self.pair_dots.pairs), 1)
+        self.inputs = primitives.parts((1, fields), 1)
+
+    def stacked(self, bottom, vectors):
+        """All vectors, [B, F + 1, D]."""
+        return ops.concat((bottom.reshape(-1, 1, self.width), vectors), 1)
 
     def construct(self, bottom, vectors):
-        stacked = ops.concat((bottom.reshape(-1, 1, self.width), vectors), 1)  # [B, F + 1, D]
-        return ops.concat((bottom, self.pair_dots(stacked)), 1)
+        return ops.concat((bottom, self.pair_dots(self.stacked(bottom, vectors))), 1)
+
+    def bprop(self, bottom, vectors, out, dout):
+        own, pairs = self.outputs(dout)
+        first, others = self.inputs(self.pair_dots.gradient(self.stacked(bottom, vectors), pairs))
+        return own + first.reshape(-1, self.width), others
 
 
 class StockCrossEntropy(nn.Cell):
@@ -109,37 +128,40 @@ class StockCrossEntropy(nn.Cell):
 class StockLookup(nn.Cell):
     """Rows and vectors of ids; see `Operators.lookup`."""
 
-    def __init__(self):
+    def __init__(self, primitives: Primitives):
         super().__init__()
-        self.gather = ops.Gather()
+        self.look_up = primitives.look_up()
 
     def construct(self, table, ids, starts):
         rows = ids + starts
-        return rows, self.gather(table, rows, 0)
+        return rows, self.look_up(table, rows)
 
 
 class StockNextStep(nn.Cell):
-    """Counts a step, and finds its factors; see `Operators.next_step`."""
+    """The number of a step, and its factors; see `Operators.next_step`.
 
-    def __init__(self, lengths: Sequence[int]):
+    The step is counted at its end, since of parameters that are read before some change and behind it MindSpore may
+    make copies, of whole tables too.
+    """
+
+    def __init__(self, lengths: Sequence[int], primitives: Primitives):
         super().__init__()
         self.lasts = tuple(length - 1 for length in lengths)
-        self.assign_add, self.gather, self.one = ops.AssignAdd(), ops.Gather(), Tensor([1], ms.int32)
+        self.take, self.nothing = primitives.take(), Tensor([0], ms.int32)
 
     def construct(self, steps_done, *series):
-        step = self.assign_add(steps_done, self.one) - 1
-        found: tuple = (step,)
+        found: tuple = (steps_done + self.nothing,)
         for index in range(len(self.lasts)):
-            found = (*found, self.gather(series[index], ops.minimum(step, self.lasts[index]), 0))
+            found = (*found, self.take(series[index], ops.minimum(steps_done, self.lasts[index]), 0))
         return found
 
 
 class StockAverage(nn.Cell):
     """The running mean of values; see `Operators.average`."""
 
-    def __init__(self):
+    def __init__(self, primitives: Primitives):
         super().__init__()
-        self.assign_add, self.each = ops.AssignAdd(), ops.HyperMap()
+        self.add, self.each = primitives.add(), ops.HyperMap()
 
     def construct(self, step, first_step, done, values, means):
         counted = (step - first_step + 1).to(ms.float32)
@@ -148,7 +170,7 @@ class StockAverage(nn.Cell):
 
     def update(self, share, value, mean):
         """One value's mean."""
-        return self.assign_add(mean, (value - mean) * share)
+        return self.add(mean, (value - mean) * share)
 
 
 def _where(applied, new, old):
@@ -163,36 +185,37 @@ class StockTableUpdate(nn.Cell):
     fixed: of the distinct rows only their numbers at the places are used.
     """
 
-    def __init__(self, rule: Any, weight_decay: float, width: int):
+    def __init__(self, rule: Any, weight_decay: float, shape: tuple[int, int], primitives: Primitives):
         super().__init__()
-        self.change, self.weight_decay, self.width = rule.change, weight_decay, width
+        self.change, self.weight_decay, (_, self.width) = rule.change, weight_decay, shape
         self.states = len(rule.states)
         self.adds_up = self.states == 0 and weight_decay == 0  # so that places need not be brought together
-        self.gather, self.sum_groups, self.unique = ops.Gather(), ops.ScatterNd(), ops.Unique()
-        # Without the lock the documentation leaves open what rows that come several times get.
-        self.scatter_add, self.scatter_update = ops.ScatterAdd(use_locking=True), ops.ScatterUpdate()
+        if self.adds_up:
+            self.add_rows = primitives.add_rows()
+        else:
+            self.groups, self.group_sums = primitives.groups(shape[0]), primitives.group_sums()
+            self.look_up, self.write_rows = primitives.look_up(), primitives.write_rows()
 
     def construct(self, table, rows, gradients, rate, states, applied=None):
         rows = rows.reshape(-1)  # [U]
         gradients = gradients.reshape(-1, self.width)
         if self.adds_up:
             change = -self.change(gradients, rate, ())[0]
-            return self.scatter_add(table, rows, _where(applied, change, ops.zeros_like(change)))
-        group = self.unique(rows)[1]
-        sums = self.sum_groups(group.reshape(-1, 1), gradients, gradients.shape)
-        gradients = self.gather(sums, group, 0)
-        values = self.gather(table, rows, 0)
-        if self.weight_decay != 0:
-            gradients = gradients + self.weight_decay * values
+            return self.add_rows(table, rows, _where(applied, change, ops.zeros_like(change)))
+        values = self.look_up(table, rows)
         old: tuple = ()
         for index in range(self.states):
-            old = (*old, self.gather(states[index], rows, 0))
+            old = (*old, self.look_up(states[index], rows))
+        groups = self.groups(rows)
+        gradients = self.look_up(self.group_sums(groups, gradients), groups)
+        if self.weight_decay != 0:
+            gradients = gradients + self.weight_decay * values
         change, new = self.change(gradients, rate, old)
         values = _where(applied, values - change, values)
         for index in range(self.states):
             state = _where(applied, new[index], old[index])
-            values = ops.depend(values, self.scatter_update(states[index], rows, state))
-        return self.scatter_update(table, rows, values)
+            values = ops.depend(values, self.write_rows(states[index], rows, state))
+        return self.write_rows(table, rows, values)
 
 
 class StockDenseUpdate(nn.Cell):
@@ -201,11 +224,13 @@ class StockDenseUpdate(nn.Cell):
     All by one call of a map: a loop would nest a call in a call for each value, of which MindSpore compiles 1,000.
     """
 
-    def __init__(self, rule: Any, weight_decay: float, decays: Sequence[bool]):
+    def __init__(
+        self, rule: Any, weight_decay: float, decays: Sequence[bool], followed: bool, primitives: Primitives
+    ):  # fmt: skip
         super().__init__()
-        self.change, self.states = rule.change, len(rule.states)
+        self.change, self.states, self.followed = rule.change, len(rule.states), followed
         self.decays = tuple(weight_decay if one else 0.0 for one in decays)
-        self.assign, self.assign_sub, self.each = ops.Assign(), ops.AssignSub(), ops.HyperMap()
+        self.write, self.subtract, self.each = primitives.write(), primitives.subtract(), ops.HyperMap()
 
     def construct(self, rate, decay_rate, values, gradients, states, applied=None):
         update = ops.partial(self.update, rate, decay_rate, applied)
@@ -219,8 +244,11 @@ class StockDenseUpdate(nn.Cell):
         change = _where(applied, change, ops.zeros_like(change))
         for index in range(self.states):
             state = _where(applied, new[index], states[index])
-            change = ops.depend(change, self.assign(states[index], state))
-        return self.assign_sub(value, change)
+            change = ops.depend(change, self.write(states[index], state))
+        if not self.followed:
+            return self.subtract(value, change)
+        new = value - change
+        return ops.depend(new, self.write(value, new))
 
 
 STOCK = StockOperators()

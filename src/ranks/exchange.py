@@ -5,6 +5,7 @@ embedding.SplitTables).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -19,17 +20,18 @@ class Exchange(nn.Cell):
     Args:
         rank, ranks: the number of this process, from 0, and how many there are.
         all_to_all: whether the device has AlltoAll.
+        take: (values, places, axis) to these places of the axis, by the name that the device has for it.
 
     Attributes:
         share: 1 / N, which makes the mean over all samples of the means over each rank's.
     """
 
-    def __init__(self, rank: int, ranks: int, all_to_all: bool = False):
+    def __init__(self, rank: int, ranks: int, all_to_all: bool = False, take: Any = None):
         super().__init__()
         self.rank, self.ranks, self.share = rank, ranks, 1.0 / ranks
         self.all_gather, self.all_reduce = ops.AllGather(), ops.AllReduce()
         self.all_to_all = ops.AlltoAll(split_count=ranks, split_dim=0, concat_dim=0) if all_to_all else None
-        self.take = ops.Gather()
+        self.take = take or ops.Gather()
 
     def set_slots(self, ids: Sequence[int]) -> None:
         """Tell the place of each slot's id in a sample, rank by rank; at least one slot for each place."""

@@ -8,6 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.network.primitives import PRIMITIVES, Primitives
 from src.training.options import Scale
 
 _FIRST, _LEAST, _WINDOW = 2.0**16, 1.0, 2000  # of a dynamic one
@@ -19,16 +20,19 @@ class LossScale(nn.Cell):
     Args:
         value: the factor, which then stays, or "dynamic": half of it behind a step that overflows, twice behind so
             many steps in a row that do not.
+        primitives: of the device.
         first, window: of a dynamic one: the factor of the first step, and the steps in a row.
 
     Attributes:
         skipped: how many updates were left out, [1] int32.
 
-    Inputs: applied, bool, whether this step's loss and gradients were finite. Outputs: what comes behind the change of
-        the factor in place.
+    Inputs: applied, bool, whether this step's loss and gradients were finite; factor, which this step had. Outputs:
+        what comes behind the change of the factor in place.
     """
 
-    def __init__(self, value: Scale, first: float = _FIRST, window: int = _WINDOW):
+    def __init__(
+        self, value: Scale, primitives: Primitives = PRIMITIVES, first: float = _FIRST, window: int = _WINDOW
+    ):  # fmt: skip
         super().__init__()
         self.skipped = _kept([0], ms.int32, "skipped_updates")
         self.dynamic, self.window = value == "dynamic", window
@@ -37,7 +41,7 @@ class LossScale(nn.Cell):
             self.steps_in_a_row = _kept([0], ms.int32, "steps_at_loss_scale")
         else:
             self.constant = Tensor(value, ms.float32)
-        self.assign, self.assign_add, self.each = ops.Assign(), ops.AssignAdd(), ops.HyperMap()
+        self.write, self.add, self.each = primitives.write(), primitives.add(), ops.HyperMap()
 
     @property
     def values(self) -> tuple[Parameter, ...]:
@@ -56,16 +60,17 @@ class LossScale(nn.Cell):
         """One tensor's values, side by side."""
         return value.reshape(-1)
 
-    def construct(self, applied):
-        done = self.assign_add(self.skipped, 1 - applied.to(ms.int32).reshape(1))
+    def construct(self, applied, factor):
+        done = self.add(self.skipped, 1 - applied.to(ms.int32).reshape(1))
         if not self.dynamic:
             return done
         steps = ops.where(applied, self.steps_in_a_row + 1, ops.zeros_like(self.steps_in_a_row))
         grows = steps >= self.window
-        lower = ops.maximum(self.scale / 2, _LEAST)
-        scale = ops.where(applied, ops.where(grows, self.scale * 2, self.scale), lower)
-        done = ops.depend(done, self.assign(self.scale, scale))
-        return ops.depend(done, self.assign(self.steps_in_a_row, ops.where(grows, ops.zeros_like(steps), steps)))
+        factor = factor.reshape(1)
+        lower = ops.maximum(factor / 2, _LEAST)
+        scale = ops.where(applied, ops.where(grows, factor * 2, factor), lower)
+        done = ops.depend(done, self.write(self.scale, scale))
+        return ops.depend(done, self.write(self.steps_in_a_row, ops.where(grows, ops.zeros_like(steps), steps)))
 
 
 def _kept(value, dtype, name: str) -> Parameter:

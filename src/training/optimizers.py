@@ -54,7 +54,7 @@ class TableOptimizer(nn.Cell):
         )
         for state, name in zip(self.states, rule.states):
             state.name, state.requires_grad = f"tables.{name}", False
-        self.table, self.update = table, operators.table_update(rule, weight_decay, width, across)
+        self.table, self.update = table, operators.table_update(rule, weight_decay, (rows, width), across)
 
     def construct(self, rows, gradients, rate, applied=None):
         more = () if applied is None else (applied,)
@@ -69,6 +69,7 @@ class DenseOptimizer(nn.Cell):
         rule: how.
         operators: what computes it.
         weight_decay: d, of matrices; vectors, which are biases, and stacks of matrices have none.
+        followed: whether an average of the new values follows.
 
     Attributes:
         values, states: the parameters; of each of the rule's states a tuple as long.
@@ -79,7 +80,7 @@ class DenseOptimizer(nn.Cell):
 
     def __init__(
         self, parameters: Sequence[Parameter], rule: UpdateRule, operators: Operators = STOCK,
-        weight_decay: float = 0.0,
+        weight_decay: float = 0.0, followed: bool = False,
     ):  # fmt: skip
         super().__init__()
         self.values = tuple(parameters)
@@ -90,7 +91,8 @@ class DenseOptimizer(nn.Cell):
             )
             for name in rule.states
         )
-        self.update = operators.dense_update(rule, weight_decay, [len(value.shape) == 2 for value in parameters])
+        decays = [len(value.shape) == 2 for value in parameters]
+        self.update = operators.dense_update(rule, weight_decay, decays, followed)
 
     def construct(self, gradients, rate, decay_rate=None, applied=None):
         more = () if applied is None else (applied,)

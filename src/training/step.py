@@ -74,22 +74,26 @@ class TrainStep(nn.Cell):
         wanted = [of_tables, of_mlps, factors if optimization.mlp_weight_decay else None]
         self.factor_places = tuple(_place(one, series) for one in wanted)
         self.dropout, self.label_smoothing = optimization.dropout, optimization.label_smoothing
+        self.step_place = int(model.pooling is not None)  # behind what the model pools by
         if self.dropout:
             model.set_dropout(self.dropout, seed, exchange.rank if exchange else 0)
         counts = bool(series or self.dropout or average_from is not None)
         self.counter = StepCounter(series or [np.ones(1)], self.operators) if counts else None
         self.mlp_weight_decay = optimization.mlp_weight_decay
-        self.scale, self.exchange = None if loss_scale is None else LossScale(loss_scale), exchange
+        self.exchange, primitives = exchange, self.operators.primitives
+        self.scale = None if loss_scale is None else LossScale(loss_scale, primitives)
         self.may_lack = {value.name for value in self.scale.values} if self.scale is not None else set()
         self.cross_entropy = self.operators.cross_entropy()
         parameters = model.mlp_parameters()
-        ends = np.cumsum([parameter.size for parameter in parameters]).tolist()
-        self.begins, self.values, self.slice = (0, *ends[:-1]), ends[-1], ops.Slice()
+        overflows = [] if self.scale is None else [1]
+        self.parts = primitives.parts([*(value.size for value in parameters), 1, *overflows], 0)
         self.each = ops.HyperMap()  # a loop would nest a call in a call for each parameter: see StockDenseUpdate
         decay = optimization.table_weight_decay
         across = not self.tables.layout.is_plain
         self.table_optimizer = TableOptimizer(self.tables.table, rule, decay, self.operators, across)
-        self.dense_optimizer = DenseOptimizer(parameters, mlp_rule, self.operators, self.mlp_weight_decay)
+        self.dense_optimizer = DenseOptimizer(
+            parameters, mlp_rule, self.operators, self.mlp_weight_decay, average_from is not None
+        )
         self.average = None if average_from is None else WeightAverage(parameters, average_from, self.operators)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
         self._last_call: tuple | None = None
@@ -138,9 +142,9 @@ class TrainStep(nn.Cell):
         return self.average.instead(work)
 
     def scaled_loss(self, dense, vectors, labels, *more):
-        """The mean loss of the batch, times the loss scale; what the model pools by, if it does, and behind it the
-        step, if there is dropout."""
-        step = more[-1] if self.dropout else None
+        """The mean loss of the batch, times the loss scale; more are what the model pools by, if it does, the step, if
+        there is dropout, and the scale."""
+        step = more[self.step_place] if self.dropout else None
         if self.label_smoothing != 0:
             labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         logits = self.model.each(dense, vectors, more, step)
@@ -148,13 +152,17 @@ class TrainStep(nn.Cell):
             loss = self.cross_entropy(logits[0], labels)
         else:  # the mean of the towers' losses, so that each learns by itself
             loss = self.cross_entropy(ops.concat(logits, 0), ops.tile(labels, (self.model.count, 1)))
-        return loss if self.scale is None else loss * self.scale.factor()
+        return loss if self.scale is None else loss * more[-1]
 
     def construct(self, dense, ids, labels):
         counted: tuple = ()
         if self.counter is not None:
             counted = self.counter()
         more = (*self.model.present(ids), *(counted[:1] if self.dropout else ()))
+        factor = None
+        if self.scale is not None:
+            factor = self.scale.factor()  # once: of parameters read again behind messages MindSpore makes copies
+            more = (*more, factor)
         rows, vectors, mask = self.model.look_up(ids)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *more)
         applied = None if self.scale is None else self.scale.all_finite((loss, vector_gradients, *gradients))
@@ -163,7 +171,12 @@ class TrainStep(nn.Cell):
             # All ranks send in one order: this message, then those of the tables.
             vector_gradients = ops.depend(vector_gradients, loss)
         rows, vector_gradients = self.model.table_gradients(rows, vector_gradients, mask)
-        return self.update(loss, rows, vector_gradients, gradients, counted, applied)
+        if self.scale is not None:
+            loss, vector_gradients = loss / factor, vector_gradients / factor
+            gradients = self.each(ops.partial(self.unscaled, factor), gradients)
+        done = self.update(rows, vector_gradients, gradients, counted, applied)
+        loss = ops.depend(loss, done)
+        return loss if self.scale is None else ops.depend(loss, self.scale(applied, factor))
 
     def mean_over_ranks(self, loss, gradients, applied, exchange):
         """The loss and the MLPs' gradients, and whether all ranks' were finite; all in one message."""
@@ -171,40 +184,37 @@ class TrainStep(nn.Cell):
         if applied is not None:
             overflows = ((1 - applied.to(ms.float32)).reshape(1),)
         flat = self.each(self.flat, gradients)
-        mean = exchange.mean(ops.concat((*flat, loss.reshape(1), *overflows)))
+        means = self.parts(exchange.mean(ops.concat((*flat, loss.reshape(1), *overflows))))
         if applied is not None:
-            applied = self.part(mean, self.values + 1, loss) == 0
-        means = self.each(ops.partial(self.part, mean), self.begins, gradients)
-        return self.part(mean, self.values, loss), means, applied
+            applied = means[-1].reshape(()) == 0
+        count = len(gradients)
+        return means[count].reshape(()), self.each(self.shaped, means[:count], gradients), applied
 
     def flat(self, value):
         """A tensor's values side by side."""
         return value.reshape(-1)
 
-    def part(self, flat, begin, like):
-        """The values from a place on of values side by side, as many and in the shape as another tensor has."""
-        return self.slice(flat, (begin,), (like.size,)).reshape(like.shape)
+    def shaped(self, flat, like):
+        """Values side by side in the shape that another tensor has."""
+        return flat.reshape(like.shape)
 
     def unscaled(self, factor, value):
         """A gradient of the scaled loss without the factor."""
         return value / factor
 
-    def update(self, loss, rows, vector_gradients, gradients, counted, applied):
-        """Update all parameters, at the rates that the counted step makes; gives the loss without its scale."""
-        if self.scale is not None:
-            factor = self.scale.factor()
-            loss, vector_gradients = loss / factor, vector_gradients / factor
-            gradients = self.each(ops.partial(self.unscaled, factor), gradients)
+    def update(self, rows, vector_gradients, gradients, counted, applied):
+        """Update all parameters, at the rates that the counted step makes; gives what comes behind that."""
         table_rate = self.rate(self.table_learning_rate, counted, 0)
-        loss = ops.depend(loss, self.table_optimizer(rows, vector_gradients, table_rate, applied))
+        tables_done = self.table_optimizer(rows, vector_gradients, table_rate, applied)
         rate, decay_rate = self.rate(self.learning_rate, counted, 1), None
         if self.mlp_weight_decay != 0:
             decay_rate = self.rate(self.learning_rate, counted, 2)
         done = self.dense_optimizer(gradients, rate, decay_rate, applied)
         if self.average is not None:
             done = self.average(counted[0], done)
-        loss = ops.depend(loss, done)
-        return loss if self.scale is None else ops.depend(loss, self.scale(applied))
+        if self.counter is not None and self.counter.counts_last:
+            return tables_done, done, self.counter.end()
+        return tables_done, done
 
     def rate(self, constant, counted, purpose):
         """A rate times the counted step's factor for a purpose: 0 tables, 1 MLPs, 2 weight decay."""

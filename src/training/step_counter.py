@@ -11,7 +11,7 @@ from src.network.stock import STOCK
 
 
 class StepCounter(nn.Cell):
-    """Counts steps; called once in each.
+    """Counts steps; called once at the beginning of each, and `end`, if `counts_last`, at its end.
 
     Args:
         series: factors by step, [steps] each; the last one of a series serves all later steps.
@@ -24,7 +24,12 @@ class StepCounter(nn.Cell):
         super().__init__()
         self.series = tuple(Tensor(np.asarray(factors, np.float32)) for factors in series)
         self.steps_done = Parameter(Tensor([0], ms.int32), name="steps_done", requires_grad=False)
+        self.counts_last, self.add, self.one = operators.counts_last, operators.primitives.add(), Tensor([1], ms.int32)
         self.next_step = operators.next_step([len(factors) for factors in series])
+
+    def end(self):
+        """Count the step; gives what comes after that."""
+        return self.add(self.steps_done, self.one)
 
     def construct(self):
         return self.next_step(self.steps_done, *self.series)

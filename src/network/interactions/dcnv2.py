@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from src.network.interactions import cat
-from src.network.layers import Linear
+from src.network.layers import Linear, Twice
 from src.network.operators import Operators
 from src.network.options import NetworkSpec
 
@@ -40,12 +40,17 @@ class CrossNetwork(nn.Cell):
         up = [Linear(rank, width, False, rng, operators, compute_dtype) for _ in range(layers)]
         for layer in up:
             layer.bias.set_data(Tensor(np.zeros(width, np.float32)))
-        self.down, self.up = nn.CellList(down), nn.CellList(up)
+        self.down, self.up, self.twice = nn.CellList(down), nn.CellList(up), Twice()
 
     def construct(self, first):
-        x = first
-        for index in range(len(self.up)):
-            x = first * self.up[index](self.down[index](x)) + x
+        first, x = self.twice(first)
+        last = len(self.up) - 1
+        for index in range(last + 1):
+            factor = first
+            if index < last:
+                first, factor = self.twice(first)
+            x, crossed = self.twice(x)
+            x = factor * self.up[index](self.down[index](crossed)) + x
         return x
 
 

@@ -1,0 +1,186 @@
+"""Graphs compiled for Ascend without a card: a few good ones, and wrong ones that must not pass."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from benchmarks import ascend_dryrun, ascend_graphs, cann_stubs
+from benchmarks.ascend_dryrun import Outcome
+from src.base.errors import InputError
+
+WRONG = """
+from types import SimpleNamespace
+import numpy as np
+from mindspore import Tensor, mint, nn, ops
+from src.ranks.exchange import Exchange
+
+class Sent(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.exchange = Exchange(1, 2, True, lambda values, places, axis: mint.index_select(values, axis, places))
+        self.exchange.set_slots([0, 1, 1, 0])
+    def construct(self, vectors):
+        return self.exchange.to_samples(vectors)
+
+class Unknown(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.swap = ops.operations._inner_ops.CacheSwapTable()
+    def construct(self, vectors):
+        return self.swap(vectors, Tensor(np.zeros(2, np.int32)), vectors[:2])
+
+class Older(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.add = ops.BiasAdd()
+    def construct(self, vectors):
+        return self.add(vectors, vectors.sum(0))
+
+def graph(name, cell, *shape):
+    return SimpleNamespace(name=name, ranks=2, make=lambda: (cell(), (Tensor(np.zeros(shape, np.float32)),)))
+
+def graphs():
+    return [graph("sent", Sent, 4, 2, 8), graph("sent in a wrong shape", Sent, 4, 3, 8),
+            graph("unknown operator", Unknown, 4, 8), graph("older operator", Older, 4, 8)]
+"""
+
+
+def dry_run(*options):
+    """Exit code and lines of the command."""
+    try:
+        cann_stubs.stand_ins()
+    except InputError as error:
+        pytest.skip(f"no dry run here: {error}")
+    command = [sys.executable, str(ROOT / "benchmarks/ascend_dryrun.py"), "--processes=1", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.stderr, done.stderr
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_a_few_graphs_compile_with_aclnn_kernels_alone():
+    code, lines = dry_run("--quick")
+    assert lines[-1] == "graphs=2 compiled=2 aclop=0", "\n".join(lines)
+    assert code == 0
+    train, evaluate = lines[:2]
+    assert train.startswith("train batch=128 hybrid rank 1 of 2 float16")
+    assert "collectives 4" in train  # ids and vectors, all else, gradients
+    assert "collectives 0" in evaluate
+    assert all("compiled, kernels: aclnn" in line and "memory 0.0 MB" not in line for line in lines[:2])
+
+
+def test_wrong_graphs_do_not_pass(tmp_path):
+    (tmp_path / "wrong.py").write_text(WRONG)
+    code, lines = dry_run(f"--of={tmp_path / 'wrong.py'}")
+    assert code == 1
+    by_name = dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert by_name["sent"].startswith("compiled, kernels: aclnn 1, aclop 0, collectives 1"), lines
+    assert by_name["sent in a wrong shape"].startswith("NOT COMPILED, ValueError: ")
+    assert by_name["unknown operator"].startswith("NOT COMPILED, ")
+    assert "aclop 1 (BiasAdd 1)" in by_name["older operator"]
+    assert by_name["aclop BiasAdd"] == "NOT EXPECTED"
+    assert lines[-1].startswith("graphs=4 compiled=")
+
+
+def graph_of(rank):
+    return ascend_graphs.Graph(mode="hybrid", ranks=2, rank=rank)
+
+
+def test_ranks_that_send_in_different_orders_are_told():
+    graphs = [graph_of(0), graph_of(1)]
+    for second, count in ((["AlltoAll", "AllReduce"], 0), (["AllReduce", "AlltoAll"], 1), (["AlltoAll"], 1)):
+        sent = [["AlltoAll", "AllReduce"], second]
+        outcomes = [Outcome(g.name, "", [(o, "hccl_kernel") for o in own]) for g, own in zip(graphs, sent)]
+        assert len(ascend_dryrun.out_of_order(graphs, outcomes)) == count
+        assert ascend_dryrun.conclude(graphs, outcomes) == int(count > 0)
+
+
+def test_what_stays_is_named_and_is_no_failure(monkeypatch, capsys):
+    graph, outcome = graph_of(0), Outcome("x 1", "", [("Old", "acl_kernel"), ("New", "opapi_kernel")])
+    assert ascend_dryrun.conclude([graph], [outcome]) == 1
+    monkeypatch.setitem(ascend_dryrun.STAYS, "Old", ("y ", "for a reason"))
+    assert ascend_dryrun.conclude([graph], [outcome]) == 1
+    monkeypatch.setitem(ascend_dryrun.STAYS, "Old", ("x ", "for a reason"))
+    assert ascend_dryrun.conclude([graph], [outcome]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["aclop Old: for a reason", "graphs=1 compiled=1 aclop=1"]
+
+
+def test_a_process_that_dies_leaves_the_kernels_that_were_chosen():
+    log = """ascend_dryrun: {"begins": 3, "name": "third"}
+[INFO] x] A select aclnn kernel
+[INFO] x] GenerateKernelBuildInfo] Default/cell/A-op0 input_num: 1
+[INFO] x] B select aclop kernel
+[INFO] x] GenerateKernelBuildInfo] Default/B-op12 input_num: 2
+[INFO] x] GenerateKernelBuildInfo] B-op13 input_num: 2
+[INFO] x] kernel opname:A, kernel type:opapi_kernel
+"""
+    outcomes = {3: Outcome("third")}
+    assert list(ascend_dryrun.follow(log.splitlines(), outcomes)) == [3]
+    assert outcomes[3].error == "MindSpore died"
+    assert outcomes[3].kernels == [("A", "opapi_kernel"), ("B", "acl_kernel"), ("B", "acl_kernel")]
+    # Behind the choice of all kernels those of aclop can't be made by the stand-ins of CANN, which is no fault.
+    assert list(ascend_dryrun.follow(f"{log}x PrintOpSelectedNum] 0 1 2".splitlines(), outcomes)) == [3]
+    assert (outcomes[3].error, outcomes[3].laid_out) == ("", False)
+
+
+def test_every_two_options_meet_in_a_training_step():
+    graphs = ascend_graphs.all_graphs()
+    assert len(graphs) >= 80
+    assert len({graph.name for graph in graphs}) == len(graphs)
+    names = " | ".join(graph.name for graph in graphs if graph.kind == "train")
+    for one in [
+        "adam",
+        "rowwise_adagrad",
+        "dcnv2",
+        "self_interaction=True",
+        "towers=4",
+        "mixed_dims=0.3",
+        "dropout=0.1",
+        "average_share=0.5",
+        "lr_schedule=cosine",
+        "float16",
+        "bfloat16",
+        "batch=16384",
+        "33,762,577",
+    ]:
+        assert one in names
+    for one in ("data rank 7 of 8", "hybrid rank 7 of 8", "hybrid rank 1 of 2"):
+        assert one in names
+    pairs = [("optimizer=adam", "float16"), ("hybrid", "mixed_dims=0.3"), ("bfloat16", "dcnv2"), ("of 8", "towers=4")]
+    for first, second in pairs:
+        assert any(first in graph.name and second in graph.name for graph in graphs)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--of=nothing.py"], "--of nothing.py is not a Python file"),
+    (["--only=nothing"], "--only nothing: no graph's name has this text"),
+])  # fmt: skip
+def test_what_is_asked_for_must_be_there(options, message):
+    with pytest.raises(InputError, match=message):
+        ascend_dryrun.main(options)
+
+
+def test_a_file_must_have_graphs(tmp_path):
+    (tmp_path / "none.py").write_text("GRAPHS = []")
+    with pytest.raises(InputError, match="has no function graphs"):
+        ascend_dryrun.main([f"--of={tmp_path / 'none.py'}"])
+
+
+def test_missing_tools_and_other_processors_are_told(monkeypatch):
+    monkeypatch.setattr(cann_stubs.platform, "machine", lambda: "riscv64")
+    with pytest.raises(InputError, match="no stand-ins of CANN for a riscv64 processor"):
+        cann_stubs.stand_ins()
+    monkeypatch.setattr(cann_stubs.shutil, "which", lambda tool, path=None: None)
+    with pytest.raises(InputError, match=r"g\+\+ is missing: install g\+\+"):
+        cann_stubs.stand_ins()
+
+
+def test_an_installed_cann_is_used(tmp_path, monkeypatch):
+    (tmp_path / "lib64").mkdir()
+    (tmp_path / "lib64/libascendcl.so").touch()
+    monkeypatch.setenv("ASCEND_HOME_PATH", str(tmp_path))
+    monkeypatch.setenv("LD_LIBRARY_PATH", "own")
+    found = ascend_dryrun.environment(8)
+    assert (found["ASCEND_HOME_PATH"], found["LD_LIBRARY_PATH"]) == (str(tmp_path), "own")
+    assert (found["RANK_SIZE"], found["MS_SIMULATION_LEVEL"]) == ("8", "1")
