@@ -9,7 +9,7 @@ from src.data.layout import PADDING, Layout
 from src.data.manifest import find
 from src.dlrm import DLRM
 from src.network.embedding import initial_values, whole_tables
-from src.network.mixed_dims import widths_of
+from src.network.mixed_dims import Projections, widths_of
 from src.network.pooling import Pooling
 from src.rows.cells.lists import POOLS
 from src.training.optimizers import TableOptimizer
@@ -210,3 +210,19 @@ def test_fields_of_one_value_leave_the_graph_as_it_was(operators):
     assert (model.pooling, model.present(Tensor([[0, 1, 2]])), tables.pads) == (None, (), False)
     assert tables.table.shape == (sum(ROWS), 4)
     assert plain.is_plain
+
+
+def test_matrices_of_narrow_tables_get_the_gradients_of_all_their_ids():
+    """As many times as a row has ids of the table; plain sums over these."""
+    widths = widths_of((64, 2, 64), network_spec((6, 4), (8, 1), mixed_dims=0.2))
+    tables = (0, 2, 1, 2, 2)
+    cell = Projections(widths, np.random.default_rng(1), tables).of_ids
+    assert widths.shares[0] == widths.shares[2] > widths.shares[1] == 1
+    rng = np.random.default_rng(2)
+    matrices, weights = (rng.normal(size=(count, 4, 4)).astype(np.float32) for count in (3, len(tables)))
+    found = cell.bprop(Tensor(matrices), None, Tensor(weights))[0].asnumpy()
+    places = [{1: 0, 0: 1, 2: 2}[table] for table in tables]
+    np.testing.assert_array_equal(cell(Tensor(matrices)).asnumpy(), matrices[places])
+    expected = np.zeros_like(matrices)
+    np.add.at(expected, places, weights)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
