@@ -37,7 +37,12 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
 
     set_device(options.device.device_target, options.device.device_id)
     placement = folder.table_placement(
-        spec.table_placement, spec.table_type, manifest.table_rows, network.emb_dim, GRAPH_TABLES_MB
+        spec.table_placement,
+        spec.table_type,
+        manifest.rows_of_tables,
+        network.emb_dim,
+        GRAPH_TABLES_MB,
+        [name for name, pool in zip(manifest.fields, manifest.layout.pools) if pool],
     )
     found = None
     if data:

@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> None:
                 str(dataset), columns if spec.has_labels else columns.without_label(), spec.max_bad_rows,
                 model, beside,
             )  # fmt: skip
-        rows = RowFiles.write(beside, source, model.manifest.table_rows, model.vocabulary, spec.has_labels)
+        table_rows = model.manifest.layout.of_ids(model.manifest.table_rows)
+        rows = RowFiles.write(beside, source, table_rows, model.vocabulary, spec.has_labels)
     labels = "with labels" if spec.has_labels else "without labels"
     print(f"{folder}: {rows.rows} rows of {dataset}, {labels}; {len(source.skipped)} bad ones left out")
 

@@ -1,12 +1,12 @@
 """MindRecord files to batches, for training in a seeded shuffled order and for evaluation in the order of the rows.
 
-Legend: B rows of a batch, N numeric columns, F fields.
+Legend: B rows of a batch, N numeric columns, L ids of a row.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mindspore.dataset as ds
@@ -15,9 +15,10 @@ from mindspore import Tensor
 
 from src.base.errors import InputError
 from src.data import records
+from src.data.layout import PADDING
 from src.data.manifest import DataFolder
 
-Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32
+Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32
 _WINDOW_ROWS = 1 << 16
 
 
@@ -29,9 +30,10 @@ class Rows:
         shards: paths of the files, in the order of the rows.
         count: rows in all of them.
         dense_dim: N.
-        slot_dim: F.
+        slot_dim: L.
         shard_rows: rows in each file; without them a share is read from the first file on.
-        tables: rows of each field's table, by name, which ids are checked against; empty for no check.
+        tables: of each id its field, the rows of its table, and whether it is of a list, and may be padding; ids are
+            checked against them, unless there are none.
     """
 
     shards: Sequence[str]
@@ -39,7 +41,7 @@ class Rows:
     dense_dim: int
     slot_dim: int
     shard_rows: Sequence[int] = ()
-    tables: Mapping[str, int] = field(default_factory=dict)
+    tables: Sequence[tuple[str, int, bool]] = ()
 
 
 class RowBatches:
@@ -154,19 +156,22 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     """The rows of a part of a data folder in batches; options as for RowBatches."""
     shards, shard_rows = data.shards(part)
     manifest = data.manifest
-    tables = dict(zip(manifest.fields, manifest.table_rows))
-    rows = Rows(shards, sum(shard_rows), len(manifest.inputs), len(manifest.fields), shard_rows, tables)
+    layout = manifest.layout
+    of_fields = zip(manifest.fields, manifest.table_rows, (pool != "" for pool in layout.pools))
+    tables = layout.of_ids(tuple(of_fields))
+    rows = Rows(shards, sum(shard_rows), len(manifest.inputs), layout.ids, shard_rows, tables)
     return RowBatches(rows, batch_size, **options)
 
 
-def _check_ids(ids: np.ndarray, tables: Mapping[str, int]) -> None:
+def _check_ids(ids: np.ndarray, tables: Sequence[tuple[str, int, bool]]) -> None:
     """Refuse ids that no row of a table has: operators would read other memory, or take zeros for their vectors."""
     if not tables or not len(ids):
         return
     most, least = ids.max(0), ids.min(0)
-    for place, (name, rows) in enumerate(tables.items()):
-        if least[place] < 0 or most[place] >= rows:
-            wrong = int(np.sum((ids[:, place] < 0) | (ids[:, place] >= rows)))
+    for place, (name, rows, pads) in enumerate(tables):
+        first = PADDING if pads else 0
+        if least[place] < first or most[place] >= rows:
+            wrong = int(np.sum((ids[:, place] < first) | (ids[:, place] >= rows)))
             raise InputError(
                 f"{wrong} of {len(ids)} ids of {name} are outside its table of {rows} rows, up to {most[place]}: the "
                 f"data folder's rows are not of its manifest; preprocess again"

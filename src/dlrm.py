@@ -4,6 +4,7 @@ Legend for the shapes below:
     B  batch, samples
     N  dense, numeric features
     F  fields, categorical features
+    L  ids of a sample: a field's one, or so many of a field of lists; L = F without lists
     D  width of an embedding vector
     K  towers
 """
@@ -20,6 +21,7 @@ from src.network.layers import MLP
 from src.network.mixed_dims import Widths, projections_of
 from src.network.operators import Operators
 from src.network.options import NetworkSpec
+from src.network.pooling import Pooling
 
 
 def mlp_values(dense_dim: int, fields: int, network: NetworkSpec) -> int:
@@ -96,7 +98,7 @@ class DLRM(nn.Cell):
 
     Args:
         dense_dim: N, or 0: see `Tower`.
-        tables: the embedding tables; they give F, K times D, and the operators that compute the network.
+        tables: the embedding tables; they give F, L, K times D, and the operators that compute the network.
         network: its shape.
         compute_dtype: type of the MLPs' matrix products.
         seed: of the initial values.
@@ -104,9 +106,9 @@ class DLRM(nn.Cell):
         has_fields: whether the tables are of fields; else one table stands in for none, whose vectors are not used.
 
     Inputs:
-        dense: [B, N] float32. ids: [B, F] int32, each field's own, 0 <= id < table_rows[f]. Others are an error with
-            the compiled operators, for packed tables only beyond the last packed row; MindSpore's own look up zeros, or
-            another field's row, and on Ascend anything.
+        dense: [B, N] float32. ids: [B, L] int32, each table's own, 0 <= id < table_rows, or padding in lists. Others
+            are an error with the compiled operators, for packed tables only beyond the last packed row; MindSpore's own
+            look up zeros, or another table's row, and on Ascend anything.
     Outputs: logits, [B, 1] float32.
 
     Raises:
@@ -123,7 +125,7 @@ class DLRM(nn.Cell):
         self.tables, self.operators = tables, tables.operators
         self.count, self.width = network.towers, network.bottom_mlp[-1]
         self.has_fields = has_fields
-        fields = len(tables.table_rows) if has_fields else 0
+        fields = tables.layout.fields if has_fields else 0
         seeds = [[seed, 0], *([seed, 0, number] for number in range(1, self.count))]
         self.towers = nn.CellList([
             Tower(dense_dim, fields, network, np.random.default_rng(one), self.operators, compute_dtype)
@@ -132,7 +134,10 @@ class DLRM(nn.Cell):
         self.slices = self.operators.primitives.parts([self.width] * self.count, 2)
         self.share = Tensor(np.array([1 / self.count], np.float32))
         rng = np.random.default_rng([seed, 0, self.count])
-        self.projections = projections_of(widths, rng, self.operators.primitives) if widths else None
+        tables_of_ids = tables.layout.of_ids(tables.layout.tables)
+        primitives = self.operators.primitives
+        self.projections = projections_of(widths, rng, tables_of_ids, primitives) if widths else None
+        self.pooling = Pooling(tables.layout) if tables.layout.has_lists else None
         for number, tower in enumerate(self.towers):
             for parameter in tower.get_parameters():
                 parameter.name = _name_in_checkpoints(parameter.name, number)
@@ -148,7 +153,7 @@ class DLRM(nn.Cell):
             tower.set_dropout(rate, (seed, number), rank)
 
     def look_up(self, ids):
-        """What the tables have for ids [B, F]: rows, vectors [B, F, K D], and what `table_gradients` takes as mask."""
+        """What the tables have for ids [B, L]: rows, vectors [B, L, K D], and what `table_gradients` takes as mask."""
         if self.projections is None:
             rows, vectors = self.tables.lookup(ids)
             return rows, vectors, None
@@ -160,13 +165,19 @@ class DLRM(nn.Cell):
         """The rows of this device's tables to update and their gradients, of what `look_up` gave in all ranks."""
         return self.tables.owned(rows, gradients if mask is None else gradients * mask)
 
-    def each(self, dense, vectors, step=None):
-        """The towers' logits, a tuple of [B, 1], from dense [B, N] and the looked-up vectors [B, F, K D].
+    def present(self, ids):
+        """What `each` takes so as to pool the vectors of ids [B, L], a tuple; an empty one where there are no lists."""
+        return () if self.pooling is None else (self.pooling.present(ids),)
+
+    def each(self, dense, vectors, present=(), step=None):
+        """The towers' logits, a tuple of [B, 1], from dense [B, N] and the looked-up vectors [B, L, K D].
 
         With a step [1] int32, their dropout takes place.
         """
         if self.projections is not None:
             vectors = self.projections(vectors)
+        if self.pooling is not None:
+            vectors = self.pooling(vectors, present[0])
         if self.count == 1:
             return (self.towers[0](dense, vectors, step),)
         slices = self.slices(vectors)
@@ -175,16 +186,16 @@ class DLRM(nn.Cell):
             logits = (*logits, self.towers[number](dense, slices[number], step))
         return logits
 
-    def score(self, dense, vectors):
-        """Logits [B, 1] from dense [B, N] and the looked-up embedding vectors [B, F, K D]."""
-        logits = self.each(dense, vectors)
+    def score(self, dense, vectors, present=()):
+        """Logits [B, 1] from dense [B, N] and the looked-up embedding vectors [B, L, K D]; arguments as for `each`."""
+        logits = self.each(dense, vectors, present)
         total = logits[0]
         for number in range(1, self.count):
             total = total + logits[number]
         return total if self.count == 1 else total * self.share
 
     def construct(self, dense, ids):
-        return self.score(dense, self.look_up(ids)[1])
+        return self.score(dense, self.look_up(ids)[1], self.present(ids))
 
 
 def _name_in_checkpoints(name: str, tower: int) -> str:

@@ -48,7 +48,7 @@ def report(data: DataFolder) -> str:
     """What a person wants to know of a data folder that was just written."""
     manifest = data.manifest
     lines = [
-        f"fields: {len(manifest.table_rows)}, table rows {sum(manifest.table_rows)}, by field "
+        f"fields: {len(manifest.table_rows)}, table rows {sum(manifest.rows_of_tables)}, by field "
         + " ".join(f"{name}:{rows}" for name, rows in zip(manifest.fields, manifest.table_rows))
     ]
     if manifest.inputs != manifest.dense:

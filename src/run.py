@@ -114,9 +114,9 @@ def stopped_state(prepared: Prepared, run: run_folder.Run) -> resume.State | Non
     Raises:
         InputError: ranks differ in what they find, the state is damaged, or it had another batch.
     """
-    fields, rows, ranks = prepared.folder.manifest.fields, prepared.widths.packed_rows, prepared.specs.runtime.ranks
+    tables, rows, ranks = prepared.folder.manifest.tables, prepared.widths.packed_rows, prepared.specs.runtime.ranks
     progress = run.progress()
-    manifest_crc = zlib.crc32(repr((fields, rows)).encode()) >> 1
+    manifest_crc = zlib.crc32(repr((tables, rows)).encode()) >> 1
     ranks.agree("what they train on and go on from", {
         "the tables' checksum": manifest_crc, "the saved step": progress["step"] if progress else -1})  # fmt: skip
     if not progress:
@@ -134,7 +134,7 @@ def stopped_state(prepared: Prepared, run: run_folder.Run) -> resume.State | Non
             f"epochs {prepared.specs.schedule.epochs} are {prepared.steps} steps: give more --epochs, or start afresh "
             f"with --resume=False"
         )
-    return resume.State(run, progress, fields, rows, ranks)
+    return resume.State(run, progress, tables, rows, ranks)
 
 
 def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -> Training:
@@ -147,9 +147,10 @@ def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -
         prepared.placement,
         ranks.rank,
         specs.network.emb_dim,
-        state.tables() if state else initial_values(prepared.folder.manifest.table_rows, seed),
+        state.tables() if state else initial_values(prepared.folder.manifest.rows_of_tables, seed),
         operators_for(device, compute.cpu_kernels, specs.optimization.rules),
         has_all_to_all(device),
+        prepared.folder.manifest.layout,
     )
     dtype = getattr(ms, compute.compute_dtype)
     model = DLRM(prepared.dense_dim, tables, specs.network, dtype, seed, prepared.widths, prepared.has_fields)
@@ -210,7 +211,7 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
     times = SaveTimes(kept.save_steps and steps_between(kept.save_steps, of_epoch), kept.save_minutes, ranks)
     used: list[Callback] = [ResumeCallBack(first, schedule.epochs, save_state, times, best, clock)]
     if schedule.reset_tables_each_epoch:
-        fill = partial(initial_values, prepared.folder.manifest.table_rows, prepared.specs.data.seed)
+        fill = partial(initial_values, prepared.folder.manifest.rows_of_tables, prepared.specs.data.seed)
         used.append(EpochCallBack(lambda epoch: step.reset_tables(fill(epoch))))
     used.append(losses)
     evaluations = None
@@ -284,7 +285,7 @@ def _scored(training: Training, losses: LossCallBack, kept_step: int) -> tuple[S
     if not prepared.eval_batches:
         return None, {}
     if kept_step != losses.steps or specs.schedule.average_share:  # what is kept, not what is at hand
-        checkpoint.restore(training.model, training.run.best(kept_step), prepared.folder.manifest.fields)
+        checkpoint.restore(training.model, training.run.best(kept_step), prepared.folder.manifest.tables)
     return evaluation_content(
         training.model, prepared.folder, prepared.part, prepared.eval_batches, specs.runtime.ranks,
         importance_rows=specs.kept.importance_rows, seed=specs.data.seed,

@@ -8,7 +8,7 @@
 
 A scorer may be used by several threads, and in processes forked after its use: see `Scorer`.
 
-Legend: B rows, N numeric inputs, F fields.
+Legend: B rows, N numeric inputs, L ids of a row.
 """
 
 import os
@@ -24,7 +24,7 @@ from mindspore import Tensor, nn
 
 from src.base.errors import InputError
 from src.data.encoder import load_encoder
-from src.data.known_values import Unseen, usual_shares, warning
+from src.data.known_values import Unseen, usual_shares, warning, warning_of_dropped
 from src.data.manifest import VOCABULARY
 from src.export.exported import ExportFolder
 from src.export.table_file import check_ids
@@ -35,6 +35,7 @@ from src.rows.raw_rows import (
     block_of_frame,
     block_of_lines,
     blocks_of_file,
+    categories_of_frame,
     categories_of_lines,
     frame_of_file,
     lines_of,
@@ -85,13 +86,14 @@ class Scorer:
         self._graphs: dict[int, nn.GraphCell] = {}
         self._unseen: Unseen | None = None
         self._told: set[str] = set()  # fields that a warning was of
+        self._told_dropped: set[str] = set()
         # Tables in the graph are there anew with each size.
         self._sizes = _HOST_SIZES if self.model.table else (self.model.batch_size,)
 
     def score(self, frame: pd.DataFrame) -> np.ndarray:
         """Probabilities of a click [B] of a DataFrame's rows; what it must hold says `raw_rows.block_of_frame`."""
         block = block_of_frame(frame, self.columns, self._encoder.examples)
-        return self._score(block, lambda: [[str(cell) for cell in frame[name]] for name in self.columns.categorical])
+        return self._score(block, lambda: categories_of_frame(frame, self.columns))
 
     def read_csv(self, path: str | Path, has_labels: bool = False) -> pd.DataFrame:
         """The rows of a raw file as a DataFrame whose scores are those of the file.
@@ -134,7 +136,7 @@ class Scorer:
 
         Args:
             dense: [B, N], numbers as the encoder gives them.
-            ids: [B, F] of any integer type, each field's own.
+            ids: [B, L] of any integer type, each table's own, or padding of lists, as the encoder gives them.
 
         Raises:
             InputError: other shapes or types, or an id that its table has not.
@@ -153,7 +155,7 @@ class Scorer:
     def _checked(self, dense: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         manifest = self.model.manifest
         for name, array, columns, kinds in (
-            ("dense", dense, len(manifest.inputs), "fiu"), ("ids", ids, len(manifest.fields), "iu"),
+            ("dense", dense, len(manifest.inputs), "fiu"), ("ids", ids, manifest.layout.ids, "iu"),
         ):  # fmt: skip
             if array.ndim != 2 or array.shape[1] != columns or array.dtype.kind not in kinds:
                 raise InputError(
@@ -162,7 +164,7 @@ class Scorer:
                 )
         if len(dense) != len(ids):
             raise InputError(f"dense has {len(dense)} rows and ids {len(ids)}: they must be of the same rows")
-        check_ids(ids, manifest.table_rows)
+        check_ids(ids, manifest.table_rows, manifest.layout)
         return dense.astype(np.float32, copy=False), ids.astype(np.int32, copy=False)
 
     def _score(self, block: Block, cells: Callable[[], list[list[str]]] | None = None) -> np.ndarray:
@@ -182,16 +184,23 @@ class Scorer:
             self._told &= (
                 {self._unseen.fields[field] for field in self._unseen.fields_above()} if self._unseen else set()
             )
-            usual = usual_shares(self.model.manifest)
-            self._unseen = Unseen(self.model.manifest.fields, usual, self.columns.key_seed)
-        self._unseen.add(ids, block.keys)
+            manifest = self.model.manifest
+            self._unseen = Unseen(manifest.fields, usual_shares(manifest), self.columns.key_seed, manifest.layout)
+        self._unseen.add(ids, block)
         found = self._unseen.unmatched(self._encoder.examples, cells, self._told)
         self._told |= {one.field for one in found}
-        return warning("rows to score", found)
+        return warning("rows to score", found) or self._left_out()
+
+    def _left_out(self) -> str:
+        """A warning, once a field, of lists with more values than are kept; "" for none."""
+        assert self._unseen is not None
+        dropped = {name: count for name, count in self._unseen.dropped.items() if name not in self._told_dropped}
+        self._told_dropped |= set(dropped)
+        return warning_of_dropped("rows to score", dropped, dict(zip(self._unseen.fields, self._unseen.layout.sizes)))
 
     def _score_batch(self, dense: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
         rows = len(ids)
-        second = self.model.table.lookup(ids) if self.model.table else ids
+        second = self.model.table.lookup(ids, self.model.manifest.layout) if self.model.table else ids
         filled = (np.pad(array, [(0, size - rows)] + [(0, 0)] * (array.ndim - 1)) for array in (dense, second))
         if size not in self._graphs:
             self._graphs[size] = nn.GraphCell(ms.load(str(self.model.graph)))

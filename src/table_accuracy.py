@@ -22,7 +22,7 @@ from src.export.options import TABLE_TYPES
 from src.export.table_file import CHUNK_ROWS, decode_rows, encode_rows, row_bytes
 from src.metrics.monitored import Metrics, measured
 from src.model_utils.device_target import set_device
-from src.network.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
+from src.network.embedding import Fill, whole_tables
 from src.network.options import NetworkSpec
 from src.options import TableAccuracyOptions, resolve
 from src.ranks.placement import Piece
@@ -67,14 +67,14 @@ def compare(path: Path, data: DataFolder, part: str, batch_size: int, network: N
         batch_size: rows at once.
         network: its shape.
     """
-    table_rows = data.manifest.table_rows
     found: list[Rounded] = []
     exact = np.zeros(0)
     for table_type in TABLE_TYPES:
         parts, exact_fill = checkpoint.full_width(path, data.manifest, network)
         fill = rounded(exact_fill, table_type)
-        tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), network.emb_dim, fill))
-        model = DLRM(dense_dim_of(data.manifest), tables, network, has_fields=has_fields(data.manifest))
+        manifest = data.manifest
+        tables = whole_tables(manifest.rows_of_tables, network.emb_dim, fill, layout=manifest.layout)
+        model = DLRM(dense_dim_of(manifest), tables, network, has_fields=has_fields(manifest))
         checkpoint.fill_mlps(model, parts)
         labels, logits = score(model, batches_of(data, part, batch_size), batch_size)
         scores = 1 / (1 + np.exp(-logits.astype(np.float64)))

@@ -224,6 +224,10 @@ def test_a_share_reads_only_the_files_of_its_rows(shards, tmp_path):
     assert numbers_of(batches.share(0, 4)) == list(range(300))
 
 
+def tables_of(rows, lists=()):
+    return [(name, count, name in lists) for name, count in rows.items()]
+
+
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
@@ -232,15 +236,25 @@ def test_a_share_reads_only_the_files_of_its_rows(shards, tmp_path):
     ],
 )
 def test_ids_outside_a_table_are_counted_and_refused(shards, tables, message):
-    batches = RowBatches(Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, tables), ROWS)
+    batches = RowBatches(Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, tables_of(tables)), ROWS)
     for read in (lambda: batches, lambda: batches.share(0, 1)):
         with pytest.raises(InputError, match=message):
             list(read())
 
 
 def test_ids_within_their_tables_pass(shards):
-    batches = RowBatches(Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, {"a": 1000, "b": 11_000, "c": 6_994}), 100)
+    tables = tables_of({"a": 1000, "b": 11_000, "c": 6_994})
+    batches = RowBatches(Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, tables), 100)
     assert len(list(batches)) == 10
+
+
+def test_padding_is_for_lists_alone():
+    ids = np.array([[3, -1], [0, 4]], np.int32)
+    dataset._check_ids(ids, tables_of({"a": 4, "b": 5}, ["b"]))
+    with pytest.raises(InputError, match="1 of 2 ids of b are outside its table of 5 rows"):
+        dataset._check_ids(ids, tables_of({"a": 4, "b": 5}))
+    with pytest.raises(InputError, match="1 of 2 ids of b are outside its table of 5 rows"):
+        dataset._check_ids(ids - np.array([[0, 1], [0, 0]], np.int32), tables_of({"a": 4, "b": 5}, ["b"]))
 
 
 def test_a_sample_is_of_records_spread_evenly_in_the_order_of_the_rows(shards):

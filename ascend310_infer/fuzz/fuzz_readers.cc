@@ -63,18 +63,24 @@ std::string Mended(std::string data) {
 void ReadTable(const std::string &data) {
   Put("table", data);
   dlrm::TableFile table(Folder() / "table");
-  const size_t fields = table.table_rows().size();
+  dlrm::ModelFolder model;
+  model.table = "table";
   std::vector<int32_t> ids;
-  for (const uint64_t rows : table.table_rows()) ids.push_back(static_cast<int32_t>(rows) - 1);
-  std::vector<float> vectors(fields * table.width());
-  dlrm::CheckIds(table.table_rows(), ids.data(), 1, 1);
-  table.Lookup(ids.data(), 1, vectors.data());
+  for (const uint64_t rows : table.table_rows()) {  // a field of one value and a list of each
+    model.Add({rows, ids.size() / 4, 1, dlrm::Pool::kOne});
+    model.Add({rows, ids.size() / 4, 3, dlrm::Pool::kMean});
+    ids.insert(ids.end(), {static_cast<int32_t>(rows) - 1, 0, static_cast<int32_t>(rows) - 1, dlrm::kPadding});
+  }
+  std::vector<float> vectors(model.fields.size() * table.width());
+  dlrm::CheckIds(model.fields, ids.data(), 1, 1);
+  table.Lookup(model, ids.data(), 1, vectors.data());
 }
 
 void ReadRows(const std::string &index, const std::string &dense, const std::string &ids) {
   dlrm::ModelFolder model;
   model.dense_dim = 2;
-  model.table_rows = {5, 7};
+  model.Add({5, 0, 1, dlrm::Pool::kOne});
+  model.Add({7, 1, 1, dlrm::Pool::kOne});
   model.vocabulary = "v";
   Put("index", index);
   Put("dense/a", dense);

@@ -46,7 +46,30 @@ void CheckSize(const fs::path &path, const std::string &size) {
   }
 }
 
+// A field of a description: name and rows of the table, and where there are lists or shared tables also the table's
+// number, the ids of a row, and how their vectors are pooled.
+Field ParseField(const std::vector<std::string> &line, size_t place) {
+  const std::string name = "field " + line[0] + ": ";
+  const uint64_t rows = ParseNumber(line[1], kMostRows, name + "rows");
+  if (line.size() == 2) return {rows, place, 1, Pool::kOne};
+  const std::vector<std::string> pools = {"one", "sum", "mean", "max"};  // in the order of Pool
+  const auto pool = std::find(pools.begin(), pools.end(), line[4]);
+  if (pool == pools.end()) throw Error(name + "its vectors are pooled by '" + line[4] + "'" + kRemedy);
+  return {rows, ParseNumber(line[2], kMostColumns, name + "table"), ParseNumber(line[3], kMostColumns, name + "ids"),
+          static_cast<Pool>(pool - pools.begin())};
+}
+
 }  // namespace
+
+void ModelFolder::Add(const Field &field) {
+  if (field.table == table_rows.size()) table_rows.push_back(field.rows);
+  ids += field.ids;
+  if (field.table >= table_rows.size() || table_rows[field.table] != field.rows || field.ids == 0 ||
+      ids > kMostColumns || (field.pool == Pool::kOne && field.ids != 1) || (field.pool != Pool::kOne && !on_host())) {
+    throw Error("field " + std::to_string(fields.size() + 1) + " of the model contradicts the others" + kRemedy);
+  }
+  fields.push_back(field);
+}
 
 ModelFolder ModelFolder::Load(const fs::path &path) {
   std::error_code error;
@@ -87,8 +110,9 @@ ModelFolder ModelFolder::Load(const fs::path &path) {
   model.batch_size = facts.Number("batch_size", kMostAtOnce);
   model.dense_dim = facts.Number("dense", kMostColumns);
   model.width = facts.Number("width", kMostColumns);
-  for (const auto &line : facts.Lines("field", 2)) {
-    model.table_rows.push_back(ParseNumber(line[1], kMostRows, "rows of field " + line[0]));
+  const auto &lines = facts.Lines("field");
+  for (const auto &line : facts.Lines("field", !lines.empty() && lines.front().size() == 5 ? 5 : 2)) {
+    model.Add(ParseField(line, model.fields.size()));
   }
   model.vocabulary = facts.Text("vocabulary");
   return model;

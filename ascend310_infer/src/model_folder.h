@@ -12,18 +12,34 @@ namespace dlrm {
 
 constexpr uint64_t kMostRows = INT32_MAX, kMostColumns = 1 << 16, kMostAtOnce = 1 << 24;
 
+constexpr int32_t kPadding = -1;  // stands behind the ids of a list
+
+// What becomes of the vectors of a field's ids: it has one, or a list of them, of which there may be none.
+enum class Pool { kOne, kSum, kMean, kMax };
+
+struct Field {
+  uint64_t rows;  // of its table
+  size_t table;   // the number of that
+  size_t ids;     // how many a row has
+  Pool pool;
+};
+
 struct ModelFolder {
   std::filesystem::path graph, table;  // no table where the graph has the tables
   std::string table_identity;
   uint64_t batch_size, dense_dim, width;
-  std::vector<uint64_t> table_rows;  // of each field
+  std::vector<Field> fields;
+  std::vector<uint64_t> table_rows;  // of each table
+  size_t ids = 0;                    // of a row
   std::string vocabulary;            // SHA-256 of what coded the ids
 
   bool on_host() const { return !table.empty(); }
-  size_t fields() const { return table_rows.size(); }
 
   // Reads and checks it: `path` is the folder, or the graph's file in it. Rows of a table are checked when looked up.
   static ModelFolder Load(const std::filesystem::path &path);
+
+  // Takes a field behind the others; throws Error where it contradicts them.
+  void Add(const Field &field);
 };
 
 }  // namespace dlrm

@@ -133,13 +133,13 @@ Network::Network(const ModelFolder &model, const Options &options, uint64_t bloc
     }
     lite_->inputs = lite_->model.GetInputs();
   }
-  const auto rows = static_cast<int64_t>(block), fields = static_cast<int64_t>(model.fields());
+  const auto rows = static_cast<int64_t>(block);
   CheckInput(graph, &lite_->inputs[lite_->dense], ms::DataType::kNumberTypeFloat32, {rows, static_cast<int64_t>(model.dense_dim)});
   if (model.on_host()) {
     CheckInput(graph, &lite_->inputs[lite_->second], ms::DataType::kNumberTypeFloat32,
-               {rows, fields, static_cast<int64_t>(model.width)});
+               {rows, static_cast<int64_t>(model.fields.size()), static_cast<int64_t>(model.width)});
   } else {
-    CheckInput(graph, &lite_->inputs[lite_->second], ms::DataType::kNumberTypeInt32, {rows, fields});
+    CheckInput(graph, &lite_->inputs[lite_->second], ms::DataType::kNumberTypeInt32, {rows, static_cast<int64_t>(model.ids)});
   }
 }
 

@@ -15,7 +15,7 @@ constexpr char kIndex[] = "index";
 }  // namespace
 
 RowFiles::RowFiles(std::filesystem::path folder, const ModelFolder &model)
-    : folder_(std::move(folder)), table_rows_(model.table_rows), dense_dim_(model.dense_dim) {
+    : folder_(std::move(folder)), fields_(model.fields), dense_dim_(model.dense_dim), ids_(model.ids) {
   const std::string name = folder_.string();
   std::error_code error;
   if (!std::filesystem::is_regular_file(folder_ / kIndex, error)) {
@@ -26,11 +26,12 @@ RowFiles::RowFiles(std::filesystem::path folder, const ModelFolder &model)
   if (facts.Text("vocabulary") != model.vocabulary) {
     throw Error("input " + name + " was coded with another vocabulary than the model's: run preprocess.py with it");
   }
-  std::vector<uint64_t> table_rows;
+  std::vector<uint64_t> table_rows, of_model;  // of each id
+  for (const Field &field : fields_) of_model.insert(of_model.end(), field.ids, field.rows);
   for (const auto &line : facts.Lines("field", 1)) {
     table_rows.push_back(ParseNumber(line[0], kMostRows, name + ": rows of a field"));
   }
-  if (facts.Number("dense", kMostColumns) != dense_dim_ || table_rows != table_rows_) {
+  if (facts.Number("dense", kMostColumns) != dense_dim_ || table_rows != of_model) {
     throw Error("input " + name + " has other columns or tables than the model: run preprocess.py with it");
   }
   for (const auto &line : facts.Lines("file")) {
@@ -48,8 +49,8 @@ RowFiles::RowFiles(std::filesystem::path folder, const ModelFolder &model)
 Rows RowFiles::Read(size_t index) const {
   const File &file = files_[index];
   const Rows rows{file.rows, ReadValues<float>(folder_ / "dense" / file.name, file.rows * dense_dim_, file.dense_checksum),
-                  ReadValues<int32_t>(folder_ / "ids" / file.name, file.rows * table_rows_.size(), file.ids_checksum)};
-  CheckIds(table_rows_, rows.ids.data(), rows.count, file.first_row);
+                  ReadValues<int32_t>(folder_ / "ids" / file.name, file.rows * ids_, file.ids_checksum)};
+  CheckIds(fields_, rows.ids.data(), rows.count, file.first_row);
   return rows;
 }
 

@@ -16,7 +16,7 @@ namespace dlrm {
 struct Rows {
   size_t count;
   std::vector<float> dense;  // [count, N]
-  std::vector<int32_t> ids;  // [count, F], each below its table's rows
+  std::vector<int32_t> ids;  // [count, L], each below its table's rows, or padding of a list
 };
 
 class RowFiles {
@@ -41,8 +41,8 @@ class RowFiles {
   };
 
   std::filesystem::path folder_;
-  std::vector<uint64_t> table_rows_;
-  uint64_t dense_dim_, rows_ = 0;
+  std::vector<Field> fields_;
+  uint64_t dense_dim_, ids_, rows_ = 0;
   std::vector<File> files_;
   std::string checksum_;
 };

@@ -107,14 +107,14 @@ class Scorer {
   // The rows may be fewer than a block, which zeros then fill up.
   void ScoreBlock(const Rows &rows, size_t first, size_t count, Network *network, float *scores) {
     Fill(network->dense(), rows.dense.data() + first * model_.dense_dim, count, model_.dense_dim);
-    const int32_t *ids = rows.ids.data() + first * model_.fields();
+    const int32_t *ids = rows.ids.data() + first * model_.ids;
     if (table_) {
       auto *vectors = static_cast<float *>(network->second());
-      const size_t values = model_.fields() * model_.width;
-      table_->Lookup(ids, count, vectors);
+      const size_t values = model_.fields.size() * model_.width;
+      table_->Lookup(model_, ids, count, vectors);
       std::fill(vectors + count * values, vectors + block_ * values, 0.0F);
     } else {
-      Fill(static_cast<int32_t *>(network->second()), ids, count, model_.fields());
+      Fill(static_cast<int32_t *>(network->second()), ids, count, model_.ids);
     }
     const float *found = network->Run();
     std::copy(found, found + count, scores);

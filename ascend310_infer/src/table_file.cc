@@ -17,7 +17,6 @@
 
 #include "error.h"
 #include "files.h"
-#include "model_folder.h"
 
 namespace dlrm {
 namespace {
@@ -85,11 +84,11 @@ TableFile::TableFile(const std::filesystem::path &path) : path_(path) {
 
   try {
     const auto type = At<uint32_t>(data_, 12);
-    const uint64_t width = At<uint32_t>(data_, 16), fields = At<uint32_t>(data_, 20), rows = At<uint64_t>(data_, 24);
+    const uint64_t width = At<uint32_t>(data_, 16), tables = At<uint32_t>(data_, 20), rows = At<uint64_t>(data_, 24);
     const uint64_t header = At<uint64_t>(data_, 32);
     if (std::memcmp(data_, kMagic, 8) != 0) throw damaged("it does not begin as one of this program");
-    if (At<uint32_t>(data_, 8) != 1 || type > 2 || width - 1 >= kMostColumns || fields - 1 >= kMostColumns ||
-        rows > kMostRows || header % kPage != 0 || header < kFixedBytes + 8 * fields + 4 || header > size_) {
+    if (At<uint32_t>(data_, 8) != 1 || type > 2 || width - 1 >= kMostColumns || tables - 1 >= kMostColumns ||
+        rows > kMostRows || header % kPage != 0 || header < kFixedBytes + 8 * tables + 4 || header > size_) {
       throw damaged("its header has values that are none");
     }
     identity_ = Checksum(data_, header - 4);
@@ -98,13 +97,13 @@ TableFile::TableFile(const std::filesystem::path &path) : path_(path) {
     width_ = width;
     row_bytes_ = type_ == Type::kFloat32 ? 4 * width : type_ == Type::kFloat16 ? 2 * width : 4 + width;
     uint64_t total = 0;
-    for (uint64_t field = 0; field < fields; ++field) {
-      table_rows_.push_back(std::min(At<uint64_t>(data_, kFixedBytes + 8 * field), kMostRows));
+    for (uint64_t table = 0; table < tables; ++table) {
+      table_rows_.push_back(std::min(At<uint64_t>(data_, kFixedBytes + 8 * table), kMostRows));
       starts_.push_back(total);
       total += table_rows_.back();
     }
     const uint64_t pages = (rows * row_bytes_ + kPage - 1) / kPage;
-    if (total != rows) throw damaged("the rows of its fields do not add up");
+    if (total != rows) throw damaged("the rows of its tables do not add up");
     if (size_ != header + pages * (kPage + 4)) {
       throw damaged("it has " + std::to_string(size_) + " bytes instead of " +
                     std::to_string(header + pages * (kPage + 4)));
@@ -123,8 +122,8 @@ TableFile::TableFile(const std::filesystem::path &path) : path_(path) {
 
 TableFile::~TableFile() { munmap(const_cast<uint8_t *>(data_), size_); }
 
-const uint8_t *TableFile::Row(size_t field, int32_t id) const {
-  return rows_ + (starts_[field] + static_cast<uint64_t>(id)) * row_bytes_;
+const uint8_t *TableFile::Row(size_t table, int32_t id) const {
+  return rows_ + (starts_[table] + static_cast<uint64_t>(id)) * row_bytes_;
 }
 
 void TableFile::CheckPages(const uint8_t *row) {
@@ -141,35 +140,70 @@ void TableFile::CheckPages(const uint8_t *row) {
 }
 
 template <TableFile::Type type>
-void TableFile::LookupAs(const int32_t *ids, size_t rows, float *vectors) {
-  const size_t fields = table_rows_.size();
-  for (size_t row = 0; row < rows; ++row) {
-    for (size_t field = 0; field < fields && row + kAhead < rows; ++field) {
-      __builtin_prefetch(Row(field, ids[(row + kAhead) * fields + field]));
+void TableFile::Read(size_t table, int32_t id, float *vector) {
+  const uint8_t *values = Row(table, id);
+  CheckPages(values);
+  if constexpr (type == Type::kFloat32) {
+    std::memcpy(vector, values, row_bytes_);
+  } else if constexpr (type == Type::kFloat16) {
+    FromHalves(values, width_, vector);
+  } else {
+    FromInt8(values, width_, vector);
+  }
+}
+
+// The vectors of a list as one; zeros of an empty list.
+template <TableFile::Type type>
+void TableFile::PoolAs(const Field &field, const int32_t *ids, float *vector, std::vector<float> *scratch) {
+  size_t count = 0;
+  for (size_t place = 0; place < field.ids; ++place) {
+    if (ids[place] == kPadding) continue;
+    Read<type>(field.table, ids[place], count++ == 0 ? vector : scratch->data());
+    if (count == 1) continue;
+    const float *other = scratch->data();
+    for (uint64_t i = 0; i < width_; ++i) {
+      vector[i] = field.pool == Pool::kMax ? std::max(vector[i], other[i]) : vector[i] + other[i];
     }
-    for (size_t field = 0; field < fields; ++field) {
-      const uint8_t *values = Row(field, ids[row * fields + field]);
-      CheckPages(values);
-      float *vector = vectors + (row * fields + field) * width_;
-      if constexpr (type == Type::kFloat32) {
-        std::memcpy(vector, values, row_bytes_);
-      } else if constexpr (type == Type::kFloat16) {
-        FromHalves(values, width_, vector);
-      } else {
-        FromInt8(values, width_, vector);
+  }
+  if (count == 0) std::fill(vector, vector + width_, 0.0F);
+  if (count > 1 && field.pool == Pool::kMean) {
+    for (uint64_t i = 0; i < width_; ++i) vector[i] /= static_cast<float>(count);
+  }
+}
+
+template <TableFile::Type type>
+void TableFile::LookupAs(const ModelFolder &model, const int32_t *ids, size_t rows, float *vectors) {
+  std::vector<float> scratch(width_);
+  for (size_t row = 0; row < rows; ++row, ids += model.ids) {
+    if (row + kAhead < rows) {
+      const int32_t *coming = ids + kAhead * model.ids;
+      for (const Field &field : model.fields) {
+        for (size_t place = 0; place < field.ids; ++place, ++coming) {
+          if (*coming != kPadding) __builtin_prefetch(Row(field.table, *coming));
+        }
       }
+    }
+    const int32_t *own = ids;
+    for (const Field &field : model.fields) {
+      if (field.pool == Pool::kOne) {
+        Read<type>(field.table, *own, vectors);
+      } else {
+        PoolAs<type>(field, own, vectors, &scratch);
+      }
+      own += field.ids;
+      vectors += width_;
     }
   }
 }
 
-void TableFile::Lookup(const int32_t *ids, size_t rows, float *vectors) {
+void TableFile::Lookup(const ModelFolder &model, const int32_t *ids, size_t rows, float *vectors) {
   switch (type_) {
     case Type::kFloat32:
-      return LookupAs<Type::kFloat32>(ids, rows, vectors);
+      return LookupAs<Type::kFloat32>(model, ids, rows, vectors);
     case Type::kFloat16:
-      return LookupAs<Type::kFloat16>(ids, rows, vectors);
+      return LookupAs<Type::kFloat16>(model, ids, rows, vectors);
     case Type::kInt8:
-      return LookupAs<Type::kInt8>(ids, rows, vectors);
+      return LookupAs<Type::kInt8>(model, ids, rows, vectors);
   }
 }
 
@@ -187,15 +221,18 @@ double TableFile::ResidentMb() const {
   return 0;
 }
 
-void CheckIds(const std::vector<uint64_t> &table_rows, const int32_t *ids, size_t rows, uint64_t first_row) {
-  const size_t fields = table_rows.size();
+void CheckIds(const std::vector<Field> &fields, const int32_t *ids, size_t rows, uint64_t first_row) {
   for (size_t row = 0; row < rows; ++row) {
-    for (size_t field = 0; field < fields; ++field) {
-      const int32_t id = ids[row * fields + field];
-      if (id >= 0 && static_cast<uint64_t>(id) < table_rows[field]) continue;
-      throw Error("row " + std::to_string(first_row + row) + ", field " + std::to_string(field + 1) + ": id " +
-                  std::to_string(id) + " is not among the " + std::to_string(table_rows[field]) +
-                  " of its table: run preprocess.py with this model");
+    for (size_t number = 0; number < fields.size(); ++number) {
+      const Field &field = fields[number];
+      for (size_t place = 0; place < field.ids; ++place) {
+        const int32_t id = *ids++;
+        if (id >= 0 && static_cast<uint64_t>(id) < field.rows) continue;
+        if (id == kPadding && field.pool != Pool::kOne) continue;
+        throw Error("row " + std::to_string(first_row + row) + ", field " + std::to_string(number + 1) + ": id " +
+                    std::to_string(id) + " is not among the " + std::to_string(field.rows) +
+                    " of its table: run preprocess.py with this model");
+      }
     }
   }
 }

@@ -5,9 +5,10 @@
     checkpoint/manifest.json     facts of the training data
     checkpoint/vocabulary.npz    the encoder: category -> id, and what else is learned of the columns
 
-A field's table is an entry of its own, embedding.C1 and so on. Where tables are split over ranks, dlrm.ckpt is the part
-of rank 0, dlrm.rank_1.ckpt that of rank 1 and so on, and an entry may be a piece of a table, embedding.C3@500 for rows
-from 500 on. Whoever reads a checkpoint takes the rows it needs out of whatever entries and parts have them.
+A field's table is an entry of its own, embedding.C1 and so on; one that fields share has the name of the first. Where
+tables are split over ranks, dlrm.ckpt is the part of rank 0, dlrm.rank_1.ckpt that of rank 1 and so on, and an entry
+may be a piece of a table, embedding.C3@500 for rows from 500 on. Whoever reads a checkpoint takes the rows it needs out
+of whatever entries and parts have them.
 """
 
 import re
@@ -27,7 +28,7 @@ from src.checkpoints.names import check_is_file
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
-from src.network.embedding import EmbeddingTables, Fill, joint_rows, whole_fields
+from src.network.embedding import EmbeddingTables, Fill, whole_tables
 from src.network.mixed_dims import projection_name, widths_of
 from src.network.operators import Operators
 from src.network.options import NetworkSpec
@@ -44,14 +45,14 @@ def part_of(path: Path, rank: int) -> Path:
     return path if rank == 0 else path.with_name(f"{path.stem}.rank_{rank}{path.suffix}")
 
 
-def save(model: DLRM, fields: Sequence[str], path: Path, ranks: Ranks = ONE_RANK, checked: bool = False) -> None:
+def save(model: DLRM, names: Sequence[str], path: Path, ranks: Ranks = ONE_RANK, checked: bool = False) -> None:
     """Write the network's values to a MindSpore checkpoint file, whole or not at all; all ranks call this together.
 
     It need not be on the disk when this returns: most are soon followed by a better one. Whoever needs that flushes it.
 
     Args:
         model: the network.
-        fields: names of the categorical columns.
+        names: of the tables.
         path: the file.
         ranks: of the run.
         checked: whether all values are known to be finite.
@@ -61,7 +62,7 @@ def save(model: DLRM, fields: Sequence[str], path: Path, ranks: Ranks = ONE_RANK
     """
     happens("a network is to be kept")
     common = {parameter.name: parameter.asnumpy() for parameter in model.mlp_parameters()}
-    rows = rows_of(model.tables, TABLE, model.tables.table.asnumpy(), fields)
+    rows = rows_of(model.tables, TABLE, model.tables.table.asnumpy(), names)
     if not checked:
         check_finite(common | rows, ranks)
     write_part(path, common, rows, model.tables, ranks, sync=False)
@@ -110,21 +111,21 @@ def check_finite(values: Arrays, ranks: Ranks, step: int | None = None) -> None:
         raise NotFinite(f"{who} holds values that are not finite", step)
 
 
-def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, fields: Sequence[str]) -> Arrays:
-    """The entries for what has a row for each row of the tables: one a piece, named after field and first row."""
+def rows_of(tables: EmbeddingTables, prefix: str, joint: np.ndarray, names: Sequence[str]) -> Arrays:
+    """The entries for what has a row for each row of the tables: one a piece, named after table and first row."""
     return {
-        prefix + _entry_name(piece, tables.table_rows[piece.field], fields): values
+        prefix + _entry_name(piece, tables.table_rows[piece.table], names): values
         for piece, values in tables.views(joint)
         if piece.rows
     }
 
 
-def _entry_name(piece: Piece, rows: int, fields: Sequence[str]) -> str:
-    """Its field, and behind it the first row if it is not the whole table; zeros tell C3@05 from a field C3@5."""
-    name, first = fields[piece.field], str(piece.low)
+def _entry_name(piece: Piece, rows: int, names: Sequence[str]) -> str:
+    """Its table, and behind it the first row if it is not the whole one; zeros tell C3@05 from a table C3@5."""
+    name, first = names[piece.table], str(piece.low)
     if piece.rows == rows:
         return name
-    while f"{name}@{first}" in fields:
+    while f"{name}@{first}" in names:
         first = f"0{first}"
     return f"{name}@{first}"
 
@@ -139,17 +140,15 @@ class Parts:
 
     Args:
         path: the checkpoint, which is its first part.
-        fields, table_rows: names of the categorical columns, and rows of their tables.
+        names, table_rows: of the tables.
         check: which of the parts get their checksums compared, by number; all unless given.
 
     Raises:
         InputError: a part is missing, or is no checkpoint.
     """
 
-    def __init__(
-        self, path: Path, fields: Sequence[str], table_rows: Sequence[int], check: Sequence[int] | None = None
-    ):
-        self.path, self._fields, self._table_rows = path, fields, table_rows
+    def __init__(self, path: Path, names: Sequence[str], table_rows: Sequence[int], check: Sequence[int] | None = None):
+        self.path, self._names, self._table_rows = path, names, table_rows
         check_is_file(path)
         if first_part := re.fullmatch(r"(.+)\.rank_\d+(\.ckpt)", path.name):
             raise InputError(f"checkpoint_path {path} is one part of a checkpoint: name {first_part[1]}{first_part[2]}")
@@ -188,12 +187,12 @@ class Parts:
         return lambda piece, values: self._fill(prefix, piece, values)
 
     def _fill(self, prefix: str, piece: Piece, values: np.ndarray) -> None:
-        name, rows = prefix + self._fields[piece.field], self._table_rows[piece.field]
+        name, rows = prefix + self._names[piece.table], self._table_rows[piece.table]
         found = 0
         for file in self._files:
             for entry, shape in file.shapes.items():
                 whole, _, first = entry.rpartition("@")
-                if entry != name and (whole != name or not first.isdigit() or entry[len(prefix) :] in self._fields):
+                if entry != name and (whole != name or not first.isdigit() or entry[len(prefix) :] in self._names):
                     continue
                 first = "" if entry == name else first
                 low = int(first or 0)
@@ -255,7 +254,7 @@ def load(
 
     Args:
         path: a file that `save` wrote; if it is one of several parts, the first one.
-        coded: names of the inputs and fields, and rows of the fields' tables; a manifest has them.
+        coded: names of the inputs and fields, rows of the fields' tables, and the ids; a manifest has them.
         network: its shape.
         operators: what is to compute it.
         compute_dtype: type of the MLPs' matrix products.
@@ -263,11 +262,10 @@ def load(
     Raises:
         InputError: no such file, not a checkpoint, or values of other names or sizes.
     """
-    widths = widths_of(coded.table_rows, network)
+    widths = widths_of(coded.layout.of_tables(coded.table_rows), network)
     rows = widths.packed_rows
-    parts = Parts(path, coded.fields, rows)
-    values = joint_rows(whole_fields(rows), network.emb_dim, parts.fill(TABLE))
-    tables = EmbeddingTables(rows, values, operators)
+    parts = Parts(path, coded.layout.of_tables(coded.fields), rows)
+    tables = whole_tables(rows, network.emb_dim, parts.fill(TABLE), operators, coded.layout)
     model = DLRM(
         dense_dim_of(coded), tables, network, compute_dtype, widths=widths, has_fields=has_fields(coded)
     )  # fmt: skip
@@ -278,8 +276,8 @@ def load(
 
 def full_width(path: Path, coded: Coded, network: NetworkSpec) -> tuple[Parts, Fill]:
     """A checkpoint, and what fills pieces with its vectors, all of full width; arguments as for `load`."""
-    widths = widths_of(coded.table_rows, network)
-    parts = Parts(path, coded.fields, widths.packed_rows)
+    widths = widths_of(coded.layout.of_tables(coded.table_rows), network)
+    parts = Parts(path, coded.layout.of_tables(coded.fields), widths.packed_rows)
     shapes = {width: (len(group), width, network.emb_dim) for width, group in widths.projections.items()}
     fill = widths.full_width(parts.fill(TABLE), lambda width: parts.value(projection_name(width), shapes[width]))
     return parts, fill
@@ -291,8 +289,8 @@ def fill_mlps(model: DLRM, parts: Parts) -> None:
         parameter.set_data(Tensor.from_numpy(parts.value(parameter.name, parameter.shape)))
 
 
-def restore(model: DLRM, path: Path, fields: Sequence[str]) -> None:
+def restore(model: DLRM, path: Path, names: Sequence[str]) -> None:
     """Give a network, on this rank's device, the values of a checkpoint that the same ranks wrote, in their place."""
-    parts = Parts(path, fields, model.tables.table_rows, check=())
+    parts = Parts(path, names, model.tables.table_rows, check=())
     model.tables.refill(model.tables.table, parts.fill(TABLE))
     fill_mlps(model, parts)

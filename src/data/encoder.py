@@ -10,14 +10,15 @@ Of columns that give no input or no field at all, one stands in for none: see `m
 
 All of it is learned from the training rows and kept in one file, which is called vocabulary.npz after its largest part.
 By default there is nothing but a vocabulary, with some examples of its values, and numbers become log(x + 1). What else
-there is has names that begin with /inputs/: the transform's kind, what it learned of each column, and so on; other such
-names are refused.
+there is has names that begin with /inputs/: the transform's kind, what it learned of each column, how many values cells
+hold and whose tables are shared, and so on; other such names are refused.
 
-Legend: B rows, N numeric inputs, F fields.
+Legend: B rows, N numeric inputs, F fields, L ids of a row.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from src.base.files import MappedFile, whole_file
 from src.base.npz import Arrays, mapped_arrays, save_arrays
 from src.data import known_values
 from src.data.known_values import Example
+from src.data.layout import PADDING, Layout, padded
 from src.data.manifest import NO_CATEGORY, NO_NUMBER
 from src.data.numeric import Summary, bucket_edges, count_scores
 from src.data.transforms import TRANSFORMS
@@ -40,7 +42,7 @@ _KIND = "transform"
 # Not named in the file, which at first named none: their arrays tell, and log, the last one here, has none.
 _UNNAMED = ("standard_log", "quantile", "log")
 _OTHERS = ("missing", "edges", "counts")
-_EXAMPLES = "examples"
+_EXAMPLES, _LAYOUT = "examples", "layout"
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,12 @@ class Encoder:
         vocabulary: of the categorical columns.
         learned: what else the inputs need.
         examples: of each categorical column; without them, what the vocabulary tells.
+        layout: of the categorical columns; unless given, these have one value and a table each.
 
     Attributes:
         inputs, fields: names of the numeric inputs [N] and of the fields [F].
         table_rows: rows of each field's table.
+        layout: of the ids of all fields.
 
     Raises:
         InputError: two inputs or fields would have one name.
@@ -156,8 +160,10 @@ class Encoder:
         vocabulary: AnyVocabulary,
         learned: Learned | None = None,
         examples: Sequence[Example] | None = None,
+        layout: Layout | None = None,
     ):
         self.vocabulary, self.learned = vocabulary, learned or Learned()
+        self._of_columns = layout or Layout.plain(len(vocabulary.names))
         self._examples = None if examples is None else tuple(examples)
         self._file: MappedFile | None = None
         self._transform = TRANSFORMS[self.learned.transform]
@@ -176,6 +182,7 @@ class Encoder:
         )
         self.inputs, self.fields = self.inputs or (NO_NUMBER,), self.fields or (NO_CATEGORY,)
         self.table_rows = self.table_rows or (UNSEEN + 2,)
+        self.layout = self._of_columns + Layout.plain(len(self.fields) - self._of_columns.fields)
         for names in (self.inputs, self.fields):
             if repeated := [name for name in names if names.count(name) > 1]:
                 raise InputError(f"column {repeated[0]!r} has the name of an input made of another: rename it")
@@ -189,16 +196,16 @@ class Encoder:
         return replace(columns, key_seed=self.vocabulary.key_seed)
 
     def encode(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
-        """Numeric inputs [B, N] float32 and ids [B, F] int32 of rows."""
+        """Numeric inputs [B, N] float32 and ids [B, L] int32 of rows."""
         assert block.key_seed == self.vocabulary.key_seed, "rows must be read with the columns that `keyed` gives"
-        ids = self.vocabulary.encode(block.keys)
+        ids = self._list_ids(block) if self._of_columns.has_lists else self.vocabulary.encode(block.keys)
         inputs, all_ids = [], [ids]
         if block.numbers.shape[1]:
             inputs.append(self._transform(block.numbers, self.learned.columns))
         if self._with_indicator:
             inputs.append(np.isnan(block.numbers[:, self._with_indicator]).astype(np.float32))
         if self.learned.counts:
-            inputs.append(np.stack([scores[own] for scores, own in zip(self.learned.counts, ids.T)], axis=1))
+            inputs.append(self._category_counts(ids))
         if self.learned.edges:
             all_ids.append(self._bucket_ids(block.numbers))
         if self.inputs == (NO_NUMBER,):
@@ -206,6 +213,31 @@ class Encoder:
         if self.fields == (NO_CATEGORY,):
             all_ids = [np.full((len(ids), 1), UNSEEN + 1, np.int32)]
         return _joined(inputs), _joined(all_ids)
+
+    def _list_ids(self, block: Block) -> np.ndarray:
+        """Ids of categorical columns, some of which hold lists."""
+        found = []
+        for field, size in enumerate(self._of_columns.sizes):
+            if (lists := block.lists.get(field)) is None:
+                found.append(self.vocabulary.ids_of(field, block.keys[field]).astype(np.int32)[:, None])
+                continue
+            own = self.vocabulary.ids_of(field, lists.keys)
+            found.append(padded(lists, own, self.vocabulary.rarity_of(own, lists.places()[1]), size))
+        return np.concatenate(found, axis=1)
+
+    def _category_counts(self, ids: np.ndarray) -> np.ndarray:
+        """How frequent the rows' categories were, [B, categorical columns]; of a list the mean, 0 of an empty one."""
+        columns = []
+        layout = self._of_columns
+        for scores, start, size, pool in zip(self.learned.counts, layout.starts, layout.sizes, layout.pools):
+            own = ids[:, start : start + size]
+            if not pool:
+                columns.append(scores[own[:, 0]])
+                continue
+            there = own != PADDING
+            total = np.where(there, scores[own], np.float32(0)).sum(axis=1)
+            columns.append(total / np.maximum(there.sum(axis=1), 1).astype(np.float32))
+        return np.stack(columns, axis=1)
 
     def _bucket_ids(self, numbers: np.ndarray) -> np.ndarray:
         """Ids [B, columns] int32: 1 for an empty cell, then the buckets; the end ones have no outer bound."""
@@ -227,8 +259,10 @@ class Encoder:
             with whole_file(path, sync=True) as file:
                 file.write(self._file.data)
             return
-        examples = {f"{BESIDE}{_EXAMPLES}": known_values.to_json(self.examples)}
-        save_arrays(path, self.vocabulary.arrays() | self.learned.arrays() | examples, sync=True)
+        beside = {f"{BESIDE}{_EXAMPLES}": known_values.to_json(self.examples)}
+        if not self._of_columns.is_plain:
+            beside[f"{BESIDE}{_LAYOUT}"] = np.frombuffer(json.dumps(asdict(self._of_columns)).encode(), np.uint8)
+        save_arrays(path, self.vocabulary.arrays() | self.learned.arrays() | beside, sync=True)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -241,6 +275,9 @@ def load_encoder(path: Path, dense: Sequence[str]) -> Encoder:
     arrays = mapped_arrays(file)
     kept = arrays.pop(f"{BESIDE}{_EXAMPLES}", None)
     examples = None if kept is None else known_values.from_json(kept)
-    encoder = Encoder(dense, vocabulary_of(arrays, file), Learned.load(path, arrays, len(dense)), examples)
+    given = arrays.pop(f"{BESIDE}{_LAYOUT}", None)
+    layout = None if given is None else Layout.from_json(json.loads(given.tobytes()))
+    vocabulary = vocabulary_of(arrays, file, layout.tables if layout else ())
+    encoder = Encoder(dense, vocabulary, Learned.load(path, arrays, len(dense)), examples, layout)
     encoder._file = file
     return encoder

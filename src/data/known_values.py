@@ -3,19 +3,21 @@
 Whoever reads rows otherwise than training did, such as through pandas' defaults, gets other categories, and scores that
 are wrong without a word. So the encoder keeps some values as they stood in the training rows.
 
-Legend: B rows, F fields.
+Legend: B rows, F fields, L ids of a row.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from src.data.layout import PADDING, Layout
 from src.data.manifest import Manifest
 from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
+from src.rows.block import Block
 from src.rows.keys import keys_of, text_of
 from src.rows.raw_rows import Example
 
@@ -27,6 +29,7 @@ _CHANCE = 1e-6  # that nothing matches by chance
 _RUN = 50  # rows of one value behind each other that tell as much as one: ten ads for one user are no ten users
 _SHOWN = 3
 _CHUNK_KEYS = 1 << 16
+_MIXED = np.uint64(0x9E3779B97F4A7C15)
 # Text that pandas.read_csv takes for a missing value unless told otherwise; the empty cell is another matter.
 _MISSING_TO_PANDAS = (
     "NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "None", "<NA>", "#N/A", "#NA", "#N/A N/A",
@@ -46,9 +49,9 @@ def _example(vocabulary: AnyVocabulary, field: int, cells: Sequence[str]) -> Exa
     not_whole = [text for text in texts if not _is_whole(text)]
     if isinstance(vocabulary, Vocabulary):
         texts = _in(vocabulary, field, texts)  # a sample may be read otherwise than the parser reads
-        not_whole = _in(vocabulary, field, not_whole) or _not_whole_keys(vocabulary.keys[field])
+        not_whole = _in(vocabulary, field, not_whole) or _not_whole_keys(vocabulary.keys_of(field))
         missing = _in(vocabulary, field, _MISSING_TO_PANDAS)
-        texts += [text for key in vocabulary.keys[field][: 2 * _MOST_EXAMPLES].tolist() if (text := text_of(key))]
+        texts += [text for key in vocabulary.keys_of(field)[: 2 * _MOST_EXAMPLES].tolist() if (text := text_of(key))]
     known = tuple(text[:_LONGEST] for text in dict.fromkeys(texts))
     return Example(known[:_MOST_EXAMPLES], next(iter(not_whole), "")[:_LONGEST], next(iter(missing), ""))
 
@@ -163,6 +166,12 @@ def unmatched_of(manifest: Manifest, part: str, trained: Manifest | None = None)
     return [Unmatched(manifest.fields[number], own.unseen_share[number]) for number in found]
 
 
+def warning_of_dropped(where: str, dropped: Mapping[str, int], sizes: Mapping[str, int]) -> str:
+    """One line that tells how many values of lists were left out, of fields of such sizes; "" if none was."""
+    told = ", ".join(f"{count:,} of {name} beyond {sizes[name]} in a cell" for name, count in dropped.items())
+    return f"{where}: values were left out, the least frequent ones of their cells: {told}" if told else ""
+
+
 def warning(where: str, found: Sequence[Unmatched]) -> str:
     """One line that tells of such fields, the first ones by name; "" if there is none."""
     if not found:
@@ -184,32 +193,60 @@ class Unseen:
         fields: names of all fields; those of categorical columns come first.
         usual: the share of each field that is usual.
         key_seed: of the rows' keys.
+        layout: of the rows' ids; unless given there are no lists.
+
+    Attributes:
+        rows: how many were added.
+        dropped: values of lists that were left out, of each field that has any.
     """
 
-    def __init__(self, fields: Sequence[str], usual: np.ndarray, key_seed: str = ""):
+    def __init__(self, fields: Sequence[str], usual: np.ndarray, key_seed: str = "", layout: Layout | None = None):
         self.fields, self.usual, self.key_seed = tuple(fields), usual, key_seed
+        self.layout = layout or Layout.plain(len(fields))
         self.rows = 0
-        self._unseen, self._draws, self._unseen_draws = np.zeros((3, len(fields)), np.int64)
+        self.dropped: dict[str, int] = {}
+        self._unseen, self._values, self._draws, self._unseen_draws = np.zeros((4, len(fields)), np.int64)
         self._last: np.ndarray | None = None  # value of each field
         self._begun = np.zeros(len(fields), np.int64)  # rows of it so far
         self.keys: dict[int, int] = {}  # of each field, the first one that is not known
 
-    def add(self, ids: np.ndarray, keys: np.ndarray) -> None:
-        """Count rows with ids [B, F], made of keys [F of categorical columns, B]."""
+    def add(self, ids: np.ndarray, block: Block) -> None:
+        """Count rows with ids [B, L], made of a block."""
         if not len(ids):
             return
-        unseen, draws = ids == UNSEEN, self._draws_of(ids, keys)
+        layout = self.layout
+        unseen, there, draws = ids == UNSEEN, ids != PADDING, self._draws_of(ids, block)
         self.rows += len(ids)
-        self._unseen += unseen.sum(axis=0)
-        self._draws += draws.sum(axis=0)
-        self._unseen_draws += (unseen & draws).sum(axis=0)
-        for field in range(len(keys)):
-            if field not in self.keys and unseen[:, field].any():
-                self.keys[field] = int(keys[field, np.argmax(unseen[:, field])])
+        self._unseen += layout.count(unseen)
+        self._values += layout.count(there)
+        self._draws += layout.count(draws & there)
+        self._unseen_draws += layout.count(unseen & draws)
+        for field, (start, size) in enumerate(zip(layout.starts[: len(block.keys)], layout.sizes)):
+            if field in block.lists and (left_out := block.lists[field].dropped(size)):
+                self.dropped[self.fields[field]] = self.dropped.get(self.fields[field], 0) + left_out
+            if field not in self.keys and unseen[:, start : start + size].any():
+                self._note(field, unseen[:, start : start + size], block)
 
-    def _draws_of(self, ids: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """Which rows [B, F] bool begin a run of a value, or come _RUN rows behind such a one."""
-        values = np.concatenate([keys.T, ids[:, len(keys) :].astype(np.uint64)], axis=1)
+    def _note(self, field: int, unseen: np.ndarray, block: Block) -> None:
+        """Keep the first key of a field that is not known; of a list that was not kept whole none."""
+        if field not in block.lists:
+            self.keys[field] = int(block.keys[field, np.argmax(unseen[:, 0])])
+            return
+        lists = block.lists[field]
+        firsts = np.cumsum(lists.counts) - lists.counts
+        rows, places = np.nonzero(unseen & (lists.counts <= unseen.shape[1])[:, None])
+        if len(rows):
+            self.keys[field] = int(lists.keys[firsts[rows[0]] + places[0]])
+
+    def _draws_of(self, ids: np.ndarray, block: Block) -> np.ndarray:
+        """Which ids [B, L] bool are of cells that begin a run of equal ones, or come _RUN rows behind such a one."""
+        columns = []
+        for field, (start, size) in enumerate(zip(self.layout.starts, self.layout.sizes)):
+            if field < len(block.keys) and field not in block.lists:
+                columns.append(block.keys[field])
+            else:  # a number that stands for all ids
+                columns.append(ids[:, start : start + size].astype(np.uint64) @ _MIXED ** np.arange(size, dtype="u8"))
+        values = np.stack(columns, axis=1)
         before = values[:1] if self._last is None else self._last[None]
         same = values == np.concatenate([before, values[:-1]])
         same[0] &= self._last is not None
@@ -217,7 +254,7 @@ class Unseen:
         begins = np.maximum.accumulate(np.where(same, 0, rows), axis=0)
         in_run = np.where(begins > 0, rows - begins, rows - 1 + self._begun)
         self._last, self._begun = values[-1], in_run[-1] + 1
-        draws: np.ndarray = in_run % _RUN == 0
+        draws: np.ndarray = np.repeat(in_run % _RUN == 0, self.layout.sizes, axis=1)
         return draws
 
     def fields_above(self) -> list[int]:
@@ -239,7 +276,7 @@ class Unseen:
             cells: gives the text of some of these rows' categorical columns, in which hashed keys are found again.
             told: names of fields that are left out.
         """
-        shares = (self._unseen / max(self.rows, 1)).tolist()
+        shares = (self._unseen / np.maximum(self._values, 1)).tolist()
         found = []
         for field in self.fields_above():
             if self.fields[field] in told:

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.sealed import check_json, sealed_json
+from src.data.layout import Layout
+from src.rows.cells.lists import ListColumn
 from src.rows.columns import Columns, Timestamp
 
 MANIFEST = "manifest.json"
@@ -34,6 +36,7 @@ class Coded(Protocol):
     Attributes:
         inputs, fields: names of the numeric inputs and of the fields.
         table_rows: rows of each field's table, id 0 included.
+        layout: of the ids.
     """
 
     @property
@@ -46,6 +49,10 @@ class Coded(Protocol):
 
     @property
     def table_rows(self) -> tuple[int, ...]:
+        """See above."""
+
+    @property
+    def layout(self) -> Layout:
         """See above."""
 
 
@@ -81,7 +88,7 @@ class Part:
         rows: how many.
         first_line, last_line: of the raw file, from 1, both included; bad lines between them are not among the rows.
         label_mean: share of clicks.
-        unseen_share: share of each field's values that have the id for unseen ones.
+        unseen_share: share of each field's values, of lists those that are kept, that have the id for unseen ones.
         shards: the MindRecord files in the order of the rows, and the rows in each.
     """
 
@@ -111,6 +118,8 @@ class Manifest:
             hashes.
         inputs, fields: names of the network's numeric inputs and fields, as `src/data/encoder.py` makes them of the
             columns; unless given, these are the columns.
+        layout: of the ids; a file without it is of fields of one value with a table each.
+        dropped: how many values of a field's lists are left out, of the fields that have any.
     """
 
     dense: tuple[str, ...]
@@ -125,6 +134,8 @@ class Manifest:
     fields: tuple[str, ...] = ()
     negative: dict[str, int] = field(default_factory=dict)
     shared_keys: dict[str, int] = field(default_factory=dict)
+    layout: Layout = Layout((), (), ())
+    dropped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         listed = {file.name for file in self.files}
@@ -132,10 +143,28 @@ class Manifest:
             _check_shards(name, part, listed)
         object.__setattr__(self, "inputs", self.inputs or self.dense)
         object.__setattr__(self, "fields", self.fields or self.categorical)
+        if self.layout.is_plain:  # also one that says nothing
+            object.__setattr__(self, "layout", Layout.plain(len(self.fields)))
+        elif not self.layout.fields == len(self.fields) == len(self.table_rows):
+            raise TypeError(f"the layout is of {self.layout.fields} fields, of which there are {len(self.fields)}")
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables: those of the first fields that use them."""
+        return self.layout.of_tables(self.fields)
+
+    @property
+    def rows_of_tables(self) -> tuple[int, ...]:
+        """Rows of each table."""
+        return self.layout.of_tables(self.table_rows)
 
     def columns(self) -> Columns:
         """The columns of the raw files."""
         given = {key: _tuples(value) for key, value in self.source.get("columns", {}).items()}
+        if "lists" in given:
+            given["lists"] = tuple(ListColumn(**one) for one in given["lists"])
+        if "shared" in given:
+            given["shared"] = tuple((column, table) for column, table in given["shared"])
         if "timestamps" in given:
             given["timestamps"] = tuple(Timestamp(**one) for one in given["timestamps"])
         return Columns(self.dense, self.categorical, **given)
@@ -143,7 +172,15 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write it into the folder, whole or not at all."""
         with whole_file(folder / MANIFEST, sync=True) as file:
-            file.write(sealed_json({"version": _VERSION, **asdict(self)}).encode())
+            file.write(sealed_json({"version": _VERSION, **self._content()}).encode())
+
+    def _content(self) -> dict[str, Any]:
+        """All that is kept; programs that know no lists read it where there are none."""
+        content = asdict(self)
+        for name, is_kept in (("layout", not self.layout.is_plain), ("dropped", bool(self.dropped))):
+            if not is_kept:
+                del content[name]
+        return content
 
     @classmethod
     def load(cls, path: Path, remedy: str = PREPROCESS) -> "Manifest":
@@ -158,7 +195,9 @@ class Manifest:
                 for name, part in content.pop("parts").items()
             }
             files = tuple(File(**file) for file in content.pop("files"))
-            manifest = cls(parts=parts, files=files, **{key: _tuples(value) for key, value in content.items()})
+            layout = Layout.from_json(content.pop("layout", {"tables": (), "sizes": (), "pools": ()}))
+            values = {key: _tuples(value) for key, value in content.items()}
+            manifest = cls(parts=parts, files=files, layout=layout, **values)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not a manifest of this program ({error!r}): {remedy}") from None
         check_json(found, path, remedy)

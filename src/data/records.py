@@ -1,11 +1,11 @@
 """MindRecord files of rows: some hundred in a record, which is one value of type bytes, three blocks behind each other.
 
     dense   [R, N] float32
-    ids     [R, F] int32
+    ids     [R, L] int32
     labels  [R]    uint8
 
-A row takes 4 N + 4 F + 1 bytes, 157 with Criteo's columns, and R follows from the length. Packing them makes
-writing and reading several times faster than a record a row.
+A row takes 4 N + 4 L + 1 bytes with its L ids, 157 with Criteo's columns, and R follows from the length. Packing them
+makes writing and reading several times faster than a record a row.
 """
 
 import errno
@@ -31,12 +31,12 @@ def row_bytes(dense_dim: int, slot_dim: int) -> int:
 
 
 def pack(dense: np.ndarray, ids: np.ndarray, labels: np.ndarray) -> bytes:
-    """A record of rows: dense [R, N] float32, ids [R, F] int32, labels [R] uint8."""
+    """A record of rows: dense [R, N] float32, ids [R, L] int32, labels [R] uint8."""
     return dense.astype("<f4").tobytes() + ids.astype("<i4").tobytes() + labels.astype(np.uint8).tobytes()
 
 
 def unpack(record: np.ndarray, dense_dim: int, slot_dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Dense [R, N] float32, ids [R, F] int32 and labels [R] uint8 of a record, as views of its bytes."""
+    """Dense [R, N] float32, ids [R, L] int32 and labels [R] uint8 of a record, as views of its bytes."""
     data = np.ascontiguousarray(record).view(np.uint8).reshape(-1)
     rows, rest = divmod(len(data), row_bytes(dense_dim, slot_dim))
     if rest:

@@ -20,7 +20,7 @@ BESIDE = "/inputs/"  # begins the names of what an encoder keeps in the same fil
 _HASH_BITS = "/hash_bits"
 _HASHED = "/hash_rows"
 _SEED = "/key_seed"
-_NAMES, _KEYS, _ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a field's number
+_NAMES, _KEYS, _ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a table's number
 _NO_SEED = np.array([0, 0x9E3779B97F4A7C15], np.uint64)
 _SHARED = np.uint32(2)  # in place of the check of a key that several texts have
 # A field's distinct keys, uint64, how often each occurs, int64, and, where a key is hashed, each one's check, uint32.
@@ -79,10 +79,11 @@ class Vocabulary:
 
     Args:
         names: of the fields.
-        keys: each field's keys, uint64, in the order of their ids, which begin with 1.
-        orders: each field's places in `keys` in the order of rising keys; None where they are not known.
+        keys: each table's keys, uint64, in the order of their ids, which begin with 1.
+        orders: each table's places in `keys` in the order of rising keys; None where they are not known.
         file: the mapped file that keys and orders lie in, if they do.
         key_seed: of the keys; "" in files of the first kinds.
+        tables: the number of each field's table; unless given each field has one of its own.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class Vocabulary:
         orders: Sequence[np.ndarray] | None = None,
         file: MappedFile | None = None,
         key_seed: str = "",
+        tables: Sequence[int] = (),
     ):
         self.names, self.key_seed = tuple(names), key_seed
+        self.tables = tuple(tables) or tuple(range(len(self.names)))
         self.keys = list(keys)
         self._orders, self._file = orders, file
         self._indexes: list[pd.Index | None] = [None] * len(self.keys)
@@ -102,12 +105,12 @@ class Vocabulary:
     @property
     def table_rows(self) -> tuple[int, ...]:
         """Rows of each field's table, the one for unseen values included."""
-        return tuple(len(keys) + 1 for keys in self.keys)
+        return tuple(len(self.keys[table]) + 1 for table in self.tables)
 
     def prepare(self) -> None:
         """Build the hash tables now that large jobs would build, so that forked processes share them."""
-        for field in range(len(self.keys)):
-            _places(self._index(field), np.zeros(1, np.uint64))
+        for table in range(len(self.keys)):
+            _places(self._index(table), np.zeros(1, np.uint64))
 
     def encode(self, keys: np.ndarray) -> np.ndarray:
         """Ids [B, F] int32 of keys [F, B]."""
@@ -118,26 +121,36 @@ class Vocabulary:
 
     def ids_of(self, field: int, keys: np.ndarray) -> np.ndarray:
         """Ids [B] of one field's keys [B]."""
-        if self._file and self._indexes[field] is None:
+        table = self.tables[field]
+        if self._file and self._indexes[table] is None:
             self._file.check()
-        if self._orders is not None and self._indexes[field] is None:
-            self._bisected[field] += len(keys)
+        if self._orders is not None and self._indexes[table] is None:
+            self._bisected[table] += len(keys)
             # A hash table costs about as much as bisecting for an eighth of its keys.
-            if self._bisected[field] <= len(self.keys[field]) // 8:
-                return _bisect(self.keys[field], self._orders[field], keys)
-        return _places(self._index(field), keys)
+            if self._bisected[table] <= len(self.keys[table]) // 8:
+                return _bisect(self.keys[table], self._orders[table], keys)
+        return _places(self._index(table), keys)
 
-    def _index(self, field: int) -> pd.Index:
-        index = self._indexes[field]
+    def keys_of(self, field: int) -> np.ndarray:
+        """The keys of a field's table, in the order of their ids."""
+        return self.keys[self.tables[field]]
+
+    def rarity_of(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """What rises with how seldom values are, by their ids [V]; places [V] are those in their cells."""
+        rarity: np.ndarray = np.where(ids == UNSEEN, np.iinfo(ids.dtype).max, ids)
+        return rarity
+
+    def _index(self, table: int) -> pd.Index:
+        index = self._indexes[table]
         if index is None:
-            index = self._indexes[field] = pd.Index(np.require(self.keys[field], np.uint64, "A"))
+            index = self._indexes[table] = pd.Index(np.require(self.keys[table], np.uint64, "A"))
         return index
 
     def arrays(self) -> Arrays:
-        """What is kept: the names, and by a field's number its keys and their order."""
+        """What is kept: the names, and by a table's number its keys and their order; not which table a field has."""
         arrays = {_NAMES: np.array(self.names)} | _seed_array(self.key_seed)
-        for field, keys in enumerate(self.keys):
-            arrays |= {f"{_KEYS}{field}": keys, f"{_ORDER}{field}": np.argsort(keys).astype(np.uint32)}
+        for table, keys in enumerate(self.keys):
+            arrays |= {f"{_KEYS}{table}": keys, f"{_ORDER}{table}": np.argsort(keys).astype(np.uint32)}
         return arrays
 
 
@@ -187,12 +200,22 @@ class HashedVocabulary:
 
     def encode(self, keys: np.ndarray) -> np.ndarray:
         """Ids [B, F] int32 of keys [F, B]."""
+        ids: np.ndarray = self.ids_of(0, keys).T.copy()
+        return ids
+
+    def ids_of(self, field: int, keys: np.ndarray) -> np.ndarray:
+        """Ids of one field's keys, or of several fields', in their shape: the field makes no difference."""
         # Fibonacci hashing: the upper bits depend on all of the key's. The seed's numbers let none foretell the ids.
         added, factor = seed_words(self.key_seed) if self.key_seed else _NO_SEED
         mixed = (keys ^ added) * (factor | np.uint64(1))
         mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
         mixed = mixed >> np.uint64(32) if self.bits == 32 else mixed ^ mixed >> np.uint64(32)
-        return (mixed % np.uint64(self.rows - 1) + np.uint64(1)).astype(np.int32).T.copy()
+        ids: np.ndarray = (mixed % np.uint64(self.rows - 1) + np.uint64(1)).astype(np.int32)
+        return ids
+
+    def rarity_of(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """How seldom a value is, is not known: the places."""
+        return places
 
     def arrays(self) -> Arrays:
         """What is kept: how to hash."""
@@ -217,8 +240,8 @@ def load_vocabulary(path: Path) -> AnyVocabulary:
     return vocabulary_of(mapped_arrays(file), file)
 
 
-def vocabulary_of(found: Arrays, file: MappedFile) -> AnyVocabulary:
-    """The same, of the arrays of a mapped file."""
+def vocabulary_of(found: Arrays, file: MappedFile, tables: Sequence[int] = ()) -> AnyVocabulary:
+    """The same, of the arrays of a mapped file; tables are those of the fields, as for `Vocabulary`."""
     arrays = {name: array for name, array in found.items() if not name.startswith(BESIDE)}
     if _HASHED in arrays:
         bits = int(arrays.pop(_HASH_BITS, 32))
@@ -229,11 +252,12 @@ def vocabulary_of(found: Arrays, file: MappedFile) -> AnyVocabulary:
     if _NAMES not in arrays:  # as files were at first: keys alone, under the names of their fields
         return Vocabulary(list(arrays), list(arrays.values()), file=file)
     seed, names = _seed_in(file.path, arrays), arrays[_NAMES].tolist()
-    keys, orders = ([f"{begin}{field}" for field in range(len(names))] for begin in (_KEYS, _ORDER))
+    tables_there = len(set(tables)) or len(names)
+    keys, orders = ([f"{begin}{table}" for table in range(tables_there)] for begin in (_KEYS, _ORDER))
     _refuse_unknown(file.path, set(arrays) - {_NAMES, *keys, *orders})
     if missing := {*keys, *orders} - set(arrays):
         raise InputError(f"{file.path} lacks {min(missing)}, which its {_NAMES} promises: make it again")
-    return Vocabulary(names, [arrays[name] for name in keys], [arrays[name] for name in orders], file, seed)
+    return Vocabulary(names, [arrays[name] for name in keys], [arrays[name] for name in orders], file, seed, tables)
 
 
 def _seed_in(path: Path, arrays: Arrays) -> str:

@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from src.base.errors import InputError
 from src.base.files import check_place
@@ -110,7 +111,7 @@ class ExportFolder:
                 raise InputError(f"{file} is damaged (its checksum differs): {_REMEDY}")
         if single["graph"] not in files:
             raise InputError(f"{folder / single['graph']} is not among the files of its description: {_REMEDY}")
-        fields = {name: int(rows) for name, rows in facts["field"]}
+        fields = [tuple(line) for line in facts["field"]]
         table = None
         for name, size, identity in facts.get("table", []):
             table = TableFile(_sized(folder, name, int(size)))
@@ -133,13 +134,23 @@ def _sized(folder: Path, name: str, size: int) -> Path:
     return file
 
 
-def _manifest_of(folder: Path, vocabulary: str, dense_dim: int, fields: dict[str, int]) -> Manifest:
+def field_facts(manifest: Manifest) -> list[tuple[Any, ...]]:
+    """What a description says of the fields: name, and rows of the table; where there are lists or tables are shared,
+    of all fields also the table's number, how many ids a row has, and how their vectors are pooled, or "one"."""
+    layout, facts = manifest.layout, []
+    for field, (name, rows) in enumerate(zip(manifest.fields, manifest.table_rows)):
+        more = (layout.tables[field], layout.sizes[field], layout.pools[field] or "one")
+        facts.append(("field", name, rows, *(() if layout.is_plain else more)))
+    return facts
+
+
+def _manifest_of(folder: Path, vocabulary: str, dense_dim: int, fields: list[tuple[str, ...]]) -> Manifest:
     """The manifest of an exported model, which, as the vocabulary beside it, must be that model's own."""
     if not (folder / MANIFEST).is_file():
         raise InputError(f"{folder / MANIFEST} is missing: {_REMEDY}")
     manifest = Manifest.load(folder / MANIFEST, _REMEDY)
-    found = (manifest.sha256(VOCABULARY), len(manifest.inputs), dict(zip(manifest.fields, manifest.table_rows)))
-    if found != (vocabulary, dense_dim, fields) or tuple(fields) != manifest.fields:
+    of_fields = [tuple(map(str, line[1:])) for line in field_facts(manifest)]
+    if (manifest.sha256(VOCABULARY), len(manifest.inputs), of_fields) != (vocabulary, dense_dim, fields):
         raise InputError(f"{folder / MANIFEST} is of another model: {_REMEDY}")
     manifest.verify(folder, [VOCABULARY], _REMEDY)
     return manifest

@@ -22,20 +22,32 @@ from src.checkpoints.checkpoint import fill_mlps, full_width
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
 from src.export.calibration import Calibration
-from src.export.exported import DESCRIPTION, check_export_place, checksum
+from src.export.exported import DESCRIPTION, check_export_place, checksum, field_facts
 from src.export.graph import EXPORTED, export_graph
 from src.export.options import ExportSpec
 from src.export.table_file import TableFile, write_tables
-from src.network.embedding import EmbeddingTables, joint_rows, whole_fields
+from src.network.embedding import EmbeddingTables, whole_tables
 from src.network.options import NetworkSpec
 
 _MOST_ONNX_BYTES = 2**31 - (1 << 20)
 
 
-def table_placement(wanted: str, table_type: str, table_rows: Sequence[int], width: int, graph_mb: int) -> str:
-    """Where the tables go, "graph" or "host": as wanted; for "auto" into the graph up to so many MB of float32."""
-    if wanted != "auto":
-        return wanted
+def table_placement(
+    wanted: str, table_type: str, table_rows: Sequence[int], width: int, graph_mb: int, lists: Sequence[str] = ()
+) -> str:
+    """Where the tables go, "graph" or "host": as wanted; for "auto" into the graph up to so many MB of float32.
+
+    Fields of lists, whose names are given, are pooled where they are looked up, on the host.
+
+    Raises:
+        InputError: tables of lists are wanted in the graph.
+    """
+    if lists and wanted == "graph":
+        raise InputError(
+            f"table_placement graph: fields of lists, such as {lists[0]}, are pooled on the host: give host or auto"
+        )
+    if lists or wanted != "auto":
+        return "host" if lists else wanted
     return "graph" if table_type == "fp32" and 4 * sum(table_rows) * width <= graph_mb * 1e6 else "host"
 
 
@@ -81,14 +93,14 @@ def _refuse_large_onnx(spec: ExportSpec, placement: str, table_rows: Sequence[in
 
 def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
     manifest, name, placement = export.manifest, spec.file_name, export.placement
-    table_rows, emb_dim, dense_dim = manifest.table_rows, export.network.emb_dim, len(manifest.inputs)
+    table_rows, emb_dim, dense_dim = manifest.rows_of_tables, export.network.emb_dim, len(manifest.inputs)
     _refuse_large_onnx(spec, placement, table_rows, emb_dim)
     parts, fill = full_width(export.checkpoint, manifest, export.network)
     if placement == "graph":
-        tables = EmbeddingTables(table_rows, joint_rows(whole_fields(table_rows), emb_dim, fill), EXPORTED)
+        tables = whole_tables(table_rows, emb_dim, fill, EXPORTED, manifest.layout)
     else:  # of which the graph has only the widths
-        values = np.zeros((len(table_rows), emb_dim), np.float32)
-        tables = EmbeddingTables([1] * len(table_rows), values, EXPORTED)
+        fields = len(manifest.fields)
+        tables = EmbeddingTables([1] * fields, np.zeros((fields, emb_dim), np.float32), EXPORTED)
     model = DLRM(dense_dim_of(manifest), tables, export.network, has_fields=has_fields(manifest))
     fill_mlps(model, parts)
     calibrated: list[tuple[Any, ...]] = []
@@ -112,7 +124,7 @@ def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
         ("dense", dense_dim),
         ("width", emb_dim),
         ("vocabulary", manifest.sha256(VOCABULARY)),
-        *(("field", field, rows) for field, rows in zip(manifest.fields, table_rows)),
+        *field_facts(manifest),
         *calibrated,
         *tables_of,
         *(("file", path.relative_to(folder).as_posix(), path.stat().st_size, checksum(path)) for path in files),

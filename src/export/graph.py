@@ -56,7 +56,7 @@ class _Score(nn.Cell):
 class ScoreIds(_Score):
     """Probabilities of a click, with the tables in the graph.
 
-    Inputs: dense [B, N] float32, ids [B, F] int32, each field's own. Outputs: [B, 1] float32.
+    Inputs: dense [B, N] float32, ids [B, F] int32, each table's own. Outputs: [B, 1] float32.
     """
 
     def construct(self, dense, ids):
@@ -88,12 +88,12 @@ def export_graph(model: DLRM, folder: Path, spec: ExportSpec, dense_dim: int, pl
     """
     name, file_format, batch_size = spec.file_name, spec.file_format, spec.export_batch_size
     model.set_train(False)
-    fields, width = len(model.tables.table_rows), model.tables.table.shape[1]
+    layout, width = model.tables.layout, model.tables.table.shape[1]
     dense = Tensor(np.zeros((batch_size, dense_dim), np.float32))
     if placement == "graph":
-        network, second = ScoreIds(model), Tensor(np.zeros((batch_size, fields), np.int32))
+        network, second = ScoreIds(model), Tensor(np.zeros((batch_size, layout.ids), np.int32))
     else:
-        network, second = ScoreVectors(model), Tensor(np.zeros((batch_size, fields, width), np.float32))
+        network, second = ScoreVectors(model), Tensor(np.zeros((batch_size, layout.fields, width), np.float32))
     options = {}
     if file_format == "MINDIR" and spec.mindir_version == mindir.VERSION:
         options["custom_func"] = mindir.to_version_1

@@ -8,7 +8,7 @@ import numpy as np
 from src.base.errors import InputError
 from src.base.logs import warn
 from src.data.encoder import Encoder, load_encoder
-from src.data.known_values import Unseen, usual_shares, warning
+from src.data.known_values import Unseen, usual_shares, warning, warning_of_dropped
 from src.data.manifest import VOCABULARY, DataFolder
 from src.export.exported import ExportFolder
 from src.export.scored_files import Rows, RowSource
@@ -55,6 +55,12 @@ def of_raw_files(
         InputError: no such file, or other columns than the model's; while the rows are read: more bad lines than
             allowed, the first of which is named.
     """
+    trained = model.manifest.columns()
+    if (columns.lists, columns.shared) != (trained.lists, trained.shared):
+        raise InputError(
+            f"the schema names other lists or shared tables than the model in {model.path} was trained on: give the "
+            f"schema that it was trained with"
+        )
     if (columns.dense, columns.categorical) != (model.manifest.dense, model.manifest.categorical):
         raise InputError(
             f"the schema names columns {columns.dense + columns.categorical}, the model in {model.path} was trained on "
@@ -63,7 +69,8 @@ def of_raw_files(
     raws = find_raws(dataset_path, "dataset_path")
     encoder = load_encoder(model.path / VOCABULARY, model.manifest.dense)
     columns = encoder.keyed(columns)
-    unseen = Unseen(model.manifest.fields, usual_shares(model.manifest), columns.key_seed)
+    manifest = model.manifest
+    unseen = Unseen(manifest.fields, usual_shares(manifest), columns.key_seed, manifest.layout)
     source = RowSource(iter(()))
     source.blocks = _coded(raws, columns, max_bad_rows, encoder, folder, source, unseen)
     return source
@@ -82,13 +89,15 @@ def _coded(
             if len(source.skipped) > max_bad_rows:
                 raise _refusal(source.skipped[0], raws[0], columns, max_bad_rows)
             dense, ids = encoder.encode(block)
-            unseen.add(ids, block.keys)
+            unseen.add(ids, block)
             yield dense, ids, block.labels, block.lines
             rows += len(ids)
         source.inputs += [(span.raw, rows)] if span.raw else []
     found = unseen.unmatched(encoder.examples, lambda: first_categories(spans[:1], raw_input.columns[0], _CELL_BYTES))
     if found:
         warn(warning("rows to score", found))
+    if left_out := warning_of_dropped("rows to score", unseen.dropped, dict(zip(unseen.fields, unseen.layout.sizes))):
+        warn(left_out)
     if source.skipped:
         write_rejects(folder / REJECTS, source.skipped)
     raw_input.remove_unpacked()

@@ -1,14 +1,14 @@
 """The files between preprocess.py, the C++ program and postprocess.py.
 
     preprocess_Result/dense/000000.bin     [B, N] float32, little-endian, as all of them
-    preprocess_Result/ids/000000.bin       [B, F] int32, each field's own
+    preprocess_Result/ids/000000.bin       [B, L] int32, each table's own, or -1 for padding of lists
     preprocess_Result/labels/000000.bin    [B] uint8; absent where labels are not known
     preprocess_Result/lines/000000.bin     [B] int64, number of each row's line in its file, from 1
     preprocess_Result/index                what is there, with checksums; written last
     result_Files/000000.bin                [B] float32, probabilities, a file for each of the rows'
     result_Files/index                     what is there; written last
 
-Legend: B rows of a file, N numeric columns, F fields.
+Legend: B rows of a file, N numeric columns, L ids of a row.
 """
 
 import zlib
@@ -27,7 +27,7 @@ INDEX = "index"
 _ROWS = 1 << 16
 _AGAIN = "run preprocess.py again"
 _TYPES = {"dense": "<f4", "ids": "<i4", "labels": "u1", "lines": "<i8"}
-Rows = tuple[np.ndarray, ...]  # dense [B, N], ids [B, F], labels [B], and where not all rows of one input: lines [B]
+Rows = tuple[np.ndarray, ...]  # dense [B, N], ids [B, L], labels [B], and where not all rows of one input: lines [B]
 
 
 @dataclass
@@ -74,7 +74,7 @@ class RowFiles:
         Args:
             path: the folder.
             source: the rows.
-            table_rows: rows of each field's table, which ids stay below.
+            table_rows: rows of the table of each of a row's ids, [L], which ids stay below.
             vocabulary: SHA-256 of the vocabulary that coded them.
             has_labels: whether labels are to be kept.
 

@@ -3,15 +3,15 @@
 Nothing is read that is not looked up, so that tables of any size are ready at once. Each page of the rows has a
 checksum, which is compared when the page is first touched. ascend310_infer/src/table_file.cc reads the same.
 
-Legend: B rows of a batch, F fields, D width of a vector, R rows of all tables together.
+Legend: B rows of a batch, F fields, L ids of a row, T tables, D width of a vector, R rows of all tables together.
 
     bytes       little-endian
-    0           "DLRMTBL\\n", then uint32: version 1, type (0 fp32, 1 fp16, 2 int8), D, F
+    0           "DLRMTBL\\n", then uint32: version 1, type (0 fp32, 1 fp16, 2 int8), D, T
     24          uint64: R, H bytes of this header, a multiple of 4096
     40          uint32: CRC-32 of the checksums below, 0
-    48          F x uint64: rows of each field's table
+    48          T x uint64: rows of each table
     H - 4       uint32: CRC-32 of all before it
-    H           R rows, field by field, and zeros up to the next multiple of 4096:
+    H           R rows, table by table, and zeros up to the next multiple of 4096:
                 fp32, fp16: D values; int8: a float32 scale, and D values that it multiplies
     behind      uint32 for each 4096 bytes of the rows: their CRC-32
 """
@@ -26,6 +26,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.files import MappedFile, whole_file
+from src.data.layout import PADDING, Layout
 from src.export.options import TABLE_TYPES
 
 if TYPE_CHECKING:  # it needs MindSpore, and reading a table file does not
@@ -81,7 +82,7 @@ def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: "Fill"
 
     Args:
         path: the file.
-        table_rows: rows of each field's table.
+        table_rows: rows of each table.
         width: D.
         fill: writes a piece's values to an array [rows, D].
         table_type: of TABLE_TYPES.
@@ -132,16 +133,24 @@ def _chunks(table_rows: Sequence[int], width: int, fill: "Fill") -> Iterator[np.
             yield values
 
 
-def check_ids(ids: np.ndarray, table_rows: Sequence[int]) -> None:
-    """Refuse ids [B, F] of which one is not among its table's.
+def check_ids(ids: np.ndarray, table_rows: Sequence[int], layout: Layout) -> None:
+    """Refuse ids [B, L] of which one is not among its table's, nor padding of a list.
+
+    Args:
+        ids: to be checked.
+        table_rows: rows of each field's table, [F].
+        layout: of the ids.
 
     Raises:
         InputError: it names the first one.
     """
-    if wrong := np.argwhere((ids < 0) | (ids >= np.array(table_rows))).tolist():
-        row, field = wrong[0]
+    rows = np.array(layout.of_ids(table_rows))
+    first = np.where(layout.of_ids([pool != "" for pool in layout.pools]), PADDING, 0)
+    if wrong := np.argwhere((ids < first) | (ids >= rows)).tolist():
+        row, place = wrong[0]
+        field = layout.of_ids(range(layout.fields))[place]
         raise InputError(
-            f"row {row + 1}, field {field + 1}: id {ids[row, field]} is not among the {table_rows[field]} of its "
+            f"row {row + 1}, field {field + 1}: id {ids[row, place]} is not among the {rows[place]} of its "
             f"table: code the rows with this model's vocabulary"
         )
 
@@ -191,17 +200,24 @@ class TableFile:
         self._rows = self._pages.reshape(-1)[: rows * self._row_bytes].reshape(rows, self._row_bytes)
         self._checked = np.zeros(page_count, bool)
 
-    def lookup(self, ids: np.ndarray) -> np.ndarray:
-        """The vectors [B, F, D] float32 of ids [B, F], each field's own.
+    def lookup(self, ids: np.ndarray, layout: Layout | None = None) -> np.ndarray:
+        """The vectors [B, F, D] float32 of ids [B, L], each table's own or padding; those of lists are pooled.
+
+        Args:
+            ids: to be looked up.
+            layout: of the ids; unless given each table is of a field of one value.
 
         Raises:
             InputError: an id that its table has not, a damaged page, or a file that changed since it was opened.
         """
-        check_ids(ids, self.table_rows)
+        layout = layout or Layout.plain(len(self.table_rows))
+        check_ids(ids, layout.of_fields(self.table_rows), layout)
         self._file.check()
-        rows = (ids + self._starts).reshape(-1)
+        starts = np.array(layout.of_ids(layout.of_fields(self._starts.tolist())))
+        rows = (np.maximum(ids, 0) + starts).reshape(-1)  # some row in the place of padding, which is not pooled
         self._check_pages(rows)
-        return decode_rows(self._rows[rows], self.table_type).reshape(*ids.shape, self.width)
+        vectors = decode_rows(self._rows[rows], self.table_type).reshape(*ids.shape, self.width)
+        return layout.pool(vectors, ids)
 
     def _check_pages(self, rows: np.ndarray) -> None:
         first = rows * self._row_bytes

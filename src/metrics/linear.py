@@ -1,7 +1,9 @@
 """A quick linear model to hold a network against: logistic regression on numbers and hashed one-hot categories.
 
-Legend: B rows, N numeric inputs, F fields.
+Legend: B rows, N numeric inputs, L ids of a row.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,14 +21,15 @@ class LinearModel:
 
     Args:
         dense: numeric inputs [B, N].
-        ids: each field's own [B, F].
+        ids: each table's own [B, L], negative ones for what is not there.
         labels: [B] of 0 and 1.
+        fields: the number of each id's field, [L]; unless given, each is of its own.
 
     Raises:
         InputError: scikit-learn is not installed, or there are too few rows of a label.
     """
 
-    def __init__(self, dense: np.ndarray, ids: np.ndarray, labels: np.ndarray):
+    def __init__(self, dense: np.ndarray, ids: np.ndarray, labels: np.ndarray, fields: Sequence[int] = ()):
         try:
             from sklearn.linear_model import SGDClassifier  # late: it takes a second, and not everyone has it
         except ImportError:
@@ -34,6 +37,7 @@ class LinearModel:
         fitted = len(labels) * 4 // 5
         if min(len(np.unique(labels[:fitted])), len(np.unique(labels[fitted:]))) < 2:
             raise InputError("too few of its training rows have one of the labels")
+        self.fields = np.array(fields or range(ids.shape[1]))
         self.mean, self.deviation = dense.mean(0, dtype=np.float64), dense.std(0, dtype=np.float64) + 1e-6
         features, clicks = self._features(dense, ids), labels > 0.5
 
@@ -50,17 +54,17 @@ class LinearModel:
         self.model = fit(min(_STRENGTHS, key=loss), len(labels))
 
     def logits(self, dense: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Logits [B] of rows dense [B, N], ids [B, F]."""
+        """Logits [B] of rows dense [B, N], ids [B, L]."""
         found: np.ndarray = self.model.decision_function(self._features(dense, ids))
         return found
 
     def _features(self, dense: np.ndarray, ids: np.ndarray):
         from scipy.sparse import csr_matrix
 
-        rows, inputs, fields = len(ids), dense.shape[1], ids.shape[1]
-        places = (ids.astype(np.int64) * fields + np.arange(fields)) * 0x9E3779B1 % (2**31 - 1) % _BUCKETS
+        rows, inputs, places_of_ids = len(ids), dense.shape[1], ids.shape[1]
+        places = (ids.astype(np.int64) * places_of_ids + self.fields) * 0x9E3779B1 % (2**31 - 1) % _BUCKETS
         numbers = np.clip((dense - self.mean) / self.deviation, -_FURTHEST, _FURTHEST)
-        values = np.concatenate([numbers, np.ones(ids.shape)], 1)
+        values = np.concatenate([numbers, ids >= 0], 1)
         columns = np.concatenate([np.broadcast_to(np.arange(inputs), dense.shape), inputs + places], 1)
-        ends = np.arange(0, values.size + 1, inputs + fields)
+        ends = np.arange(0, values.size + 1, inputs + places_of_ids)
         return csr_matrix((values.ravel(), columns.ravel(), ends), shape=(rows, inputs + _BUCKETS))

@@ -62,8 +62,8 @@ class CompiledOperators(StockOperators):
     def average(self) -> nn.Cell:
         return CompiledAverage(self.kernels)
 
-    def table_update(self, rule: Any, weight_decay: float, shape: tuple[int, int]) -> nn.Cell:
-        return CompiledTableUpdate(self.kernels, rule, weight_decay)
+    def table_update(self, rule: Any, weight_decay: float, shape: tuple[int, int], across: bool = False) -> nn.Cell:
+        return CompiledTableUpdate(self.kernels, rule, weight_decay, across)
 
     def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool], followed: bool) -> nn.Cell:
         return CompiledDenseUpdate(self.kernels, rule, weight_decay)
@@ -163,12 +163,12 @@ class CompiledAverage(nn.Cell):
 
 
 class CompiledTableUpdate(nn.Cell):
-    """Updates looked-up rows; see `Operators.table_update`. The operator shares out fields, not rows."""
+    """Updates looked-up rows; see `Operators.table_update`. Where no row comes across, columns are shared out."""
 
-    def __init__(self, kernels: Kernels, rule: Any, weight_decay: float):
+    def __init__(self, kernels: Kernels, rule: Any, weight_decay: float, across: bool):
         super().__init__()
         self.kernel = kernels.table_update(rule.kernel)
-        self.constants = Tensor(np.array(rule.constants(weight_decay), np.float32))
+        self.constants = Tensor(np.array([*rule.constants(weight_decay), across], np.float32))
 
     def construct(self, table, rows, gradients, rate, states):
         return self.kernel(table, rows, gradients, rate, self.constants, *states)

@@ -3,7 +3,8 @@
 They are built on first use with the machine's own C++ compiler, and kept in build/. Without a compiler, and on Ascend
 and GPU, MindSpore's operators do the same work; tests compare the two. benchmarks/train_step.py shows what they gain.
 
-Legend: B batch, F fields, D width of a vector, P pairs of vectors, O outputs of a layer, R rows of all tables.
+Legend: B batch, F fields, L ids of a sample, D width of a vector, P pairs of vectors, O outputs of a layer, R rows of
+all tables.
 """
 
 import ctypes
@@ -62,14 +63,14 @@ class Kernels:
         return hasattr(ctypes.CDLL(str(self.library)), operator)
 
     def lookup(self) -> ops.Custom:
-        """(table [R, D], ids [B, F] int32, starts [F] int32) to rows [B, F] int32 of the table, and vectors [B, F, D].
+        """(table [R, D], ids [B, L] int32, starts [L] int32) to rows [B, L] int32 of the table, and vectors [B, L, D].
 
-        An id outside its field's rows, which begin at starts[f], is an error.
+        An id outside its table's rows, which begin at starts[l], is an error.
         """
 
         def shapes(table, ids, starts):
             if ids[1] != starts[0]:
-                raise ValueError(f"ids have {ids[1]} columns; the tables are of {starts[0]} fields")
+                raise ValueError(f"ids have {ids[1]} columns; the tables are of {starts[0]}")
             return ids, [*ids, table[1]]
 
         return self._operator("Lookup", shapes, ms.int32, ms.float32, whole=(1, 2))
@@ -149,7 +150,9 @@ class Kernels:
         return self._operator("AverageWeights", lambda *_: [1], whole=(0, 1))
 
     def table_update(self, rule: str) -> ops.Custom:
-        """(table, rows [B, F], gradients [B, F, D], rate, constants [6], states...) to [1]; updates in place.
+        """(table, rows [B, L], gradients [B, L, D], rate, constants [7], states...) to [1]; updates in place.
+
+        The last constant says whether a row may come in several columns.
 
         Args:
             rule: an UpdateRule's kernel.

@@ -1,14 +1,17 @@
-"""The embedding tables: one row space for all fields, one tensor, one lookup a batch.
+"""The embedding tables: one row space for all, one tensor, one lookup a batch.
 
-Legend: B batch, F fields, D width of a vector, R rows of all tables together.
+Legend: B batch, F fields, L ids of a row, T tables, D width of a vector, R rows of all tables together. With fields of
+one value and a table each, F = L = T.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.data.layout import PADDING, Layout
 from src.network.operators import Operators
 from src.network.stock import STOCK
 from src.ranks.exchange import Exchange
@@ -32,15 +35,15 @@ def joint_rows(pieces: Sequence[Piece], width: int, fill: Fill, spare: int = 0) 
 
 
 def initial_values(table_rows: Sequence[int], seed: int, epoch: int = 0) -> Fill:
-    """What fills pieces with the tables' initial values: uniform within +-sqrt(1/n) for a field of n rows.
+    """What fills pieces with the tables' initial values: uniform within +-sqrt(1/n) for a table of n rows.
 
-    So does the paper's code. Every field has its own random stream, so that its values do not depend on how the
-    fields are spread over devices; and another one in each epoch, from 0, for tables that begin afresh.
+    So does the paper's code. Every table has its own random stream, so that its values do not depend on how the
+    tables are spread over devices; and another one in each epoch, from 0, for tables that begin afresh.
     """
 
     def fill(piece: Piece, values: np.ndarray) -> None:
-        rng = np.random.default_rng([seed, 1 + piece.field, *([epoch] if epoch else [])])
-        bound = np.float32(np.sqrt(1.0 / table_rows[piece.field]))
+        rng = np.random.default_rng([seed, 1 + piece.table, *([epoch] if epoch else [])])
+        bound = np.float32(np.sqrt(1.0 / table_rows[piece.table]))
         # The values of rows before the piece: a step of the stream gives two, and an odd one is drawn and forgotten.
         before = piece.low * values.shape[1]
         rng.bit_generator.advance(before // 2)  # type: ignore[attr-defined]
@@ -63,17 +66,22 @@ def initial_rows(table_rows: Sequence[int], emb_dim: int, seed: int) -> np.ndarr
 class EmbeddingTables(nn.Cell):
     """The tables of all fields on one device, one below the other in one parameter.
 
+    Where there are lists, a row of zeros behind each piece stands for padding. It stays so under every update rule and
+    weight decay, for its gradients are 0.
+
     Args:
-        table_rows: rows of each field's table, the row for unseen values included.
+        table_rows: rows of each table, the row for unseen values included.
         values: [R, D] float32, from `initial_rows` or a checkpoint; the cell takes the memory over.
         operators: what computes with them, and the network around them.
         pieces: of the tables that are held here, all of them unless given.
-        spare: rows behind each piece.
+        spare: rows of zeros behind each piece, at least `spare_rows`.
+        layout: of the ids; unless given each table is of a field of one value.
+        places: which of the pieces each id of a lookup is for, from 0; unless given they are whole tables.
 
     Attributes:
         replicated: whether all ranks of a run hold the same rows; else each has its own.
 
-    Inputs: ids [B, F] int32, each field's own. Outputs: vectors [B, F, D] float32.
+    Inputs: ids [B, L] int32, each table's own, or padding in lists. Outputs: vectors [B, L, D] float32.
 
     Raises:
         ValueError: more rows in all than an int32 can number.
@@ -83,9 +91,11 @@ class EmbeddingTables(nn.Cell):
 
     def __init__(
         self, table_rows: Sequence[int], values: np.ndarray, operators: Operators = STOCK,
-        pieces: Sequence[Piece] = (), spare: int = 0,
+        pieces: Sequence[Piece] = (), spare: int = 0, layout: Layout | None = None, places: Sequence[int] = (),
     ):  # fmt: skip
         super().__init__()
+        self.layout = layout or Layout.plain(len(table_rows))
+        places = places or self.layout.of_ids(self.layout.tables)
         self.table_rows = tuple(int(rows) for rows in table_rows)
         self.pieces, self.spare = tuple(pieces) or whole_fields(table_rows), spare
         sizes = [piece.rows + spare for piece in self.pieces]
@@ -96,12 +106,17 @@ class EmbeddingTables(nn.Cell):
         # Parameter takes over the tensor's memory only where nothing else refers to the tensor, so it gets no
         # keyword argument either, which would: 2.2 GB at full size that would otherwise exist twice.
         self.table = Parameter(Tensor.from_numpy(values))
-        self.starts = Tensor(np.cumsum([0, *sizes[:-1]]).astype(np.int32))
-        self.operators = operators
+        self.starts = Tensor(np.cumsum([0, *sizes[:-1]]).astype(np.int32)[list(places)])
+        self.operators, self.pads = operators, self.layout.has_lists
+        if self.pads:
+            rows_of_ids = self.layout.of_ids(self.layout.of_fields(self.table_rows))
+            self.paddings = Tensor(np.array(rows_of_ids, np.int32))  # the place of each table's row of zeros
         self.joint_lookup = operators.lookup()
 
     def lookup(self, ids):
-        """Rows in the joint table, [B, F] int32, of the fields' own ids [B, F], and the vectors there, [B, F, D]."""
+        """Rows in the joint table, [B, L] int32, of the tables' own ids [B, L], and the vectors there, [B, L, D]."""
+        if self.pads:
+            ids = ops.where(ids == PADDING, self.paddings, ids)
         return self.joint_lookup(self.table, ids, self.starts)
 
     def owned(self, rows, gradients):
@@ -129,7 +144,7 @@ class EmbeddingTables(nn.Cell):
 
         for piece in self.pieces:
             for low in range(piece.low, piece.high, _CHUNK_ROWS):
-                part = Piece(piece.field, low, min(low + _CHUNK_ROWS, piece.high))
+                part = Piece(piece.table, low, min(low + _CHUNK_ROWS, piece.high))
                 values = np.empty((part.rows, joint.shape[1]), np.float32)
                 fill(part, values)
                 put(start + low - piece.low, values)
@@ -144,12 +159,15 @@ class ReplicatedTables(EmbeddingTables):
     What travels are rows and the gradients of their vectors, never a dense table.
 
     Args:
-        table_rows, values, operators: as for `EmbeddingTables`.
+        table_rows, values, operators, layout: as for `EmbeddingTables`, with `spare_rows` behind each table.
         exchange: with the other ranks.
     """
 
-    def __init__(self, table_rows: Sequence[int], values: np.ndarray, exchange: Exchange, operators: Operators = STOCK):
-        super().__init__(table_rows, values, operators)
+    def __init__(
+        self, table_rows: Sequence[int], values: np.ndarray, exchange: Exchange, operators: Operators = STOCK,
+        layout: Layout | None = None,
+    ):  # fmt: skip
+        super().__init__(table_rows, values, operators, (), spare_rows(layout), layout)
         self.exchange = exchange
 
     def owned(self, rows, gradients):
@@ -160,56 +178,66 @@ class ReplicatedTables(EmbeddingTables):
 class SplitTables(EmbeddingTables):
     """The tables of all fields, split over the devices: each looks up its pieces' rows for the samples of all.
 
-    A device has S slots, one for each of its pieces, and empty ones up to the largest number that any has. A row of
-    zeros behind each piece stands for all ids that lie elsewhere, so that a field's vector is the sum over its pieces.
+    A device has S slots, one for each of its pieces and each id that is of the piece's table, and empty ones up to the
+    largest number that any has. A row of zeros behind each piece stands for all ids that lie elsewhere, so that an id's
+    vector is the sum over the pieces of its table.
 
     Args:
         placement: of the tables.
-        values: [R, D] float32, from `joint_rows` with `slots_of` this rank and a spare row each.
+        values: [R, D] float32, from `joint_rows` with `pieces_of` this rank and a spare row each.
         exchange: with the other ranks.
-        operators: as for `EmbeddingTables`.
+        operators, layout: as for `EmbeddingTables`.
 
-    Inputs: ids [b, F] int32 of the rank's own samples. Outputs: their vectors [b, F, D] float32.
+    Inputs: ids [b, L] int32 of the rank's own samples. Outputs: their vectors [b, L, D] float32.
     """
 
     replicated = False
 
-    def __init__(self, placement: Placement, values: np.ndarray, exchange: Exchange, operators: Operators = STOCK):
-        slots = slots_of(placement, exchange.rank)
-        super().__init__(placement.table_rows, values, operators, slots, 1)
+    def __init__(
+        self, placement: Placement, values: np.ndarray, exchange: Exchange, operators: Operators = STOCK,
+        layout: Layout | None = None,
+    ):  # fmt: skip
+        layout = layout or Layout.plain(len(placement.table_rows))
+        slots, pieces = slots_of(placement, exchange.rank, layout), pieces_of(placement, exchange.rank)
+        super().__init__(
+            placement.table_rows, values, operators, pieces, 1, layout, [slot.held for slot in slots]
+        )  # fmt: skip
         self.take = operators.primitives.take()
         self.exchange = exchange
-        all_slots = [slot for rank in range(placement.ranks) for slot in slots_of(placement, rank)]
-        exchange.set_slots([slot.field for slot in all_slots])
+        all_slots = [slot for rank in range(placement.ranks) for slot in slots_of(placement, rank, layout)]
+        exchange.set_slots([slot.id for slot in all_slots])
+        of_slots = [pieces[slot.held] for slot in slots]
         self.lows, self.highs = (
-            Tensor(np.array([getattr(slot, name) for slot in slots], np.int32)) for name in ("low", "high")
+            Tensor(np.array([getattr(piece, name) for piece in of_slots], np.int32)) for name in ("low", "high")
         )
-        sizes = np.array([slot.rows for slot in slots], np.int32)
-        self.sizes, self.spares = Tensor(sizes), Tensor(np.cumsum(sizes + 1, dtype=np.int32) - 1)
+        sizes = np.array([piece.rows for piece in of_slots], np.int32)
+        self.sizes, self.spares = Tensor(sizes), Tensor(self.starts.asnumpy() + sizes)
         # The same on every rank, for all compile one graph: collective operations must meet in one order.
-        self.partial = any(slot.rows < placement.table_rows[slot.field] for slot in all_slots)
-        # The slots of each field, [F] for its first piece, second piece and so on, and 1 where there is one.
-        of_field = [
-            [number for number, slot in enumerate(all_slots) if slot.field == field and slot.rows]
-            for field in range(len(placement.table_rows))
+        self.partial = layout.has_lists or any(
+            slot.piece.rows < placement.table_rows[slot.piece.table] for slot in all_slots
+        )
+        # The slots of each id, [L] for its table's first piece, second piece and so on, and 1 where there is one.
+        of_id = [
+            [number for number, slot in enumerate(all_slots) if slot.id == id_ and slot.piece.rows]
+            for id_ in range(layout.ids)
         ]
-        most = max(len(numbers) for numbers in of_field)
-        padded = np.array([numbers + [-1] * (most - len(numbers)) for numbers in of_field], np.int32)
-        self.field_slots = [Tensor(np.maximum(column, 0)) for column in padded.T]
-        self.present = [Tensor((column >= 0).astype(np.float32)[:, None]) for column in padded.T]
+        most = max(len(numbers) for numbers in of_id)
+        padded = np.array([numbers + [-1] * (most - len(numbers)) for numbers in of_id], np.int32)
+        self.id_slots = [Tensor(np.maximum(column, 0)) for column in padded.T]
+        self.there = [Tensor((column >= 0).astype(np.float32)[:, None]) for column in padded.T]
 
     def lookup(self, ids):
-        """Rows of the own slots for the samples of all ranks, [B, S] int32; vectors of the own samples, [b, F, D]."""
+        """Rows of the own slots for the samples of all ranks, [B, S] int32; vectors of the own samples, [b, L, D]."""
         own = self.exchange.to_owners(ids)
         if self.partial:
             mine = ops.logical_and(own >= self.lows, own < self.highs)
             own = ops.where(mine, own - self.lows, self.sizes)
         rows, vectors = self.joint_lookup(self.table, own, self.starts)
         everyone = self.exchange.to_samples(vectors)  # [b, N S, D]
-        of_fields = self.take(everyone, self.field_slots[0], 1)
-        for index in range(1, len(self.field_slots)):
-            of_fields = of_fields + self.take(everyone, self.field_slots[index], 1) * self.present[index]
-        return rows, of_fields
+        of_ids = self.take(everyone, self.id_slots[0], 1)
+        for index in range(1, len(self.id_slots)):
+            of_ids = of_ids + self.take(everyone, self.id_slots[index], 1) * self.there[index]
+        return rows, of_ids
 
     def owned(self, rows, gradients):
         gradients = self.exchange.to_owners(gradients) * self.exchange.share
@@ -218,15 +246,49 @@ class SplitTables(EmbeddingTables):
         return rows, gradients
 
 
-def slots_of(placement: Placement, rank: int) -> tuple[Piece, ...]:
-    """A rank's pieces, with empty ones of the first field up to the number of slots."""
+@dataclass(frozen=True)
+class Slot:
+    """What a rank looks up for each sample: a piece, its number among those the rank holds, and the place of an id."""
+
+    piece: Piece
+    held: int
+    id: int
+
+
+def pieces_of(placement: Placement, rank: int) -> tuple[Piece, ...]:
+    """A rank's pieces, with empty ones of the first table up to the number of slots."""
     pieces = placement.pieces[rank]
-    return (*pieces, *[Piece(0, 0, 0)] * (placement.slots - len(pieces)))
+    return (*pieces, *[Piece(0, 0, 0)] * (placement.slots - placement.used(rank)))
+
+
+def slots_of(placement: Placement, rank: int, layout: Layout) -> tuple[Slot, ...]:
+    """A rank's slots; those of empty pieces take the first id."""
+    tables = layout.of_ids(layout.tables)
+    return tuple(
+        Slot(piece, held, id_)
+        for held, piece in enumerate(pieces_of(placement, rank))
+        for id_ in ([place for place, table in enumerate(tables) if table == piece.table] if piece.rows else [0])
+    )
+
+
+def spare_rows(layout: Layout | None) -> int:
+    """Rows of zeros behind each table that a layout needs, for padding, where tables are whole."""
+    return int(layout is not None and layout.has_lists)
+
+
+def whole_tables(
+    table_rows: Sequence[int], emb_dim: int, fill: Fill, operators: Operators = STOCK, layout: Layout | None = None
+) -> EmbeddingTables:
+    """All tables on this device; arguments as for `EmbeddingTables` and `joint_rows`."""
+    spare = spare_rows(layout)
+    values = joint_rows(whole_fields(table_rows), emb_dim, fill, spare)
+    return EmbeddingTables(table_rows, values, operators, (), spare, layout)
 
 
 def make_tables(
-    placement: Placement, rank: int, emb_dim: int, fill: Fill, operators: Operators = STOCK, all_to_all: bool = False
-) -> tuple[EmbeddingTables, Exchange | None]:
+    placement: Placement, rank: int, emb_dim: int, fill: Fill, operators: Operators = STOCK, all_to_all: bool = False,
+    layout: Layout | None = None,
+) -> tuple[EmbeddingTables, Exchange | None]:  # fmt: skip
     """A rank's tables, and what they and the MLPs' gradients travel by, if there are several ranks.
 
     Args:
@@ -236,13 +298,14 @@ def make_tables(
         fill: writes the values of its pieces.
         operators: what computes with them.
         all_to_all: whether the device has this operation.
+        layout: of the ids, as for `EmbeddingTables`; its uses of tables are those of the placement.
     """
     if placement.mode == "hybrid":
         exchange = Exchange(rank, placement.ranks, all_to_all, operators.primitives.take())
-        values = joint_rows(slots_of(placement, rank), emb_dim, fill, 1)
-        return SplitTables(placement, values, exchange, operators), exchange
-    values = joint_rows(placement.pieces[rank], emb_dim, fill)
+        values = joint_rows(pieces_of(placement, rank), emb_dim, fill, 1)
+        return SplitTables(placement, values, exchange, operators, layout), exchange
     if placement.mode == "data":
         exchange = Exchange(rank, placement.ranks, all_to_all)
-        return ReplicatedTables(placement.table_rows, values, exchange, operators), exchange
-    return EmbeddingTables(placement.table_rows, values, operators), None
+        values = joint_rows(placement.pieces[rank], emb_dim, fill, spare_rows(layout))
+        return ReplicatedTables(placement.table_rows, values, exchange, operators, layout), exchange
+    return whole_tables(placement.table_rows, emb_dim, fill, operators, layout), None

@@ -5,8 +5,8 @@ and `src/network/compiled.py` by ones that are compiled for this CPU. A network 
 nothing behind the seam, nor before it, asks which. Each method gives a cell or a primitive to call in a graph; none of
 these holds parameters: what they read and change is handed to them.
 
-Legend: B batch, F fields, D width of a vector, P pairs of vectors, I inputs and O outputs of a layer, R rows of all
-tables, U rows that a batch looks up (with those that come twice).
+Legend: B batch, F fields, L ids of a sample, D width of a vector, P pairs of vectors, I inputs and O outputs of a
+layer, R rows of all tables, U rows that a batch looks up (with those that come twice).
 """
 
 from abc import ABC, abstractmethod
@@ -59,10 +59,10 @@ class Operators(ABC):
 
     @abstractmethod
     def lookup(self) -> Any:
-        """(table [R, D], ids [B, F] int32, starts [F] int32) to rows [B, F] int32 of the table, and vectors [B, F, D].
+        """(table [R, D], ids [B, L] int32, starts [L] int32) to rows [B, L] int32 of the table, and vectors [B, L, D].
 
-        The rows of a field begin at starts[f]. An id outside them is an error of the compiled operators; MindSpore's
-        own give zeros, or another field's row, on GPU and CPU, and anything on Ascend.
+        The rows of an id's table begin at starts[l], and end where others begin. An id outside them is an error of the
+        compiled operators; MindSpore's own give zeros, or another table's row, on GPU and CPU, and anything on Ascend.
         """
 
     @abstractmethod
@@ -82,17 +82,17 @@ class Operators(ABC):
         """
 
     @abstractmethod
-    def table_update(self, rule: Any, weight_decay: float, shape: tuple[int, int]) -> Any:
-        """(table [R, D], rows [B, F] int32, gradients [B, F, D], rate, states) to what comes after the change in place.
+    def table_update(self, rule: Any, weight_decay: float, shape: tuple[int, int], across: bool = False) -> Any:
+        """(table [R, D], rows [B, L] int32, gradients [B, L, D], rate, states) to what comes after the change in place.
 
         Where `skips_updates`, one more input may follow, a bool: nothing changes where it is False. A row that comes
-        several times gets one update by the sum of its gradients, as if the gradient were dense; it may do so within
-        one field only.
+        several times gets one update by the sum of its gradients, as if the gradient were dense.
 
         Args:
             rule: a training.rules.UpdateRule.
             weight_decay: times the row, added to the gradient of a row that is looked up.
             shape: [R, D].
+            across: whether the same row may come in several columns of rows; else it comes in one.
         """
 
     @abstractmethod

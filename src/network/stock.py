@@ -43,7 +43,7 @@ class StockOperators(Operators):
     def average(self) -> nn.Cell:
         return StockAverage(self.primitives)
 
-    def table_update(self, rule: Any, weight_decay: float, shape: tuple[int, int]) -> nn.Cell:
+    def table_update(self, rule: Any, weight_decay: float, shape: tuple[int, int], across: bool = False) -> nn.Cell:
         return StockTableUpdate(rule, weight_decay, shape, self.primitives)
 
     def dense_update(self, rule: Any, weight_decay: float, decays: Sequence[bool], followed: bool) -> nn.Cell:

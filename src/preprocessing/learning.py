@@ -9,12 +9,13 @@ import numpy as np
 from src.base.errors import InputError
 from src.data.encoder import Encoder, learn, load_encoder
 from src.data.known_values import learn_examples
+from src.data.layout import Layout
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, Work
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
-from src.preprocessing.steps import merge_columns, merge_fields
+from src.preprocessing.steps import merge_columns, merge_tables
 from src.rows.block import Span, first_categories, first_cells
 from src.rows.columns import Columns
 from src.rows.keys import learn_seed
@@ -52,6 +53,12 @@ def load_known(vocab_path: str, columns: Columns) -> Known | None:
             f"vocab_path {place} is for columns {manifest.dense + manifest.categorical}, the raw files are said to "
             f"hold {columns.dense + columns.categorical}: give its --schema"
         )
+    known = manifest.columns()
+    if (known.lists, known.shared) != (columns.lists, columns.shared):
+        raise InputError(
+            f"vocab_path {place} is for other lists or shared tables than the raw files are said to hold: give its "
+            f"--schema"
+        )
     return Known(load_encoder(place / VOCABULARY, manifest.dense), manifest)
 
 
@@ -80,8 +87,8 @@ def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) 
         sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
     )  # fmt: skip
     examples = learn_examples(vocabulary, first_categories(_training_spans(source), source.columns, _EXAMPLE_BYTES))
-    encoder = Encoder(source.columns.dense, vocabulary, learned, examples)
-    check_table_rows(encoder.table_rows)
+    encoder = Encoder(source.columns.dense, vocabulary, learned, examples, Layout.of(source.columns))
+    check_table_rows(encoder.layout.of_tables(encoder.table_rows))
     return encoder
 
 
@@ -107,15 +114,22 @@ def loaded(journal: Journal, step: str, groups: Sequence[range], *names: str) ->
 def _vocabulary(
     columns: Columns, counted: Sequence[Path], journal: Journal, options: PreprocessingSpec
 ) -> tuple[AnyVocabulary, list[np.ndarray]]:
-    """The vocabulary of the counted rows and how often each id's category occurs there, or none but a hash."""
-    names, seed = columns.categorical, columns.key_seed
+    """The vocabulary of the counted rows and, by field, how often each id's category occurs, or none but a hash."""
+    names, seed, layout = columns.categorical, columns.key_seed, Layout.of(columns)
     if options.hash_rows:
         return HashedVocabulary(names, options.hash_rows, key_seed=seed), []
-    least = [options.least_counts.get(name, options.min_count) for name in names]
-    groups = groups_of(len(names))
-    work = [Work(merge_fields, (fields, [least[field] for field in fields]), len(fields)) for fields in groups]
+    least = layout.of_tables([options.least_counts.get(name, options.min_count) for name in names])
+    fields = [[field for field, own in enumerate(layout.tables) if own == table] for table in range(len(least))]
+    groups = groups_of(len(least))
+    work = [
+        Work(merge_tables, (tables, [fields[table] for table in tables], [least[table] for table in tables]),
+             len(tables))
+        for tables in groups
+    ]  # fmt: skip
     pieces = [path.stem for path in counted]
-    journal.plan("merge", {"pieces": pieces, "least": least, "most": options.max_rows_per_field}, "count")
+    decides = {"pieces": pieces, "least": least, "fields": fields, "most": options.max_rows_per_field}
+    journal.plan("merge", decides, "count")
     journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
     merged = loaded(journal, "merge", groups, "keys", "counts")
-    return Vocabulary(names, [keys for keys, _ in merged], key_seed=seed), [counts for _, counts in merged]
+    vocabulary = Vocabulary(names, [keys for keys, _ in merged], key_seed=seed, tables=layout.tables)
+    return vocabulary, [counts for _, counts in layout.of_fields(merged)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.base.errors import InputError
+from src.data.layout import Layout
 from src.data.transforms import TRANSFORMS
 from src.model_utils.options import (
     FRACTION,
@@ -20,6 +21,7 @@ from src.model_utils.options import (
     refuse_changed,
 )
 from src.rows.cells.split import FORM, Split
+from src.rows.columns import Columns
 
 _RECORD_ROWS = Rule(lambda value: 0 < value <= 16384, "must lie between 1 and 16384, so that a page holds a record")
 _MOST_ROWS = 2**31 - 1  # ids are int32
@@ -126,20 +128,29 @@ class PreprocessingSpec:
         """What split says."""
         return Split.of(self.split, HELD_OUT, self.valid_fraction, self.seed) if self.split else None
 
-    def check_columns(self, dense: Sequence[str], categorical: Sequence[str]) -> None:
+    def check_columns(self, columns: Columns) -> None:
         """Refuse what these columns rule out.
 
         Raises:
-            InputError: more rows of tables than ids can tell apart, a record too large, a field that is not there.
+            InputError: more rows of tables than ids can tell apart, a record too large, a field that is not there, or
+                fields that share a table and whose categories are not kept alike.
         """
+        dense, categorical, layout = columns.dense, columns.categorical, Layout.of(columns)
         of_buckets = [_LEAST_BUCKET_ROWS] * len(dense) if self.numeric_buckets else []
-        check_table_rows([self.hash_rows] * len(categorical) + of_buckets)
+        check_table_rows([self.hash_rows] * len(set(layout.tables)) + of_buckets)
         if unknown := set(self.least_counts) - set(categorical):
             raise InputError(
                 f"field_min_count: there is no field {min(unknown)!r}: the fields are {', '.join(categorical)}"
             )
+        least = [self.least_counts.get(name, self.min_count) for name in categorical]
+        for name, own, of_table in zip(categorical, least, layout.of_fields(layout.of_tables(least))):
+            if own != of_table:
+                raise InputError(
+                    f"field_min_count: {name} has {own} and a field that it shares its table with {of_table}: give all "
+                    f"fields of a table the same"
+                )
         inputs = len(dense) * (1 + self.missing_indicators) + len(categorical) * self.category_counts
-        self.check_record(inputs + len(categorical) + len(dense) * (self.numeric_buckets > 0))
+        self.check_record(inputs + layout.ids + len(dense) * (self.numeric_buckets > 0))
 
     def check_record(self, values: int) -> None:
         """Refuse records of rows of so many values that are too large.

@@ -13,7 +13,8 @@ from src.base.files import flush
 from src.base.logs import warn
 from src.data import records
 from src.data.encoder import Encoder
-from src.data.known_values import Unmatched, unmatched_of, warning
+from src.data.known_values import Unmatched, unmatched_of, warning, warning_of_dropped
+from src.data.layout import Layout
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
 from src.data.vocabulary import UNSEEN, Vocabulary
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
@@ -70,13 +71,13 @@ def preprocess(
     """
     with hold_output(folder):
         _refuse_finished(folder, overwrite)  # once it is held, for another run may have ended just before
-        options.check_columns(columns.dense, columns.categorical)
+        options.check_columns(columns)
         behind = [raw for part in PARTS for raw in (own or {}).get(part, ())]
         raws = [*raws, *behind]
         given = [fingerprint(raw) for raw in raws]
         known = load_known(options.vocab_path, columns)
         if known:
-            options.check_record(len(known.encoder.inputs) + len(known.encoder.fields))
+            options.check_record(len(known.encoder.inputs) + known.encoder.layout.ids)
         # A mistake is found before the results of an earlier run are given up.
         raw_input = RawInput(raws, replace(columns, split=options.part_rule), folder / UNPACKED, order_by, behind)
         source = find_rows(raw_input, options, all_test=known is not None, own=own)
@@ -96,7 +97,7 @@ def preprocess(
         told = options.recorded(known.manifest.options if known else None)
         manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
         shared = shared_keys(source, journal) if isinstance(encoder.vocabulary, Vocabulary) and not known else {}
-        manifest = replace(manifest, negative=negative_numbers(source, journal), shared_keys=shared)
+        manifest = replace(manifest, shared_keys=shared, **_counted(source, journal))
         _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
         happens("the manifest is to be written")
         manifest.save(new)
@@ -152,23 +153,28 @@ def _forget_too_few_bad_rows(journal: Journal, pieces: int, wanted: int) -> None
             journal.forget("count", number)
 
 
-def negative_numbers(source: Source, journal: Journal) -> dict[str, int]:
-    """How many of the counted numbers are below 0, of the columns that have any."""
-    of_pieces = [journal.load("count", number, "negative")[0] for number in range(len(source.pieces))]
-    totals = np.sum(of_pieces, axis=0).tolist()
-    return {name: total for name, total in zip(source.columns.dense, totals) if total}
+def _counted(source: Source, journal: Journal) -> dict[str, Any]:
+    """Negative numbers, and values of lists that are left out, of all rows: of the columns that have any, by name."""
+    found = {}
+    columns = {"negative": source.columns.dense, "dropped": [one.name for one in source.columns.lists]}
+    for name, of_columns in columns.items():
+        of_pieces = [journal.load("count", number, name)[0] for number in range(len(source.pieces))]
+        totals = np.sum(of_pieces, axis=0).tolist()
+        found[name] = {column: total for column, total in zip(of_columns, totals) if total}
+    return found
 
 
 def shared_keys(source: Source, journal: Journal) -> dict[str, int]:
-    """How many keys several counted values have, of the columns with hashed keys."""
-    found = [
-        int(shared) for (shared,) in loaded(journal, "merge", groups_of(len(source.columns.categorical)), "shared")
-    ]
-    return {name: shared for name, shared in zip(source.columns.categorical, found) if shared >= 0}
+    """How many keys several counted values have, of the tables with hashed keys."""
+    tables = Layout.of(source.columns).of_tables(source.columns.categorical)
+    found = [int(shared) for (shared,) in loaded(journal, "merge", groups_of(len(tables)), "shared")]
+    return {name: shared for name, shared in zip(tables, found) if shared >= 0}
 
 
 def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, trained: Manifest | None) -> None:
-    """Tell of fields with far more unseen values than usual, with an example each."""
+    """Tell of values that lists leave out, and of fields with far more unseen values than usual, an example each."""
+    if line := warning_of_dropped("all rows", manifest.dropped, dict(zip(manifest.fields, manifest.layout.sizes))):
+        warn(line)
     for name in manifest.parts:
         found = unmatched_of(manifest, name, trained) if name != "train" else []
         if not found:
@@ -182,7 +188,7 @@ def _warn_of_unmatched(source: Source, encoder: Encoder, manifest: Manifest, tra
 def _with_example(one: Unmatched, encoder: Encoder, cells: Sequence[str]) -> Unmatched:
     field, vocabulary = encoder.fields.index(one.field), encoder.vocabulary
     keys = keys_of(cells, vocabulary.key_seed)
-    ids = vocabulary.ids_of(field, keys) if isinstance(vocabulary, Vocabulary) else np.ones(len(cells))
+    ids = vocabulary.ids_of(field, keys)
     unseen = np.flatnonzero(ids == UNSEEN).tolist()
     known = encoder.examples[field].known
     return replace(one, unseen=cells[unseen[0]] if unseen else None, known=known[0] if known else None)
@@ -286,6 +292,7 @@ def manifest_of(
         options,
         encoder.inputs,
         encoder.fields,
+        layout=encoder.layout,
     )  # fmt: skip
 
 
@@ -293,13 +300,13 @@ def _part(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:
     rows = sum(shard.rows for shard in shards)
     if not rows:
         return None
-    unseen = np.sum([shard.unseen for shard in shards], axis=0) / rows
+    unseen, values = (np.sum([getattr(shard, name) for shard in shards], axis=0) for name in ("unseen", "values"))
     return Part(
         rows,
         bounds[0] + 1,
         bounds[1],
         sum(shard.clicks for shard in shards) / rows,
-        tuple(unseen.tolist()),
+        tuple((unseen / np.maximum(values, 1)).tolist()),
         tuple(shard.files[0].name for shard in shards if shard.rows),
         tuple(shard.rows for shard in shards if shard.rows),
     )

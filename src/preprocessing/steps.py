@@ -1,7 +1,7 @@
 """The steps from raw text to MindRecord, each a pure function over a part of the work.
 
     count_rows      lines                       ->  each column's values and how often they occur, bad lines
-    merge_fields    counts of all lines         ->  some fields' keys in the order of their ids
+    merge_tables    counts of all lines         ->  some tables' keys in the order of their ids
     merge_columns   counts of all lines         ->  some numeric columns' values
     encode_rows     lines, the encoder          ->  a MindRecord file
     scatter_rows    lines, the encoder          ->  coded rows, dealt at random to buckets
@@ -28,9 +28,11 @@ from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric, records
 from src.data.encoder import Encoder
+from src.data.layout import PADDING
 from src.data.manifest import File
 from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered, shared_keys
 from src.rows.block import BadRow, Block, Span
+from src.rows.cells.lists import joined_lists
 from src.rows.columns import Columns
 
 _MERGED_AT_ONCE = 32
@@ -47,12 +49,14 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
         checks_0, ...: the checks of these keys, where some are hashed.
         values_0, values_counts_0, ...: each numeric column's summary.
         negative: how many numbers of each numeric column are below 0.
+        dropped: how many values of each column of lists are beyond those that a cell may have.
         bad_rows: lines that can't be used; bad: the first of them as JSON, keep_bad at least.
     """
-    keys, checks, bad, of_numbers = [], [], [], []
+    keys, checks, bad, of_numbers, lists = [], [], [], [], []
     negative = np.zeros(len(columns.dense), np.int64)
     for block in _blocks(spans, replace(columns, checked=True)):
         keys.append(block.keys)
+        lists.append(block.lists)
         checks.append(np.zeros(block.keys.shape, np.uint32) if block.checks is None else block.checks)
         negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
@@ -66,11 +70,23 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
     arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
     for field, found in enumerate(count(joined, np.concatenate(checks, axis=1))):
-        arrays |= {f"{name}_{field}": array for name, array in zip(("keys", "counts", "checks"), found)}
+        arrays |= _counts(field, found)
+    arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
+    for number, one in enumerate(columns.lists):
+        field = columns.categorical.index(one.name)
+        of_column = joined_lists([of_block[field] for of_block in lists])
+        own = None if of_column.checks is None else of_column.checks[None]
+        arrays |= _counts(field, count(of_column.keys[None], own)[0])
+        arrays["dropped"][number] = of_column.dropped(one.max_values)
     for column, values in enumerate(np.concatenate(of_numbers).T if numbers else ()):
         distinct, counts = numeric.summarise(values)
         arrays |= {f"values_{column}": distinct, f"values_counts_{column}": counts}
     return arrays
+
+
+def _counts(field: int, found: Counts) -> Arrays:
+    """What is kept of a field's counts."""
+    return {f"{name}_{field}": array for name, array in zip(("keys", "counts", "checks"), found)}
 
 
 def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
@@ -82,51 +98,57 @@ def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
     return [BadRow(line, why, text.encode("latin-1"), *place) for line, why, text, *place in _to_json(bad)]
 
 
-def merge_fields(fields: range, least: Sequence[int], counted: Sequence[Path], max_rows: int = 0) -> Arrays:
-    """Some fields' vocabularies from the files of `count_rows`'s arrays.
+def merge_tables(
+    tables: range, fields: Sequence[Sequence[int]], least: Sequence[int], counted: Sequence[Path], max_rows: int = 0
+) -> Arrays:
+    """Some tables' vocabularies from the files of `count_rows`'s arrays.
 
     Args:
-        fields: their numbers.
-        least: how often a category of each must occur.
+        tables: their numbers.
+        fields: the numbers of the fields that use each.
+        least: how often a category of each must occur, in all of these.
         counted: the files.
         max_rows: rows that a table has at most, the one for unseen values among them; 0 for no bound.
 
     Returns:
-        keys_3, counts_3, ...: of each field, its keys in the order of their ids, and how often each occurs; shared_3,
+        keys_3, counts_3, ...: of each table, its keys in the order of their ids, and how often each occurs; shared_3,
         ...: how many keys several texts have, -1 where none is hashed.
     """
     arrays: Arrays = {}
-    for field, own, merged in zip(fields, least, _merged(("keys", "counts", "checks"), fields, merge, counted)):
+    for table, own, merged in zip(tables, least, _merged(("keys", "counts", "checks"), fields, merge, counted)):
         keys, counts = ordered(merged[0], merged[1], own)
         kept = slice(max_rows - 1 if max_rows else None)
-        arrays |= {f"keys_{field}": keys[kept], f"counts_{field}": counts[kept]}
-        arrays[f"shared_{field}"] = np.array(shared_keys(merged))
+        arrays |= {f"keys_{table}": keys[kept], f"counts_{table}": counts[kept]}
+        arrays[f"shared_{table}"] = np.array(shared_keys(merged))
     return arrays
 
 
 def merge_columns(columns: range, counted: Sequence[Path]) -> Arrays:
     """Some numeric columns' summaries, values_3, counts_3, ..., from the files of `count_rows`'s arrays."""
     arrays: Arrays = {}
-    for column, merged in zip(columns, _merged(("values", "values_counts"), columns, numeric.merge, counted)):
+    alone = [(column,) for column in columns]
+    for column, merged in zip(columns, _merged(("values", "values_counts"), alone, numeric.merge, counted)):
         arrays |= {f"values_{column}": merged[0], f"counts_{column}": merged[1]}
     return arrays
 
 
 def _merged(
-    names: Sequence[str], numbers: range, merge_parts: Callable[[Sequence[Any]], Counts], counted: Sequence[Path]
-) -> list[Counts]:
-    """What the files hold under some names, of which the last one may lack, of some fields or columns, merged.
+    names: Sequence[str], groups: Sequence[Sequence[int]], merge_parts: Callable[[Sequence[Any]], Counts],
+    counted: Sequence[Path],
+) -> list[Counts]:  # fmt: skip
+    """What the files hold under some names, of which the last one may lack, of groups of fields or columns, merged.
 
     Several at a time, for a file of a thousand fields takes longer to open than to read.
     """
-    pending: list[list[Counts]] = [[] for _ in numbers]
+    pending: list[list[Counts]] = [[] for _ in groups]
     for path in counted:
         with np.load(path) as arrays:
-            for number, parts in zip(numbers, pending):
-                there = [f"{name}_{number}" for name in names]
-                parts.append(tuple(arrays[name] for name in there if name in arrays))
+            for numbers, parts in zip(groups, pending):
+                for number in numbers:
+                    there = [f"{name}_{number}" for name in names]
+                    parts.append(tuple(arrays[name] for name in there if name in arrays))
         for parts in pending:
-            if len(parts) == _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
+            if len(parts) >= _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
                 parts[:] = [merge_parts(parts)]
     return [merge_parts(parts) for parts in pending]
 
@@ -138,14 +160,15 @@ class Shard:
     files: tuple[File, File]
     rows: int
     clicks: int
-    unseen: tuple[int, ...]  # of each field
+    unseen: tuple[int, ...]  # of each field's values
+    values: tuple[int, ...]
 
     @classmethod
     def of(cls, shard: np.ndarray) -> "Shard":
         """What `encode_rows` returned."""
         content = _to_json(shard)
         files = (File(**content["files"][0]), File(**content["files"][1]))
-        return cls(files, content["rows"], content["clicks"], tuple(content["unseen"]))
+        return cls(files, content["rows"], content["clicks"], tuple(content["unseen"]), tuple(content["values"]))
 
 
 @dataclass(frozen=True)
@@ -173,7 +196,7 @@ class Coding:
     @property
     def row_bytes(self) -> int:
         """Of a coded row."""
-        return records.row_bytes(len(self.encoder.inputs), len(self.encoder.fields))
+        return records.row_bytes(len(self.encoder.inputs), self.encoder.layout.ids)
 
 
 def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
@@ -185,12 +208,13 @@ def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
     packed: list[bytes] = []
     rest: tuple[np.ndarray, ...] = ()
     rows, clicks = 0, 0
-    unseen = np.zeros(len(coding.encoder.fields), np.int64)
+    unseen, values = _seen(np.empty((0, coding.encoder.layout.ids), np.int32), coding)
     for block in _blocks(spans, coding.columns):
         dense, ids = coding.encoder.encode(block)
         rows += len(ids)
         clicks += int(block.labels.sum())
-        unseen += (ids == UNSEEN).sum(axis=0)
+        found = _seen(ids, coding)
+        unseen, values = unseen + found[0], values + found[1]
         arrays: tuple[np.ndarray, ...] = (dense, ids, block.labels)
         if rest:
             arrays = tuple(np.concatenate(pair) for pair in zip(rest, arrays))
@@ -198,7 +222,7 @@ def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
         packed += _pack(tuple(array[:whole] for array in arrays), coding.record_rows)
         rest = tuple(array[whole:] for array in arrays)
     packed += _pack(rest, coding.record_rows) if rest else []
-    return _shard(path, coding.folder, packed, rows, clicks, unseen)
+    return _shard(path, coding.folder, packed, rows, clicks, (unseen, values))
 
 
 def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
@@ -267,7 +291,7 @@ def gather_bucket(bucket: int, path: Path, coding: Coding) -> Arrays:
     dense = np.ascontiguousarray(joined[:, :ids_start]).view("<f4")
     ids = np.ascontiguousarray(joined[:, ids_start:-1]).view("<i4")
     packed = _pack((dense, ids, joined[:, -1]), coding.record_rows)
-    return _shard(path, coding.folder, packed, len(joined), int(joined[:, -1].sum()), (ids == UNSEEN).sum(axis=0))
+    return _shard(path, coding.folder, packed, len(joined), int(joined[:, -1].sum()), _seen(ids, coding))
 
 
 def _pack(arrays: tuple[np.ndarray, ...], record_rows: int) -> list[bytes]:
@@ -278,10 +302,18 @@ def _pack(arrays: tuple[np.ndarray, ...], record_rows: int) -> list[bytes]:
     ]
 
 
-def _shard(path: Path, folder: Path, packed: list[bytes], rows: int, clicks: int, unseen: np.ndarray) -> Arrays:
+def _seen(ids: np.ndarray, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
+    """Of ids [B, L], how many of each field's are for unseen values, and how many are there."""
+    return coding.encoder.layout.count(ids == UNSEEN), coding.encoder.layout.count(ids != PADDING)
+
+
+def _shard(
+    path: Path, folder: Path, packed: list[bytes], rows: int, clicks: int, seen: tuple[np.ndarray, np.ndarray]
+) -> Arrays:
     records.write(path, packed)
     files = File.of(folder, path), File.of(folder, path.with_name(path.name + ".db"))
-    return {"shard": _from_json(asdict(Shard(files, rows, clicks, tuple(unseen.tolist()))))}
+    unseen, values = (tuple(counts.tolist()) for counts in seen)
+    return {"shard": _from_json(asdict(Shard(files, rows, clicks, unseen, values)))}
 
 
 def _from_json(value: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What travels between the ranks in a training step, by MindSpore's collective operations.
 
-Legend: b samples of a rank, N ranks, B = b N samples in all, F fields, S slots of a rank (see embedding.SplitTables).
+Legend: b samples of a rank, N ranks, B = b N samples in all, L ids of a sample, S slots of a rank (see
+embedding.SplitTables).
 """
 
 from collections.abc import Sequence
@@ -32,12 +33,12 @@ class Exchange(nn.Cell):
         self.all_to_all = ops.AlltoAll(split_count=ranks, split_dim=0, concat_dim=0) if all_to_all else None
         self.take = take or ops.Gather()
 
-    def set_slots(self, fields: Sequence[int]) -> None:
-        """Tell the field of each slot, rank by rank; at least one slot for each field."""
-        slots = len(fields) // self.ranks
+    def set_slots(self, ids: Sequence[int]) -> None:
+        """Tell the place of each slot's id in a sample, rank by rank; at least one slot for each place."""
+        slots = len(ids) // self.ranks
         self.slots = slots
-        self.fields_of_all = Tensor(np.array(fields, np.int32))
-        self.own_fields = Tensor(np.array(fields[self.rank * slots : (self.rank + 1) * slots], np.int32))
+        self.ids_of_all = Tensor(np.array(ids, np.int32))
+        self.own_ids = Tensor(np.array(ids[self.rank * slots : (self.rank + 1) * slots], np.int32))
 
     def gather(self, values):
         """Values [b, ...] of all ranks, [B, ...]."""
@@ -48,11 +49,11 @@ class Exchange(nn.Cell):
         return self.all_reduce(values) * self.share
 
     def to_owners(self, values):
-        """Values [b, F, ...] of the own samples to those of all samples for the own slots, [B, S, ...]."""
+        """Values [b, L, ...] of the own samples to those of all samples for the own slots, [B, S, ...]."""
         if self.all_to_all is None:
-            return self.take(self.all_gather(values), self.own_fields, 1)
+            return self.take(self.all_gather(values), self.own_ids, 1)
         rest = values.shape[2:]
-        by_rank = self.take(values, self.fields_of_all, 1).reshape((-1, self.ranks, self.slots, *rest))
+        by_rank = self.take(values, self.ids_of_all, 1).reshape((-1, self.ranks, self.slots, *rest))
         by_rank = by_rank.swapaxes(0, 1).reshape((-1, self.slots, *rest))
         return self.all_to_all(by_rank)
 

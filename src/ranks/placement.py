@@ -1,18 +1,18 @@
 """Which rank holds which rows of the tables, what that takes in memory, and what a training step sends.
 
-Data parallel: every rank holds every table. Hybrid parallel: each row lies on one rank; whole fields are placed, and a
-field too large for a rank's share is cut into pieces of consecutive rows.
+Data parallel: every rank holds every table. Hybrid parallel: each row lies on one rank; whole tables are placed, and
+one too large for a rank's share is cut into pieces of consecutive rows.
 
-Legend: B samples of a step over all ranks, F fields, D width of a vector, N ranks, S slots: the pieces that the rank
-with the most of them holds.
+Legend: B samples of a step over all ranks, L ids of a sample, T tables, D width of a vector, N ranks, S slots: a rank
+has one for each of its pieces and each id that is of the piece's table, and all have as many as the one with the most.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 MODES = ("none", "data", "hybrid")
-_SLACK = 1.005  # a rank may hold so many times its share, rather than that a field is cut
-_SMALL = 0.05  # of a rank's share: fields up to this are never cut
+_SLACK = 1.005  # a rank may hold so many times its share, rather than that a table is cut
+_SMALL = 0.05  # of a rank's share: tables up to this are never cut
 _VALUE = 4  # bytes of a float32 or an int32
 # Of a CPU process beside its tables, as measured with batches of 256: memory of its own, and libraries' pages, which
 # the processes of a machine share, MindSpore's scheduler among them.
@@ -22,9 +22,9 @@ _CPU_COPIES = 2  # MindSpore's collective operations on CPU send all twice, as c
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows low <= row < high of a field's table."""
+    """Rows low <= row < high of a table, by its number."""
 
-    field: int
+    table: int
     low: int
     high: int
 
@@ -40,13 +40,15 @@ class Placement:
 
     Attributes:
         mode: one of MODES.
-        table_rows: rows of each field's table.
-        pieces: by rank, in the order of fields and rows.
+        table_rows: rows of each table, [T].
+        pieces: by rank, in the order of tables and rows.
+        uses: how many of a sample's ids are of each table, [T].
     """
 
     mode: str
     table_rows: tuple[int, ...]
     pieces: tuple[tuple[Piece, ...], ...]
+    uses: tuple[int, ...]
 
     @property
     def ranks(self) -> int:
@@ -56,52 +58,65 @@ class Placement:
     @property
     def slots(self) -> int:
         """S."""
-        return max(len(pieces) for pieces in self.pieces)
+        return max(self.used(rank) for rank in range(self.ranks))
+
+    @property
+    def ids(self) -> int:
+        """L."""
+        return sum(self.uses)
+
+    def used(self, rank: int) -> int:
+        """Slots of a rank that are not empty."""
+        return sum(self.uses[piece.table] for piece in self.pieces[rank])
 
     def rows(self, rank: int) -> int:
         """Rows that a rank holds."""
         return sum(piece.rows for piece in self.pieces[rank])
 
 
-def place(table_rows: Sequence[int], mode: str, ranks: int) -> Placement:
+def place(table_rows: Sequence[int], mode: str, ranks: int, uses: Sequence[int] = ()) -> Placement:
     """Place tables on ranks.
 
     Hybrid: each rank gets about its share of the rows and, since every slot costs a lookup a sample on every rank,
-    about as many pieces as the others.
+    about as many slots as the others.
 
     Args:
-        table_rows: rows of each field's table.
+        table_rows: rows of each table, [T].
         mode: one of MODES.
         ranks: N; 1 for "none".
+        uses: as of `Placement`; one of each table unless given.
     """
     sizes = tuple(int(rows) for rows in table_rows)
+    uses = tuple(uses) or (1,) * len(sizes)
     if mode != "hybrid":
-        whole = tuple(Piece(field, 0, rows) for field, rows in enumerate(sizes))
-        return Placement(mode, sizes, (whole,) * ranks)
+        whole = tuple(Piece(table, 0, rows) for table, rows in enumerate(sizes))
+        return Placement(mode, sizes, (whole,) * ranks, uses)
     share = -(-sum(sizes) // ranks)
     most = int(share * _SLACK) + 1
     held: list[list[Piece]] = [[] for _ in range(ranks)]
-    rows = [0] * ranks
+    rows, slots = [0] * ranks, [0] * ranks
 
     def hold(rank: int, piece: Piece) -> None:
         held[rank].append(piece)
         rows[rank] += piece.rows
+        slots[rank] += uses[piece.table]
 
-    # First the small ones, which level the numbers of pieces and hardly count; then the others, the largest first, each
+    # First the small ones, which level the numbers of slots and hardly count; then the others, the largest first, each
     # where there is room for all of it, or else part by part where there is most.
-    small = [field for field, size in enumerate(sizes) if size <= share * _SMALL]
-    for field in sorted(small, key=lambda field: -sizes[field]):
-        hold(min(range(ranks), key=lambda rank: (len(held[rank]), rows[rank])), Piece(field, 0, sizes[field]))
-    for field in sorted(set(range(len(sizes))) - set(small), key=lambda field: -sizes[field]):
+    small = [table for table, size in enumerate(sizes) if size <= share * _SMALL]
+    for table in sorted(small, key=lambda table: -sizes[table]):
+        hold(min(range(ranks), key=lambda rank: (slots[rank], rows[rank])), Piece(table, 0, sizes[table]))
+    for table in sorted(set(range(len(sizes))) - set(small), key=lambda table: -sizes[table]):
         low = 0
-        while low < sizes[field]:
-            left = sizes[field] - low
+        while low < sizes[table]:
+            left = sizes[table] - low
             fitting = [rank for rank in range(ranks) if most - rows[rank] >= left]
             rank = min(fitting or range(ranks), key=lambda rank: rows[rank])
             high = low + min(left, most - rows[rank])
-            hold(rank, Piece(field, low, high))
+            hold(rank, Piece(table, low, high))
             low = high
-    return Placement(mode, sizes, tuple(tuple(sorted(pieces, key=lambda p: (p.field, p.low))) for pieces in held))
+    pieces = tuple(tuple(sorted(own, key=lambda piece: (piece.table, piece.low))) for own in held)
+    return Placement(mode, sizes, pieces, uses)
 
 
 def has_all_to_all(device: str) -> bool:
@@ -142,12 +157,18 @@ def plan(
         device: CPU, GPU or Ascend; the last has AlltoAll, with which a rank sends only what another needs.
         network_mb: what a rank holds beside tables: MLPs, their optimizer, and the values of a batch.
     """
-    spare = placement.slots if placement.mode == "hybrid" else 0  # see embedding.SplitTables
-    rows = tuple(placement.rows(rank) + spare for rank in range(placement.ranks))
+    rows = tuple(placement.rows(rank) + _spare(placement, rank) for rank in range(placement.ranks))
     table_mb = tuple(held * (emb_dim + state_values) * _VALUE / 2**20 for held in rows)
     sent = step_bytes(placement, batch_size, emb_dim, mlp_values, device)
     process_mb = _OWN_MB + _LIBRARIES_MB / (placement.ranks + (placement.ranks > 1)) if device == "CPU" else 0.0
     return Plan(rows, table_mb, tuple(mb + process_mb + network_mb for mb in table_mb), (sent,) * placement.ranks)
+
+
+def _spare(placement: Placement, rank: int) -> int:
+    """Rows behind a rank's pieces, empty ones among them: see embedding.SplitTables."""
+    if placement.mode != "hybrid":
+        return 0
+    return len(placement.pieces[rank]) + placement.slots - placement.used(rank)
 
 
 def received_values(placement: Placement, batch_size: int, emb_dim: int, device: str, gradients: bool) -> int:
@@ -157,10 +178,10 @@ def received_values(placement: Placement, batch_size: int, emb_dim: int, device:
         placement, batch_size, emb_dim, device: as for `plan`.
         gradients: whether it is a training step.
     """
-    ranks, fields, slots = placement.ranks, len(placement.table_rows), placement.slots
+    ranks, ids, slots = placement.ranks, placement.ids, placement.slots
     if ranks == 1:
         return 0
-    found = batch_size * fields * (1 + emb_dim) if gradients else 0
+    found = batch_size * ids * (1 + emb_dim) if gradients else 0
     if placement.mode == "hybrid":  # looked up for all, and what comes back: of all by AllGather, else of the own ones
         returned = 1 if has_all_to_all(device) else ranks
         found += batch_size * slots * emb_dim * (1 + returned)
@@ -173,11 +194,11 @@ def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: 
     By the ring algorithms, in which a rank sends its part of an AllGather N - 1 times, a part of an AllToAll to each of
     the others, and 2 (N - 1) / N of an AllReduce.
     """
-    ranks, fields, slots = placement.ranks, len(placement.table_rows), placement.slots
+    ranks, ids, slots = placement.ranks, placement.ids, placement.slots
     if placement.mode == "none" or ranks == 1:
         return 0
     own = -(-batch_size // ranks)
-    gathered, exchanged = own * fields * (1 + emb_dim), 0  # ids and gradients
+    gathered, exchanged = own * ids * (1 + emb_dim), 0  # ids and gradients
     if placement.mode == "hybrid" and has_all_to_all(device):
         gathered, exchanged = 0, own * ranks * slots * (1 + 2 * emb_dim)
     elif placement.mode == "hybrid":

@@ -1,6 +1,6 @@
 """What a report says of the network that a run keeps: metrics, curves, fields, and which columns it needs.
 
-Legend: B rows, N numeric columns, F fields.
+Legend: B rows, N numeric columns, F fields, L ids of a row.
 """
 
 import hashlib
@@ -71,7 +71,8 @@ def evaluation_content(
         return Scored(labels, logits), {}
     content |= {"part": part, "rows_identity": rows_identity(data, part, labels)} | score_content(labels, logits, seed)
     content["sliced_every"] = kept.every
-    content["fields"] = field_slices(labels[some], logits[some], ids, manifest.fields)
+    leading = manifest.layout.leading(ids, manifest.table_rows)
+    content["fields"] = field_slices(labels[some], logits[some], leading, manifest.fields)
     for field, rows in zip(content["fields"], manifest.table_rows):
         field["table_rows"] = rows
     return Scored(labels, logits), content
@@ -94,7 +95,7 @@ def score_content(labels: np.ndarray, logits: np.ndarray, seed: int) -> dict[str
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows: dense [B, N], ids [B, F], labels [B]."""
+    """Rows: dense [B, N], ids [B, L], labels [B]."""
 
     dense: np.ndarray
     ids: np.ndarray
@@ -113,6 +114,8 @@ def importance(
 ) -> list[float]:  # fmt: skip
     """How much AUC the network loses when a column's values are shuffled among the rows, for N + F columns.
 
+    Lists stay whole.
+
     All copies of the rows are one stream of full batches, so that nothing is compiled anew nor scored in vain, and
     ranks share it. N + F times the rows are scored.
 
@@ -125,16 +128,18 @@ def importance(
         seed: of the choice, and of the shuffling of each column.
     """
     dense, ids, labels = sample.some(rows, seed)
-    columns = dense.shape[1] + ids.shape[1]
+    layout = model.tables.layout
+    columns = dense.shape[1] + layout.fields
 
     def copies() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield dense, ids
         for column in range(columns):
             order = np.random.default_rng([seed, 1 + column]).permutation(len(labels))
-            values, place = (dense, column) if column < dense.shape[1] else (ids, column - dense.shape[1])
-            values = values.copy()
-            values[:, place] = values[order, place]
-            yield (values, ids) if column < dense.shape[1] else (dense, values)
+            field = column - dense.shape[1]
+            values = (dense if field < 0 else ids).copy()
+            first, size = (column, 1) if field < 0 else (layout.starts[field], layout.sizes[field])
+            values[:, first : first + size] = values[order, first : first + size]
+            yield (values, ids) if field < 0 else (dense, values)
 
     _, logits = finite_score(model, _rebatched(copies(), batch_size), batch_size, ranks)
     areas = [auc(labels, part) for part in np.split(logits, columns + 1)]
@@ -181,5 +186,5 @@ def data_content(data: DataFolder) -> dict[str, Any]:
         "vocabulary_sha256": manifest.sha256(VOCABULARY),
         "preprocessing": manifest.options,
         "dense": list(manifest.inputs),
-        "table_rows": dict(zip(manifest.fields, manifest.table_rows)),
+        "table_rows": dict(zip(manifest.tables, manifest.rows_of_tables)),
     } | ({"warnings": [line for line in told if line]} if any(told) else {})

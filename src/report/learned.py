@@ -108,10 +108,12 @@ def learned(
 
 
 def _linear(training: Rows, evaluated: Rows) -> Linear:
-    model = LinearModel(*(fitted := sample(training, SAMPLE_ROWS)))
+    names = [name for name, *_ in training.tables]
+    dense, ids, labels = sample(training, SAMPLE_ROWS)
+    model, fitted = LinearModel(dense, ids, labels, [names.index(name) for name in names]), len(labels)
     dense, ids, labels = sample(evaluated, SAMPLE_ROWS)
     logits = model.logits(dense, ids)
-    return Linear(len(fitted[2]), training.count, len(labels), auc(labels, logits), logloss(labels, logits))
+    return Linear(fitted, training.count, len(labels), auc(labels, logits), logloss(labels, logits))
 
 
 def _hint(found: Learned, manifest: Manifest, rate: float, interval: tuple[float, float] | None) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from src.rows.cells.lists import CellLists
 from src.rows.columns import Columns
 from src.rows.text import number_text
 
@@ -34,12 +35,13 @@ class Block:
     Attributes:
         labels: [B] uint8, 0 or 1.
         numbers: [B, N] float32, nan for an empty cell; never -0, so that equal numbers have equal bits.
-        keys: [F, B] uint64, 0 for an empty cell.
+        keys: [F, B] uint64, 0 for an empty cell, and for one of a column of lists.
         bad: the lines left out, in file order.
         key_seed: of the keys, as in `Columns`.
         checks: [F, B] uint32, another hash of each category whose key is hashed, and 0 for others; if asked for.
         parts: [B] int8, number of the part that each row belongs to, if a column tells it: see `cells.split`.
         lines: [B] int64, number of each row's line in its file, from 1; empty where the rows stand in none.
+        lists: the values of columns of lists, by the columns' numbers among F.
     """
 
     labels: np.ndarray
@@ -50,13 +52,16 @@ class Block:
     checks: np.ndarray | None = None
     lines: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     parts: np.ndarray | None = None
+    lists: dict[int, CellLists] = field(default_factory=dict)
 
     def chosen(self, rows: np.ndarray) -> "Block":
         """Some of the rows, [B] bool, and no bad ones."""
         checks = None if self.checks is None else self.checks[:, rows]
+        lists = {number: one.of_rows(rows) for number, one in self.lists.items()}
         return Block(
-            self.labels[rows], self.numbers[rows], self.keys[:, rows], [], self.key_seed, checks, self.lines[rows]
-        )
+            self.labels[rows], self.numbers[rows], self.keys[:, rows], [], self.key_seed, checks, self.lines[rows],
+            lists=lists,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -159,5 +164,9 @@ def first_categories(spans: Sequence[Span], columns: Columns, most_bytes: int) -
 
 
 def categories_among(cells: Sequence[list[str]], columns: Columns) -> list[list[str]]:
-    """Of the cells of each of `columns.names`, those of the categorical columns."""
-    return list(cells[len(columns.names) - len(columns.categorical) :])
+    """Of the cells of each of `columns.names`, those of the categorical columns, or the values in cells of lists."""
+    found = list(cells[len(columns.names) - len(columns.categorical) :])
+    for one in columns.lists:
+        place = columns.categorical.index(one.name)
+        found[place] = [value for cell in found[place] for value in cell.split(one.separator) if value]
+    return found

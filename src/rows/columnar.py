@@ -11,7 +11,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.rows.block import Block, RowFile, Span
-from src.rows.cells.arrow import column_of
+from src.rows.cells.arrow import Lists, column_of
 from src.rows.cells.assembling import block_of, texts_of
 from src.rows.cells.column import Column
 from src.rows.columns import Columns
@@ -99,6 +99,7 @@ class ColumnarFile(RowFile):
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise InputError(f"{raw} can't be read ({str(error).splitlines()[0]}): is it whole?") from None
         self.names = names = opened.schema.names
+        lists = [one.name for one in columns.lists]
         for name in columns.read_names:
             if names.count(name) != 1:
                 raise InputError(
@@ -106,8 +107,13 @@ class ColumnarFile(RowFile):
                     f"{', '.join(names)[:200]}"
                 )
             kept = opened.schema.field(name).type
-            if column_of(pyarrow.nulls(0, kept)) is None:
-                raise InputError(f"{raw}: column {name!r} holds {kept}: give a column of text, numbers or times")
+            cells = column_of(pyarrow.nulls(0, kept))
+            by_lists = columns.split and name == columns.split.column  # which tell no part
+            if cells is None or (isinstance(cells, Lists) and (name not in lists or by_lists)):
+                raise InputError(
+                    f"{raw}: column {name!r} holds {kept}: give a column of text, numbers or times, or one of lists of "
+                    f"these, which the schema must say"
+                )
         self.path, self.kind, self.columns = path, kind, columns
 
     def spans(self, first_row: int, last_row: int, rows: int) -> Sequence[ColumnarSpan]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from src.rows.cells.lists import ListColumn
 from src.rows.cells.split import Split
 from src.rows.text import UTF8
 
@@ -49,6 +50,9 @@ class Columns:
         missing: cells, beside the empty one, that are as good as empty.
         decimal, thousands: the signs in numbers; "" for none of the latter.
         timestamps: columns of points in time.
+        lists: the categorical columns whose cells hold several values.
+        shared: categorical columns that have a table of this name, as (column, name); others have one of their own
+            name.
         checked: whether blocks have checks of hashed keys, too.
         split: tells the part of each row, if a column does.
     """
@@ -69,6 +73,8 @@ class Columns:
     decimal: str = "."
     thousands: str = ""
     timestamps: tuple[Timestamp, ...] = ()
+    lists: tuple[ListColumn, ...] = ()
+    shared: tuple[tuple[str, str], ...] = ()
     checked: bool = False
     split: Split | None = None
 
@@ -114,6 +120,8 @@ class Columns:
 
     @property
     def plain(self) -> bool:
-        """Whether cells are read as they stand: labels 0 and 1, numbers with a point, no missing marks."""
-        others = (self.positive, self.negative, self.missing, self.thousands, self.timestamps, self.split)
+        """Whether cells are read as they stand: labels 0 and 1, numbers with a point, no missing marks, no lists."""
+        others = (
+            self.positive, self.negative, self.missing, self.thousands, self.timestamps, self.lists, self.split
+        )  # fmt: skip
         return not any(others) and self.decimal == "."

@@ -17,6 +17,8 @@ from pandas.api import types
 
 from src.base.errors import InputError
 from src.rows.block import Block, Span, categories_among
+from src.rows.cells.column import lists_of
+from src.rows.cells.lists import CellLists, ListColumn
 from src.rows.cells.times import UNITS, bounded, numbers_of, of_texts
 from src.rows.columns import Columns, Timestamp
 from src.rows.keys import keys_of
@@ -169,7 +171,7 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
     Numeric columns hold numbers, or text as in the raw rows; missing ones are nan, None or "". Categorical columns
     hold text, "" for an empty cell, as in the raw rows: "0042" is another category than "42". Whole numbers are taken
     where training had nothing else, and missing values where training had nothing but empty cells that pandas takes for
-    missing.
+    missing. Columns of lists hold lists or arrays of such values, or text as in the raw rows.
 
     Args:
         frame: the rows.
@@ -187,10 +189,11 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
         raise InputError(f"the DataFrame has no column {missing[0]!r}: it needs {len(missing)} more of the model's")
     if twice := [name for name in names if not isinstance(frame[name], pd.Series)]:
         raise InputError(f"the DataFrame has column {twice[0]!r} more than once: drop one of them")
-    known = dict(zip(columns.categorical, examples))
+    known, none = dict(zip(columns.categorical, examples)), _SIGNS if columns.quotes else _SIGNS + _ENDS
     stamps = {one.name: one for one in columns.timestamps}
     values: dict[str, np.ndarray] = {}
-    keys = np.empty((len(columns.categorical), len(frame)), np.uint64)
+    keys, lists = np.zeros((len(columns.categorical), len(frame)), np.uint64), dict[int, CellLists]()
+    of_lists = {one.name: one for one in columns.lists}
     refused: dict[str, str] = {}
     for name in names:
         try:
@@ -198,8 +201,11 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
                 values[name] = _times(frame[name], stamps[name], columns)
             elif name in columns.numeric:
                 values[name] = _numbers(frame[name], columns)[:, None]
+            elif name in of_lists:
+                cells = _cells_of_lists(frame[name], of_lists[name], known.get(name), none)
+                lists[columns.categorical.index(name)] = lists_of(cells, columns)
             else:
-                texts = _texts(frame[name], known.get(name), _SIGNS if columns.quotes else _SIGNS + _ENDS)
+                texts = _texts(frame[name], known.get(name), none)
                 texts = ["" if text in columns.missing else text for text in texts]
                 keys[columns.categorical.index(name)] = keys_of(texts, columns.key_seed)
         except InputError as error:
@@ -209,7 +215,35 @@ def block_of_frame(frame: pd.DataFrame, columns: Columns, examples: Sequence[Exa
         more = f". Nor can {len(others)} more columns be matched: {', '.join(map(repr, others))}" if others else ""
         raise InputError(next(iter(refused.values())) + more)
     parts = [np.empty((len(frame), 0), np.float32), *(values[name] for name in columns.numeric)]
-    return Block(np.zeros(len(frame), np.uint8), np.concatenate(parts, axis=1), keys, key_seed=columns.key_seed)
+    inputs, labels = np.concatenate(parts, axis=1), np.zeros(len(frame), np.uint8)
+    return Block(labels, inputs, keys, key_seed=columns.key_seed, lists=lists)
+
+
+def categories_of_frame(frame: pd.DataFrame, columns: Columns) -> list[list[str]]:
+    """The text of the categorical columns' cells, or of the values in cells of lists, of such a DataFrame."""
+    of_lists = {one.name: one for one in columns.lists}
+    return [
+        [str(value) for cell in frame[name] for value in _values(cell, of_lists[name])]
+        if name in of_lists
+        else [str(cell) for cell in frame[name]]
+        for name in columns.categorical
+    ]  # fmt: skip
+
+
+def _values(cell: Any, column: ListColumn) -> Sequence[Any]:
+    """The values in a cell; a missing one, or a single one, stands for itself."""
+    if isinstance(cell, str):
+        return cell.split(column.separator)
+    return list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
+
+
+def _cells_of_lists(column: pd.Series, one: ListColumn, example: Example | None, refused: str) -> list[list[str]]:
+    """The categories in each cell of a column of lists as text."""
+    cells = [_values(cell, one) for cell in column.tolist()]
+    counts = [len(cell) for cell in cells]
+    flat = pd.Series([value for cell in cells for value in cell], column.index.repeat(counts), object, column.name)
+    texts = iter(_texts(flat, example, refused))
+    return [list(itertools.islice(texts, count)) for count in counts]
 
 
 def _times(column: pd.Series, timestamp: Timestamp, columns: Columns) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 label: clicked                  # required, 0 or 1 unless the lines below say otherwise
 dense: [price, age]             # numeric columns
-categorical: [site, device]     # columns of any text; of both lists, one may be left away
+categorical: [site, device]     # columns of any text, or as below; of both lists, one may be left away
 header: true                    # each file begins with a line of names; default false
 columns: [id, clicked, price, age, site, device]   # without header, where the order is not label, dense,
                                                     # categorical, or other columns stand between
@@ -19,6 +19,12 @@ thousands: "."                  # the sign between groups of three digits; defau
 dense:                          # an entry may be a column of points in time, which gives hour of the day, weekday and
   - price                       # age in days since a day
   - {name: hour, as: timestamp, format: "%y%m%d%H", since: 2014-10-21}
+categorical:                    # an entry may be a column whose cells hold several values, or one that shares a table
+  - site
+  - {name: tags, list: "|", max_values: 8, pool: mean}   # up to so many values (16), pooled by sum (the default), mean
+  - {name: seen, list: ";", table: item}                 # or max
+  - {name: item}                                         # columns of one table have one vocabulary; a column's own
+                                                         # table has the column's name
 
 The format is iso (2014-10-21 13:00:00, or a part of that; the default), seconds or milliseconds (since 1970), or one of
 Python's strptime. Times without a zone are taken for UTC.
@@ -31,7 +37,8 @@ from typing import Any
 import yaml
 
 from src.base.errors import InputError
-from src.rows.columns import Columns, Timestamp
+from src.rows.cells.lists import list_columns
+from src.rows.columns import QUOTE, Columns, Timestamp
 from src.rows.text import UTF8, encoding_named
 
 _KEYS: dict[str, Any] = {
@@ -71,11 +78,14 @@ def load_schema(path: Path) -> Columns:
             f"such as utf-8, gb18030 or latin-1"
         )
     dense, timestamps = _dense(path, content.get("dense", []))
+    around = [content.get("separator", "\t"), content.get("quote", QUOTE)]
+    categorical, lists, shared = list_columns(f"schema {path}", content.get("categorical", []), around)
     given: dict[str, Any] = {key: tuple(map(str, content.get(key, ()))) for key in _TEXTS}
     given |= {key: content[key] for key in _SIGNS if key in content}
     columns = Columns(
-        dense, tuple(content.get("categorical", ())), content["label"], tuple(content.get("columns", ())),
-        header=content.get("header", False), encoding=encoding, timestamps=timestamps, **given,
+        dense, categorical, content["label"], tuple(content.get("columns", ())),
+        header=content.get("header", False), encoding=encoding, timestamps=timestamps, lists=lists, shared=shared,
+        **given,
     )  # fmt: skip
     plain = [entry for entry in content.get("dense", ()) if isinstance(entry, str)]
     for name in columns.names:
@@ -103,7 +113,7 @@ def _check(path: Path, key: Any, value: Any) -> None:
                 f"schema {path}: {key} holds {odd[0]!r}: it must be text, in quotes, as it stands in cells"
             )
     elif _KEYS[key] is list:
-        names = [one for one in value if not (key == "dense" and isinstance(one, dict))]
+        names = [one for one in value if not (key in ("dense", "categorical") and isinstance(one, dict))]
         if not all(isinstance(name, str) for name in names):
             raise InputError(f"schema {path}: {key} is {value!r}: names must be text, if need be in quotes")
 

@@ -8,7 +8,7 @@ A rule that keeps states is lazy on the tables: those of a row change only in st
 adds to the gradient of a row, but takes a share r d of the MLPs' weights, apart from their gradients (Loshchilov and
 Hutter 2019).
 
-Legend: B batch, F fields, D width of a vector, R rows of all tables.
+Legend: B batch, L ids of a sample, D width of a vector, R rows of all tables.
 """
 
 from collections.abc import Sequence
@@ -29,18 +29,22 @@ class TableOptimizer(nn.Cell):
         rule: how.
         weight_decay: times the row, added to the gradient of a row that is looked up.
         operators: what computes it.
+        across: whether the same row may come in several columns of rows.
 
     Attributes:
         states: [R, D] each, or [R, 1] of a rowwise rule.
 
     Inputs:
-        rows: [B, F] int32; the same row at several places of one field at most.
-        gradients: [B, F, D] with respect to the looked-up vectors.
+        rows: [B, L] int32; the same row at several places of one column at most, unless `across`.
+        gradients: [B, L, D] with respect to the looked-up vectors.
         rate: scalar.
         applied: bool; nothing changes where it is False. None, which compiled operators want, for True.
     """
 
-    def __init__(self, table: Parameter, rule: UpdateRule, weight_decay: float = 0.0, operators: Operators = STOCK):
+    def __init__(
+        self, table: Parameter, rule: UpdateRule, weight_decay: float = 0.0, operators: Operators = STOCK,
+        across: bool = False,
+    ):  # fmt: skip
         super().__init__()
         rows, width = table.shape
         state_width = 1 if rule.rowwise else width
@@ -50,7 +54,7 @@ class TableOptimizer(nn.Cell):
         )
         for state, name in zip(self.states, rule.states):
             state.name, state.requires_grad = f"tables.{name}", False
-        self.table, self.update = table, operators.table_update(rule, weight_decay, (rows, width))
+        self.table, self.update = table, operators.table_update(rule, weight_decay, (rows, width), across)
 
     def construct(self, rows, gradients, rate, applied=None):
         more = () if applied is None else (applied,)

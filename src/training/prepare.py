@@ -155,7 +155,7 @@ def prepare(specs: Specs) -> Prepared:
         part,
         batches_of(folder, part, evaluation.eval_batch_size) if part else None,
         widths,
-        place(widths.packed_rows, specs.runtime.parallel.parallel_mode, ranks.size),
+        place(widths.packed_rows, specs.runtime.parallel.parallel_mode, ranks.size, folder.manifest.layout.uses),
         _factors(specs.schedule, len(batches)),
     )
 
@@ -215,7 +215,7 @@ def evaluation_part(data: DataFolder, early_stopping: int = 0) -> str:
 
 
 def _widths(folder: DataFolder, network: NetworkSpec) -> Widths:
-    rows = folder.manifest.table_rows
+    rows = folder.manifest.rows_of_tables
     widths = widths_of(rows, network)
     if network.mixed_dims and not widths.projections:
         raise InputError(
@@ -265,14 +265,16 @@ def print_plan(
     inputs, width = dense_dim_of(folder.manifest), network.emb_dim
     fields = len(folder.manifest.fields) if has_fields(folder.manifest) else 0
     widths = _widths(folder, network)
-    placement = place(widths.packed_rows, parallel.parallel_mode, parallel.ranks)
+    placement = place(widths.packed_rows, parallel.parallel_mode, parallel.ranks, folder.manifest.layout.uses)
     values = mlp_values(inputs, fields, network) + widths.projection_values
     states = rule_of(optimization.optimizer).state_values(width)
     mlp_states = len(optimization.rules[1].states)
     # Values and gradients of the MLPs, their optimizer's states, and the mean of their values.
     copies = 2 + mlp_states
     network_values = values * (copies + bool(schedule.average_share))
-    sample_values, batch = activation_values(inputs, fields, network), _rounded_up(data.batch_size, placement.ranks)
+    batch = _rounded_up(data.batch_size, placement.ranks)
+    more_ids = placement.ids - len(folder.manifest.fields)  # of lists, and their vectors before they are pooled
+    sample_values = activation_values(inputs, fields, network) + more_ids * (1 + width)
     of_step = 2 * batch // placement.ranks * sample_values  # and their gradients
     of_step += received_values(placement, batch, width, device_target, True)
     of_evaluation = 0

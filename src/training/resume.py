@@ -76,7 +76,7 @@ class Progress:
 
 
 def save(
-    run: run_folder.Run, step: TrainStep, fields: Sequence[str], progress: Progress, kept_step: int, ranks: Ranks
+    run: run_folder.Run, step: TrainStep, names: Sequence[str], progress: Progress, kept_step: int, ranks: Ranks
 ) -> None:
     """Write a rank's part of the state, and make it the one to go on from.
 
@@ -85,7 +85,7 @@ def save(
     Args:
         run: whose.
         step: holds the values, which are known to be finite.
-        fields: names of the categorical columns.
+        names: of the tables.
         progress: of the run.
         kept_step: step of the network that is kept so far, 0 for none.
         ranks: of the run.
@@ -109,7 +109,7 @@ def save(
     states: Arrays = {}
     for name, parameter in step.row_values().items():
         target = rows if parameter is step.tables.table else states
-        target |= checkpoint.rows_of(step.tables, f"{name}.", parameter.asnumpy(), fields)
+        target |= checkpoint.rows_of(step.tables, f"{name}.", parameter.asnumpy(), names)
     if kept_step == progress.step and step.average is None:
         checkpoint.for_each_part(lambda _: _link(run, kept_step, ranks.rank), step.tables, ranks)
     else:
@@ -119,11 +119,11 @@ def save(
     run.commit(asdict(progress), progress.step, kept_step)
 
 
-def values_of(step: TrainStep, fields: Sequence[str]) -> Arrays:
+def values_of(step: TrainStep, names: Sequence[str]) -> Arrays:
     """All values of a step that change, those with a row for each row of the tables by field."""
     found = {name: value.asnumpy() for name, value in step.other_values().items()}
     for name, value in step.row_values().items():
-        found |= checkpoint.rows_of(step.tables, f"{name}.", value.asnumpy(), fields)
+        found |= checkpoint.rows_of(step.tables, f"{name}.", value.asnumpy(), names)
     return found
 
 
@@ -139,7 +139,7 @@ class State:
     Args:
         run: the run that goes on.
         content: of its progress file.
-        fields, table_rows: names of the categorical columns, and rows of their tables.
+        names, table_rows: of the tables.
         ranks: of the run that goes on.
 
     Raises:
@@ -147,7 +147,7 @@ class State:
     """
 
     def __init__(
-        self, run: run_folder.Run, content: dict[str, Any], fields: Sequence[str], table_rows: Sequence[int],
+        self, run: run_folder.Run, content: dict[str, Any], names: Sequence[str], table_rows: Sequence[int],
         ranks: Ranks,
     ):  # fmt: skip
         self.progress = Progress.of(content)
@@ -155,9 +155,9 @@ class State:
             # Each rank compares the checksums of some parts.
             checked = range(ranks.rank, 1 << 16, ranks.size)
             step = self.progress.step
-            self.network = self.rest = checkpoint.Parts(run.state(step), fields, table_rows, checked)
+            self.network = self.rest = checkpoint.Parts(run.state(step), names, table_rows, checked)
             if run.rest(step).is_file():
-                self.rest = checkpoint.Parts(run.rest(step), fields, table_rows, checked)
+                self.rest = checkpoint.Parts(run.rest(step), names, table_rows, checked)
         except InputError as error:
             raise InputError(f"the stopped training can't go on ({error}); start afresh with --resume=False") from None
 

@@ -1,6 +1,6 @@
 """One training step: the only place with gradients and loss scale.
 
-Legend: B batch, N dense features, F fields, D width of a vector.
+Legend: B batch, N dense features, L ids of a sample, D width of a vector.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from src.training.step_counter import StepCounter
 class TrainStep(nn.Cell):
     """Forward, backward and update for one batch.
 
-    The gradient is taken with respect to the looked-up vectors, never to a table: its size is B F D,
+    The gradient is taken with respect to the looked-up vectors, never to a table: its size is B L D,
     whatever the number of rows.
 
     Args:
@@ -42,7 +42,7 @@ class TrainStep(nn.Cell):
         reset_steps: steps behind which `reset_tables` is called, each time; 0 for never. The corrections of the
             tables' rule begin anew with them, and the factors are those of the whole training.
 
-    Inputs: dense [B, N] float32, ids [B, F] int32, labels [B, 1] float32 of 0 and 1.
+    Inputs: dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32 of 0 and 1.
     Outputs: the mean loss of the batch before the update, scalar float32.
 
     Attributes:
@@ -75,6 +75,7 @@ class TrainStep(nn.Cell):
         wanted = [of_tables, of_mlps, factors if optimization.mlp_weight_decay else None]
         self.factor_places = tuple(_place(one, series) for one in wanted)
         self.dropout, self.label_smoothing = optimization.dropout, optimization.label_smoothing
+        self.step_place = int(model.pooling is not None)  # behind what the model pools by
         if self.dropout:
             model.set_dropout(self.dropout, seed, exchange.rank if exchange else 0)
         counts = bool(series or self.dropout or average_from is not None)
@@ -89,7 +90,8 @@ class TrainStep(nn.Cell):
         self.parts = primitives.parts([*(value.size for value in parameters), 1, *overflows], 0)
         self.each = ops.HyperMap()  # a loop would nest a call in a call for each parameter: see StockDenseUpdate
         decay = optimization.table_weight_decay
-        self.table_optimizer = TableOptimizer(self.tables.table, rule, decay, self.operators)
+        across = not self.tables.layout.is_plain
+        self.table_optimizer = TableOptimizer(self.tables.table, rule, decay, self.operators, across)
         self.dense_optimizer = DenseOptimizer(
             parameters, mlp_rule, self.operators, self.mlp_weight_decay, average_from is not None
         )
@@ -145,11 +147,12 @@ class TrainStep(nn.Cell):
         return self.average.instead(work)
 
     def scaled_loss(self, dense, vectors, labels, *more):
-        """The mean loss of the batch, times the loss scale; more are the step, if there is dropout, and the scale."""
-        step = more[0] if self.dropout else None
+        """The mean loss of the batch, times the loss scale; more are what the model pools by, if it does, the step, if
+        there is dropout, and the scale."""
+        step = more[self.step_place] if self.dropout else None
         if self.label_smoothing != 0:
             labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
-        logits = self.model.each(dense, vectors, step)
+        logits = self.model.each(dense, vectors, more, step)
         if self.model.count == 1:
             loss = self.cross_entropy(logits[0], labels)
         else:  # the mean of the towers' losses, so that each learns by itself
@@ -160,7 +163,7 @@ class TrainStep(nn.Cell):
         counted: tuple = ()
         if self.counter is not None:
             counted = self.counter()
-        more = counted[:1] if self.dropout else ()
+        more = (*self.model.present(ids), *(counted[:1] if self.dropout else ()))
         factor = None
         if self.scale is not None:
             factor = self.scale.factor()  # once: of parameters read again behind messages MindSpore makes copies

@@ -105,10 +105,10 @@ class Training:
 
     def save_network(self, at_step: int) -> None:
         """Write the network of a step as the one to keep."""
-        path, fields = self.run.best(at_step), self.prepared.folder.manifest.fields
+        path, tables = self.run.best(at_step), self.prepared.folder.manifest.tables
         ranks = self.prepared.specs.runtime.ranks
         self.check_finite(at_step)
-        self.step.with_average(lambda: checkpoint.save(self.model, fields, path, ranks, checked=True))
+        self.step.with_average(lambda: checkpoint.save(self.model, tables, path, ranks, checked=True))
         self.run.remove_other_bests(at_step)
 
     def save_state(self, at_step: int, kept_step: int | None = None) -> None:
@@ -122,8 +122,8 @@ class Training:
         if self.best.chooses:
             done = replace(done, best=self.best.metrics, best_step=self.best.step, waited=self.best.waited)
         self.metrics_file.save("unfinished")
-        fields, ranks = self.prepared.folder.manifest.fields, self.prepared.specs.runtime.ranks
-        resume.save(self.run, self.step, fields, done, done.best_step if kept_step is None else kept_step, ranks)
+        tables, ranks = self.prepared.folder.manifest.tables, self.prepared.specs.runtime.ranks
+        resume.save(self.run, self.step, tables, done, done.best_step if kept_step is None else kept_step, ranks)
         self.saved_step = at_step
 
     def check_finite(self, at_step: int) -> None:
@@ -138,7 +138,7 @@ class Training:
         self.finite_step = at_step
 
     def _values(self) -> Arrays:
-        return resume.values_of(self.step, self.prepared.folder.manifest.fields)
+        return resume.values_of(self.step, self.prepared.folder.manifest.tables)
 
     def evaluate(self, at_step: int) -> Metrics:
         """Metrics of the network as it is behind a step."""
@@ -173,11 +173,11 @@ class Training:
 
     def _take(self, content: dict | None) -> None:
         """Put the values of a state, or those of the beginning, in their places."""
-        rows, times_back = self.prepared.folder.manifest.table_rows, self.begun.times_back + 1
+        rows, times_back = self.prepared.folder.manifest.rows_of_tables, self.begun.times_back + 1
         ranks, seed = self.prepared.specs.runtime.ranks, self.prepared.specs.data.seed
         if content:
-            packed, fields = self.prepared.widths.packed_rows, self.prepared.folder.manifest.fields
-            state = resume.State(self.run, content, fields, packed, ranks)
+            packed, tables = self.prepared.widths.packed_rows, self.prepared.folder.manifest.tables
+            state = resume.State(self.run, content, tables, packed, ranks)
             state.restore(self.step, tables_too=True)
             self.begun = state.progress
         else:

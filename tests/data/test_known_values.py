@@ -19,6 +19,7 @@ from src.data.known_values import (
 )
 from src.data.manifest import File, Manifest, Part
 from src.data.vocabulary import HashedVocabulary, Vocabulary
+from src.rows.block import Block
 from src.rows.keys import keys_of
 
 
@@ -49,11 +50,17 @@ def test_examples_of_hashed_categories_are_those_of_the_rows():
     assert learn_examples(HashedVocabulary(["C1"], 5)) == (Example(),)
 
 
+def block_of(keys):
+    rows = keys.shape[1]
+    return Block(np.zeros(rows, np.uint8), np.empty((rows, 0), np.float32), keys)
+
+
 def test_the_first_unseen_value_is_told_beside_a_known_one():
     unseen = Unseen(("C1", "C2", "C1 bucket"), np.array([0.01, 0.01, 0.01]))
     texts = ["a text of many letters", *(f"text number {number}" for number in range(9))]
     for text in texts:
-        unseen.add(np.array([[0, 1, 2]]), np.stack([keys_of([text]), keys_of(["b"])]))
+        keys = np.stack([keys_of([text]), keys_of(["b"])])
+        unseen.add(np.array([[0, 1, 2]]), block_of(keys))
     found = unseen.unmatched([Example(("A",)), Example()], lambda: [texts, []])
     assert [str(one) for one in found] == ["C1 100.0% ('a text of many letters' is unseen, 'A' is known)"]
     assert warning("rows", found).startswith("rows: values that training did not have: C1 100.0%")
@@ -82,7 +89,7 @@ def test_rows_of_one_value_behind_each_other_are_not_taken_as_independent():
     ids = np.stack(runs, axis=1)
     unseen = Unseen(("C1", "C2"), np.array([0.01, 0.01]))
     for part in np.split(ids, [1, 2, 60, 60, 5000]):
-        unseen.add(part, part.T.astype(np.uint64))
+        unseen.add(part, block_of(part.T.astype(np.uint64)))
     for field, values in enumerate(runs):
         draws = [value for value, run in itertools.groupby(values.tolist()) for _ in itertools.islice(run, 0, None, 50)]
         assert unseen._draws[field] == len(draws)
@@ -96,7 +103,7 @@ def test_ads_for_one_new_user_are_not_told(users, rows, told, at_once):
     keys = np.stack([np.arange(rows) * users // rows, np.arange(rows)]).astype(np.uint64)
     ids = np.stack([np.zeros(rows, np.int32), np.ones(rows, np.int32)], axis=1)
     for part in [slice(None)] if at_once else [slice(row, row + 1) for row in range(rows)]:
-        unseen.add(ids[part], keys[:, part])
+        unseen.add(ids[part], block_of(keys[:, part]))
     assert [one.field for one in unseen.unmatched([])] == (["user"] if told else [])
 
 

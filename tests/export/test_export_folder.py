@@ -42,7 +42,7 @@ def test_tables_of_other_values_are_noticed(exports, tmp_path):
 
     shutil.copytree(exports["fp32"], tmp_path / "e")
     write_tables(tmp_path / "e/dlrm.tables", TableFile(exports["fp32"] / "dlrm.tables").table_rows, 8,
-                 lambda piece, values: values.fill(piece.field))  # fmt: skip
+                 lambda piece, values: values.fill(piece.table))  # fmt: skip
     with pytest.raises(InputError, match="is of another export than the model"):
         ExportFolder.load(tmp_path / "e")
 

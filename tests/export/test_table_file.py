@@ -26,7 +26,7 @@ def table(request, tmp_path):
     values = [values_of(rows, field) for field, rows in enumerate(TABLE_ROWS)]
 
     def fill(piece, target):
-        target[:] = values[piece.field][piece.low : piece.high]
+        target[:] = values[piece.table][piece.low : piece.high]
 
     write_tables(tmp_path / "t.tables", TABLE_ROWS, WIDTH, fill, request.param)
     return tmp_path / "t.tables", values, request.param

@@ -139,7 +139,7 @@ def test_pieces_of_full_width_are_those_of_the_whole():
     starts = np.cumsum([0, *WIDTHS.packed_rows])
 
     def packed(piece, values):
-        values[:] = model.tables.table.asnumpy()[starts[piece.field] + piece.low : starts[piece.field] + piece.high]
+        values[:] = model.tables.table.asnumpy()[starts[piece.table] + piece.low : starts[piece.table] + piece.high]
 
     by_width = {4: np.stack([matrices[1], matrices[4]]), 1: np.stack([matrices[2]])}
     fill = WIDTHS.full_width(packed, by_width.__getitem__)
@@ -153,7 +153,7 @@ def test_pieces_of_full_width_are_those_of_the_whole():
     ):
         values = np.full((piece.rows, 8), np.nan, np.float32)
         fill(piece, values)
-        expected = (tables[piece.field] @ matrices[piece.field])[piece.low : piece.high]
+        expected = (tables[piece.table] @ matrices[piece.table])[piece.low : piece.high]
         assert np.abs(values - expected).max() < 1e-6
 
 

@@ -31,7 +31,9 @@ import eval as eval_program
 import export as export_program
 from src.base.errors import InputError
 from src.base.locks import hold
+from src.data.manifest import find
 from src.scorer import Scorer
+from tests.lists import lists_data
 
 ROWWISE = ["--optimizer=rowwise_adagrad", "--self_interaction=True"]
 MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
@@ -42,6 +44,7 @@ MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr
 STOCK = ["--cpu_kernels=False", "--optimizer=adam", "--table_weight_decay=0.01", "--mlp_weight_decay=0.1",
          "--lr=0.001", "--average_share=0.3", "--bottom_mlp=[8]", "--top_mlp=[1]", "--batch_size=64",
          "--report=False"]  # fmt: skip
+LISTS = [*RATE, "--optimizer=adagrad", "--mixed_dims=0.5", "--report=False"]  # on rows of their own
 WIDE = [*STOCK, "--towers=2", "--interaction=dcnv2", "--dcn_layers=1", "--dcn_rank=4", "--emb_dim=16"]
 # By name: the options, and those of the network that differ from most.
 RECIPES = {
@@ -49,6 +52,7 @@ RECIPES = {
     "rowwise": ([*RATE, *ROWWISE], {"self_interaction": True}),
     "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),
     "stock": (STOCK, {"bottom_mlp": (8,), "top_mlp": (1,)}),
+    "lists": (LISTS, {"mixed_dims": 0.5}),
     "wide": (
         WIDE,
         {
@@ -63,6 +67,7 @@ RECIPES = {
     ),
 }
 TWO = [("sgd", "data"), ("sgd", "hybrid"), ("rowwise", "hybrid"), ("more", "data"), ("more", "hybrid"),
+       ("lists", "data"), ("lists", "hybrid"),
        ("stock", "data"), ("wide", "hybrid")]  # fmt: skip
 FOUR = [("sgd", "hybrid"), ("rowwise", "data")]
 ODD = {"--batch_size=32": "--batch_size=31", "--batch_size=64": "--batch_size=63"}
@@ -71,18 +76,25 @@ FAIL = {"refused-data": [*RATE, "--parallel_mode=data"], "diverging-data": ["--l
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_data, made_once):
-    """The folder of one process's run, by recipe."""
-
-    return lambda recipe: alone_of(made_once, tiny_data, recipe, RECIPES[recipe][0])
+def data_of(tiny_data, made_once):
+    """The data folder of a recipe."""
+    lists = find(str(made_once("lists", lists_data) / "dataset"))
+    return lambda recipe: lists if recipe == "lists" else tiny_data
 
 
 @pytest.fixture(scope="module")
-def two(tiny_data, made_once):
+def alone(data_of, made_once):
+    """The folder of one process's run, by recipe."""
+
+    return lambda recipe: alone_of(made_once, data_of(recipe), recipe, RECIPES[recipe][0])
+
+
+@pytest.fixture(scope="module")
+def two(tiny_data, data_of, made_once):
     """The folder of two ranks' runs, by recipe and mode; with batches that they round up."""
     trainings = {
         f"{recipe}-{mode}": [*(ODD.get(option, option) for option in RECIPES[recipe][0]),
-                             f"--parallel_mode={mode}"]
+                             f"--parallel_mode={mode}", f"--dataset_path={data_of(recipe).path}"]
         for recipe, mode in TWO
     } | {"perturbed-data": [*RECIPES["rowwise"][0], "--parallel_mode=data", "--report=False"]} | FAIL  # fmt: skip
 
@@ -120,8 +132,8 @@ def test_error_of_rank_0_alone_ends_all(two):
 
 
 @pytest.mark.parametrize(("recipe", "mode"), TWO)
-def test_two_ranks_train_as_one_process(tiny_data, two, alone, mode, recipe):
-    check_as_one_process(two / f"{recipe}-{mode}", tiny_data, alone(recipe), **RECIPES[recipe][1])
+def test_two_ranks_train_as_one_process(data_of, two, alone, mode, recipe):
+    check_as_one_process(two / f"{recipe}-{mode}", data_of(recipe), alone(recipe), **RECIPES[recipe][1])
 
 
 @pytest.mark.parametrize(("recipe", "mode"), FOUR)

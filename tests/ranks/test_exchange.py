@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from src.network.embedding import initial_values, make_tables, slots_of
+from src.network.embedding import initial_values, make_tables, pieces_of
 from src.ranks import exchange as exchange_module
 from src.ranks.placement import place
 
@@ -40,7 +40,7 @@ def test_all_ranks_of_a_placement_compile_one_graph(monkeypatch, rows):
         monkeypatch.setattr(exchange_module.ops, name, lambda **_: Wire())
     placement = place(rows, "hybrid", 2)
     tables = [make_tables(placement, rank, 4, initial_values(rows, 1))[0] for rank in range(2)]
-    cut = any(piece.rows < rows[piece.field] for pieces in placement.pieces for piece in pieces)
+    cut = any(piece.rows < rows[piece.table] for pieces in placement.pieces for piece in pieces)
     empty = len(placement.pieces[0]) != len(placement.pieces[1])
     assert [one.partial for one in tables] == [cut or empty] * 2
 
@@ -52,7 +52,7 @@ def test_all_to_all_moves_what_all_gather_does(monkeypatch, ranks):
         monkeypatch.setattr(exchange_module.ops, name, lambda **_: Wire())
     rows = (9, 30, 2, 40, 5)
     placement = place(rows, "hybrid", ranks)
-    slots = [slot.field for rank in range(ranks) for slot in slots_of(placement, rank)]
+    slots = [piece.table for rank in range(ranks) for piece in pieces_of(placement, rank)]
     exchanges = [exchange_module.Exchange(rank, ranks, True) for rank in range(ranks)]
     for exchange in exchanges:
         exchange.set_slots(slots)

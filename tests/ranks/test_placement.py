@@ -17,7 +17,7 @@ from src.base.errors import InputError
 from src.checkpoints import protobuf, run_folder
 from src.checkpoints.checkpoint import Parts, part_of
 from src.checkpoints.checkpoint import rows_of as entries_of
-from src.network.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows, slots_of
+from src.network.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows, pieces_of
 from src.ranks.placement import Piece, place
 
 TABLES = st.lists(st.integers(1, 300), min_size=1, max_size=9)
@@ -26,7 +26,7 @@ TABLES = st.lists(st.integers(1, 300), min_size=1, max_size=9)
 @given(TABLES, st.integers(1, 9))
 def test_every_row_lies_on_one_rank(table_rows, ranks):
     placement = place(table_rows, "hybrid", ranks)
-    held = sorted((p.field, row) for pieces in placement.pieces for p in pieces for row in range(p.low, p.high))
+    held = sorted((p.table, row) for pieces in placement.pieces for p in pieces for row in range(p.low, p.high))
     assert held == [(field, row) for field, rows in enumerate(table_rows) for row in range(rows)]
     most = max(placement.rows(rank) for rank in range(ranks))
     assert most <= -(-sum(table_rows) // ranks) * 1.06 + 2
@@ -45,7 +45,7 @@ def test_criteo_s_tables_are_spread_evenly_in_few_pieces():
 
 def held_by(placement, rank):
     """What stands for a rank's tables where no process is started."""
-    held = SimpleNamespace(table_rows=placement.table_rows, pieces=slots_of(placement, rank), spare=1)
+    held = SimpleNamespace(table_rows=placement.table_rows, pieces=pieces_of(placement, rank), spare=1)
     held.views = lambda joint: EmbeddingTables.views(held, joint)
     return held
 
@@ -59,7 +59,7 @@ def test_layouts_in_any_order_give_the_same_bits(tmp_path_factory, table_rows, o
     for turn, ranks in enumerate([*order, 1]):
         placement, path = place(table_rows, "hybrid", ranks), folder / f"{turn}.ckpt"
         for rank in range(ranks):
-            joint = joint_rows(slots_of(placement, rank), 5, fill, 1)
+            joint = joint_rows(pieces_of(placement, rank), 5, fill, 1)
             assert len(joint) == placement.rows(rank) + placement.slots
             entries = entries_of(held_by(placement, rank), "embedding.", joint, fields)
             extra = {"parts": np.array([ranks], np.int32)} if ranks > 1 or not entries else {}

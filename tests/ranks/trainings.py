@@ -69,7 +69,8 @@ def single(folder, data, *options, rate=RATE):
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        train.main(["--device_target=CPU", f"--dataset_path={data.path}", *merged(*TRAINING, *rate, *options)])
+        given = merged(f"--dataset_path={data.path}", *TRAINING, *rate, *options)
+        train.main(["--device_target=CPU", *given])
 
 
 def alone_of(made_once, data, name, options):
@@ -86,7 +87,7 @@ def together(folder, data, ranks, trainings, code=0):
 
     folder.mkdir(exist_ok=True)
     commands = {
-        name: ["--device_target=CPU", f"--dataset_path={data.path}", *merged(*TRAINING, *options)]
+        name: ["--device_target=CPU", *merged(f"--dataset_path={data.path}", *TRAINING, *options)]
         for name, options in trainings.items()
     }
     (folder / "trainings.json").write_text(json.dumps(commands))

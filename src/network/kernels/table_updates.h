@@ -13,6 +13,7 @@
 
 namespace {
 
+constexpr int kConstants = 6;  // of a rule; another one follows
 constexpr int64_t kAhead = 16;  // rows that are fetched before their turn
 
 // Which places of `rows` hold the same row: distinct ones in the order of their first places, places linked in order.
@@ -73,22 +74,23 @@ void UpdateRows(float *table, const int32_t *rows, const float *gradients, const
   });
 }
 
-// Updates by a rule that needs no sums: places in their order, the fields shared out, since no row is in two fields.
+// Updates by a rule that needs no sums: places in their order, the columns shared out, since no row is in two of them.
 template <int D, typename Rule>
 void UpdatePlaces(float *table, const int32_t *rows, const float *gradients, const Rule &rule, int64_t batch,
-                  int64_t fields, int64_t any_width) {
+                  int64_t columns, int64_t any_width) {
   const int64_t width = D ? D : any_width;
-  const int64_t share = batch * fields * width > kPartValues ? (fields + 3) / 4 : fields;
-  Pool::Get().For(fields, share, [=](int64_t begin, int64_t end) {
+  const int64_t share = batch * columns * width > kPartValues ? (columns + 3) / 4 : columns;
+  Pool::Get().For(columns, share, [=](int64_t begin, int64_t end) {
     for (int64_t b = 0; b < batch; ++b)
-      for (int64_t f = begin; f < end; ++f) {
-        if (b + 1 < batch) __builtin_prefetch(table + rows[(b + 1) * fields + f] * width, 1);
-        rule(table + rows[b * fields + f] * width, gradients + (b * fields + f) * width, width, nullptr);
+      for (int64_t c = begin; c < end; ++c) {
+        if (b + 1 < batch) __builtin_prefetch(table + rows[(b + 1) * columns + c] * width, 1);
+        rule(table + rows[b * columns + c] * width, gradients + (b * columns + c) * width, width, nullptr);
       }
   });
 }
 
-// Inputs: table [R, D], rows [B, F] int32, gradients [B, F, D], rate, constants, states. Output: [1].
+// Inputs: table [R, D], rows [B, L] int32, gradients [B, L, D], rate, constants, states. Output: [1]. The last constant
+// is not 0 where a row may come in several columns of rows.
 template <int D, typename Rule>
 void UpdateTable(const Arguments &arguments) {
   const Rule rule(*arguments.At(3), arguments.At(4));
@@ -96,7 +98,7 @@ void UpdateTable(const Arguments &arguments) {
   const int32_t *rows = arguments.At<int32_t>(1);
   const int64_t width = arguments.shapes[0][1];
   if constexpr (Rule::kAdditive) {
-    if (rule.weight_decay == 0) {
+    if (rule.weight_decay == 0 && arguments.At(4)[kConstants] == 0) {
       UpdatePlaces<D>(table, rows, gradients, rule, arguments.shapes[1][0], arguments.shapes[1][1], width);
       return;
     }

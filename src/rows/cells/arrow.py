@@ -6,6 +6,7 @@ shortest text that gives them, truth is True or False, and a point in time is wr
 Legend: B rows.
 """
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -13,17 +14,20 @@ from typing import Any
 import numpy as np
 
 from src.rows.cells.column import Column, TextColumn, Wrong
+from src.rows.cells.lists import CellLists, ListColumn
 from src.rows.cells.times import UNITS, bounded
 from src.rows.columns import Columns, Timestamp
 from src.rows.keys import PAD
 from src.rows.text import number_text
 
+_ONLY_LISTS = "cells of lists are read by `lists` alone"
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def column_of(array: Any) -> Column | None:
-    """The cells of a pyarrow.Array; None for a type that a cell of text could not hold, such as lists."""
+    """The cells of a pyarrow.Array; None for a type that a cell of text could not hold, such as maps."""
     import pyarrow as pa
+    from pyarrow import compute
 
     kind = array.type
     types = pa.types
@@ -38,6 +42,10 @@ def column_of(array: Any) -> Column | None:
         return _Truth(TextColumn.of([b"False", b"True"]), _codes(array.cast(pa.int8())))
     if types.is_integer(kind) or types.is_floating(kind):
         return _Numbers(array)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        values = column_of(array.flatten())
+        counts = compute.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+        return values and Lists(values, counts.astype(np.int64))
     if types.is_timestamp(kind) or types.is_date(kind):
         return _Moments(array)
     return _encoded(array, str) if types.is_decimal(kind) else None
@@ -72,6 +80,9 @@ class Coded(Column):
         labels, wrong = self.distinct.labels(columns)
         return np.append(labels, np.uint8(0))[self.codes], np.append(wrong, True)[self.codes]
 
+    def lists(self, column: ListColumn, columns: Columns) -> CellLists:
+        return self.distinct.lists(column, columns).taken(self.codes)
+
     def odd(self) -> Wrong | None:
         odd = self.distinct.odd()
         return None if odd is None else np.append(odd, False)[self.codes]
@@ -84,6 +95,52 @@ class Coded(Column):
         empty = [""] * int((used < 0).sum())
         texts = empty + self.distinct.texts(used[len(empty) :].tolist())
         return [texts[place] for place in which.tolist()]
+
+
+class Lists(Column):
+    """Cells of lists, which only columns of lists may be.
+
+    Args:
+        values: cells of all values, those of a list side by side.
+        counts: how many each list has, int64 [B].
+    """
+
+    def __init__(self, values: Column, counts: np.ndarray):
+        self.values, self.counts = values, counts
+
+    def lists(self, column: ListColumn, columns: Columns) -> CellLists:
+        keys, checks = self.values.keys(columns)
+        return CellLists(keys, self.counts, checks).filled()
+
+    def list_texts(self, column: ListColumn) -> list[str]:
+        return self._joined(column.separator)
+
+    def _joined(self, separator: str) -> list[str]:
+        texts = iter(self.values.texts())
+        return [separator.join(itertools.islice(texts, count)) for count in self.counts.tolist()]
+
+    def texts(self, rows: Sequence[int] | None = None) -> list[str]:
+        texts = self._joined("|")
+        return texts if rows is None else [texts[row] for row in rows]
+
+    def odd(self) -> Wrong | None:
+        odd = self.values.odd()
+        if odd is None:
+            return None
+        rows = np.repeat(np.arange(len(self.counts)), self.counts)
+        return np.bincount(rows[odd], minlength=len(self.counts)) > 0
+
+    def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
+        raise TypeError(_ONLY_LISTS)
+
+    def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        raise TypeError(_ONLY_LISTS)
+
+    def times(self, timestamp: Timestamp, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        raise TypeError(_ONLY_LISTS)
+
+    def labels(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        raise TypeError(_ONLY_LISTS)
 
 
 class _Truth(Coded):

@@ -5,12 +5,14 @@ Legend: B rows, N numbers, F categorical columns.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from src.rows.block import BadRow, Block
 from src.rows.cells.column import Column
+from src.rows.cells.lists import CellLists
 from src.rows.cells.reasons import CONTROL, SHOWN, cells_reason, number_reason, time_reason
 from src.rows.cells.split import NO_PART
 from src.rows.cells.times import numbers_of
@@ -54,9 +56,13 @@ def block_of(
             values, wrong = column.numbers(columns)
             numbers.append(values[:, None])
         note(wrong, partial(_reason, name, column, times))
-    keys = np.empty((len(columns.categorical), rows), np.uint64)
+    keys = np.zeros((len(columns.categorical), rows), np.uint64)
     checks = np.zeros(keys.shape, np.uint32) if columns.checked else None
-    for field, column in enumerate(left[: len(keys)]):
+    of_lists, lists = {one.name: one for one in columns.lists}, dict[int, CellLists]()
+    for field, (name, column) in enumerate(zip(columns.categorical, left)):
+        if name in of_lists:
+            lists[field] = column.lists(of_lists[name], columns)
+            continue
         keys[field], own = column.keys(columns)
         if checks is not None:
             checks[field] = own
@@ -65,14 +71,14 @@ def block_of(
         of_parts = cells[columns.read_names.index(columns.split.column)]
         parts = columns.split.parts_of(of_parts, columns)
         note(parts == NO_PART, partial(_part_reason, columns.split.column, of_parts))
+    block = Block(labels, found, keys, [], columns.key_seed, checks, places, parts, lists)
     if not bad:
-        return Block(labels, found, keys, [], columns.key_seed, checks, places, parts)
+        return block
     good = np.ones(rows, bool)
     good[list(bad)] = False
-    rejected = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
-    checks = None if checks is None else checks[:, good]
-    parts = None if parts is None else parts[good]
-    return Block(labels[good], found[good], keys[:, good], rejected, columns.key_seed, checks, places[good], parts)
+    block = replace(block.chosen(good), parts=None if parts is None else parts[good])
+    block.bad = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
+    return block
 
 
 def _reason(name: str, column: Column, times: dict[str, Timestamp], row: int) -> str:
@@ -102,8 +108,10 @@ def texts_of(cells: Sequence[Column], columns: Columns) -> list[list[str]]:
             elif not odd:
                 texts[row] = number_text(repr(value)) if name in times else column.number_text(text, columns)
         found.append(texts)
-    for column in left[: len(columns.categorical)]:
-        found.append(["" if text in columns.missing else text for text in column.texts()])
+    lists = {one.name: one for one in columns.lists}
+    for name, column in zip(columns.categorical, left):
+        texts = column.list_texts(lists[name]) if name in lists else column.texts()
+        found.append(["" if text in columns.missing else text for text in texts])
     if columns.split:
         of_parts = cells[columns.read_names.index(columns.split.column)]
         found.append([str(part) for part in columns.split.parts_of(of_parts, columns).tolist()])

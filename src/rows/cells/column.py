@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from src.rows.cells.lists import CellLists, ListColumn, split_cells
 from src.rows.cells.reasons import SHOWN, label_reason
 from src.rows.cells.times import of_texts
 from src.rows.columns import Columns, Timestamp
@@ -42,6 +43,14 @@ class Column(ABC):
     def texts(self, rows: Sequence[int] | None = None) -> list[str]:
         """The text of all cells, or of some rows."""
 
+    def lists(self, column: ListColumn, columns: Columns) -> CellLists:
+        """The values of categories in cells that hold several."""
+        return lists_of([cell.split(column.separator) for cell in self.texts()], columns)
+
+    def list_texts(self, column: ListColumn) -> list[str]:
+        """The text of cells that hold several values, with the column's sign between them."""
+        return self.texts()
+
     @abstractmethod
     def odd(self) -> Wrong | None:
         """Which cells hold what no text could, a control character or no UTF-8; None where there is none."""
@@ -53,6 +62,13 @@ class Column(ABC):
     def label_reason(self, row: int, columns: Columns) -> str:
         """What is wrong with the label of a row."""
         return label_reason(columns, self.texts([row])[0][:SHOWN])
+
+
+def lists_of(cells: Sequence[Sequence[str]], columns: Columns) -> CellLists:
+    """Lists of the texts of values, of which empty ones, and those that are as good as empty, are none."""
+    counts = np.array([len(cell) for cell in cells], np.int64)
+    keys, checks = TextColumn.of([value.encode() for cell in cells for value in cell]).keys(columns)
+    return CellLists(keys, counts, checks).filled()
 
 
 class TextColumn(Column):
@@ -83,6 +99,11 @@ class TextColumn(Column):
             if checks is not None:
                 checks[empty] = 0
         return keys, checks
+
+    def lists(self, column: ListColumn, columns: Columns) -> CellLists:
+        starts, ends, counts = split_cells(self.buffer, self.starts, self.ends, column.separator)
+        keys, checks = TextColumn(self.buffer, starts, ends).keys(columns)
+        return CellLists(keys, counts, checks).filled()
 
     @cached_property
     def _plain_keys(self) -> np.ndarray:
