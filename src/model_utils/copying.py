@@ -5,13 +5,13 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from src.base.errors import InputError
-from src.base.files import whole_file
 from src.model_utils.object_storage import Store, is_remote, join, sha256_of, sizes_below, store_of
 
 CHECKSUMS = "checksums.json"  # in a folder that was copied out: SHA-256 of each of its files, "" while they are sent
@@ -168,7 +168,7 @@ def send(path: Path, url: str) -> int:
     """
     store, local = store_of(url), store_of(str(path))
     if path.is_file():
-        _send_files(store, path, url, {"": sha256_of(local, str(path))})
+        _send_files(store, path, path, url, {"": sha256_of(local, str(path))})
         return 1
     (path / CHECKSUMS).unlink(missing_ok=True)
     checksums = {name: sha256_of(local, join(str(path), name)) for name in sizes_below(path)}
@@ -197,28 +197,29 @@ def _send_folder(store: Store, path: Path, url: str, checksums: Mapping[str, str
         return ""
 
     _send_checksums(store, path, url, dict.fromkeys(sorted(earlier | set(checksums)), ""))
-    _send_files(store, path, url, checksums)
+    _send_files(store, path, path, url, checksums)
     persist(f"files of an earlier job can't be removed from {url}", remove)
     _send_checksums(store, path, url, checksums)
 
 
 def _send_checksums(store: Store, path: Path, url: str, checksums: Mapping[str, str]) -> None:
-    with whole_file(path / CHECKSUMS) as file:
-        file.write(json.dumps(checksums).encode())
-    _send_files(store, path, url, {CHECKSUMS: sha256_of(store_of(str(path)), join(str(path), CHECKSUMS))})
+    with tempfile.TemporaryDirectory() as folder:  # not in the result, where unfinished ones might stay
+        file = Path(folder, CHECKSUMS)
+        file.write_text(json.dumps(checksums), encoding="utf-8")
+        _send_files(store, path, Path(folder), url, {CHECKSUMS: sha256_of(store_of(folder), str(file))})
 
 
-def _send_files(store: Store, path: Path, url: str, checksums: Mapping[str, str]) -> None:
-    """Copy files out, by name those whose SHA-256 is given, and again those that came wrong."""
+def _send_files(store: Store, path: Path, source: Path, url: str, checksums: Mapping[str, str]) -> None:
+    """Copy a result's files out, by name those whose SHA-256 is given, and again those that came wrong."""
     wrong = list(checksums)
 
     def copy() -> str:
         nonlocal wrong
         if not is_remote(url):
             Path(url).parent.mkdir(parents=True, exist_ok=True)
-        _copy(store, str(path), url, wrong, whole=len(wrong) == len(checksums) and not {"", CHECKSUMS} & set(wrong))
+        _copy(store, str(source), url, wrong, whole=len(wrong) == len(checksums) and not {"", CHECKSUMS} & set(wrong))
         wrong = [name for name, sha256 in checksums.items() if sha256_of(store, join(url, name)) != sha256]
-        return f"{join(url, wrong[0])} is not what {path / wrong[0]} is" if wrong else ""
+        return f"{join(url, wrong[0])} is not what {source / wrong[0]} is" if wrong else ""
 
     persist(f"{path} can't be copied to {url}", copy)
 
