@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import mindspore as ms
 from mindspore import nn
 
 from src.base.errors import InputError
@@ -10,6 +11,7 @@ from src.checkpoints import checkpoint
 from src.checkpoints.names import file_of
 from src.dlrm import DLRM
 from src.export.exported import checkpoint_manifest
+from src.network.compiled import operators_for
 from src.network.embedding import EmbeddingTables, initial_rows
 from src.network.options import NetworkSpec
 from src.options import EvalOptions, resolve
@@ -29,6 +31,8 @@ def create_network(
         seed: of a fresh network's values.
         network: options of a fresh network by their names, such as emb_dim=16 or bottom_mlp=(512, 256, 64, 16).
 
+    It is made for the device that MindSpore is set to, which comes first: mindspore.set_device("Ascend").
+
     Inputs: dense [B, N] float32, ids [B, F] int32, each field's own. Outputs: logits [B, 1] float32.
 
     Raises:
@@ -38,14 +42,16 @@ def create_network(
         raise InputError(f"name is {name!r}: this repository has the network 'dlrm'")
     if bool(checkpoint_path) == bool(table_rows):
         raise InputError("give either checkpoint_path, of train.py, or table_rows, for a fresh network")
+    # MindSpore's own, on a CPU too: the compiled ones have no gradients of the tables, which fine-tuning may ask for.
+    operators = operators_for(ms.get_context("device_target"), False)
     if not checkpoint_path:
         spec = NetworkSpec(**network)
         if spec.mixed_dims:
             raise InputError(f"mixed_dims {spec.mixed_dims}: a fresh network here has vectors of one width; train one")
-        tables = EmbeddingTables(table_rows, initial_rows(table_rows, spec.emb_dim, seed))
+        tables = EmbeddingTables(table_rows, initial_rows(table_rows, spec.emb_dim, seed), operators)
         return DLRM(dense_dim, tables, spec, seed=seed)
     if network:
         raise InputError(f"{min(network)} has no effect with checkpoint_path, beside which the shape stands: drop it")
     path = file_of(checkpoint_path)
     saved = resolve(EvalOptions, [f"--checkpoint_path={path}", "--device_target=CPU"]).network
-    return checkpoint.load(path, checkpoint_manifest(path), saved)
+    return checkpoint.load(path, checkpoint_manifest(path), saved, operators)

@@ -31,7 +31,7 @@ from src.model_utils import ALIVE_FOLDER
 from src.model_utils.moxing_adapter import job
 from src.options import TrainOptions, resolve
 from src.ranks.rank_logs import forget_earlier, give_back_earlier, keep_earlier, log_of, refused_of
-from src.ranks.rank_table import check_rank_table
+from src.ranks.rank_table import cards_of
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOOKS_EVERY_S = 0.3
@@ -54,6 +54,7 @@ class Cluster:
         cluster_time_out_s: after which ranks that lack others give up: to meet, and where all are on this machine also
             in collective operations on a CPU.
         bind_core: whether each rank gets a part of the processors for itself.
+        cards: numbers of the local ranks' cards, which a rank table has; unless given, from 0 on.
     """
 
     worker_num: int
@@ -65,6 +66,7 @@ class Cluster:
     rank_timeout_s: float = 60.0
     cluster_time_out_s: int = 600
     bind_core: bool = False
+    cards: tuple[int, ...] = ()
 
     @property
     def ranks(self) -> range:
@@ -100,7 +102,8 @@ class Cluster:
         if self.is_whole:  # how long collective operations on a CPU wait; this machine sees itself who is gone
             found["MS_NODE_TIMEOUT"] = str(max(_NODE_TIMEOUT_S, self.cluster_time_out_s))
         if rank >= 0:
-            found |= {"MS_NODE_ID": str(rank), "DEVICE_ID": str(rank - self.first_rank)}
+            place = rank - self.first_rank  # MindSpore takes DEVICE_ID only where there is a rank table
+            found |= {"MS_NODE_ID": str(rank), "DEVICE_ID": str(self.cards[place] if self.cards else place)}
         return found | ({"RANK_TABLE_FILE": self.rank_table} if self.rank_table else {})
 
     def processors(self, rank: int) -> list[int]:
@@ -298,13 +301,13 @@ def cluster_of(given: dict[str, str], device_num: int) -> Cluster:
             f"ranks {first} to {first + local - 1} would be on this machine, and worker_num {total} makes the last one "
             f"{total - 1}: give another node_rank or first_rank"
         )
-    if table := given.get("rank_table", ""):
-        check_rank_table(Path(table), total)
+    table = given.get("rank_table", "")
+    cards = cards_of(Path(table), range(first, first + local), total) if table else ()
     address, port = _address(given.get("master_addr", "127.0.0.1")), numbers.get("master_port") or free_port()
     return Cluster(
         total, local, first, address, port,
         table, _seconds(given.get("rank_timeout", "60")), numbers.get("cluster_time_out", 600),
-        _truth(given.get("bind_core", "False")),
+        _truth(given.get("bind_core", "False")), cards,
     )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from networks import loaded
 from mindspore_hub_conf import create_network
 from src.base.errors import InputError
 from src.dataset import batches_of
+from src.network.ascend import ASCEND
+from src.network.stock import STOCK
 
 
 def test_the_network_of_a_checkpoint_gives_the_checkpoints_logits(run_folder, tiny_data):
@@ -30,6 +32,13 @@ def test_a_fresh_network_has_the_shape_that_is_asked_for():
     logits = network(Tensor(np.ones((5, 4), np.float32)), Tensor(np.ones((5, 3), np.int32)))
     assert (logits.shape, logits.dtype) == ((5, 1), ms.float32)
     assert network.tables.table.shape == (60, 8)
+
+
+@pytest.mark.parametrize(("device", "operators"), [("Ascend", ASCEND), ("GPU", STOCK), ("CPU", STOCK)])
+def test_networks_are_of_the_devices_operators(run_folder, monkeypatch, device, operators):
+    monkeypatch.setattr(ms, "get_context", lambda _: device)
+    for arguments in ({"table_rows": [10, 20]}, {"checkpoint_path": str(run_folder / "checkpoint")}):
+        assert create_network("dlrm", **arguments).tables.operators is operators
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,24 @@
 """Copies between the object storage and this machine, made again where they failed or came wrong."""
 
+import contextlib
 import errno
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from src.base.errors import InputError
-from src.base.files import whole_file
 from src.model_utils.object_storage import Store, is_remote, join, sha256_of, sizes_below, store_of
 
-CHECKSUMS = "checksums.json"  # in a folder that was copied out: SHA-256 of each of its files
+CHECKSUMS = "checksums.json"  # in a folder that was copied out: SHA-256 of each of its files, "" while they are sent
+BESIDE = ".new"  # ends the name of the folder that is whole while a folder's files are replaced
 TRIES, WAIT_S = 3, 1.0  # seconds before the second try, twice as many before each more
 _NOT_WHOLE = "the job that copied it out was stopped there; name another place, or remove that one"
+_CHECK = "check the url, the network and the rights of the job"
 
 
 def files_of(store: Store, url: str) -> dict[str, int]:
@@ -37,15 +40,59 @@ def files_of(store: Store, url: str) -> dict[str, int]:
     return files
 
 
+def newest_whole(store: Store, url: str) -> tuple[str, dict[str, int]]:
+    """Where what `send` copied to an url is newest and whole, and the bytes of each file: there, or beside it.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    files, beside = files_of(store, url), url + BESIDE
+    if "" not in files and _is_whole(store, beside):  # it was stopped before it had replaced the older ones
+        return beside, files_of(store, beside)
+    return url, files
+
+
 def check_whole(store: Store, url: str) -> None:
-    """Refuse a folder that `send` has not copied out to its end.
+    """Refuse a folder that `send` has not copied out to its end, and has not left whole beside its place.
 
     Raises:
         InputError: it has not.
     """
-    files = files_of(store, url)
-    if "" not in files and CHECKSUMS not in files:
-        raise InputError(f"{url} has no {CHECKSUMS}: {_NOT_WHOLE}")
+    source, files = newest_whole(store, url)
+    if "" not in files and (fault := _fault_of(files, _checksums_at(store, source))):
+        raise InputError(f"{url} {fault}: {_NOT_WHOLE}")
+
+
+def _fault_of(files: Mapping[str, int], checksums: Mapping[str, str] | None) -> str:
+    """What a folder lacks of being whole, in words that follow its url; "" for nothing."""
+    if checksums is None:
+        return f"has no {CHECKSUMS}"
+    if missing := sorted(set(checksums) - set(files)):
+        return f"has no {missing[0]}, which its {CHECKSUMS} lists"
+    return "" if all(checksums.values()) else f"has a {CHECKSUMS} that is not finished"
+
+
+def _is_whole(store: Store, url: str) -> bool:
+    checksums = _checksums_at(store, url)
+    return checksums is not None and not _fault_of(files_of(store, url), checksums)
+
+
+def _checksums_at(store: Store, url: str) -> dict[str, str] | None:
+    """What is said of the files that a job has copied to an url; None where nothing is that can be read."""
+    found: dict[str, str] | None = None
+
+    def look() -> str:
+        nonlocal found
+        content = b""
+        if store.exists(join(url, CHECKSUMS)):
+            with store.open(join(url, CHECKSUMS)) as file:
+                content = file.read()
+        with contextlib.suppress(ValueError, TypeError):
+            found = dict(json.loads(content))
+        return ""
+
+    persist(f"{url} can't be read", look)
+    return found
 
 
 def check_space(files: Mapping[str, int], url: str, place: Path) -> None:
@@ -68,15 +115,18 @@ def fetch(store: Store, url: str, files: Mapping[str, int], new: Path) -> None:
     Raises:
         InputError: they can't be copied, or the disk is full.
     """
-    wrong = list(files)
+    wrong, advice = list(files), _CHECK
 
     def copy() -> str:
-        nonlocal wrong
+        nonlocal wrong, advice
+        advice = _CHECK
         _copy(store, url, str(new), wrong, whole=len(wrong) == len(files) and "" not in files)
         wrong = _wrong(new, files, url)
+        if wrong and sizes_below(new).get(wrong[0]) == files[wrong[0]]:
+            advice = _NOT_WHOLE  # if it is so each time, it is not the copy that is wrong
         return f"{new / wrong[0]} is not what {join(url, wrong[0])} is" if wrong else ""
 
-    persist(f"{url} can't be copied", copy)
+    persist(f"{url} can't be copied", copy, lambda: advice)
 
 
 def _copy(store: Store, source: str, target: str, names: Sequence[str], whole: bool) -> None:
@@ -94,8 +144,8 @@ def _wrong(folder: Path, files: Mapping[str, int], url: str) -> list[str]:
     found, checksums = sizes_below(folder) if folder.exists() else {}, {}
     if CHECKSUMS in files and found.get(CHECKSUMS) == files[CHECKSUMS]:
         checksums = read_json(folder / CHECKSUMS)
-        if missing := sorted(set(checksums) - set(files)):
-            raise InputError(f"{url} has no {missing[0]}, which its {CHECKSUMS} lists: {_NOT_WHOLE}")
+        if fault := _fault_of(files, checksums):
+            raise InputError(f"{url} {fault}: {_NOT_WHOLE}")
     local = store_of(str(folder))
     return [
         name for name, size in files.items()
@@ -107,31 +157,38 @@ def _wrong(folder: Path, files: Mapping[str, int], url: str) -> list[str]:
 def send(path: Path, url: str) -> int:
     """Copy a result out, its checksums with it, and compare what came there; what an earlier job left there goes.
 
+    An object storage can't rename a folder. So that one is whole at each moment, a folder is copied beside the one that
+    is whole, then there too, and is then removed from beside it.
+
     Returns:
         How many files were copied.
 
     Raises:
         InputError: they can't be.
     """
-    store = store_of(url)
-    if path.is_dir():
-        (path / CHECKSUMS).unlink(missing_ok=True)
-    local = store_of(str(path))
+    store, local = store_of(url), store_of(str(path))
+    if path.is_file():
+        _send_files(store, path, path, url, {"": sha256_of(local, str(path))})
+        return 1
+    (path / CHECKSUMS).unlink(missing_ok=True)
     checksums = {name: sha256_of(local, join(str(path), name)) for name in sizes_below(path)}
-    earlier = _sent_before(store, url)
-    if path.is_dir():
-        with whole_file(path / CHECKSUMS) as file:
-            file.write(json.dumps(checksums).encode())
-        checksums[CHECKSUMS] = sha256_of(local, join(str(path), CHECKSUMS))
-    wrong = list(checksums)
+    beside = url + BESIDE
+    if _is_whole(store, url) and not _is_whole(store, beside):
+        _send_folder(store, path, beside, checksums)
+    _send_folder(store, path, url, checksums)
 
-    def copy() -> str:
-        nonlocal wrong
-        if not is_remote(url):
-            Path(url).parent.mkdir(parents=True, exist_ok=True)
-        _copy(store, str(path), url, wrong, whole=path.is_dir() and len(wrong) == len(checksums))
-        wrong = [name for name, sha256 in checksums.items() if sha256_of(store, join(url, name)) != sha256]
-        return f"{join(url, wrong[0])} is not what {path / wrong[0]} is" if wrong else ""
+    def remove() -> str:
+        if store.exists(beside):
+            store.remove_folder(beside)
+        return ""
+
+    persist(f"{beside} can't be removed", remove)
+    return len(checksums) + 1
+
+
+def _send_folder(store: Store, path: Path, url: str, checksums: Mapping[str, str]) -> None:
+    """Copy a folder's files out; until all are there, the checksums name them and an earlier job's, and say no more."""
+    earlier = set(_checksums_at(store, url) or ())
 
     def remove() -> str:
         for name in sorted(earlier - set(checksums)):
@@ -139,22 +196,36 @@ def send(path: Path, url: str) -> int:
                 store.remove(join(url, name))
         return ""
 
-    persist(f"{path} can't be copied to {url}", copy)
+    _send_checksums(store, path, url, dict.fromkeys(sorted(earlier | set(checksums)), ""))
+    _send_files(store, path, path, url, checksums)
     persist(f"files of an earlier job can't be removed from {url}", remove)
-    return len(checksums)
+    _send_checksums(store, path, url, checksums)
 
 
-def _sent_before(store: Store, url: str) -> set[str]:
-    """Names of the files that an earlier job has copied to an url."""
-    try:
-        with store.open(join(url, CHECKSUMS)) as file:
-            return set(json.loads(file.read()))
-    except Exception:
-        return set()
+def _send_checksums(store: Store, path: Path, url: str, checksums: Mapping[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not in the result, where unfinished ones might stay
+        file = Path(folder, CHECKSUMS)
+        file.write_text(json.dumps(checksums), encoding="utf-8")
+        _send_files(store, path, Path(folder), url, {CHECKSUMS: sha256_of(store_of(folder), str(file))})
 
 
-def persist(what: str, work: Callable[[], str]) -> None:
-    """Do some work up to TRIES times, which gives what is wrong, "" for nothing.
+def _send_files(store: Store, path: Path, source: Path, url: str, checksums: Mapping[str, str]) -> None:
+    """Copy a result's files out, by name those whose SHA-256 is given, and again those that came wrong."""
+    wrong = list(checksums)
+
+    def copy() -> str:
+        nonlocal wrong
+        if not is_remote(url):
+            Path(url).parent.mkdir(parents=True, exist_ok=True)
+        _copy(store, str(source), url, wrong, whole=len(wrong) == len(checksums) and not {"", CHECKSUMS} & set(wrong))
+        wrong = [name for name, sha256 in checksums.items() if sha256_of(store, join(url, name)) != sha256]
+        return f"{join(url, wrong[0])} is not what {source / wrong[0]} is" if wrong else ""
+
+    persist(f"{path} can't be copied to {url}", copy)
+
+
+def persist(what: str, work: Callable[[], str], advice: Callable[[], str] = lambda: _CHECK) -> None:
+    """Do some work up to TRIES times, which gives what is wrong, "" for nothing; advice says what is then to be done.
 
     Raises:
         InputError: it failed each time, or where trying again is of no use.
@@ -175,7 +246,7 @@ def persist(what: str, work: Callable[[], str]) -> None:
             error = f"{type(caught).__name__}: {' '.join(str(caught).split())}"
         if not error:
             return
-    raise InputError(f"{what}, tried {TRIES} times ({error}): check the url, the network and the rights of the job")
+    raise InputError(f"{what}, tried {TRIES} times ({error}): {advice()}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

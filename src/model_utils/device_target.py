@@ -15,7 +15,7 @@ from src.model_utils.local_adapter import get_device_id, in_cluster, in_rank_tab
 
 
 def set_device(device_target: str, device_id: int = 0) -> None:
-    """Run graphs on a device; a rank gets one of its own, whatever the number.
+    """Run graphs on a device; a rank gets one of its own, of a rank table the one there, whatever the number.
 
     Raises:
         InputError: this machine has no such device, or MindSpore can't use it.
@@ -32,16 +32,15 @@ def set_device(device_target: str, device_id: int = 0) -> None:
         count = 0
     finally:
         logging.disable(logging.NOTSET)
+    device_id = get_device_id() if in_rank_table() else device_id
     if count <= device_id:
         found = f"this machine has {count} of them" if count else "MindSpore finds none on this machine"
         raise InputError(
             f"device_target {device_target} with device_id {device_id}: {found}; check the driver, or give "
             f"--device_target=CPU"
         )
-    if in_cluster():
+    if in_cluster() and not in_rank_table():
         ms.set_device(device_target)  # without a number MindSpore shares out the cards of a machine
-    elif in_rank_table():
-        ms.set_device(device_target, get_device_id())
     else:
         ms.set_device(device_target, device_id)
 

@@ -1,8 +1,8 @@
 """What the surroundings say of this process: its place among those of a job.
 
-Processes are started by msrun or src/launch.py (MS_ROLE), or by ModelArts, once for each card, with a rank table: then
-RANK_TABLE_FILE, RANK_ID and RANK_SIZE say which this one is, and DEVICE_ID or ASCEND_DEVICE_ID which card it has. A
-rank table alone may lie in the surroundings of any process of an Ascend host.
+Processes are started by msrun or src/launch.py (MS_ROLE), or by ModelArts, once for each card. With a rank table
+RANK_TABLE_FILE, RANK_ID and RANK_SIZE say which this one is, and DEVICE_ID or ASCEND_DEVICE_ID which card it has,
+whoever started it. A rank table alone may lie in the surroundings of any process of an Ascend host.
 """
 
 import os

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -22,13 +22,24 @@ from src.base.files import whole_file
 from src.base.locks import turn
 from src.base.logs import warn
 from src.model_utils import ALIVE_FOLDER
-from src.model_utils.copying import check_space, check_whole, fetch, files_of, persist, read_json, send
+from src.model_utils.copying import (
+    CHECKSUMS,
+    check_space,
+    check_whole,
+    fetch,
+    files_of,
+    newest_whole,
+    persist,
+    read_json,
+    send,
+)  # fmt: skip
 from src.model_utils.local_adapter import get_job_id, get_rank_id
-from src.model_utils.object_storage import join, store_of
+from src.model_utils.object_storage import Store, join, sha256_of, sizes_below, store_of
 from src.model_utils.options import option
 
 _WORK, _MARKER = ".modelarts", "copied.json"  # beside what is copied in
 _PARTS = ("train", "valid", "test")  # of a data folder
+_TELLING = ("manifest.json", CHECKSUMS)  # small files with the checksums of others
 
 
 @dataclass(frozen=True)
@@ -149,28 +160,46 @@ def _bring(url: str, place: Path, stays: _Stays) -> None:
     url = url.rstrip("/")
     work = _work_of(place)
     with turn(work):
-        store = store_of(url)
+        store, new, old = store_of(url), work / "new", work / "old"
+        for left in (new, old):  # by a process that was killed
+            _remove(left)
         marker = read_json(work / _MARKER)
         if _is_taken(place):
             copied = marker.get("url") == url
             if stays is _Stays.ALWAYS or (copied and stays is _Stays.COPIED):
                 return
-            if copied and marker["files"] == files_of(store, url):
+            if copied and _is_same(store, url, place, marker["files"]):
                 return
             if not copied:
                 raise _in_the_way(url, place)
-        files, new = files_of(store, url), work / "new"
-        _remove(new)
-        check_space(files, url, place)
+        source, files = (url, files_of(store, url)) if stays is _Stays.SAME else newest_whole(store, url)
+        check_space(files, source, place)
         try:
-            fetch(store, url, files, new)
-            with whole_file(work / _MARKER) as file:  # before the copy is in its place, where it would be in the way
+            fetch(store, source, files, new)
+            if place.exists() or place.is_symlink():
+                place.rename(old)
+            # While nothing is in the place: the marker tells of a whole copy, which would be in the way without it.
+            with whole_file(work / _MARKER) as file:
                 file.write(json.dumps({"url": url, "files": files}).encode())
-            _remove(place)
             new.rename(place)
         finally:
             _remove(new)
-        _tell(url, place, len(files))
+        _remove(old)
+        _tell(source, place, len(files))
+
+
+def _is_same(store: Store, url: str, place: Path, copied: Mapping[str, int]) -> bool:
+    """Whether a place has all files that were copied to it, and the url the same ones: by size, and by the content of
+    those that tell the others' checksums.
+    """
+    if copied != files_of(store, url) or not copied.items() <= sizes_below(place).items():
+        return False
+    local = store_of(str(place))
+    return all(
+        sha256_of(local, join(str(place), name)) == sha256_of(store, join(url, name))
+        for name in copied
+        if Path(name).name in _TELLING
+    )
 
 
 def _tell(source: str | Path, target: str | Path, files: int) -> None:

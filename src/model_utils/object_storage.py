@@ -39,6 +39,9 @@ class Store(Protocol):
     def remove(self, url: str) -> None:
         """Remove a file."""
 
+    def remove_folder(self, url: str) -> None:
+        """Remove a folder and all in it."""
+
 
 class Folders:
     """Folders of this machine."""
@@ -62,7 +65,8 @@ class Folders:
     def copy(self, source: str, target: str) -> None:
         """See Store."""
         Path(target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, f"{target}.writing")  # a file is there whole or not at all, as in the object storage
+        os.replace(f"{target}.writing", target)
 
     def open(self, url: str) -> BinaryIO:
         """See Store."""
@@ -71,6 +75,10 @@ class Folders:
     def remove(self, url: str) -> None:
         """See Store."""
         os.remove(url)
+
+    def remove_folder(self, url: str) -> None:
+        """See Store."""
+        shutil.rmtree(url)
 
 
 class Moxing:
@@ -110,6 +118,10 @@ class Moxing:
     def remove(self, url: str) -> None:
         """See Store."""
         self.file.remove(url)
+
+    def remove_folder(self, url: str) -> None:
+        """See Store."""
+        self.file.remove(url, recursive=True)
 
 
 def is_remote(url: str) -> bool:

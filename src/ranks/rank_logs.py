@@ -1,7 +1,8 @@
 """The logs of ranks, log0/output.log and so on, from one run to the next in the same folder.
 
 A run's own logs take the place of an earlier one's only once it trains: of a start that is refused, or has nothing to
-do, with an earlier log in its place, the lines are in log0/refused.log.
+do, with an earlier log in its place, the lines are in log0/refused.log. A folder of the user's may have such a name
+too: launch_log/ has a mark for each rank whose log is one of these.
 """
 
 from collections.abc import Iterable
@@ -22,11 +23,21 @@ def _earlier(log: Path) -> Path:
     return log.with_name(f"{log.name}.earlier")
 
 
+def _mark(rank: int | str) -> Path:
+    return Path(f"launch_log/log{rank}.mark")
+
+
 def keep_earlier(ranks: Iterable[int]) -> None:
-    """Put the logs that some ranks have of an earlier run aside."""
-    for log in map(log_of, ranks):
-        if log.is_file() and log.stat().st_size:
+    """Put the logs that some ranks have of an earlier run aside, and mark those that are to be written as a run's.
+
+    Where one is aside, what stands in its place is of a start that failed before it trained, and goes.
+    """
+    for rank in ranks:
+        log = log_of(rank)
+        if log.is_file() and log.stat().st_size and not _earlier(log).is_file():
             log.replace(_earlier(log))
+        _mark(rank).parent.mkdir(exist_ok=True)
+        _mark(rank).touch()
 
 
 def give_back_earlier(ranks: Iterable[int]) -> None:
@@ -43,10 +54,11 @@ def forget_earlier(ranks: Iterable[int], worker_num: int) -> None:
     for rank in ranks:
         _earlier(log_of(rank)).unlink(missing_ok=True)
         refused_of(rank).unlink(missing_ok=True)
-    for log in Path().glob("log*/output.log"):
-        number = log.parent.name.removeprefix("log")
-        if number.isdecimal() and int(number) >= worker_num:
-            for one in (log, _earlier(log), refused_of(int(number))):
+    for mark in Path().glob(str(_mark("*"))):
+        rank = int(mark.stem.removeprefix("log"))
+        if rank >= worker_num:
+            folder = log_of(rank).parent
+            for one in (log_of(rank), _earlier(log_of(rank)), refused_of(rank), mark):
                 one.unlink(missing_ok=True)
-            if not any(log.parent.iterdir()):
-                log.parent.rmdir()
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()

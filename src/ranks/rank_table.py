@@ -36,14 +36,37 @@ def check_rank_table(path: Path, device_num: int | None = None) -> int:
     Raises:
         InputError: the file is missing or of another form, or has other faults, which it names.
     """
-    name = f"rank table {path}"
+    return check_content(_read(path), f"rank table {path}", device_num)
+
+
+def cards_of(path: Path, ranks: range, rank_num: int) -> tuple[int, ...]:
+    """Numbers of the cards that a rank table of rank_num ranks gives to the ranks of one host, in their order.
+
+    Raises:
+        InputError: as for `check_rank_table`, or the table has these ranks on several hosts.
+    """
+    check_rank_table(path, rank_num)
+    places = {
+        int(device["rank_id"]): (server["server_id"], int(device["device_id"]))
+        for server in _read(path)["server_list"]
+        for device in server["device"]
+    }
+    if len(hosts := {places[rank][0]: rank for rank in ranks}) > 1:
+        (one, rank), (other, other_rank) = list(hosts.items())[:2]
+        raise InputError(
+            f"rank table {path} has rank {rank} on {one} and rank {other_rank} on {other}, and ranks {ranks[0]} to "
+            f"{ranks[-1]} are started here: give the DEVICE_NUM and --node_rank or --first_rank of this host there"
+        )
+    return tuple(places[rank][1] for rank in ranks)
+
+
+def _read(path: Path) -> Any:
     if not path.is_file():
-        raise InputError(f"{name} is not a file: name the JSON file that says which rank has which device")
+        raise InputError(f"rank table {path} is not a file: name the JSON file that says which rank has which device")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{name} is not of the form {_FORM} ({error!r}): make it anew") from None
-    return check_content(content, name, device_num)
+        raise InputError(f"rank table {path} is not of the form {_FORM} ({error!r}): make it anew") from None
 
 
 def check_content(content: Any, name: str, device_num: int | None = None) -> int:

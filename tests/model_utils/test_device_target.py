@@ -59,6 +59,18 @@ def test_a_rank_gets_a_card_of_its_own_and_is_not_a_single_run(monkeypatch, card
         start_ranks("none")
 
 
+def test_a_rank_of_the_launcher_gets_the_card_of_its_rank_table(monkeypatch, cards):
+    """MindSpore, which would share out cards from 0 on, takes DEVICE_ID there too."""
+    table = {"RANK_TABLE_FILE": "t.json", "RANK_ID": "1", "RANK_SIZE": "2", "DEVICE_ID": "5"}
+    for key, value in ({"MS_ROLE": "MS_WORKER"} | table).items():
+        monkeypatch.setenv(key, value)
+    set_device("Ascend", 0)
+    assert cards == [("Ascend", 5)]
+    monkeypatch.setenv("DEVICE_ID", "8")
+    with pytest.raises(InputError, match="device_target Ascend with device_id 8: this machine has 8 of them"):
+        set_device("Ascend", 0)
+
+
 @pytest.mark.parametrize(("device", "asked"), [("CPU", []), ("GPU", [True]), ("Ascend", [True])])
 def test_ranks_ask_for_sums_in_one_order_before_they_join(monkeypatch, device, asked):
     calls = []

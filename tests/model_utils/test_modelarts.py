@@ -101,6 +101,22 @@ def test_data_that_changed_in_the_storage_comes_anew(obs):
     assert contents(Path("dataset")) == contents(obs / "bucket/dataset")
 
 
+def test_data_of_the_same_sizes_that_changed_comes_anew(obs):
+    """The manifest has the checksums of all other files."""
+    run(**DATA)
+    (obs / "bucket/dataset/train/part-0").write_bytes(os.urandom(30_000))
+    (obs / "bucket/dataset/manifest.json").write_bytes(os.urandom(10))
+    run(**DATA)
+    assert contents(Path("dataset")) == contents(obs / "bucket/dataset")
+
+
+def test_data_that_is_no_longer_whole_comes_anew(obs):
+    run(**DATA)
+    Path("dataset/vocabulary.npz").unlink()
+    run(**DATA)
+    assert contents(Path("dataset")) == contents(obs / "bucket/dataset")
+
+
 def test_a_later_job_goes_on_with_what_an_earlier_one_left(obs, here):
     run(lambda: train("first"), **OUT)
     shutil.rmtree(here / "checkpoint")
@@ -151,7 +167,7 @@ def test_of_two_errors_the_runs_own_is_raised(obs, capsys):
 
     with pytest.raises(InputError, match="diverged"):
         run(fail, **OUT)
-    assert "warning: checkpoint can't be copied to obs://bucket/out/V1/checkpoint, tried 3" in capsys.readouterr().err
+    assert "warning: obs://bucket/out/V1/checkpoint can't be read, tried 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("rank", "sent"), [("0", True), ("1", False)])
@@ -221,7 +237,7 @@ def test_a_copy_that_went_wrong_is_made_again(obs, fault, way):
 
         def trained():
             train("again")
-            (obs / ".fault").write_text(fault)
+            (obs / ".fault").write_text(f"{fault} 2")  # of dlrm.ckpt, behind the checksums
 
         run(trained, train_url="obs://bucket/out/V2")
         assert contents(obs / "bucket/out/V2/checkpoint") == contents(Path("checkpoint"))
@@ -232,7 +248,8 @@ def test_a_copy_that_is_wrong_each_time_is_refused(obs):
     run(train, **OUT)
     shutil.rmtree("checkpoint")
     (obs / "bucket/out/V1/checkpoint/dlrm.ckpt").write_text("tampere")  # of the same size
-    with pytest.raises(InputError, match=r"tried 3 times \(\S*dlrm.ckpt is not what obs://\S*dlrm.ckpt is"):
+    remedy = "the job that copied it out was stopped there; name another place, or remove that one"
+    with pytest.raises(InputError, match=rf"\S*dlrm.ckpt is not what obs://\S*dlrm.ckpt is\): {remedy}"):
         run(checkpoint_url="obs://bucket/out/V1/checkpoint")
     (obs / "bucket/out/V1/checkpoint/dlrm.ckpt").unlink()
     with pytest.raises(InputError, match=r"has no dlrm.ckpt, which its checksums.json lists: the job that copied"):
@@ -348,9 +365,36 @@ run(main)
 """
 
 
-def start(*results, **environment):
+# Of the same program: what kills it in a moment of a copy's way to its place.
+KILLED_AS_IT_REMOVES = """
+import os, shutil, signal
+from pathlib import Path
+
+def killed(folder):
+    min(path for path in Path(folder).rglob("*") if path.is_file()).unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+shutil.rmtree = killed
+"""
+KILLED_BEFORE_RENAMING = """
+import os, signal
+from pathlib import Path
+
+left, rename = [None] * {}, Path.rename
+
+def killed(path, target):
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left.pop()
+    return rename(path, target)
+
+Path.rename = killed
+"""
+
+
+def start(*results, before="", **environment):
     surroundings = os.environ | {"PYTHONPATH": f"{ROOT}:{FAKES}"} | environment
-    command = [sys.executable, "-c", PROGRAM, *results]
+    command = [sys.executable, "-c", before + PROGRAM, *results]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=surroundings, text=True, stdout=pipe, stderr=pipe)
 
@@ -387,20 +431,59 @@ def test_the_same_command_goes_on_after_a_kill_in_the_copy(obs):
     assert contents(Path("dataset")) == contents(obs / "bucket/dataset")
 
 
+@pytest.mark.parametrize("before", [KILLED_AS_IT_REMOVES, *map(KILLED_BEFORE_RENAMING.format, range(3))])
+def test_a_kill_while_a_copy_takes_the_place_of_an_older_one_leaves_no_mixture(obs, before):
+    run(**DATA)
+    (obs / "bucket/dataset/vocabulary.npz").write_bytes(os.urandom(3000))
+    process = start(before=before)
+    process.communicate()
+    assert process.returncode == -9
+    run(**DATA)
+    assert contents(Path("dataset")) == contents(obs / "bucket/dataset")
+    assert [path.name for path in Path(".modelarts/dataset").iterdir()] == ["copied.json"]
+
+
 def test_after_a_kill_in_the_copy_out_the_same_command_copies_out(obs, here):
     start().communicate()
-    (obs / ".fault").write_text("kill")
+    (obs / ".fault").write_text("kill 2")
     process = start("checkpoint")
     process.communicate()
     assert (process.returncode, contents(obs / "bucket/out")) == (-9, {"checkpoint/a": b"first"})
     (here / "checkpoint").rename(here / "kept")  # as on another machine
     again = start("checkpoint")
-    assert "bucket/out/checkpoint has no checksums.json: the job that copied it out was" in again.communicate()[1]
+    assert "bucket/out/checkpoint has no b, which its checksums.json lists: the job that" in again.communicate()[1]
     assert again.returncode == 2
     (here / "kept").rename(here / "checkpoint")
     again = start("checkpoint")
     assert again.communicate()[1] == ""
     assert contents(obs / "bucket/out/checkpoint") == {"a": b"first", "b": b"second"}
+
+
+@pytest.mark.parametrize("fault", [f"kill {number}" for number in range(1, 9)])
+def test_a_kill_in_a_copy_out_leaves_an_earlier_jobs_result_or_its_own(obs, fault):
+    """Behind each file of the copy beside, and of the copy in the place."""
+
+    def write():
+        Path("checkpoint").mkdir()
+        Path("checkpoint/a").write_text("older")
+        Path("checkpoint/gone").write_text("older")
+
+    out = obs / "bucket/out"
+    run(write, results=["checkpoint"], train_url="obs://bucket/out")
+    older = contents(Path("checkpoint"))
+    Path("checkpoint/gone").unlink()
+    start().communicate()
+    (obs / ".fault").write_text(fault)
+    process = start("checkpoint")
+    process.communicate()
+    assert process.returncode == -9
+    newer = contents(Path("checkpoint"))
+    for urls in ({"checkpoint_url": "obs://bucket/out/checkpoint"}, {"train_url": "obs://bucket/out"}):
+        shutil.rmtree("checkpoint")  # as on another machine
+        run(results=["checkpoint"], **urls)
+        assert contents(Path("checkpoint")) in (older, newer)
+    assert contents(out / "checkpoint") == contents(Path("checkpoint"))
+    assert [path.name for path in out.iterdir()] == ["checkpoint"]
 
 
 def test_two_processes_train_and_one_checkpoint_goes_out(obs, tiny_data, here):

@@ -1,16 +1,18 @@
 """The launcher: what it refuses, and what it makes of ranks that fail."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from trainings import ENVIRONMENT, ROOT, processes_in, start, wait_for
 
 import train
 from src.base.errors import InputError
-from src.launch import Launch, cluster_of
+from src.launch import Cluster, Launch, cluster_of
 from src.launch import main as launch_main
 
 LAUNCHER = """
@@ -96,6 +98,27 @@ def test_hosts_may_have_different_numbers_of_ranks(given, local, ranks):
         assert (found["MS_NODE_ID"], found["RANK_ID"], found["DEVICE_ID"]) == (str(rank), str(rank), str(place))
 
 
+def test_ranks_get_the_cards_of_a_rank_table(tmp_path):
+    """Of two hosts, with four cards in use, in an order of their own."""
+    places = [("10.0.0.1", 4, 1), ("10.0.0.1", 5, 0), ("10.0.0.2", 0, 2), ("10.0.0.2", 7, 3)]
+    servers = [
+        {"server_id": host, "device": [
+            {"device_id": str(card), "device_ip": f"192.1.{host[-1]}.{card}", "rank_id": str(rank)}
+            for server, card, rank in places if server == host]}
+        for host in ("10.0.0.1", "10.0.0.2")
+    ]  # fmt: skip
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({"version": "1.0", "server_count": "2", "status": "completed", "server_list": servers}))
+    for node, cards in (("0", ["5", "4"]), ("1", ["0", "7"])):
+        cluster = cluster_of({"rank_table": str(path), "worker_num": "4", "node_rank": node}, 2)
+        found = [cluster.environment(rank) for rank in cluster.ranks]
+        assert [one["DEVICE_ID"] for one in found] == cards
+        assert {one["RANK_TABLE_FILE"] for one in found} == {str(path)}
+    across = "has rank 1 on 10.0.0.1 and rank 2 on 10.0.0.2, and ranks 1 to 2 are started here: give the DEVICE_NUM"
+    with pytest.raises(InputError, match=across):
+        cluster_of({"rank_table": str(path), "worker_num": "4", "first_rank": "1"}, 2)
+
+
 def test_ranks_wait_for_each_other_as_long_as_is_said():
     """MindSpore's collective operations on a CPU fail behind 30 s else: one rank may write a large report.
 
@@ -137,3 +160,34 @@ def test_of_ranks_that_fail_together_the_one_that_knows_why_is_named(tmp_path, m
         child.wait()
     assert launch.wait() == 2
     assert "error: rank 1 ended with exit code 2 (no rows); the other ranks were stopped" in capsys.readouterr().err
+
+
+def logs():
+    return {str(log): log.read_text() for log in Path().glob("log*/*") if log.is_file()}
+
+
+def test_only_logs_that_a_run_has_written_are_removed(here):
+    for folder in ("log20240101", "log3"):
+        Path(folder).mkdir()
+        Path(folder, "output.log").write_text("the user's\n")
+    launched("print('four', flush=True)", ranks=2)
+    launched("pass", ranks=1)
+    assert logs() == {"log0/output.log": "", **{f"{one}/output.log": "the user's\n" for one in ("log20240101", "log3")}}
+
+
+@pytest.mark.parametrize("failed", ["sys.exit(1)", "os.kill(os.getpid(), 9)"])
+def test_a_good_log_outlives_starts_that_fail_before_they_train(here, failed):
+    launched("print('good')", ranks=1)
+    for _ in range(2):
+        launched(f"print('failed', flush=True); {failed}", ranks=1)
+        assert logs() == {"log0/output.log": "failed\n", "log0/output.log.earlier": "good\n"}
+    launched("print('refused', flush=True); sys.exit(2)", ranks=1)
+    assert logs() == {"log0/output.log": "good\n", "log0/refused.log": "refused\n"}
+    launched("print('better')", ranks=1)
+    assert logs() == {"log0/output.log": "better\n"}
+
+
+def launched(code, ranks):
+    """A run of ranks that are no trainings, without MindSpore's scheduler."""
+    program = [sys.executable, "-c", f"import os, sys; {code}"]
+    Launch(Cluster(ranks, ranks, 0, "192.0.2.1", 1), program).wait()

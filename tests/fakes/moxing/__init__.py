@@ -8,6 +8,8 @@ folder is. $FAKE_OBS/.calls has a line for each copy; $FAKE_OBS/.fault may hold 
     refuse    the storage answers with an error
     full      the disk is full, in moxing's words
     wait      the copy ends once the fault is taken away
+
+"kill 3" is a fault of the third file from then on.
 """
 
 import os
@@ -35,7 +37,10 @@ def _path(url):
 
 def _fault(name):
     place = Path(os.environ["FAKE_OBS"]) / ".fault"
-    if place.is_file() and place.read_text() == name:
+    found, _, number = place.read_text().partition(" ") if place.is_file() else ("", "", "")
+    if found == name and int(number or 1) > 1:
+        place.write_text(f"{name} {int(number) - 1}")
+    elif found == name:
         if name == "wait":
             while place.exists():
                 time.sleep(0.01)
@@ -86,6 +91,6 @@ file = SimpleNamespace(
     get_size=lambda url: _path(url).stat().st_size,
     list_directory=list_directory,
     make_dirs=lambda url: _path(url).mkdir(parents=True, exist_ok=True),
-    remove=lambda url: _path(url).unlink(),
+    remove=lambda url, recursive=False: shutil.rmtree(_path(url)) if recursive else _path(url).unlink(),
     File=lambda name, mode: _path(name).open(mode),
 )
