@@ -9,6 +9,7 @@ refuse it in one line, or give what the whole file gives, to the bit. Anything e
 """
 
 import argparse
+import functools
 import gzip
 import hashlib
 import lzma
@@ -35,7 +36,14 @@ _CPU = "--device_target=CPU"
 _NETWORK = ("--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[1]", "--eval_batch_size=64")
 _READ_BY_CPP = ("export", "preprocess_Result")
 Reader = Callable[[], Any]
-_ENTRIES: set[str] = set()  # of a state that is whole, which is read first
+_TRAINING = (
+    _CPU,
+    "--dataset_path=data",
+    *_NETWORK,
+    "--batch_size=8",
+    "--report=False",
+    "--optimizer=adam",
+)  # fmt: skip - whose states are what a network's file has not
 
 
 def make(program: Path | None) -> None:
@@ -52,8 +60,7 @@ def make(program: Path | None) -> None:
     Path("rows.txt").write_bytes(text)
     preprocess_data.main(["--data_path=rows.txt", "--output_path=data", "--dense_dim=2", "--slot_dim=3",
                           "--record_rows=16"])  # fmt: skip
-    options = [_CPU, "--dataset_path=data", *_NETWORK, "--batch_size=8", "--report=False"]
-    train.main(options)
+    train.main([*_TRAINING, "--epochs=1"])
     commit = run_folder.Run.commit
 
     def stop(*given: Any) -> None:
@@ -62,7 +69,7 @@ def make(program: Path | None) -> None:
 
     run_folder.Run.commit = stop  # type: ignore[method-assign]
     try:
-        train.main([*options, "--ckpt_path=stopped", "--save_steps=5"])
+        train.main([*_TRAINING, "--epochs=1", "--ckpt_path=stopped", "--save_steps=5"])
     except KeyboardInterrupt:
         pass
     finally:
@@ -126,25 +133,41 @@ def read_checkpoint() -> Any:
     return repr(options.network), [value.asnumpy().tobytes() for value in model.get_parameters()]
 
 
-def read_state() -> Any:
-    """What a stopped training has to go on with."""
-    from src.base.errors import InputError
-    from src.checkpoints.protobuf import CheckpointFile
-    from src.checkpoints.run_folder import Run
-    from src.training.resume import Progress
+@functools.cache
+def prepared_for(folder: str, epochs: int) -> Any:
+    """What a run works on that goes on in a checkpoint folder."""
+    from src.options import TrainOptions, resolve
+    from src.training.prepare import Specs, prepare, start
 
-    run = Run.__new__(Run)
-    run.path, run._progress = Path("stopped/unfinished"), Path("stopped/unfinished/progress.json")
-    content = run.progress()
-    try:
-        progress = Progress(**(content or {}))
-    except TypeError as error:
-        raise InputError(f"the stopped training can't go on ({error})") from None
-    file = CheckpointFile(run.state(progress.step))
-    if missing := _ENTRIES - set(file.shapes):
-        raise InputError(f"{file.path} has no such entry as {min(missing)}")  # as whoever restores the network says
-    _ENTRIES.update(file.shapes)
-    return repr(progress), {name: file.read(name).tobytes() for name in file.shapes}
+    options = resolve(TrainOptions, [*_TRAINING, f"--ckpt_path={folder}", f"--epochs={epochs}"])
+    runtime = start(options.device, options.compute, options.parallel)
+    return prepare(Specs(options.data, options.network, options.optimization, options.schedule, options.evaluation,
+                         options.kept, runtime))  # fmt: skip
+
+
+def read_state(folder: str, epochs: int) -> Reader:
+    """Reads, as a run that goes on does, what it has to go on with."""
+
+    def read() -> Any:
+        from src import run
+        from src.checkpoints.run_folder import Run
+        from src.training.resume import values_of
+
+        unfinished = Path(folder) / "unfinished"
+        was_stopped, prepared = (unfinished / "progress.json").is_file(), prepared_for(folder, epochs)
+        try:
+            with Run(Path(folder), prepared.folder, prepared.specs.saved()) as own:
+                state = run.stopped_state(prepared, own)
+                assert state, "it begins anew"
+                training = run.begin(prepared, own, state)
+                state.restore(training.step)
+                values = values_of(training.step, prepared.folder.manifest.fields)
+                return repr(state.progress), {name: value.tobytes() for name, value in values.items()}
+        finally:
+            if not was_stopped:  # who goes on with a run that ended well makes it one that was stopped
+                shutil.rmtree(unfinished, ignore_errors=True)
+
+    return read
 
 
 def read_export() -> Any:
@@ -186,8 +209,10 @@ def kinds(program: Path | None) -> dict[str, tuple[Path, Reader | None]]:
         "vocabulary": (Path("data/vocabulary.npz"), read_data),
         "checkpoint": (Path("checkpoint/dlrm.ckpt"), read_checkpoint),
         "options beside a checkpoint": (Path("checkpoint/dlrm.yaml"), read_checkpoint),
-        "state": (next(Path("stopped/unfinished").glob("state-*.ckpt")), read_state),
-        "progress": (Path("stopped/unfinished/progress.json"), read_state),
+        "state": (next(Path("stopped/unfinished").glob("state-*.ckpt")), read_state("stopped", 1)),
+        "rest of a state": (next(Path("stopped/unfinished").glob("rest-*.ckpt")), read_state("stopped", 1)),
+        "progress": (Path("stopped/unfinished/progress.json"), read_state("stopped", 1)),
+        "progress of a run that ended": (Path("checkpoint/finished/progress.json"), read_state("checkpoint", 2)),
         "MindIR": (Path("export/dlrm.mindir"), read_export),
         "table file": (Path("export/dlrm.tables"), read_export),
         "description of an export": (Path("export/dlrm.model"), read_export),

@@ -6,13 +6,14 @@ Trains some steps on random rows, with all that a run does by default: evaluatio
 Half way a state is saved that shares its file with the best network; the other ones are written in full. The disk's own
 speed is measured beside it, by a file of 2 GB, before and behind. FOLDER, on the disk that is meant, needs some 20 GB
 for sgd, 35 GB for adam, and is emptied again. The last line is `memory_growth_mb=.. save_s=.. saves_share=..`: the
-process's largest memory in the second half less that in the first one; the seconds of a state written in full; and the
-share of an epoch that its saves take: a state for each save_minutes of it, and a best network at each evaluation.
+process's largest memory in the second half and the report less that in the second quarter, when all that comes once is
+done, and which has an evaluation and saves of all kinds, too; the seconds of a state written in full; and the share of
+an epoch that its saves take: a state for each save_minutes of it, and a best network at each evaluation.
 """
 
 import argparse
+import multiprocessing
 import os
-import resource
 import shutil
 import sys
 import time
@@ -76,8 +77,32 @@ def disk_mb_s(folder: Path) -> float:
     return DISK_BYTES / 1e6 / seconds
 
 
+class Peaks:
+    """The largest memory of this process, MB, from one look to the next, by the names of these; the kernel keeps it."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
+        self._begin()
+
+    def look(self, name: str) -> None:
+        """Note the largest memory since the last look, and begin anew; nothing where it was done by this name."""
+        if name not in self.found:
+            status = Path("/proc/self/status").read_text(encoding="ascii")
+            self.found[name] = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+            self._begin()
+
+    def _begin(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+    def growth(self, before: str) -> float:
+        """How much larger the largest one behind a look is than what that found."""
+        return max(list(self.found.values())[list(self.found).index(before) + 1 :]) - self.found[before]
+
+
 class Saves:
-    """Seconds and MB of each save of a run, by kind; and its memory half way, MB.
+    """Seconds and MB of each save of a run, by kind; its memory half way, MB, and the peaks.
+
+    Peaks end in front of the first save of a state, behind the one half way, and behind that of the last step.
 
     Without a callback, as a run with those of a user's looks at its values more often.
 
@@ -89,12 +114,14 @@ class Saves:
     def __init__(self, folder: Path, middle: int):
         self.folder, self.middle, self.known = folder, middle, set[int]()
         self.found: list[tuple[str, float, float]] = []
-        self.now = self.largest = 0.0
+        self.now, self.peaks = 0.0, Peaks()
 
     def timed(self, kind: str, save: Callable) -> Callable:
         """The function, whose calls are noted."""
 
         def call(*arguments: Any) -> None:
+            if kind == "state":
+                self.peaks.look("until the first state")
             begin = time.perf_counter()
             save(*arguments)
             seconds = time.perf_counter() - begin
@@ -103,7 +130,10 @@ class Saves:
             self.known = set(new)
             self.found.append((kind, seconds, written))
             if kind == "state" and arguments[1] == self.middle:
-                self.now, self.largest = memory_mb(), largest_mb()
+                self.now = memory_mb()
+                self.peaks.look("in the second quarter")
+            if kind == "state" and arguments[1] == 2 * self.middle:
+                self.peaks.look("in the second half")
             print(f"{kind}: {seconds:.2f} s, {written:,.0f} MB written, memory {memory_mb():,.0f} MB", flush=True)
 
         return call
@@ -113,14 +143,19 @@ class Saves:
         return max((seconds for name, seconds, written in self.found if name == kind and written > 1), default=0.0)
 
 
-def largest_mb() -> float:
-    """The largest memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def make_data_apart(folder: Path, total: int, rows: int) -> None:
+    """Make it in a process of its own, whose memory is none of the training's."""
+    process = multiprocessing.get_context("spawn").Process(target=make_data, args=(folder, total, rows))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"the data folder could not be made: exit code {process.exitcode}")
 
 
 def measure(folder: Path, total: int, optimizer: str, steps: int, batch_size: int) -> dict[str, Any]:
     """Train, and give what was measured."""
-    data, checkpoint = make_data(folder / "dataset", total, steps * batch_size), folder / "checkpoint"
+    data, checkpoint = folder / "dataset", folder / "checkpoint"
+    make_data_apart(data, total, steps * batch_size)
     print(f"data folder made; memory {memory_mb():,.0f} MB", flush=True)
     speeds, saves = [disk_mb_s(folder)], Saves(checkpoint, steps // 2)
     kept = KeptSpec(str(checkpoint), save_steps=steps // 4, loss_file_name=str(folder / "loss.log"), log_steps=8,
@@ -129,21 +164,23 @@ def measure(folder: Path, total: int, optimizer: str, steps: int, batch_size: in
     with mock.patch.multiple(Training, **timed):
         result = train(DataSpec(str(data), batch_size), optimization=OptimizationSpec(optimizer, lr=0.01),
                        evaluation=EvaluationSpec(eval_steps=steps // 2), kept=kept, runtime=start())  # fmt: skip
-    now = memory_mb()
+    now, peaks = memory_mb(), saves.peaks
+    peaks.look("in the report")
     speeds.append(disk_mb_s(folder))
     epoch_s = EPOCH_ROWS / result.samples_per_s
     state_s, network_s = saves.seconds("state"), saves.seconds("network")
     states = epoch_s / (60 * KeptSpec().save_minutes)
     return {
         "optimizer": optimizer, "batch": batch_size, "table rows": f"{total:,}",
-        "MB in the middle": f"{saves.now:,.0f}", "largest until then": f"{saves.largest:,.0f}",
-        "MB at the end": f"{now:,.0f}", "largest of all": f"{largest_mb():,.0f}",
+        "MB in the middle": f"{saves.now:,.0f}", "largest until then": f"{max(list(peaks.found.values())[:2]):,.0f}",
+        "MB at the end": f"{now:,.0f}", "largest of all": f"{max(peaks.found.values()):,.0f}",
+        **{f"largest {name}": f"{mb:,.0f}" for name, mb in peaks.found.items()},
         "samples/s": f"{result.samples_per_s:,.0f}", "s an epoch": f"{epoch_s:,.0f}",
         "s a state": f"{state_s:.1f}", "MB": f"{max(mb for _, _, mb in saves.found):,.0f}",
         "s a best network": f"{network_s:.1f}",
         "disk, MB/s": " and ".join(f"{speed:,.0f}" for speed in speeds),
         "saves, share of an epoch": f"{(states * state_s + EVALUATIONS * network_s) / epoch_s:.1%}",
-        "growth": largest_mb() - saves.largest,
+        "growth": peaks.growth("in the second quarter"),
     }  # fmt: skip
 
 

@@ -6,7 +6,8 @@
 
 Each case is `right`: all programs saw the rows that were written, and gave the same scores by every door; or `refused`:
 one line, exit code 2; or a FAULT: anything else, be it an accepted input that must not be, other rows, a traceback, a
-crash or a hang. The last line is `cases=N right=.. refused=.. faults=..`, and the exit code is 1 if there are faults.
+crash or a hang. The last line is `cases=N right=.. refused=.. faults=..`, and the exit code is 1 unless
+all cases are right or refused.
 """
 
 import argparse
@@ -195,18 +196,33 @@ class Worker(threading.Thread):
                 process.kill()
 
     def take(self, name: str, process: "subprocess.Popen[str]") -> None:
-        assert process.stdin
-        assert process.stdout
         timer = threading.Timer(SECONDS, process.kill)
         timer.start()
-        print(json.dumps(name), file=process.stdin, flush=True)
-        line = process.stdout.readline()
-        timer.cancel()
-        verdict, reason = json.loads(line) if line else ("FAULT", "the process died or hung")
-        if not line:
-            process.wait()
+        try:
+            verdict, reason = _answer(name, process)
+        finally:
+            timer.cancel()
         self.verdicts[name] = verdict, reason
         print(f"{verdict:8} {name}{': ' if reason else ''}{reason}", flush=True)
+
+
+def _answer(name: str, process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """What a process says of a case; one that says nothing is ended."""
+    assert process.stdin
+    assert process.stdout
+    line = ""
+    try:
+        print(json.dumps(name), file=process.stdin, flush=True)
+        line = process.stdout.readline()
+    except OSError:  # it has died behind its last verdict
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # with the name in it, which nobody will read
+    if line.endswith("\n"):
+        verdict, reason = json.loads(line)
+        return verdict, reason
+    process.kill()
+    process.wait()
+    return "FAULT", "the process died or hung"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -234,7 +250,7 @@ def main(argv: Sequence[str]) -> int:
             worker.join()
     verdicts = Counter(verdict for worker in workers for verdict, _ in worker.verdicts.values())
     print(f"cases={len(names)} right={verdicts['right']} refused={verdicts['refused']} faults={verdicts['FAULT']}")
-    return 1 if verdicts["FAULT"] else 0
+    return int(verdicts["right"] + verdicts["refused"] != len(names))  # a case without a verdict is a fault as well
 
 
 if __name__ == "__main__":

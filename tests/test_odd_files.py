@@ -1,6 +1,19 @@
 """A part of what benchmarks/odd_files.py and benchmarks/damaged_files.py do in full."""
 
+import sys
+import threading
+from collections import deque
+
 from benchmarks import damaged_files, odd_files
+
+# Takes no other case once it has told of one, as a process that dies behind its verdict.
+DYING = """
+import os, signal, sys
+sys.stdin.readline()
+os.close(0)
+print('["right", ""]', flush=True)
+signal.pause()
+"""
 
 
 def test_odd_inputs_are_right_or_refused(program, capsys):
@@ -12,11 +25,27 @@ def test_odd_inputs_are_right_or_refused(program, capsys):
     assert f"cases={len(odd_files.QUICK)} " in told.splitlines()[-1]
 
 
+def test_a_process_that_dies_behind_its_verdict_loses_no_case(tmp_path):
+    worker = odd_files.Worker(deque("abc"), tmp_path, None)
+    worker.command = [sys.executable, "-c", DYING]
+    worker.run()
+    died = "FAULT", "the process died or hung"
+    assert worker.verdicts == {"a": ("right", ""), "b": died, "c": ("right", "")}
+    assert not any(isinstance(thread, threading.Timer) and thread.is_alive() and not thread.finished.is_set()
+                   for thread in threading.enumerate())  # fmt: skip
+
+
+def test_cases_without_a_verdict_are_faults(monkeypatch, capsys):
+    monkeypatch.setattr(odd_files.Worker, "run", lambda self: None)
+    assert odd_files.main(["--quick", "--program="]) == 1
+    assert capsys.readouterr().out.endswith(f"cases={len(odd_files.QUICK)} right=0 refused=0 faults=0\n")
+
+
 def test_damaged_files_are_refused_or_give_the_same(program, capsys):
     code = damaged_files.main(["--flips=1", "--cuts=1", f"--program={program}"])
     told = capsys.readouterr().out
     assert code == 0, told
-    assert "files=26 damages=52 " in told.splitlines()[-1]
+    assert "files=28 damages=56 " in told.splitlines()[-1]
 
 
 def test_damage_that_is_accepted_is_a_fault(tmp_path):

@@ -24,11 +24,12 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
         sync: whether it must be on the disk by then, so that it outlives a power cut.
 
     Raises:
+        InputError: another process writes it for too long.
         OSError: it can't be written; it names the file, and nothing is left beside it.
     """
     beside = path.with_name(path.name + ".tmp")
     try:
-        with when_free(beside) as file:
+        with when_free(beside, str(path)) as file:
             placed = False
             try:
                 yield file

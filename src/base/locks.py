@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from src.base.errors import InputError
+
+_PAUSE_S = 0.05  # between two looks whether a file is free; flock itself knows no limit
 
 
 def hold(path: Path, what: str) -> IO[str]:
@@ -60,19 +63,36 @@ def hold_folder(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def when_free(path: Path) -> Iterator[BinaryIO]:
-    """An empty file to write to, which no one else writes meanwhile; the block may remove or rename it."""
+def when_free(path: Path, what: str, limit_s: float = 600) -> Iterator[BinaryIO]:
+    """An empty file to write to, which no one else writes meanwhile; the block may remove or rename it.
+
+    Args:
+        path: the file.
+        what: names it in the line that tells of the wait, and in the error.
+        limit_s: how long another process may have it.
+
+    Raises:
+        InputError: one has it for longer.
+    """
+    deadline, told = time.monotonic() + limit_s, False
     while True:
         with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(file.fileno(), path):
-                continue
-            try:
-                file.truncate()
-                yield file
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)  # processes that were forked meanwhile would hold it
-            return
+            is_free = _locked(file.fileno())
+            if is_free and _is_at(file.fileno(), path):
+                try:
+                    file.truncate()
+                    yield file
+                finally:
+                    fcntl.flock(file, fcntl.LOCK_UN)  # processes that were forked meanwhile would hold it
+                return
+        if is_free:
+            continue
+        if not told:
+            print(f"waits for another writer of {what}", flush=True)
+            told = True
+        if time.monotonic() >= deadline:
+            raise InputError(f"{what}: another process has been writing it for {limit_s:g} s: stop it, and try again")
+        time.sleep(_PAUSE_S)
 
 
 def is_held(path: Path) -> bool:
@@ -88,11 +108,16 @@ def is_held(path: Path) -> bool:
 
 
 def _taken(place: int, path: Path) -> bool:
+    return _locked(place) and _is_at(place, path)
+
+
+def _locked(place: int) -> bool:
+    """Whether the lock could be had at once."""
     try:
         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return _is_at(place, path)
+    return True
 
 
 def _is_at(place: int, path: Path) -> bool:

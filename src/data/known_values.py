@@ -135,7 +135,7 @@ def usual_shares(manifest: Manifest) -> np.ndarray:
 
 
 def unmatched(shares: Sequence[float], usual: np.ndarray, rows: Sequence[int]) -> list[int]:
-    """Numbers of the fields in which nothing matches, or ten times less than is usual.
+    """Numbers of the fields in which nothing matches, ten times less than is usual, or ten times more does not.
 
     Args:
         shares: of unseen values, of each field.
@@ -145,7 +145,11 @@ def unmatched(shares: Sequence[float], usual: np.ndarray, rows: Sequence[int]) -
 
     def is_told(share: float, expected: float, own: int) -> bool:
         nothing = share == 1 and (expected**own < _CHANCE or (expected == 1 and own >= _LEAST_ROWS))
-        return nothing or (share >= _TIMES * expected and own >= _TIMES * _LEAST_ROWS)
+        more = share >= _TIMES * expected and own >= _TIMES * _LEAST_ROWS
+        matched, usually = 1 - share, 1 - expected
+        # So many rows that of those that usually match ten times as few, too, would be enough to tell.
+        less = 0 <= matched <= usually / _TIMES and own * usually >= _TIMES * _LEAST_ROWS
+        return nothing or more or less
 
     return [number for number, field in enumerate(zip(shares, usual, rows)) if is_told(*field)]
 

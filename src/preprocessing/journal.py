@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from src.base.errors import InputError
 from src.base.events import happens
 from src.base.files import whole_file
 from src.base.locks import hold
@@ -37,26 +38,47 @@ _SOURCES = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
-def hold_output(folder: Path) -> Iterator[None]:
+def hold_output(folder: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Make a data folder's place, if need be, and keep other runs out while the block runs.
 
-    What was made and is empty in the end goes again, so that a refused run leaves nothing behind.
+    What was made and is empty in the end goes again. What a refused run has done stays, for one that goes on, and the
+    refusal names it and its size.
+
+    Args:
+        folder: the data folder.
+        check: refuses what may not be replaced; called once no other run can put anything there.
 
     Raises:
-        InputError: another run is at work there.
+        InputError: another run is at work there, or the check refuses.
     """
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with hold(folder / LOCK, f"output {folder}"):
             try:
-                yield
+                check()
+                with _naming_what_stays(folder / FOLDER):
+                    yield
             finally:
                 (folder / LOCK).unlink(missing_ok=True)
     finally:
         with contextlib.suppress(OSError):  # something is in it
             for place in new:
                 place.rmdir()
+
+
+@contextlib.contextmanager
+def _naming_what_stays(work: Path) -> Iterator[None]:
+    """A refusal within the block says what it leaves of an unfinished run."""
+    try:
+        yield
+    except InputError as error:
+        if not (size := sum(path.stat().st_size for path in work.rglob("*") if path.is_file())):
+            raise
+        raise InputError(
+            f"{error}; {work} keeps {size / 1e6:,.1f} MB of what was done, for a run that goes on: remove it if none "
+            f"will"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,7 @@ def preprocess(
         InputError: no rows, fewer than asked for, more bad ones than allowed, a vocabulary that does not fit, a data
             folder in the place of the new one, or another run at work there.
     """
-    with hold_output(folder):
-        _refuse_finished(folder, overwrite)  # once it is held, for another run may have ended just before
+    with hold_output(folder, lambda: _refuse_finished(folder, overwrite)):
         options.check_columns(columns)
         behind = [raw for part in PARTS for raw in (own or {}).get(part, ())]
         raws = [*raws, *behind]

@@ -5,7 +5,7 @@ import fcntl
 import pytest
 
 from src.base.errors import InputError
-from src.base.locks import hold
+from src.base.locks import hold, when_free
 
 
 def test_a_lock_has_one_holder(tmp_path):
@@ -30,3 +30,16 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_refused(tmp_path, monkeypat
         hold(path, "folder")
     monkeypatch.undo()
     hold(path, "folder").close()
+
+
+def test_who_waits_for_another_writer_says_so_and_not_for_ever(tmp_path, capsys):
+    path = tmp_path / "a.tmp"
+    with when_free(path, "file a") as file:
+        file.write(b"own")
+        file.flush()
+        with pytest.raises(InputError, match="^file a: another process has been writing it for 0.1 s: stop it"):
+            when_free(path, "file a", 0.1).__enter__()
+        assert capsys.readouterr().out == "waits for another writer of file a\n"  # once
+        assert path.read_bytes() == b"own"
+    with when_free(path, "file a", 0):
+        assert capsys.readouterr().out == ""

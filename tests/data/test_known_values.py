@@ -77,6 +77,12 @@ def test_the_first_unseen_value_is_told_beside_a_known_one():
     (0.1, 0.01, 100, True),
     (0.19, 0.02, 1000, False),
     (0.0, 0.01, 1000, False),
+    (0.9999, 0.12, 10**6, True),  # though it can't be ten times as much as is usual
+    (0.92, 0.12, 114, True),  # 9 of 114 match, where 100 usually do
+    (0.92, 0.12, 113, False),
+    (0.91, 0.12, 10**6, False),
+    (0.9999, 1.0, 10**6, False),
+    (0.9999, np.inf, 10**6, False),
 ])  # fmt: skip
 def test_what_is_far_above_the_usual_share_is_told(share, usual, rows, told):
     assert unmatched([share], np.array([usual]), [rows]) == ([0] if told else [])

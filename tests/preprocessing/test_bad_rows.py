@@ -24,7 +24,8 @@ def test_bad_rows_are_refused_with_the_first_ones_named_and_nothing_valid_left(t
     with pytest.raises(
         InputError,
         match=rf"train.txt has 4 bad rows, 0 are allowed: {reasons}; \.\.\.\. Mend them, or skip them into "
-        rf"rejected_rows.txt with --max_bad_rows=4, which goes on from what was counted$",
+        rf"rejected_rows.txt with --max_bad_rows=4, which goes on from what was counted; \S+/dataset/\.work keeps "
+        r"0\.\d MB of what was done, for a run that goes on: remove it if none will$",
     ):
         preprocess_lines(raw, tmp_path / "dataset", shard_rows=10, record_rows=10)
     with pytest.raises(InputError, match="is not a folder|holds no manifest.json"):
@@ -54,8 +55,14 @@ def test_a_run_that_allows_more_bad_rows_goes_on_from_what_was_counted(tmp_path,
         journal, "run_parallel", lambda _, work, arguments, *more: [work(*one, *more[-1]) for one in arguments]
     )
     monkeypatch.setattr(steps, "_KEPT_BAD_BYTES", 1)
-    with pytest.raises(InputError, match=r"4 bad rows, 0 are allowed: .*--max_bad_rows=4, which goes on from what was"):
+    with pytest.raises(
+        InputError, match=r"4 bad rows, 0 are allowed: .*--max_bad_rows=4, which goes on from"
+    ) as refusal:
         preprocess_lines(tmp_path / "train.gz", tmp_path / "dataset", **small)
+    work = tmp_path / "dataset/.work"  # with the unpacked text
+    stays = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    assert list((work / "unpacked").iterdir())
+    assert f"; {work} keeps {stays / 1e6:,.1f} MB of what was done" in str(refusal.value)
     pieces = [0, 10, 20, 30, 40, 50, 52, 56]
     assert counted == pieces
     monkeypatch.setattr(unpacking, "_OPENERS", dict.fromkeys(unpacking._OPENERS))  # so that nothing can be unpacked

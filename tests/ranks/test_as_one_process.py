@@ -71,8 +71,10 @@ TWO = [("sgd", "data"), ("sgd", "hybrid"), ("rowwise", "hybrid"), ("more", "data
        ("stock", "data"), ("wide", "hybrid")]  # fmt: skip
 FOUR = [("sgd", "hybrid"), ("rowwise", "data")]
 ODD = {"--batch_size=32": "--batch_size=31", "--batch_size=64": "--batch_size=63"}
-# What the two ranks do last: a training in whose folder another run is at work, and one that diverges, which ends them.
-FAIL = {"refused-data": [*RATE, "--parallel_mode=data"], "diverging-data": ["--lr=1e30", "--parallel_mode=data"]}
+# What the two ranks do last: trainings in whose folders another run is at work, and a checkpoint stands, and one that
+# diverges, which ends them.
+FAIL = {"refused-data": [*RATE, "--parallel_mode=data"], "refused-whole": [*RATE, "--parallel_mode=data"],
+        "diverging-data": ["--lr=1e30", "--parallel_mode=data"]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,8 @@ def two(tiny_data, data_of, made_once):
     def make(folder):
         lock = folder / "refused-data/checkpoint/unfinished/.lock"
         lock.parent.mkdir(parents=True)
+        (folder / "refused-whole/checkpoint").mkdir(parents=True)
+        (folder / "refused-whole/checkpoint/dlrm.ckpt").write_bytes(b"dear")
         with hold(lock, "checkpoint"):
             together(folder, tiny_data, 2, trainings, code=2)
 
@@ -127,8 +131,10 @@ def test_error_of_a_rank_is_shown_with_its_exit_code(two):
 
 def test_error_of_rank_0_alone_ends_all(two):
     """Before a barrier at which the other one waits."""
-    texts = [(two / f"refused-data/refused_{rank}.txt").read_text() for rank in range(2)]
-    assert all("another run is at work there" in text for text in texts)
+    for name, words in (("data", "another run is at work there"), ("whole", "already holds dlrm.ckpt")):
+        texts = [(two / f"refused-{name}/refused_{rank}.txt").read_text() for rank in range(2)]
+        assert all(words in text for text in texts)
+    assert (two / "refused-whole/checkpoint/dlrm.ckpt").read_bytes() == b"dear"
 
 
 @pytest.mark.parametrize(("recipe", "mode"), TWO)

@@ -15,19 +15,27 @@ from src.base.errors import InputError
 from src.launch import Cluster, Launch, cluster_of
 from src.launch import main as launch_main
 
+RANK = """
+import os, time
+from src.base.workers import die_with_parent
+if not os.fork():
+    die_with_parent()  # as a program's workers
+    open("forked_by_" + os.environ["RANK_ID"], "w").close()
+time.sleep(600)
+"""
 LAUNCHER = """
 import sys
 from src.launch import Launch, cluster_of
-Launch(cluster_of({}, 2), [sys.executable, "-c", "import time; time.sleep(600)"]).wait()
+Launch(cluster_of({}, 2), [sys.executable, "-c", sys.argv[1]]).wait()
 """
 
 
 def test_ranks_end_with_a_launcher_that_is_killed(tmp_path):
-    """And MindSpore's scheduler; ranks that are no trainings, since it is the kernel that ends them."""
-    child = subprocess.Popen([sys.executable, "-c", LAUNCHER], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    """And MindSpore's scheduler, and workers of ranks that are no trainings, since it is the kernel that ends all."""
+    child = subprocess.Popen([sys.executable, "-c", LAUNCHER, RANK], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
                              env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)})  # fmt: skip
-    wait_for((tmp_path / "launch_log/from_rank_0/alive/rank_1.pid").exists, child)
-    assert len(processes_in(tmp_path)) == 4
+    wait_for(lambda: len(list(tmp_path.glob("forked_by_*"))) == 2, child)
+    assert len(processes_in(tmp_path)) == 6
     child.kill()
     child.communicate()
     deadline = time.monotonic() + 30
@@ -149,6 +157,16 @@ def test_a_rank_that_dies_is_seen_whichever_it_is(tmp_path, monkeypatch, capsys)
     launch = Launch(cluster_of({}, 3), [sys.executable, "-c", f"{last}; time.sleep(600)"])
     assert launch.wait() == 128 + signal.SIGTERM
     assert "error: rank 2 was killed by signal 15; the other ranks were stopped" in capsys.readouterr().err
+    assert not [child for child in launch.ranks.values() if child.poll() is None]
+
+
+def test_error_of_rank_0_alone_ends_all_with_its_exit_code(tmp_path, monkeypatch, capsys):
+    """Ranks that are no trainings, of which the other one waits for long."""
+    monkeypatch.chdir(tmp_path)
+    code = "import os, sys, time; os.environ['RANK_ID'] == '0' or time.sleep(600); sys.exit(2)"
+    launch = Launch(cluster_of({}, 2), [sys.executable, "-c", code])
+    assert launch.wait() == 2
+    assert "error: rank 0 ended with exit code 2" in capsys.readouterr().err
     assert not [child for child in launch.ranks.values() if child.poll() is None]
 
 
