@@ -48,7 +48,6 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         self.compute.check_device(self.device.device_target)
-        self.data.check_compute(self.device.device_target, self.compute.cpu_kernels)
         self.optimization.check_network(self.network)
         self.optimization.check_compute(self.compute.compute_dtype, self.device.device_target)
         self.kept.check_evaluation(self.evaluation.do_eval)

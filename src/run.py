@@ -54,7 +54,6 @@ from src.training.averaging import first_averaged
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec, steps_between
 from src.training.prepare import Prepared, Runtime, Specs, prepare
 from src.training.step import TrainStep
-from src.training.sunk import sunk
 from src.training.training import Training, going_on
 
 
@@ -231,7 +230,7 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
     if first < prepared.steps and not best.is_over:
         try:
             with held_back() as first_step_done:
-                Model(sunk(step, prepared.specs.data.sink_steps)).train(
+                Model(step).train(
                     schedule.epochs, TrainingDataset(prepared.batches),
                     [FirstStepCallBack(first_step_done), StepCallBack(ended=sign.end_step), *used, *callbacks,
                      StepCallBack(begins=sign.begin_step)],

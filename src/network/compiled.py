@@ -30,7 +30,6 @@ class CompiledOperators(StockOperators):
     """
 
     counts_last = False
-    follow_one_another = False  # MindSpore hands each operator the values as they are when a launch begins
     skips_updates = False  # a CPU computes in float32, which needs no loss scale
 
     def __init__(self, kernels: Kernels):

@@ -26,13 +26,11 @@ class Operators(ABC):
     Attributes:
         skips_updates: whether updates can be left out by what the graph computes.
         counts_last: whether `next_step` leaves it to the end of the step to count it.
-        follow_one_another: whether a graph can do several training steps, each with the values that the last one left.
         primitives: what else a graph calls, by the names that its device has.
     """
 
     skips_updates = True
     counts_last = True
-    follow_one_another = True
     primitives: Primitives = PRIMITIVES
 
     @abstractmethod

@@ -46,22 +46,6 @@ class DataSpec:
     batch_size: int = option(128, "samples a training step, over all ranks", POSITIVE)
     shuffle: bool = option(True, "whether training rows are shuffled, anew each epoch")
     seed: int = option(1, "seed of everything random", NOT_NEGATIVE)
-    sink_steps: int = option(
-        1, "training steps that the device is given at once, of MindSpore's own operators; a user's callbacks see "
-        "values behind a step once they have read its loss", POSITIVE, free=True,
-    )  # fmt: skip
-
-    def check_compute(self, device_target: str, cpu_kernels: bool) -> None:
-        """Refuse several steps at once of compiled operators.
-
-        Raises:
-            InputError: they are wanted.
-        """
-        if self.sink_steps > 1 and device_target == "CPU" and cpu_kernels:
-            raise InputError(
-                f"sink_steps {self.sink_steps} has no effect with the CPU's compiled operators: drop it, or add "
-                f"--cpu_kernels=False"
-            )
 
 
 @dataclass(frozen=True)

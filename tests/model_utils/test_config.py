@@ -269,7 +269,7 @@ def test_steps_between_may_be_an_epoch(tmp_path, given, steps):
 
 def test_options_that_are_free_when_going_on_say_so_themselves():
     assert {"ckpt_path", "log_steps", "report", "save_steps"} <= set(free_names(KeptSpec))
-    assert set(free_names(DataSpec)) == {"dataset_path", "sink_steps"}
+    assert set(free_names(DataSpec)) == {"dataset_path"}
     assert set(free_names(EvaluationSpec())) == {"eval_steps", "eval_batch_size", "early_stopping"}
 
 
