@@ -4,14 +4,17 @@ MindSpore's dry run (MS_SIMULATION_LEVEL=1) compiles each graph for an Atlas A2,
 out its memory, and launches none: nothing is computed, and nothing is said of speed or numbers. Where CANN is installed
 its libraries are used, else empty stand-ins, which are built once.
 
-A line for each graph says what it is and what became of it: compiled or not, and how many of its kernels are aclnn,
-those that MindSpore maintains, aclop, the older way, which compiles on the card at first use, and collective
-operations; and the memory in MB (2^20 bytes) that tensors took at most, as if on the device. The last line is
+A line for each graph says what it is and what became of it: compiled or not, laid out or why not, and how many of its
+kernels are aclnn, those that MindSpore maintains, aclop, the older way, which compiles on the card at first use, and
+collective operations; and the memory in MB (2^20 bytes) that tensors took at most, as if on the device. The last lines
+are
 
+    laid_out=N; collectives of N ranks compared, in N graphs
     graphs=N compiled=N aclop=N
 
 with the kinds of operators, over all graphs, that have an aclop kernel. Exit code 1 where a graph does not compile, has
-an aclop kernel that STAYS does not name, or where ranks of one training send in different orders.
+an aclop kernel that STAYS does not name, or where ranks of one graph send different things, or in different orders.
+Graphs with aclop kernels can't be laid out by the stand-ins of CANN; with CANN itself they must be.
 
     --quick         a few small graphs; writes no result file
     --processes=N   at once, 2 by default
@@ -24,21 +27,20 @@ import argparse
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import cann_stubs, results
+from benchmarks.dryrun_log import ACLNN, ACLOP, COLLECTIVE, MARK, Outcome, follow, of_one_graph, out_of_order, share_out
 from src.base.errors import InputError, run
 from src.base.native import BUILD
 
@@ -47,47 +49,8 @@ _EXPORTED = ("export ", "in what export writes, for MindSpore Lite, which has a 
 STAYS = {"Gather": _EXPORTED, "Split": _EXPORTED}
 IN_ONE_PROCESS = 24  # graphs, since MindSpore keeps the memory of each
 SECONDS_A_GRAPH = 300
-_MARK = "ascend_dryrun:"
+PROGRAM = Path(__file__).resolve()
 _SLEEP_S = 0.1
-_KERNEL = re.compile(r"kernel opname:(\w+), kernel type:(\w+)")
-_SELECTED = re.compile(r"\] (\w+) select (\w+) kernel")
-_NODE = re.compile(r"GenerateKernelBuildInfo\] (?:\S*/)?(\w+)-op\d+ ")
-_ALL_CHOSEN = "PrintOpSelectedNum"
-_ACLNN, _ACLOP, _COLLECTIVE = "opapi_kernel", "acl_kernel", "hccl_kernel"
-
-
-@dataclass
-class Outcome:
-    """What became of a graph.
-
-    Attributes:
-        name: of the graph.
-        error: why it does not compile, "" if it does.
-        kernels: (operator, type) in the order in which they are launched.
-        memory_mb: of its tensors at most; 0 where it is not told.
-        laid_out: whether kernels were made and tensors laid out. The stand-ins of CANN can't make most aclop kernels;
-            such a graph compiles, and its kernels are chosen, but MindSpore then fails or dies.
-    """
-
-    name: str
-    error: str = "not reached"
-    kernels: list[tuple[str, str]] = field(default_factory=list)
-    memory_mb: float = 0.0
-    laid_out: bool = True
-
-    def operators(self, kind: str) -> list[str]:
-        """Of the kernels of a type."""
-        return [operator for operator, one in self.kernels if one == kind]
-
-    def __str__(self) -> str:
-        aclop = Counter(self.operators(_ACLOP))
-        named = f" ({', '.join(f'{name} {count}' for name, count in sorted(aclop.items()))})" if aclop else ""
-        return (
-            f"{self.name}: {f'NOT COMPILED, {self.error}' if self.error else 'compiled'}, "
-            f"{'' if self.laid_out else 'but not laid out, '}"
-            f"kernels: aclnn {len(self.operators(_ACLNN))}, aclop {aclop.total()}{named}, "
-            f"collectives {len(self.operators(_COLLECTIVE))}, memory {self.memory_mb:,.1f} MB"
-        )
 
 
 def graphs_of(file: str, quick: bool = False) -> list[Any]:
@@ -128,6 +91,11 @@ def environment(ranks: int) -> dict[str, str]:
         "MS_SIMULATION_LEVEL": "1", "RANK_SIZE": str(ranks), "RANK_ID": "0", "GLOG_v": "3",
         "MS_SUBMODULE_LOG_v": "{DEVICE:1}", "GLOG_logtostderr": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
+
+
+def stands_in(surroundings: dict[str, str]) -> bool:
+    """Whether an `environment` has the stand-ins of CANN."""
+    return Path(surroundings["ASCEND_HOME_PATH"]).is_relative_to(BUILD)
 
 
 def work(graphs: Sequence[Any], numbers: Sequence[int]) -> None:
@@ -186,47 +154,7 @@ def _ticks() -> dict[int, int]:
 
 
 def _say(**words: Any) -> None:
-    print(f"\n{_MARK} {json.dumps(words)}", file=sys.stderr, flush=True)
-
-
-def follow(log: Iterable[str], outcomes: dict[int, Outcome]) -> Iterator[int]:
-    """Fill in what a process says of its graphs, line by line; the numbers of those that ended, as they do.
-
-    That in which the process itself ended is the last one.
-    """
-    now, kinds, nodes, chosen = None, dict[str, str](), list[str](), False
-    for line in log:
-        if line.startswith(_MARK):
-            words = json.loads(line.removeprefix(_MARK))
-            if "begins" in words:
-                now, nodes, chosen = words["begins"], [], False
-                outcomes[now].name = words["name"]
-                continue
-            outcome = outcomes[words["ends"]]
-            outcome.error, outcome.memory_mb = words["error"], words["memory_mb"]
-            _complete(outcome, nodes, kinds, chosen and "is null" in outcome.error)
-            yield words["ends"]
-            now = None
-        elif now is not None and (found := _KERNEL.search(line)):
-            outcomes[now].kernels.append((found[1], found[2]))
-        elif found := _SELECTED.search(line):  # told once for each operator in a process
-            kinds[found[1]] = {"aclnn": _ACLNN, "aclop": _ACLOP}.get(found[2], found[2])
-        elif now is not None and (found := _NODE.search(line)):
-            nodes.append(found[1])
-        elif _ALL_CHOSEN in line:
-            chosen = True
-    if now is not None:
-        outcomes[now].error = "MindSpore died"
-        _complete(outcomes[now], nodes, kinds, chosen)
-        yield now
-
-
-def _complete(outcome: Outcome, nodes: list[str], kinds: dict[str, str], chosen: bool) -> None:
-    """The kernels that were chosen, if the making of them ended early, as aclop kernels may end it without CANN."""
-    if outcome.error and len(nodes) > len(outcome.kernels):
-        outcome.kernels = [(name, kinds.get(name, "")) for name in nodes]
-    if outcome.error and chosen and outcome.operators(_ACLOP):
-        outcome.error, outcome.laid_out = "", False
+    print(f"\n{MARK} {json.dumps(words)}", file=sys.stderr, flush=True)
 
 
 def compile_all(graphs: Sequence[Any], arguments: Sequence[str], processes: int, log: str = "") -> list[Outcome]:
@@ -250,7 +178,7 @@ def compile_all(graphs: Sequence[Any], arguments: Sequence[str], processes: int,
         left = list(chunks[number])
         with open(f"{log}.{number}" if log else os.devnull, "w", encoding="utf-8") as file:
             while left:
-                command = [sys.executable, __file__, *arguments, f"--work={','.join(map(str, left))}"]
+                command = [sys.executable, str(PROGRAM), *arguments, f"--work={','.join(map(str, left))}"]
                 done = _run(command, environments[graphs[left[0]].ranks], file, outcomes)
                 if not done:  # it did not even begin
                     for one in left:
@@ -263,35 +191,27 @@ def compile_all(graphs: Sequence[Any], arguments: Sequence[str], processes: int,
     return [outcomes[number] for number in range(len(graphs))]
 
 
-def _run(command: Sequence[str], surroundings: dict[str, str], file: TextIO, outcomes: dict[int, Outcome]) -> set[int]:
-    """Run a process that compiles graphs; those that it came to an end with."""
-    done = set()
+def _run(command: Sequence[str], surroundings: dict[str, str], file: TextIO, outcomes: dict[int, Outcome]) -> list[int]:
+    """Run a process that compiles graphs, in a folder of its own, for files that MindSpore writes where it is.
+
+    Returns:
+        Those that it came to an end with.
+    """
+    done = []
 
     def written(lines: Iterable[str]) -> Iterator[str]:
         for line in lines:
             file.write(line)
             yield line
 
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings, text=True,
-                          errors="replace") as process:  # fmt: skip
-        for number in follow(written(process.stdout or ()), outcomes):
-            print(outcomes[number], flush=True)
-            done.add(number)
+    with tempfile.TemporaryDirectory() as folder:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings, text=True,
+                              errors="replace", cwd=folder) as process:  # fmt: skip
+            for number in follow(written(process.stdout or ()), outcomes, stands_in(surroundings)):
+                print(outcomes[number], flush=True)
+                done.append(number)
+        share_out(Path(folder), [outcomes[number] for number in done])
     return done
-
-
-def out_of_order(graphs: Sequence[Any], outcomes: Sequence[Outcome]) -> list[str]:
-    """Trainings of which a rank sends something else, or in another order, than their first one: they would hang."""
-    first: dict[str, tuple[str, list[str]]] = {}
-    found = []
-    for graph, outcome in zip(graphs, outcomes):
-        if graph.ranks > 1 and not outcome.error:
-            whole = re.sub(r"rank \d+ of", "of", graph.name)
-            sent = outcome.operators(_COLLECTIVE)
-            name, expected = first.setdefault(whole, (graph.name, sent))
-            if sent != expected:
-                found.append(f"{graph.name} sends {' '.join(sent)}, but {name} {' '.join(expected)}")
-    return found
 
 
 def main(argv: Sequence[str]) -> int:
@@ -310,7 +230,8 @@ def main(argv: Sequence[str]) -> int:
     if options.work:
         work(graphs, [int(number) for number in options.work.split(",")])
         return 0
-    arguments = [f"--of={options.of}", f"--only={options.only}", *(["--quick"] if options.quick else [])]
+    own = str(Path(options.of).resolve()) if options.of else ""
+    arguments = [f"--of={own}", f"--only={options.only}", *(["--quick"] if options.quick else [])]
     outcomes = compile_all(graphs, arguments, max(1, options.processes), options.keep_log)
     code = conclude(graphs, outcomes)
     if not (options.quick or options.of or options.only):
@@ -325,17 +246,17 @@ def save(graphs: Sequence[Any], outcomes: Sequence[Outcome]) -> None:
         groups.setdefault(graph.group, []).append(outcome)
     table = []
     for group, own in groups.items():
-        aclop = ", ".join(sorted({name for one in own for name in one.operators(_ACLOP)})) or "none"
+        aclop = ", ".join(sorted({name for one in own for name in one.operators(ACLOP)})) or "none"
         table.append({
             "graphs": group, "compiled": f"{sum(not one.error for one in own)} of {len(own)}",
-            "aclnn kernels": _range(len(one.operators(_ACLNN)) for one in own), "operators by aclop": aclop,
-            "collectives": _range(len(one.operators(_COLLECTIVE)) for one in own),
+            "laid out": sum(not (one.error or one.not_laid_out) for one in own),
+            "aclnn kernels": _range(len(one.operators(ACLNN)) for one in own), "operators by aclop": aclop,
+            "collectives": _range(len(one.operators(COLLECTIVE)) for one in own),
             "tensors, MB": _range(round(one.memory_mb) for one in own),
         })  # fmt: skip
-    stands_in = Path(environment(1)["ASCEND_HOME_PATH"]).is_relative_to(BUILD)
     results.save(
         "ascend_dryrun", table, command="bash scripts/run_ascend_dryrun.sh",
-        cann="empty stand-ins" if stands_in else "installed", lines=[str(outcome) for outcome in outcomes],
+        cann="empty stand-ins" if stands_in(environment(1)) else "installed", lines=[str(one) for one in outcomes],
     )  # fmt: skip
 
 
@@ -346,7 +267,7 @@ def _range(values: Iterable[int]) -> str:
 
 def conclude(graphs: Sequence[Any], outcomes: Sequence[Outcome]) -> int:
     """Print the last lines; the exit code."""
-    kernels = {(name, outcome.name) for outcome in outcomes for name in outcome.operators(_ACLOP)}
+    kernels = {(name, outcome.name) for outcome in outcomes for name in outcome.operators(ACLOP)}
     unexpected = {name for name, graph in kernels if name not in STAYS or not graph.startswith(STAYS[name][0])}
     aclop = sorted({name for name, _ in kernels})
     for name in aclop:
@@ -354,6 +275,8 @@ def conclude(graphs: Sequence[Any], outcomes: Sequence[Outcome]) -> int:
     disorder = out_of_order(graphs, outcomes)
     print("\n".join([*disorder, ""]), end="")
     compiled = sum(not outcome.error for outcome in outcomes)
+    laid_out, compared = sum(not (one.error or one.not_laid_out) for one in outcomes), of_one_graph(graphs, outcomes)
+    print(f"laid_out={laid_out}; collectives of {sum(map(len, compared))} ranks compared, in {len(compared)} graphs")
     print(f"graphs={len(outcomes)} compiled={compiled} aclop={len(aclop)}")
     return int(compiled < len(outcomes) or bool(unexpected) or bool(disorder))
 

@@ -6,7 +6,7 @@ are of zeros that nobody reads: a dry run takes their shape alone.
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,11 @@ def combined() -> list[Graph]:
     return graphs
 
 
+def other_ranks(graphs: Sequence[Graph]) -> list[Graph]:
+    """Of graphs of two ranks, that of the other one: what they send is compared."""
+    return [replace(graph, rank=1 - graph.rank) for graph in graphs if graph.ranks == 2]
+
+
 def _pairs(values: dict[str, Any]) -> set[_Pair]:
     return set(itertools.combinations(((name, values[name]) for name in AXES), 2))
 
@@ -276,10 +281,12 @@ def _networks(graph: Graph) -> Iterator[Graph]:
 
 def all_graphs() -> list[Graph]:
     """All of them, in groups that the result file tells apart."""
+    pairs = combined()
     groups = {
         "training steps, every rule with every interaction": rules_and_interactions(),
         "training steps of all ranks, 2 and 8, data and hybrid parallel": every_rank(),
-        "training steps, every two options together": combined(),
+        "training steps, every two options together": pairs,
+        "of these with 2 ranks, the other rank": other_ranks(pairs),
         "training steps and evaluation, Criteo's tables whole": full_size(),
         "evaluations": evaluations(),
         "exports, read again": exports(),
@@ -288,9 +295,9 @@ def all_graphs() -> list[Graph]:
 
 
 def quick_graphs() -> list[Graph]:
-    """A few small ones with much in them, for two ranks, which one process can compile."""
+    """A few small ones with much in them, of both ranks of two, which one process can compile."""
     small = NetworkSpec(8, (8,), (8, 1), mixed_dims=0.3)
     schedule = ScheduleSpec(average_share=0.5, lr_schedule="cosine")
     most = OptimizationSpec("adagrad", mlp_weight_decay=0.01, dropout=0.1, label_smoothing=0.1)
     two = Graph("train", small, most, schedule, "float16", "hybrid", 2, 1)
-    return [two, replace(two, kind="evaluate", mode="data", compute_dtype="float32")]
+    return [two, *other_ranks([two]), replace(two, kind="evaluate", mode="data", compute_dtype="float32")]

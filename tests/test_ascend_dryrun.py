@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from benchmarks import ascend_dryrun, ascend_graphs, cann_stubs
-from benchmarks.ascend_dryrun import Outcome
+from benchmarks.dryrun_log import Outcome, follow, of_one_graph, out_of_order
 from src.base.errors import InputError
 
 WRONG = """
@@ -38,49 +38,65 @@ class Older(nn.Cell):
     def construct(self, vectors):
         return self.add(vectors, vectors.sum(0))
 
+class Swapped(nn.Cell):
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.send = first, ops.AlltoAll(2, 0, 0)
+    def construct(self, vectors):
+        one, other = (vectors, vectors.reshape(-1)) if self.first else (vectors.reshape(-1), vectors)
+        sent = self.send(one)
+        return sent, self.send(ops.depend(other, sent))
+
 def graph(name, cell, *shape):
     return SimpleNamespace(name=name, ranks=2, make=lambda: (cell(), (Tensor(np.zeros(shape, np.float32)),)))
 
 def graphs():
     return [graph("sent", Sent, 4, 2, 8), graph("sent in a wrong shape", Sent, 4, 3, 8),
-            graph("unknown operator", Unknown, 4, 8), graph("older operator", Older, 4, 8)]
+            graph("unknown operator", Unknown, 4, 8), graph("older operator", Older, 4, 8),
+            *(graph(f"rank {rank} of swapped", lambda rank=rank: Swapped(rank), 4, 8) for rank in range(2))]
 """
 
 
-def dry_run(*options):
-    """Exit code and lines of the command."""
+def dry_run(folder, *options):
+    """Exit code and lines of the command, run in a folder, where it leaves nothing."""
     try:
         cann_stubs.stand_ins()
     except InputError as error:
         pytest.skip(f"no dry run here: {error}")
     command = [sys.executable, str(ROOT / "benchmarks/ascend_dryrun.py"), "--processes=1", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    before = sorted(folder.rglob("*"))
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
+    assert sorted(folder.rglob("*")) == before
     return done.returncode, done.stdout.splitlines()
 
 
-def test_a_few_graphs_compile_with_aclnn_kernels_alone():
-    code, lines = dry_run("--quick")
-    assert lines[-1] == "graphs=2 compiled=2 aclop=0", "\n".join(lines)
+def test_a_few_graphs_compile_with_aclnn_kernels_alone(tmp_path):
+    code, lines = dry_run(tmp_path, "--quick")
+    compared = "laid_out=3; collectives of 2 ranks compared, in 1 graphs"
+    assert lines[-2:] == [compared, "graphs=3 compiled=3 aclop=0"], "\n".join(lines)
     assert code == 0
-    train, evaluate = lines[:2]
-    assert train.startswith("train batch=128 hybrid rank 1 of 2 float16")
-    assert "collectives 4" in train  # ids and vectors, all else, gradients
+    *train, evaluate = lines[:3]
+    for rank, line in zip((1, 0), train):
+        assert line.startswith(f"train batch=128 hybrid rank {rank} of 2 float16")
+        assert "collectives 4" in line  # ids and vectors, all else, gradients
     assert "collectives 0" in evaluate
-    assert all("compiled, kernels: aclnn" in line and "memory 0.0 MB" not in line for line in lines[:2])
+    assert all("compiled, laid out, kernels: aclnn" in line and "memory 0.0 MB" not in line for line in lines[:3])
 
 
 def test_wrong_graphs_do_not_pass(tmp_path):
     (tmp_path / "wrong.py").write_text(WRONG)
-    code, lines = dry_run(f"--of={tmp_path / 'wrong.py'}")
+    code, lines = dry_run(tmp_path, "--of=wrong.py")
     assert code == 1
     by_name = dict(line.split(": ", 1) for line in lines if ": " in line)
-    assert by_name["sent"].startswith("compiled, kernels: aclnn 1, aclop 0, collectives 1"), lines
+    assert by_name["sent"].startswith("compiled, laid out, kernels: aclnn 1, aclop 0, collectives 1"), lines
     assert by_name["sent in a wrong shape"].startswith("NOT COMPILED, ValueError: ")
     assert by_name["unknown operator"].startswith("NOT COMPILED, ")
+    small, large = (f"AllToAll {one} to {one} in hccl_world_group of 0 1" for one in ("Float32(32)", "Float32(4, 8)"))
+    assert f"rank 1 of swapped sends {large}; {small}, but rank 0 of swapped {small}; {large}" in lines
     assert "aclop 1 (BiasAdd 1)" in by_name["older operator"]
     assert by_name["aclop BiasAdd"] == "NOT EXPECTED"
-    assert lines[-1].startswith("graphs=4 compiled=")
+    assert lines[-1].startswith("graphs=6 compiled=")
 
 
 def graph_of(rank):
@@ -89,11 +105,25 @@ def graph_of(rank):
 
 def test_ranks_that_send_in_different_orders_are_told():
     graphs = [graph_of(0), graph_of(1)]
-    for second, count in ((["AlltoAll", "AllReduce"], 0), (["AllReduce", "AlltoAll"], 1), (["AlltoAll"], 1)):
-        sent = [["AlltoAll", "AllReduce"], second]
-        outcomes = [Outcome(g.name, "", [(o, "hccl_kernel") for o in own]) for g, own in zip(graphs, sent)]
-        assert len(ascend_dryrun.out_of_order(graphs, outcomes)) == count
+    small, large = "AllToAll Int32(8)", "AllToAll Float32(8, 16)"
+    for second, count in (([small, large], 0), ([large, small], 1), ([small], 1)):
+        outcomes = [Outcome(graph.name, "", [("AllToAll", "hccl_kernel")] * len(sent), sent=sent)
+                    for graph, sent in zip(graphs, ([small, large], second))]  # fmt: skip
+        assert len(out_of_order(graphs, outcomes)) == count
         assert ascend_dryrun.conclude(graphs, outcomes) == int(count > 0)
+    outcomes[1].sent = []
+    assert out_of_order(graphs, outcomes) == [f"{graphs[1].name} told 0 of 1 collectives"]
+
+
+def test_both_ranks_of_graphs_with_most_options_are_compared():
+    graphs = ascend_graphs.all_graphs()
+    names = [own[0].name for own in of_one_graph(graphs, [Outcome(graph.name, "") for graph in graphs])]
+    assert len(names) == 4 + sum(graph.ranks == 2 for graph in ascend_graphs.combined())
+    for options in (
+        ("hybrid", "float16", "dropout", "average_share"), ("hybrid", "mixed_dims", "mlp_optimizer=adam"),
+        ("hybrid", " optimizer=adam", "batch=16384"), ("hybrid", "bfloat16", "cat"), ("data", "float16", "towers=4"),
+    ):  # fmt: skip
+        assert any(all(option in name for option in options) and " of 2" in name for name in names), options
 
 
 def test_what_stays_is_named_and_is_no_failure(monkeypatch, capsys):
@@ -103,7 +133,10 @@ def test_what_stays_is_named_and_is_no_failure(monkeypatch, capsys):
     assert ascend_dryrun.conclude([graph], [outcome]) == 1
     monkeypatch.setitem(ascend_dryrun.STAYS, "Old", ("x ", "for a reason"))
     assert ascend_dryrun.conclude([graph], [outcome]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == ["aclop Old: for a reason", "graphs=1 compiled=1 aclop=1"]
+    compared = "laid_out=1; collectives of 0 ranks compared, in 0 graphs"
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "aclop Old: for a reason", compared, "graphs=1 compiled=1 aclop=1",
+    ]  # fmt: skip
 
 
 def test_a_process_that_dies_leaves_the_kernels_that_were_chosen():
@@ -116,12 +149,30 @@ def test_a_process_that_dies_leaves_the_kernels_that_were_chosen():
 [INFO] x] kernel opname:A, kernel type:opapi_kernel
 """
     outcomes = {3: Outcome("third")}
-    assert list(ascend_dryrun.follow(log.splitlines(), outcomes)) == [3]
+    assert list(follow(log.splitlines(), outcomes, stand_ins=True)) == [3]
     assert outcomes[3].error == "MindSpore died"
     assert outcomes[3].kernels == [("A", "opapi_kernel"), ("B", "acl_kernel"), ("B", "acl_kernel")]
     # Behind the choice of all kernels those of aclop can't be made by the stand-ins of CANN, which is no fault.
-    assert list(ascend_dryrun.follow(f"{log}x PrintOpSelectedNum] 0 1 2".splitlines(), outcomes)) == [3]
-    assert (outcomes[3].error, outcomes[3].laid_out) == ("", False)
+    log, outcomes = log + "x PrintOpSelectedNum] 0 1 2\n", {3: Outcome("third")}
+    assert list(follow(log.splitlines(), outcomes, stand_ins=True)) == [3]
+    assert (outcomes[3].error, outcomes[3].not_laid_out) == ("", "MindSpore died")
+    shown = "third: compiled, not laid out (MindSpore died), kernels: aclnn 1, aclop 2 (B 2)"
+    assert str(outcomes[3]).startswith(shown)
+
+
+@pytest.mark.parametrize("end", ["", 'ascend_dryrun: {"ends": 3, "error": "X is null", "memory_mb": 0}\n'])
+def test_what_fails_behind_the_choice_is_a_fault_but_for_aclop_kernels_without_cann(end):
+    log = """ascend_dryrun: {"begins": 3, "name": "third"}
+[INFO] x] A select KIND kernel
+[INFO] x] GenerateKernelBuildInfo] Default/cell/A-op0 input_num: 1
+x PrintOpSelectedNum] 0 1 2
+"""
+    for kind, stand_ins, faults in (("aclop", True, 0), ("aclop", False, 1), ("aclnn", True, 1), ("aclnn", False, 1)):
+        outcomes = {3: Outcome("third")}
+        assert list(follow((log.replace("KIND", kind) + end).splitlines(), outcomes, stand_ins)) == [3]
+        assert bool(outcomes[3].error) == faults
+        assert bool(outcomes[3].not_laid_out) != faults
+        assert f"{outcomes[3]}".startswith("third: NOT COMPILED" if faults else "third: compiled, not laid out (")
 
 
 def test_every_two_options_meet_in_a_training_step():

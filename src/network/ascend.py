@@ -23,6 +23,8 @@ from src.network.stock import StockOperators
 class AscendPrimitives(Primitives):
     """Those of Ascend."""
 
+    values_of_groups = 1
+
     def take(self) -> Any:
         return _take
 

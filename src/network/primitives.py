@@ -14,7 +14,13 @@ from mindspore.ops.auto_generate import SplitWithSize
 
 
 class Primitives:
-    """MindSpore's own on GPU and CPU."""
+    """MindSpore's own on GPU and CPU.
+
+    Attributes:
+        values_of_groups: of 4 bytes, that `groups` keeps for each row of the tables.
+    """
+
+    values_of_groups = 0
 
     def take(self) -> Any:
         """(values, places [n] int32, axis) to these places of the axis."""

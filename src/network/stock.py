@@ -178,6 +178,24 @@ def _where(applied, new, old):
     return new if applied is None else ops.where(applied, new, old)
 
 
+def _adds_up(rule: Any, weight_decay: float) -> bool:
+    """Whether gradients of a row that comes several times need not be brought together: each changes it alike."""
+    return not rule.states and weight_decay == 0
+
+
+def update_values(rule: Any, weight_decay: float, width: int, primitives: Primitives) -> tuple[int, int]:
+    """Values of 4 bytes that a `StockTableUpdate` keeps for each row of the table, and makes for each that it looks up.
+
+    Args:
+        rule, weight_decay, primitives: as for it.
+        width: of a row.
+    """
+    if _adds_up(rule, weight_decay):
+        return 0, 0
+    # Sums of gradients, these at all places, values, and what becomes of them; states.
+    return primitives.values_of_groups, 4 * width + rule.state_values(width)
+
+
 class StockTableUpdate(nn.Cell):
     """Updates looked-up rows; see `Operators.table_update`.
 
@@ -189,7 +207,7 @@ class StockTableUpdate(nn.Cell):
         super().__init__()
         self.change, self.weight_decay, (_, self.width) = rule.change, weight_decay, shape
         self.states = len(rule.states)
-        self.adds_up = self.states == 0 and weight_decay == 0  # so that places need not be brought together
+        self.adds_up = _adds_up(rule, weight_decay)
         if self.adds_up:
             self.add_rows = primitives.add_rows()
         else:

@@ -153,7 +153,7 @@ def plan(
         batch_size: B.
         emb_dim: D.
         mlp_values: values of the MLPs' parameters.
-        state_values: values that the optimizer keeps for a row of the tables.
+        state_values: values that are kept for a row of the tables, by the optimizer and, on Ascend, by its operators.
         device: CPU, GPU or Ascend; the last has AlltoAll, with which a rank sends only what another needs.
         network_mb: what a rank holds beside tables: MLPs, their optimizer, and the values of a batch.
     """

@@ -5,10 +5,11 @@ Ascend may, makes their last bits differ, and nothing would ever bring them toge
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
-from mindspore import Parameter, Tensor, ops
+from mindspore import Parameter, Tensor
 
 from src.ranks.group import Ranks
 
@@ -16,7 +17,7 @@ TOLERANCE = 0.01  # of a parameter's largest magnitude, above which it is told a
 _CHUNK_ROWS = 1 << 16
 
 
-def keep_equal(values: Mapping[str, Parameter], ranks: Ranks) -> dict[str, float]:
+def keep_equal(values: Mapping[str, Parameter], ranks: Ranks, write_rows: Callable[..., Any]) -> dict[str, float]:
     """See that all ranks hold the same bits; where sums in another order made them differ, all take rank 0's.
 
     Small differences grow over many steps, so no bound tells rounding from a rank that went astray: that is for whoever
@@ -25,6 +26,8 @@ def keep_equal(values: Mapping[str, Parameter], ranks: Ranks) -> dict[str, float
     Args:
         values: what all ranks hold, by name, in one order.
         ranks: of the run.
+        write_rows: (parameter, rows [n] int32, values [n, ...]) writes these rows, by the name that the device has for
+            it.
 
     Returns:
         The largest difference of each parameter that was taken from rank 0, relative to its largest magnitude.
@@ -37,16 +40,16 @@ def keep_equal(values: Mapping[str, Parameter], ranks: Ranks) -> dict[str, float
     digests = np.array([_digest(value.asnumpy()) for value in values.values()], np.uint32).view(np.int32)
     found = ranks.gather(digests)
     names = [name for name, differ in zip(values, (found != found[0]).any(0)) if differ]
-    return {name: _take_over(name, values[name], ranks) for name in names}
+    return {name: _take_over(name, values[name], ranks, write_rows) for name in names}
 
 
 def _digest(values: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(values).data.cast("B"))
 
 
-def _take_over(name: str, value: Parameter, ranks: Ranks) -> float:
+def _take_over(name: str, value: Parameter, ranks: Ranks, write_rows: Callable[..., Any]) -> float:
     """Write rank 0's values to a parameter in place, and return how far ranks were apart."""
-    own, write = value.asnumpy().copy(), ops.ScatterUpdate()
+    own = value.asnumpy().copy()
     apart, largest, worst = 0.0, 0.0, 0
     for low in range(0, len(own), _CHUNK_ROWS):
         part = own[low : low + _CHUNK_ROWS]
@@ -57,7 +60,7 @@ def _take_over(name: str, value: Parameter, ranks: Ranks) -> float:
         largest = max(largest, float(np.abs(of_all[0]).max()))
         if _digest(part) != _digest(of_all[0]):
             rows = np.arange(low, low + len(part), dtype=np.int32)
-            write(value, Tensor.from_numpy(rows), Tensor.from_numpy(of_all[0].copy()))
+            write_rows(value, Tensor.from_numpy(rows), Tensor.from_numpy(of_all[0].copy()))
     if np.issubdtype(own.dtype, np.integer) or not np.isfinite(apart):
         raise RuntimeError(
             f"rank {worst} holds other values of {name} than rank 0, by up to {apart:.3g} where the largest is "

@@ -16,13 +16,14 @@ from src.metrics.labels import one_label, sorted_by_label
 from src.metrics.monitored import MONITORED
 from src.model_utils.config import DeviceSpec
 from src.model_utils.device_target import check_products, set_device, start_ranks
+from src.network.compiled import operators_for
 from src.network.mixed_dims import Widths, widths_of
 from src.network.options import ComputeSpec, NetworkSpec
+from src.network.stock import update_values
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.options import ParallelSpec
 from src.ranks.placement import Placement, place, plan, plan_lines, received_values
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec
-from src.training.rules import rule_of
 from src.training.schedule import rate_factors
 
 _DISK_MB_S = 200  # of a plan
@@ -267,7 +268,11 @@ def print_plan(
     widths = _widths(folder, network)
     placement = place(widths.packed_rows, parallel.parallel_mode, parallel.ranks, folder.manifest.layout.uses)
     values = mlp_values(inputs, fields, network) + widths.projection_values
-    states = rule_of(optimization.optimizer).state_values(width)
+    rule = optimization.rules[0]
+    states, row_values, update = rule.state_values(width), 0, 0
+    if device_target != "CPU":  # whose compiled operators update row by row
+        primitives = operators_for(device_target, False).primitives
+        row_values, update = update_values(rule, optimization.table_weight_decay, width, primitives)
     mlp_states = len(optimization.rules[1].states)
     # Values and gradients of the MLPs, their optimizer's states, and the mean of their values.
     copies = 2 + mlp_states
@@ -277,13 +282,15 @@ def print_plan(
     sample_values = activation_values(inputs, fields, network) + more_ids * (1 + width)
     of_step = 2 * batch // placement.ranks * sample_values  # and their gradients
     of_step += received_values(placement, batch, width, device_target, True)
+    of_step += values if placement.ranks > 1 else 0  # the gradients of the MLPs, in one message
+    of_step += batch * (placement.slots if parallel.parallel_mode == "hybrid" else fields) * update
     of_evaluation = 0
     if evaluation.do_eval and set(folder.manifest.parts) & {"valid", "test"}:
         together = evaluation.eval_batch_size * placement.ranks  # each rank scores a batch at a time
         of_evaluation = evaluation.eval_batch_size * sample_values
         of_evaluation += received_values(placement, together, width, device_target, False)
     network_mb = 4 * (network_values + max(of_step, of_evaluation)) / 2**20
-    planned = plan(placement, batch, width, values, states, device_target, network_mb)
+    planned = plan(placement, batch, width, values, states + row_values, device_target, network_mb)
     print("\n".join(plan_lines(placement, planned, optimization.optimizer, batch)))
     larger = "a training step" if of_step > of_evaluation else "an evaluation, by --eval_batch_size"
     print(f"on each rank {network_mb:,.1f} MB of MLPs, their optimizer and the values of a batch, those of {larger}")

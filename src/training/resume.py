@@ -96,7 +96,7 @@ def save(
     """
     happens("a state is to be saved")
     replicas = step.other_values() | (step.row_values() if step.tables.replicated else {})
-    if apart := keep_equal(replicas, ranks):
+    if apart := keep_equal(replicas, ranks, step.operators.primitives.write_rows()):
         name, share = max(apart.items(), key=lambda one: one[1])
         print(
             f"{'warning: ' if share > TOLERANCE else ''}step {progress.step}: ranks differed in {len(apart)} of "

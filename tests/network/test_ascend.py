@@ -1,9 +1,12 @@
 """Ascend's operators beside those of GPU and CPU, on a CPU: see tests/ascend_on_cpu.py for which it lacks."""
 
+import re
+
 import mindspore as ms
 import numpy as np
 import pytest
 from ascend_on_cpu import ASCEND_ON_CPU
+from conftest import ROOT
 from mindspore import Parameter, Tensor, nn
 from mindspore.train import anf_ir_pb2
 from networks import changing, make_batch, make_model, make_step
@@ -46,6 +49,13 @@ class Call(nn.Cell):
 def test_a_run_on_ascend_gets_its_operators():
     assert operators_for("Ascend", True) is ASCEND
     assert operators_for("GPU", True) is STOCK
+
+
+def test_operators_that_have_other_names_on_ascend_are_named_in_one_place():
+    """Also those that are called outside of graphs, which the dry run does not see."""
+    older = re.compile(r"\bops\.(Assign|Scatter|Unique|AddN|Bitwise|RightShift|Tensor(Move|Scatter))\w*\(")
+    named = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("src/**/*.py") if older.search(path.read_text())}
+    assert named == {"src/network/primitives.py"}
 
 
 @pytest.mark.parametrize("name", ["add", "subtract", "write"])
