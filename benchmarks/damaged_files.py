@@ -61,6 +61,7 @@ def make(program: Path | None) -> None:
     preprocess_data.main(["--data_path=rows.txt", "--output_path=data", "--dense_dim=2", "--slot_dim=3",
                           "--record_rows=16"])  # fmt: skip
     train.main([*_TRAINING, "--epochs=1"])
+    make_parts()
     commit = run_folder.Run.commit
 
     def stop(*given: Any) -> None:
@@ -121,16 +122,41 @@ def read_data() -> Any:
     return repr(data.manifest), [array.tobytes() for batch in batches for array in batch]
 
 
-def read_checkpoint() -> Any:
-    """The network's options and values."""
-    from src.checkpoints import checkpoint
-    from src.data.manifest import Manifest
-    from src.options import EvalOptions, resolve
+def read_checkpoint(folder: str) -> Reader:
+    """Reads the network's options and values."""
 
-    options = resolve(EvalOptions, [_CPU])
-    manifest = Manifest.load(Path("checkpoint/manifest.json"))
-    model = checkpoint.load(Path("checkpoint/dlrm.ckpt"), manifest, options.network)
-    return repr(options.network), [value.asnumpy().tobytes() for value in model.get_parameters()]
+    def read() -> Any:
+        from src.checkpoints import checkpoint
+        from src.data.manifest import Manifest
+        from src.options import EvalOptions, resolve
+
+        options = resolve(EvalOptions, [_CPU, f"--checkpoint_path={folder}/dlrm.ckpt"])
+        manifest = Manifest.load(Path(folder) / "manifest.json")
+        model = checkpoint.load(Path(folder) / "dlrm.ckpt", manifest, options.network)
+        return repr(options.network), [value.asnumpy().tobytes() for value in model.get_parameters()]
+
+    return read
+
+
+def make_parts() -> None:
+    """The checkpoint as two ranks write it, each half of every table."""
+    from src.checkpoints import protobuf
+    from src.checkpoints.checkpoint import PARTS, TABLE, part_of
+
+    whole = protobuf.CheckpointFile(Path("checkpoint/dlrm.ckpt"))
+    values = {name: whole.read(name) for name in whole.shapes}
+    common = {name: value for name, value in values.items() if not name.startswith(TABLE)}
+    Path("parts").mkdir()
+    for name in ("dlrm.yaml", "manifest.json", "vocabulary.npz"):
+        shutil.copyfile(f"checkpoint/{name}", f"parts/{name}")
+    for rank in range(2):
+        own = {} if rank else dict(common)
+        for name in values.keys() - common.keys():
+            half = len(values[name]) // 2
+            own[f"{name}@{rank * half}"] = values[name][half:] if rank else values[name][:half]
+        own[PARTS] = np.array([2], np.int32)
+        protobuf.write(part_of(Path("parts/dlrm.ckpt"), rank), own.items())
+    assert digest(read_checkpoint("parts")()) == digest(read_checkpoint("checkpoint")())
 
 
 @functools.cache
@@ -207,8 +233,10 @@ def kinds(program: Path | None) -> dict[str, tuple[Path, Reader | None]]:
         "MindRecord's index": (Path("data/train/part-00000.mindrecord.db"), read_data),
         "manifest": (Path("data/manifest.json"), read_data),
         "vocabulary": (Path("data/vocabulary.npz"), read_data),
-        "checkpoint": (Path("checkpoint/dlrm.ckpt"), read_checkpoint),
-        "options beside a checkpoint": (Path("checkpoint/dlrm.yaml"), read_checkpoint),
+        "checkpoint": (Path("checkpoint/dlrm.ckpt"), read_checkpoint("checkpoint")),
+        "options beside a checkpoint": (Path("checkpoint/dlrm.yaml"), read_checkpoint("checkpoint")),
+        "first of two parts": (Path("parts/dlrm.ckpt"), read_checkpoint("parts")),
+        "second of two parts": (Path("parts/dlrm.rank_1.ckpt"), read_checkpoint("parts")),
         "state": (next(Path("stopped/unfinished").glob("state-*.ckpt")), read_state("stopped", 1)),
         "rest of a state": (next(Path("stopped/unfinished").glob("rest-*.ckpt")), read_state("stopped", 1)),
         "progress": (Path("stopped/unfinished/progress.json"), read_state("stopped", 1)),

@@ -45,7 +45,7 @@ def test_damaged_files_are_refused_or_give_the_same(program, capsys):
     code = damaged_files.main(["--flips=1", "--cuts=1", f"--program={program}"])
     told = capsys.readouterr().out
     assert code == 0, told
-    assert "files=28 damages=56 " in told.splitlines()[-1]
+    assert "files=30 damages=60 " in told.splitlines()[-1]
 
 
 def test_damage_that_is_accepted_is_a_fault(tmp_path):
