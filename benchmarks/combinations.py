@@ -6,7 +6,7 @@ A combination is drawn of towers, interaction, mixed_dims, optimizer, mlp_optimi
 average_share, reset_tables_each_epoch, one or two ranks, and stock or compiled operators. It trains 20 steps, and then
 
 - again, until its process is killed, really, behind some step or in some moment in which its files change, and gone on
-  with by another process: the network must be the same to the bit;
+  with by another process, from the last state that was whole: the network must be the same to the bit;
 - on one rank with the other kind of operators: losses and scores must agree to 1e-4;
 - and its checkpoint, read again, must score validation rows as the run said.
 
@@ -49,6 +49,8 @@ from src.base import events
 from src.base.errors import InputError
 from src.base.workers import die_with_parent
 from src.checkpoints import checkpoint
+from src.checkpoints.names import CHECKPOINT, UNFINISHED
+from src.checkpoints.place import PROGRESS
 from src.data.manifest import find
 from src.dataset import batches_of
 from src.launch import Cluster, free_port
@@ -195,11 +197,36 @@ def one_graph() -> Iterator[list[TrainStep]]:
         yield steps
 
 
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics file."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def go_on_from_state(
+    one: Combination, data: Path, folder: Path, runtime: Runtime, callbacks: Sequence[Callback] = ()
+) -> None:
+    """Go on with a run that was killed, and see that it begins behind its last state, if it had any."""
+    committed = folder / UNFINISHED / PROGRESS
+    step = json.loads(committed.read_text(encoding="utf-8"))["step"] if committed.exists() else 0
+    train(one, data, folder, runtime, callbacks)
+    if runtime.ranks.rank:
+        return
+    rows = rows_of(folder)
+    places = [place for place, row in enumerate(rows) if row["kind"] == "resume"]
+    begun = rows[places[-1]]["step"] if places else 0
+    if begun != step:
+        raise AssertionError(f"going on began behind step {begun}, the last state is that of step {step}")
+    own = rows[places[-1] :] if places else []
+    first = next((row["step"] for row in own if row["kind"] == "loss"), step + 1)
+    if first != step + 1:
+        raise AssertionError(f"going on from step {step} began with step {first}")
+
+
 class Outcome:
     """What a run left: losses and evaluations by step, and the parts of the network that is kept, by name."""
 
     def __init__(self, folder: Path):
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        rows = rows_of(folder)
         self.losses = {row["step"]: row["loss"] for row in rows if row["kind"] == "loss"}
         self.evaluations = {row["step"]: row["logloss"] for row in rows if row["kind"] == "eval"}
         self.best_step = next(row["best_step"] for row in rows if row["kind"] == "end")
@@ -209,8 +236,11 @@ class Outcome:
         """See that losses are those of another run, within the tolerance, and so are the evaluations."""
         if set(self.losses) != set(other.losses) or len(self.losses) != STEPS:
             raise AssertionError(f"{what} has other steps: {len(self.losses)} and {len(other.losses)}")
-        apart = max(abs(loss - other.losses[step]) for step, loss in self.losses.items())
-        apart = max([apart, *(abs(loss - other.evaluations[step]) for step, loss in self.evaluations.items())])
+        if set(self.evaluations) != set(other.evaluations) or not self.evaluations:
+            raise AssertionError(f"{what} has other evaluations: {len(self.evaluations)} and {len(other.evaluations)}")
+        pairs = [(loss, other.losses[step]) for step, loss in self.losses.items()]
+        pairs += [(loss, other.evaluations[step]) for step, loss in self.evaluations.items()]
+        apart = np.abs(np.diff(np.array(pairs, float))).max()  # nan where any is none, which "max" would pass over
         if not apart <= TOLERANCE:
             raise AssertionError(f"{what} differs in losses by {apart:.2g}")
 
@@ -218,7 +248,10 @@ class Outcome:
         """See that network and losses are those of another run, to the bit."""
         if self.losses != other.losses:
             raise AssertionError(f"{what} has other losses")
-        if different := [name for name, content in self.parts.items() if content != other.parts.get(name)]:
+        if CHECKPOINT not in self.parts:
+            raise AssertionError(f"{what} has left no {CHECKPOINT}")
+        names = sorted(self.parts.keys() | other.parts.keys())
+        if different := [name for name in names if self.parts.get(name) != other.parts.get(name)]:
             raise AssertionError(f"{what} has other values in {', '.join(different)}")
 
 
@@ -242,7 +275,7 @@ class Work:
         """Go on with a combination, and compare what its runs left."""
         one, own, kinds = draw(self.seed, number), self.folder / str(number), ("stock", "compiled")
         with one_graph() as steps:
-            train(one, self.data, own / "killed", _on(one, runtime))
+            go_on_from_state(one, self.data, own / "killed", _on(one, runtime))
         if runtime.ranks.rank:
             return
         straight, other, killed = (Outcome(own / name) for name in ("straight", "other", "killed"))
