@@ -38,7 +38,7 @@ KINDS = {"compiled": ComputeSpec(), "stock": ComputeSpec(cpu_kernels=False),
 MOST_STARTS = 20
 SIZES = ["--emb_dim=8", "--bottom_mlp=[8]", "--top_mlp=[16,1]", "--batch_size=64", "--eval_steps=9", "--save_steps=4",
          "--report=False", "--compare_linear=False"]  # fmt: skip
-ADVICE = re.compile(r"at step \d+: training diverged; .*: the same command with ((--\S+=\S+ )+)(goes on|begins)")
+ADVICE = re.compile(r"at step \d+: training diverged; .*: the same command with ((--\S+=\S+ )+)(goes on|begins)([^;]*)")
 
 
 def not_finite(folder: Path) -> str:
@@ -77,6 +77,7 @@ def run(data: Path, folder: Path, rate: float, compute: ComputeSpec, *options: s
                 if not advised:
                     return 0, str(error)
                 rates |= dict(flag.split("=") for flag in advised[1].split())
+                rates["--resume"] = str("--resume=False" not in advised[4])
         return 0, "it diverged at every rate"
     finally:
         events.listeners.remove(check)

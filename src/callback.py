@@ -11,16 +11,13 @@ import numpy as np
 from mindspore.train import Callback
 from tqdm import tqdm
 
-from src.base.finite import NotFinite
+from src.base.finite import LAST_STEPS, LOOKS_EVERY, Overflows
 from src.base.logs import MetricsFile, append_line, evaluation_line
 from src.metrics.monitored import BestSoFar, Metrics
 from src.ranks.group import ONE_RANK, Ranks
 
 _UNREAD_LOSSES = 1000
 _STEPS_BETWEEN_LOOKS = 100  # of several ranks at the clock, since they must agree
-_MOST_OVERFLOWS = (
-    50  # steps in a row, each of other rows: above what a falling loss scale can take, which begins at 2^16
-)
 
 
 class TrainingClock:
@@ -76,13 +73,12 @@ class LossCallBack(Callback):
         batch_size: samples a step.
         clock: shared with `EvalCallBack`.
         steps: done before.
-        skipped: gives the number of updates that were left out so far under a loss scale, as all are where the loss is
-            not finite, which then ends the training only in many steps in a row. None: there is no such scale.
+        skipped: gives the number of updates that were left out so far under a loss scale. None: there is no such scale.
         waiting: a context in which to wait for steps that the device has not done yet.
 
     Attributes:
         steps: done so far.
-        overflows: how many of the last steps, in a row, had a loss that is not finite, as far as it was looked at.
+        overflows: whether the steps that were looked at changed something.
         mean_samples_per_s: of all steps by the clock but the first, which compiles the graph.
         wall_samples_per_s: the same with the time of evaluations and saves.
     """
@@ -100,7 +96,7 @@ class LossCallBack(Callback):
         self.path, self.metrics_file, self.log_steps = path, metrics_file, log_steps
         self.batch_size, self.clock, self.steps = batch_size, clock, steps
         self._unread: list[tuple[int, Any]] = []
-        self.samples_per_s, self.overflows = math.nan, 0
+        self.samples_per_s, self.overflows = math.nan, Overflows(skipped)
         self.last = (0, 0.0)
         self.bar: tqdm | None = None
 
@@ -114,30 +110,28 @@ class LossCallBack(Callback):
         args = run_context.original_args()
         self.steps = args.cur_step_num
         self._unread.append((self.steps, args.net_outputs))
-        if len(self._unread) >= _UNREAD_LOSSES:
+        total = args.batch_num * args.epoch_num
+        is_last = self.steps > total - LAST_STEPS
+        if len(self._unread) >= (_UNREAD_LOSSES if self.skipped is None else 1 if is_last else LOOKS_EVERY):
             self.look()
         if not self.clock.steps:  # compiling the graph belongs to this step and is not throughput
             args.net_outputs.asnumpy()
         self.clock.step_ended()
         if self.clock.steps == 1:
             self.last = (self.steps, self.clock.first_step_s)
-        if args.cur_step_num % self.log_steps == 0 or args.cur_step_num == args.batch_num * args.epoch_num:
+        if args.cur_step_num % self.log_steps == 0 or args.cur_step_num == total:
             self._log(args)
 
     def look(self) -> None:
         """Read the losses that were not read yet.
 
         Raises:
-            NotFinite: one is not, under a loss scale in many steps in a row.
+            NotFinite: one is not, or under a loss scale too many steps in a row changed nothing.
         """
-        most = 0 if self.skipped is None else _MOST_OVERFLOWS
         unread, self._unread = self._unread, []
         with self.waiting() if unread else nullcontext():
             losses = [(step, float(output.asnumpy())) for step, output in unread]
-        for step, loss in losses:
-            self.overflows = 0 if math.isfinite(loss) else self.overflows + 1
-            if self.overflows > most:
-                raise NotFinite(f"the loss is {loss}{f', as in {most} steps before' if most else ''}", step)
+        self.overflows.look(losses)
 
     def _log(self, args: Any) -> None:
         self.look()

@@ -30,7 +30,7 @@ from src.data.manifest import find
 from src.model_utils import ALIVE_FOLDER
 from src.model_utils.moxing_adapter import job
 from src.options import TrainOptions, resolve
-from src.ranks.rank_logs import forget_earlier, give_back_earlier, keep_earlier, log_of, refused_of
+from src.ranks.rank_logs import forget_earlier, give_back_earlier, keep_earlier, lines_of, log_of, refused_of
 from src.ranks.rank_table import cards_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,7 +185,7 @@ class Launch:
     def _settle(self) -> None:
         """Let this run's logs take the place of an earlier one's, unless it found nothing to do."""
         self.trains = True
-        if any(NOTHING_TO_DO in log_of(rank).read_text(encoding="utf-8", errors="replace") for rank in self.ranks):
+        if not self.watch.have_begun() and any(lines_of(rank, NOTHING_TO_DO) for rank in self.ranks):
             give_back_earlier(self.cluster.ranks)
         else:
             forget_earlier(self.cluster.ranks, self.cluster.worker_num)
@@ -221,8 +221,7 @@ class Launch:
 
     def _last_error(self, rank: int) -> str:
         """A rank's own word on what went wrong, if it left one."""
-        text = log_of(rank).read_text(encoding="utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if line.startswith("error: ")]
+        lines = lines_of(rank, "error: ")
         return f" ({lines[-1].removeprefix('error: ')})" if lines else ""
 
     def _show(self) -> None:

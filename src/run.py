@@ -201,7 +201,7 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
 
     def save_state(done: int) -> None:
         losses.look()
-        if not losses.overflows:  # else the network may be one that overflows wherever it is gone on from
+        if losses.overflows.is_sound:  # else the network may be one that overflows wherever it is gone on from
             training.save_state(done)
 
     def evaluated() -> Metrics:
@@ -233,6 +233,7 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
     elif evaluations and not best.chooses:  # the run was stopped behind its last step
         evaluations.evaluate_at_end(schedule.epochs, first)
     losses.look()
+    losses.overflows.check_end(losses.steps)
     training.check_finite(losses.steps)
     return losses, best.is_over
 

@@ -132,13 +132,24 @@ def test_a_start_with_nothing_to_do_leaves_the_logs_of_the_run_that_did_it(here,
     }
 
 
+SIGN = (
+    "import os, pathlib; folder = pathlib.Path(os.environ['DLRM_ALIVE_FOLDER']); "
+    'sign = \'{"beat": 1, "done": 1, "step": 7, "expects": null}\'; '
+    "(folder / 'rank_0.json').write_text(sign); "
+)
+
+
+@pytest.mark.parametrize("code", ["print('my callback: nothing to do: skip')", f"{SIGN}print('nothing to do: x')"])
+def test_a_training_that_speaks_of_nothing_to_do_keeps_its_own_logs(here, capfd, code):
+    """Within a line of its own, or behind its first step."""
+    assert launched(1, "print('earlier')") == 0
+    assert launched(1, code) == 0
+    assert list(logs()) == ["log0/output.log"]
+    assert "nothing to do" in logs()["log0/output.log"]
+
+
 def test_a_training_that_diverged_keeps_its_own_logs(here, capfd):
     """It ends like a refused start, with exit code 2, but behind its first step."""
     assert launched(1, "print('earlier')") == 0
-    trained = (
-        "import os, pathlib, sys; folder = pathlib.Path(os.environ['DLRM_ALIVE_FOLDER']); "
-        'sign = \'{"beat": 1, "done": 1, "step": 7, "expects": null}\'; '
-        "(folder / 'rank_0.json').write_text(sign); print('error: diverged'); sys.exit(2)"
-    )
-    assert launched(1, trained) == 2
+    assert launched(1, f"{SIGN}import sys; print('error: diverged'); sys.exit(2)") == 2
     assert logs() == {"log0/output.log": "error: diverged\n"}

@@ -25,7 +25,7 @@ from src.base.finite import NotFinite, first_not_finite
 from src.base.npz import Arrays
 from src.checkpoints import protobuf
 from src.checkpoints.names import check_is_file
-from src.checkpoints.protobuf import CheckpointFile
+from src.checkpoints.parts import PARTS, open_parts, part_of
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
 from src.network.embedding import EmbeddingTables, Fill, whole_tables
@@ -37,12 +37,6 @@ from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.placement import Piece
 
 TABLE = "embedding."
-PARTS = "parts"
-
-
-def part_of(path: Path, rank: int) -> Path:
-    """Where a rank's part of a checkpoint stands; rank 0's is the checkpoint itself."""
-    return path if rank == 0 else path.with_name(f"{path.stem}.rank_{rank}{path.suffix}")
 
 
 def save(model: DLRM, names: Sequence[str], path: Path, ranks: Ranks = ONE_RANK, checked: bool = False) -> None:
@@ -130,11 +124,6 @@ def _entry_name(piece: Piece, rows: int, names: Sequence[str]) -> str:
     return f"{name}@{first}"
 
 
-def parts_of(first: CheckpointFile) -> int:
-    """How many parts the checkpoint has whose first part this is."""
-    return int(first.read(PARTS)[0]) if PARTS in first.shapes else 1
-
-
 class Parts:
     """A checkpoint that is there, in one part or several: values are read when they are asked for.
 
@@ -152,14 +141,8 @@ class Parts:
         check_is_file(path)
         if first_part := re.fullmatch(r"(.+)\.rank_\d+(\.ckpt)", path.name):
             raise InputError(f"checkpoint_path {path} is one part of a checkpoint: name {first_part[1]}{first_part[2]}")
-        first = CheckpointFile(path, check is None or 0 in check)
-        self._files = [first]
-        self.ranks = parts_of(first)
-        for rank in range(1, self.ranks):
-            part = part_of(path, rank)
-            if not part.is_file():
-                raise InputError(f"checkpoint {path} has {self.ranks} parts, and {part} is missing: put it there")
-            self._files.append(CheckpointFile(part, check is None or rank in check))
+        self._files = open_parts(path, check)
+        self.ranks = len(self._files)
         self._unread = {name for file in self._files for name in file.shapes} - {PARTS}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -6,9 +6,10 @@ from typing import Any
 
 from src.base.errors import AlreadyDone, InputError
 from src.base.sealed import check_json
-from src.checkpoints.names import CHECKPOINT, UNFINISHED
+from src.checkpoints.names import CHECKPOINT, REPORT, REPORT_PAGE, UNFINISHED
+from src.checkpoints.parts import open_parts
 from src.checkpoints.run_options import RunOptions
-from src.data.manifest import MANIFEST, Manifest
+from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 
 FINISHED, PROGRESS = "finished", "progress.json"
 OLDER, REPLACES = "older", "replaces_checkpoint"
@@ -25,16 +26,20 @@ def trains_on(folder: Path, options: RunOptions, overwrite: bool, resume: bool, 
         data: of the run's data.
 
     Raises:
-        AlreadyDone: this very run has ended well here.
-        InputError: there is another checkpoint, which may not be replaced.
+        AlreadyDone: this very run has ended well here, all that it is to leave is there, and it may go on with that.
+        InputError: there is another checkpoint, or one that lacks something, which may not be replaced.
     """
     is_longer = resume and not overwrite and _is_longer(folder, options)
     if (folder / CHECKPOINT).exists() and not (overwrite or is_longer or (resume and is_replacing(folder))):
         words = f"ckpt_path {folder} already holds {CHECKPOINT}"
         remedy = "replace it with --overwrite=True, or let it train on with more --epochs, if its last state was kept"
-        if _is_own(folder, options, data):
-            raise AlreadyDone(f"{words}: the same command has made it; {remedy}")
-        raise InputError(f"{words}: name another --ckpt_path, {remedy}")
+        lacks = ""
+        if resume and _is_own(folder, options, data):
+            lacks = _lacks(folder, options, data)
+            if not lacks:
+                raise AlreadyDone(f"{words}: the same command has made it; {remedy}")
+            lacks = f", which the same command has made, but {lacks}"
+        raise InputError(f"{words}{lacks}: name another --ckpt_path, {remedy}")
     return is_longer
 
 
@@ -47,6 +52,21 @@ def _is_own(folder: Path, options: RunOptions, data: Manifest) -> bool:
         return False
     same = saved.strip() and not options.changes(saved) and not options.difference(saved)
     return bool(same) and made_of == data and not (folder / UNFINISHED / PROGRESS).is_file()
+
+
+def _lacks(folder: Path, options: RunOptions, data: Manifest) -> str:
+    """What is missing, or no longer whole, of all that a run has left here and where its options say, in words; "" for
+    nothing. The network's values are not read, only that their files have them."""
+    try:
+        open_parts(folder / CHECKPOINT, check=())
+        data.verify(folder, [VOCABULARY])
+    except InputError as error:
+        return str(error).partition(": ")[0]
+    is_evaluated = options.value("do_eval") and {"valid", "test"} & set(data.parts)
+    logs = ["loss_file_name", "metrics_file_name", *(["eval_file_name"] if is_evaluated else [])]
+    wanted = [folder / name for name in (REPORT_PAGE, REPORT) if options.value("report")]
+    wanted += [Path(value) for name in logs if (value := options.value(name))]
+    return next((f"{path} is missing" for path in wanted if not path.exists()), "")
 
 
 def _is_longer(folder: Path, options: RunOptions) -> bool:

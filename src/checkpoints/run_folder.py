@@ -17,15 +17,15 @@ from src.base.events import happens
 from src.base.files import flush, link_or_copy, whole_file
 from src.base.locks import hold
 from src.base.sealed import sealed_json, sealed_text
-from src.checkpoints.checkpoint import part_of, parts_of
 from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
+from src.checkpoints.parts import open_parts, part_of
 from src.checkpoints.place import FINISHED, OLDER, PROGRESS, REPLACES, is_replacing, states_of, trains_on
-from src.checkpoints.protobuf import CheckpointFile
 from src.checkpoints.run_options import RunOptions
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
 
 _FAILED = "diverged_at_rate"
+FAILED_AGAIN = "diverged_again"  # of a state that is kept although it led to divergence at a smaller rate too
 _OF_A_STEP = re.compile(r"(state|rest|best)-(\d+)\.")
 
 
@@ -74,12 +74,16 @@ class Run:
             self._lock.close()
 
     def _prepare(self, data: DataFolder, overwrite: bool, resume: bool) -> None:
-        is_longer = trains_on(self.folder, self._options, overwrite, resume, data.manifest)
-        self._replaces = resume and is_replacing(self.folder)
+        def look() -> bool:
+            return trains_on(self.folder, self._options, overwrite, resume, data.manifest)
+
+        look()  # a refused run makes no folder
         data.manifest.verify(data.path, [VOCABULARY])
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")
         try:
+            is_longer = look()  # another run may have ended there meanwhile; from now on none does
+            self._replaces = resume and is_replacing(self.folder)
             with naming(self.path):
                 if is_longer and not self._progress.is_file():
                     self._check_same(data, self.folder / FINISHED)
@@ -99,7 +103,7 @@ class Run:
         for path in ended.iterdir():
             if path.name not in (LOCK, PROGRESS):
                 link_or_copy(path, self.path / path.name)
-        link_or_copy(ended / PROGRESS, self._progress)  # last, as it makes them valid
+        self._write_progress(states_of(ended / PROGRESS))  # last, as it makes them valid
 
     def _clear(self) -> None:
         """Remove all files of a run that was stopped."""
@@ -182,9 +186,12 @@ class Run:
         self._remove_others([progress, *older], best_step)
 
     def _write_progress(self, states: list[dict[str, Any]]) -> None:
+        """Say which states there are, and whether this run, not one that wrote a state before, has given up what
+        stood in its files' places."""
+        first, *older = [{key: value for key, value in state.items() if key != REPLACES} for state in states]
         more = {REPLACES: True} if self._replaces else {}
         with whole_file(self._progress, sync=True) as file:
-            file.write(sealed_json(states[0] | more | {OLDER: states[1:]}).encode())
+            file.write(sealed_json(first | more | {OLDER: older}).encode())
 
     def remove_other_bests(self, step: int) -> None:
         """Of the best networks, keep those that the states go with, and the newest one, that of a step."""
@@ -198,32 +205,37 @@ class Run:
             if found and int(found[2]) not in (bests if found[1] == "best" else steps):
                 path.unlink()
 
-    def retreat(self, rate: float, changed: dict[str, Any], begun: int = 0) -> dict[str, Any] | None:
+    def retreat(self, rate: float, changed: dict[str, Any], begun: int | None = None) -> dict[str, Any] | None:
         """What is to be gone on from by a run that diverged: the newest state, or an older one.
 
         A state that leads to divergence at two rates, the second one smaller, is taken to be spoiled, and given up with
-        those that came of it: be it that the run began with it each time, or that it is the newest one.
+        those that came of it: be it that the run began with it each time, or that it is the newest one. Where no older
+        one is left it stays all the same if the run had saved another one since, and so got on.
 
         Args:
             rate: at which it diverged.
-            begun: the step of the state that it began with.
+            begun: the step of the state that it began with; None for a run that stops: then the newest state alone is
+                given up, and only for an older one.
             changed: what that state's progress is to say now.
 
         Returns:
-            The progress of that state; None for none, so that the run begins anew.
+            The progress of that state, with FAILED_AGAIN if it stays all the same; None for no state at all, so that
+            the run begins anew.
         """
         self._by_rank_0(lambda: self._retreat(rate, changed, begun))
         return self.progress()
 
-    def _retreat(self, rate: float, changed: dict[str, Any], begun: int) -> None:
+    def _retreat(self, rate: float, changed: dict[str, Any], begun: int | None) -> None:
         states = states_of(self._progress)
         concerned = [place for place, state in enumerate(states) if not place or state["step"] == begun]
         spoiled = [place for place in concerned if rate < states[place].get(_FAILED, 0)]
+        for place in concerned:
+            states[place][_FAILED] = rate
         if spoiled:
-            del states[: spoiled[-1] + 1]
-        else:
-            for place in concerned:
-                states[place][_FAILED] = rate
+            last = spoiled[-1]
+            stays = last + 1 == len(states) and (last > 0 or begun is None)
+            states[last] |= {FAILED_AGAIN: True}
+            del states[: last if stays else last + 1]
         if states:
             states[0] |= changed
             self._write_progress(states)
@@ -250,6 +262,7 @@ class Run:
         Its progress says so first: who goes on may replace what is in its place already.
         """
         best = self.best(step)
+        parts = len(open_parts(best, check=()))
         self._replaces = True
         if states := states_of(self._progress):
             self._write_progress(states)
@@ -264,7 +277,7 @@ class Run:
                 (self.folder / name).unlink(missing_ok=True)
                 if (self.path / name).is_file():
                     _place(self.path / name, self.folder / name)
-            for rank in reversed(range(parts_of(CheckpointFile(best, check=False)))):
+            for rank in reversed(range(parts)):
                 flush(part_of(best, rank))
                 _place(part_of(best, rank), part_of(target, rank))
             happens("all files are in their places")
@@ -276,6 +289,9 @@ class Run:
             if keep_state:
                 self._forget_older(step)
                 self.path.rename(ended)
+                happens("the last state is in its place")
+                self._progress, self._replaces = ended / PROGRESS, False  # it replaces nothing any more
+                self._write_progress(states_of(self._progress))
                 (ended / LOCK).unlink()
             else:
                 self._progress.unlink(missing_ok=True)

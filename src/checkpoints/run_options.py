@@ -66,9 +66,13 @@ class RunOptions:
         different = self._different(saved)
         return [f"{name} {new} instead of {old}" for name, old, new in different if name not in self.untold]
 
+    def value(self, name: str) -> Any:
+        """Of an option; None if there is no such one."""
+        return (yaml.safe_load(self.text) or {}).get(name)
+
     def has_more_epochs(self, saved: str) -> bool:
         """Whether a run with these options is longer than one with the saved ones."""
-        return any(name == "epochs" and new > old for name, old, new in self._different(saved))
+        return any(name == "epochs" and (new or 0) > (old or 0) for name, old, new in self._different(saved))
 
     def _different(self, saved: str) -> Iterator[tuple[str, Any, Any]]:
         """Name, old value and new one of what is different."""

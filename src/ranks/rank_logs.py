@@ -19,6 +19,12 @@ def refused_of(rank: int) -> Path:
     return log_of(rank).with_name("refused.log")
 
 
+def lines_of(rank: int, begin: str) -> list[str]:
+    """The lines of a rank's log that begin so."""
+    text = log_of(rank).read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.splitlines() if line.startswith(begin)]
+
+
 def _earlier(log: Path) -> Path:
     return log.with_name(f"{log.name}.earlier")
 

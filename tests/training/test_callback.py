@@ -135,6 +135,34 @@ def test_under_a_loss_scale_a_loss_may_overflow_now_and_then(logs):
     assert rows[5]["skipped_updates"] == 3
 
 
+@pytest.mark.parametrize(("left_out", "step"), [(range(1, 200), 51), (range(102, 302), 201), (range(30, 80), 0)])
+def test_gradients_that_overflow_in_many_steps_in_a_row_end_the_training(logs, left_out, step):
+    """However seldom the losses, all finite, are read, it is known no later than a hundred steps on."""
+    at, steps = [0], 400
+    hooks = LossCallBack(logs.loss, logs.metrics, 1000, 64, TrainingClock(), 0,
+                         lambda: sum(one <= at[0] for one in left_out))  # fmt: skip
+    told = f"gradients overflow .*, as in 50 steps before at step {step}: training" if step else "^$"
+    with contextlib.nullcontext() if not step else pytest.raises(NotFinite, match=told):
+        for at[0] in range(1, steps + 1):
+            hooks.on_train_step_end(context(at[0], steps, 1))
+        hooks.overflows.check_end(steps)
+
+
+@pytest.mark.parametrize(("left_out", "ends_well"), [
+    ({40}, True), (set(range(37, 41)), True), (set(range(36, 41)), False), (set(range(1, 40)), True),
+    (set(range(1, 41)), False),
+])  # fmt: skip
+def test_a_run_may_end_with_a_few_updates_left_out(logs, left_out, ends_well):
+    """As behind a scale that has just grown; not with more of them, nor without any update at all."""
+    at = [0]
+    hooks = LossCallBack(logs.loss, logs.metrics, 1000, 64, TrainingClock(), 0,
+                         lambda: sum(one <= at[0] for one in left_out))  # fmt: skip
+    with contextlib.nullcontext() if ends_well else pytest.raises(NotFinite, match="gradients overflow .* at step 40"):
+        for at[0] in range(1, 41):
+            hooks.on_train_step_end(context(at[0], 40, 1))
+        hooks.overflows.check_end(40)
+
+
 def test_throughput_is_that_of_all_steps_also_those_that_were_done_again(logs, monkeypatch):
     """The first step compiles, 100 s; the others take 2 s. The way back takes 30 s, which count as no training."""
     now = [0.0]

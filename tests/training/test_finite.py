@@ -157,13 +157,19 @@ def test_going_back_takes_the_last_finite_state_and_a_tenth_of_the_rate(tiny_dat
     assert "back to here, with lr 0.01" in (back / "report.html").read_text()
 
 
-def test_a_state_that_leads_to_divergence_at_a_smaller_rate_too_is_given_up(tiny_data, tmp_path, capsys):
-    """Then an older one serves, and the beginning at last: also where newer states came of it, spoiled as it is."""
-    poison = Poison(12, 13, 11, 14, 11)
-    train_small(tiny_data, tmp_path, save_steps=5, log_steps=1, on_nonfinite="back", keep_states=2, callbacks=[poison])
+@pytest.mark.parametrize(("poisoned", "expected"), [
+    ((12, 13, 11, 14, 11), [("13", "step 10", "0.01"), ("14", "step 5", "0.001"), ("12", "step 10", "0.0001"),
+                            ("15", "step 5", "1e-05"), ("12", "step 5", "1e-06")]),
+    ((6, 7), [("7", "step 5", "0.01"), ("8", "the beginning", "0.001")]),
+])  # fmt: skip
+def test_a_state_that_leads_to_divergence_at_a_smaller_rate_too_is_given_up(
+    tiny_data, tmp_path, capsys, poisoned, expected
+):
+    """Then an older one serves. The last one is given up for the beginning if nothing came of it before that."""
+    train_small(tiny_data, tmp_path, save_steps=5, log_steps=1, on_nonfinite="back", keep_states=2,
+                callbacks=[Poison(*poisoned)])  # fmt: skip
     said = re.findall(r"at step (\d+): going back to (step \d+|the beginning) with lr (\S+);", capsys.readouterr().out)
-    assert said == [("13", "step 10", "0.01"), ("14", "step 5", "0.001"), ("12", "step 10", "0.0001"),
-                    ("15", "step 5", "1e-05"), ("12", "the beginning", "1e-06")]  # fmt: skip
+    assert said == expected
 
 
 def test_going_back_has_an_end(tiny_data, tmp_path, monkeypatch):
@@ -238,7 +244,7 @@ def test_values_are_looked_at_once_behind_a_step(tiny_data, tmp_path, monkeypatc
 @pytest.mark.parametrize("on_nonfinite", ["stop", "back"])
 def test_whatever_diverges_goes_on_by_the_lines_own_advice(tiny_data, tmp_path, lr, optimizer, kernels, on_nonfinite):
     """Until it ends well; `benchmarks/diverging.py` tries many more. Never is a state kept that is not finite."""
-    found = []
+    found, more = [], {}
 
     def check(moment):
         if moment == "the progress names another state":
@@ -249,10 +255,11 @@ def test_whatever_diverges_goes_on_by_the_lines_own_advice(tiny_data, tmp_path, 
         for _ in range(12):
             try:
                 result = train_small(tiny_data, tmp_path, lr=lr, optimizer=optimizer, cpu_kernels=kernels, save_steps=3,
-                                     log_steps=100, eval_steps=7, on_nonfinite=on_nonfinite)  # fmt: skip
+                                     log_steps=100, eval_steps=7, on_nonfinite=on_nonfinite, **more)  # fmt: skip
                 break
             except InputError as error:
-                lr = float(re.search(r"training diverged; .*: the same command with --lr=(\S+) ", str(error))[1])
+                advice = re.search(r"training diverged; .*: the same command with --lr=(\S+) (.*);", str(error))
+                lr, more = float(advice[1]), {"resume": "--resume=False" not in advice[2]}
     finally:
         events.listeners.remove(check)
     assert result.steps == 26

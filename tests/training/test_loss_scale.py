@@ -6,10 +6,12 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from mindspore.train import Callback
 from networks import Steps, make_batch, make_model, make_step, values_by_name
 from runs import StopAt, rows_of, train_small
 
 from src.base import events
+from src.base.errors import InputError
 from src.network.stock import STOCK
 from src.training.loss_scale import LossScale
 
@@ -154,6 +156,32 @@ def test_a_run_outlives_a_forward_pass_that_overflows(tiny_data, tmp_path):
     assert len(kept) == 2  # behind step 18, and at the end
 
 
+class Huge(Callback):
+    """Lets the forward pass overflow from some step on."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_step_begin(self, run_context):
+        args = run_context.original_args()
+        if args.cur_step_num == self.step:
+            weight = args.train_network.model.towers[0].top.layers[0].weight
+            weight.set_data(Tensor(np.full(weight.shape, 6e4, np.float32)))
+
+
+@pytest.mark.parametrize(("options", "callbacks", "message"), [
+    ({"loss_scale": 2.0**40}, [], "gradients overflow under the loss scale, .*, as in all steps before at step 26"),
+    ({}, [Huge(1)], "the loss is (nan|inf), as in all steps before at step 26"),
+    ({}, [Huge(20)], "the loss is (nan|inf), as in the 6 steps before the last one at step 26: .* from step 18"),
+])  # fmt: skip
+def test_a_run_whose_last_updates_were_all_left_out_does_not_end_well(tiny_data, tmp_path, options, callbacks, message):
+    with pytest.raises(InputError, match=message):
+        train_small(tiny_data, tmp_path, callbacks, compute_dtype="float16", cpu_kernels=False, do_eval=False,
+                    save_steps=6, **options)  # fmt: skip
+    assert not (tmp_path / "dlrm.ckpt").exists()
+
+
 def test_a_dynamic_scale_falls_until_nothing_overflows_and_training_goes_on():
     step, batch = half_step("dynamic", optimizer="adam")
     set_scale(step, 2.0**30)
@@ -188,7 +216,7 @@ class HighScale(StopAt):
     def on_train_step_begin(self, run_context):
         args = run_context.original_args()
         if args.cur_step_num == 8:
-            set_scale(args.train_network, 2.0**40)
+            set_scale(args.train_network, 2.0**28)
 
 
 def test_scale_and_skipped_updates_outlive_a_stop_and_are_told(tiny_data, tmp_path, capsys, interrupting):
