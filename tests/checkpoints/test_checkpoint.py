@@ -29,6 +29,7 @@ from src.base import events
 from src.base.errors import InputError
 from src.checkpoints import checkpoint, protobuf
 from src.checkpoints.protobuf import CheckpointFile
+from src.data.layout import Layout
 from src.dlrm import DLRM
 from src.network.embedding import EmbeddingTables, initial_rows
 from src.training.evaluation import score
@@ -58,7 +59,8 @@ def saved(trained, tmp_path):
 
 
 def load(path, fields=FIELDS, rows=ROWS, dense_dim=5, bottom=(12, 7), top=(9, 1), **more):
-    coded = SimpleNamespace(inputs=["I"] * dense_dim, fields=fields, table_rows=rows)
+    layout = Layout.plain(len(fields))
+    coded = SimpleNamespace(inputs=["I"] * dense_dim, fields=fields, table_rows=rows, layout=layout)
     return checkpoint.load(path, coded, network_spec(bottom, top, **more))
 
 
