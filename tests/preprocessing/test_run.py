@@ -203,9 +203,9 @@ def test_tables_of_buckets_count_among_the_rows_that_ids_tell_apart(tmp_path, mo
         preprocess_lines(raw, tmp_path / "three", **with_buckets)
     monkeypatch.undo()
     most = (2**31 - 1) // 26
-    PreprocessingSpec(hash_rows=most).check_columns(["n"] * 13, ["c"] * 26)
+    PreprocessingSpec(hash_rows=most).check_columns(Columns.numbered())
     with pytest.raises(InputError, match="the tables of 39 fields would have"):  # before a row is read
-        PreprocessingSpec(hash_rows=most, numeric_buckets=5).check_columns(["n"] * 13, ["c"] * 26)
+        PreprocessingSpec(hash_rows=most, numeric_buckets=5).check_columns(Columns.numbered())
 
 
 def test_compressed_files_of_one_name_are_all_read(tmp_path):
