@@ -14,6 +14,7 @@ import train as train_program
 from benchmarks import ascend_graphs, results
 from benchmarks.workers import table_rows
 from src.base.errors import InputError
+from src.data.layout import Layout
 from src.metrics.labels import auc_deviation, sorted_by_label
 from src.ranks.options import ParallelSpec
 from src.ranks.placement import place
@@ -147,9 +148,11 @@ def test_ranks_that_split_tables_hold_what_others_samples_need(tiny_data, capsys
 def planned_mb(graph, monkeypatch, capsys):
     """What the plan says of a training step that the dry run compiled, for its rank."""
     fields = [f"C{field}" for field in range(ascend_graphs.FIELDS)]
+    rows = table_rows(graph.total_rows)
     manifest = SimpleNamespace(
-        inputs=["I"] * ascend_graphs.DENSE, fields=fields, parts={}, table_rows=table_rows(graph.total_rows)
-    )
+        inputs=["I"] * ascend_graphs.DENSE, fields=fields, parts={}, table_rows=rows, rows_of_tables=rows,
+        layout=Layout.plain(len(fields)),
+    )  # fmt: skip
     monkeypatch.setattr(prepare, "training_folder", lambda data: SimpleNamespace(manifest=manifest))
     prepare.print_plan(
         DataSpec(batch_size=graph.batch), graph.network, graph.optimization, graph.schedule, EvaluationSpec(),
