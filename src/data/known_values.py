@@ -221,15 +221,18 @@ class Unseen:
         layout = self.layout
         unseen, there, draws = ids == UNSEEN, ids != PADDING, self._draws_of(ids, block)
         self.rows += len(ids)
-        self._unseen += layout.count(unseen)
+        of_fields = layout.count(unseen)
+        self._unseen += of_fields
         self._values += layout.count(there)
         self._draws += layout.count(draws & there)
         self._unseen_draws += layout.count(unseen & draws)
-        for field, (start, size) in enumerate(zip(layout.starts[: len(block.keys)], layout.sizes)):
-            if field in block.lists and (left_out := block.lists[field].dropped(size)):
+        for field, lists in block.lists.items():
+            if left_out := lists.dropped(layout.sizes[field]):
                 self.dropped[self.fields[field]] = self.dropped.get(self.fields[field], 0) + left_out
-            if field not in self.keys and unseen[:, start : start + size].any():
-                self._note(field, unseen[:, start : start + size], block)
+        for field in np.flatnonzero(of_fields[: len(block.keys)]).tolist():
+            if field not in self.keys:
+                start = layout.starts[field]
+                self._note(field, unseen[:, start : start + layout.sizes[field]], block)
 
     def _note(self, field: int, unseen: np.ndarray, block: Block) -> None:
         """Keep the first key of a field that is not known; of a list that was not kept whole none."""
@@ -244,13 +247,12 @@ class Unseen:
 
     def _draws_of(self, ids: np.ndarray, block: Block) -> np.ndarray:
         """Which ids [B, L] bool are of cells that begin a run of equal ones, or come _RUN rows behind such a one."""
-        columns = []
-        for field, (start, size) in enumerate(zip(self.layout.starts, self.layout.sizes)):
-            if field < len(block.keys) and field not in block.lists:
-                columns.append(block.keys[field])
-            else:  # a number that stands for all ids
-                columns.append(ids[:, start : start + size].astype(np.uint64) @ _MIXED ** np.arange(size, dtype="u8"))
-        values = np.stack(columns, axis=1)
+        values = np.empty((len(ids), len(self.fields)), np.uint64)
+        values[:, : len(block.keys)] = block.keys.T
+        for field in (*block.lists, *range(len(block.keys), len(self.fields))):  # a number that stands for all ids
+            start, size = self.layout.starts[field], self.layout.sizes[field]
+            own = ids[:, start : start + size].astype(np.uint64)
+            values[:, field] = own @ _MIXED ** np.arange(size, dtype=np.uint64)
         before = values[:1] if self._last is None else self._last[None]
         same = values == np.concatenate([before, values[:-1]])
         same[0] &= self._last is not None

@@ -9,6 +9,7 @@ Legend: B rows, F fields, L ids of a row, T tables, D width of a vector.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -77,22 +78,22 @@ class Layout:
         """F."""
         return len(self.tables)
 
-    @property
+    @cached_property
     def ids(self) -> int:
         """L."""
         return sum(self.sizes)
 
-    @property
+    @cached_property
     def starts(self) -> tuple[int, ...]:
         """The place of each field's first id, [F]."""
         return tuple(np.cumsum([0, *self.sizes[:-1]]).tolist()) if self.sizes else ()
 
-    @property
+    @cached_property
     def has_lists(self) -> bool:
         """Whether a field holds lists."""
         return any(self.pools)
 
-    @property
+    @cached_property
     def is_plain(self) -> bool:
         """Whether each field has one value and a table of its own."""
         return self == Layout.plain(self.fields)
@@ -110,7 +111,7 @@ class Layout:
         """What tables have, [T], for each field, [F]."""
         return tuple(of_tables[table] for table in self.tables)
 
-    @property
+    @cached_property
     def uses(self) -> tuple[int, ...]:
         """How many of a row's ids are of each table, [T]."""
         return tuple(np.bincount(self.tables, self.sizes).astype(int).tolist()) if self.tables else ()

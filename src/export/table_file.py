@@ -16,6 +16,7 @@ Legend: B rows of a batch, F fields, L ids of a row, T tables, D width of a vect
     behind      uint32 for each 4096 bytes of the rows: their CRC-32
 """
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -133,6 +134,14 @@ def _chunks(table_rows: Sequence[int], width: int, fill: "Fill") -> Iterator[np.
             yield values
 
 
+@functools.lru_cache(maxsize=64)
+def _of_ids(of_fields: tuple[int, ...], layout: Layout) -> np.ndarray:
+    """What fields have, for each of a row's ids, [L]: made once, since requests of a single row would wait for it."""
+    found = np.array(layout.of_ids(of_fields))
+    found.flags.writeable = False
+    return found
+
+
 def check_ids(ids: np.ndarray, table_rows: Sequence[int], layout: Layout) -> None:
     """Refuse ids [B, L] of which one is not among its table's, nor padding of a list.
 
@@ -144,8 +153,8 @@ def check_ids(ids: np.ndarray, table_rows: Sequence[int], layout: Layout) -> Non
     Raises:
         InputError: it names the first one.
     """
-    rows = np.array(layout.of_ids(table_rows))
-    first = np.where(layout.of_ids([pool != "" for pool in layout.pools]), PADDING, 0)
+    rows = _of_ids(tuple(table_rows), layout)
+    first = _of_ids(tuple(PADDING if pool else 0 for pool in layout.pools), layout)
     if wrong := np.argwhere((ids < first) | (ids >= rows)).tolist():
         row, place = wrong[0]
         field = layout.of_ids(range(layout.fields))[place]
@@ -185,7 +194,7 @@ class TableFile:
         self.identity = f"{zlib.crc32(header[:-4]):08x}"
         self.table_type = TABLE_TYPES[kind]
         sizes = np.frombuffer(header, "<u8", fields, _FIXED.size).astype(np.int64)
-        self.table_rows, self._starts = tuple(sizes.tolist()), np.cumsum(sizes) - sizes
+        self.table_rows, self._starts = tuple(sizes.tolist()), tuple((np.cumsum(sizes) - sizes).tolist())
         self._row_bytes = row_bytes(self.table_type, self.width)
         page_count = -(-rows * self._row_bytes // _PAGE)
         expected = header_bytes + page_count * (_PAGE + 4)
@@ -213,7 +222,7 @@ class TableFile:
         layout = layout or Layout.plain(len(self.table_rows))
         check_ids(ids, layout.of_fields(self.table_rows), layout)
         self._file.check()
-        starts = np.array(layout.of_ids(layout.of_fields(self._starts.tolist())))
+        starts = _of_ids(layout.of_fields(self._starts), layout)
         rows = (np.maximum(ids, 0) + starts).reshape(-1)  # some row in the place of padding, which is not pooled
         self._check_pages(rows)
         vectors = decode_rows(self._rows[rows], self.table_type).reshape(*ids.shape, self.width)
