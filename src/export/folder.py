@@ -46,8 +46,10 @@ def table_placement(
         raise InputError(
             f"table_placement graph: fields of lists, such as {lists[0]}, are pooled on the host: give host or auto"
         )
-    if lists or wanted != "auto":
-        return "host" if lists else wanted
+    if lists:
+        return "host"
+    if wanted != "auto":
+        return wanted
     return "graph" if table_type == "fp32" and 4 * sum(table_rows) * width <= graph_mb * 1e6 else "host"
 
 

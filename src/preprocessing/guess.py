@@ -15,6 +15,7 @@ from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.logs import warn
 from src.metrics.binary import auc
+from src.rows.cells.reasons import CLICKS
 from src.rows.cells.times import of_texts
 from src.rows.columnar import kind_of, names_of
 from src.rows.columns import Columns
@@ -28,7 +29,6 @@ _SAMPLE_BYTES, _SAMPLE_ROWS = 4 << 20, 20_000
 _SEPARATORS = ("\t", ",", ";", "|")
 _MARKS = ("\\N", "NULL", "null", "nan", "NaN", "NA", "N/A", "n/a", "None", "<NA>", "#N/A")
 _LABELS = re.compile(r"(is_?)?(label|click(ed|s)?|target|y|conver(sion|ted))", re.IGNORECASE)
-_CLICKS = ("1", "1.0", "true", "t", "yes", "y", "click", "clicked", "+1")
 _TIME_FORMS = ("%Y%m%d%H", "%y%m%d%H", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
 _TIME_NAMES = re.compile(r"time|date|hour|day|stamp|^ts$|_at$", re.IGNORECASE)
 _SECONDS = (9e8, 2.2e9)  # from 1998 to 2039
@@ -180,6 +180,11 @@ def _label_of(found: Sequence[_Column]) -> _Column | None:
     return next(iter([*named, *plain]), None)
 
 
+def _clicks_among(labels: Counter[str]) -> list[str]:
+    """The labels that are clicks: those that are called so, or else the rarest one."""
+    return [value for value in labels if value.lower() in ("1", *CLICKS)] or [labels.most_common()[-1][0]]
+
+
 def _text(raw: Path, columns: Columns, found: Sequence[_Column], label: _Column | None) -> str:
     lines = [f"# Guessed from the first {len(found[0].texts)} rows of {raw.name}: look it through, and edit it.",
              "# Beside each column: its values in these rows, and the share of missing ones.", ""]  # fmt: skip
@@ -188,8 +193,7 @@ def _text(raw: Path, columns: Columns, found: Sequence[_Column], label: _Column 
         share = ", ".join(f"{value} {count / len(label.texts):.1%}" for value, count in counts.most_common())
         lines.append(f"label: {json.dumps(label.name, ensure_ascii=False)}  # {share}")
         if set(counts) != {"0", "1"}:
-            clicks = [value for value in counts if value.lower() in _CLICKS] or [counts.most_common()[-1][0]]
-            lines.append(f"positive: {json.dumps(clicks, ensure_ascii=False)}")
+            lines.append(f"positive: {json.dumps(_clicks_among(counts), ensure_ascii=False)}")
     else:
         lines.append("label: ???  # no column has two values and looks like one")
     if columns.header:
@@ -225,9 +229,8 @@ def _facts(column: _Column) -> str:
 
 def _warn_of_leaks(found: Sequence[_Column], label: _Column, missing: Sequence[str], decimal: str) -> None:
     """Tell of columns that alone tell the label, as those do that are made of it or are known only after the click."""
-    counts = Counter(label.texts)
-    click = next((value for value in counts if value.lower() in _CLICKS), counts.most_common()[-1][0])
-    labels = np.array([text == click for text in label.texts])
+    clicks_are = _clicks_among(Counter(label.texts))
+    labels = np.array([text in clicks_are for text in label.texts])
     half = len(labels) // 2
     if len(labels) < _LEAST_ROWS or len(set(labels[half:].tolist())) < 2:
         return

@@ -45,10 +45,11 @@ def cards_of(path: Path, ranks: range, rank_num: int) -> tuple[int, ...]:
     Raises:
         InputError: as for `check_rank_table`, or the table has these ranks on several hosts.
     """
-    check_rank_table(path, rank_num)
+    content = _read(path)
+    check_content(content, f"rank table {path}", rank_num)
     places = {
         int(device["rank_id"]): (server["server_id"], int(device["device_id"]))
-        for server in _read(path)["server_list"]
+        for server in content["server_list"]
         for device in server["device"]
     }
     if len(hosts := {places[rank][0]: rank for rank in ranks}) > 1:

@@ -19,7 +19,7 @@ from src.base.errors import InputError
 from src.rows.block import Block, Span, categories_among
 from src.rows.cells.column import lists_of
 from src.rows.cells.lists import CellLists, ListColumn
-from src.rows.cells.times import UNITS, bounded, numbers_of, of_texts
+from src.rows.cells.times import UNITS, bounded, numbers_of, of_texts, seconds_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.keys import keys_of
 from src.rows.lines import with_point
@@ -250,8 +250,7 @@ def _times(column: pd.Series, timestamp: Timestamp, columns: Columns) -> np.ndar
     """The three numbers of a column of points in time, [B, 3]; text is read as that of the raw rows."""
     if types.is_datetime64_any_dtype(column.dtype):
         naive = column.dt.tz_convert(None) if column.dt.tz is not None else column
-        moments = naive.to_numpy("datetime64[us]")
-        seconds = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+        seconds = seconds_of(naive.to_numpy("datetime64[us]"))
     elif types.is_numeric_dtype(column.dtype) and timestamp.form in UNITS:
         seconds = column.to_numpy(np.float64, na_value=np.nan) * UNITS[timestamp.form]
     else:

@@ -15,7 +15,7 @@ import numpy as np
 
 from src.rows.cells.column import Column, TextColumn, Wrong
 from src.rows.cells.lists import CellLists, ListColumn
-from src.rows.cells.times import UNITS, bounded
+from src.rows.cells.times import UNITS, bounded, seconds_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.keys import PAD
 from src.rows.text import number_text
@@ -213,7 +213,7 @@ class _Moments(_Typed):
         # To microseconds first: a date has days, and a cast to another unit refuses what it would cut off.
         moments = self.array.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False)
         moments = moments.astype("datetime64[us]")
-        seconds = bounded(np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6))
+        seconds = bounded(seconds_of(moments))
         return seconds, np.isnan(seconds) & ~np.isnat(moments)
 
 

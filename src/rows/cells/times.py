@@ -21,13 +21,16 @@ def of_texts(texts: Sequence[str], form: str) -> np.ndarray:
     if form in UNITS:
         seconds = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy(np.float64) * UNITS[form]
         return bounded(seconds)
-    known: dict[str, float] = {}
     distinct = pd.Series(list(dict.fromkeys(texts)), dtype=object)
     found = pd.to_datetime(distinct, format="ISO8601" if form == "iso" else form, errors="coerce", utc=True)
-    values = found.dt.tz_localize(None).to_numpy("datetime64[us]")
-    seconds = np.where(np.isnat(values), np.nan, values.astype(np.int64) / 1e6)
+    seconds = seconds_of(found.dt.tz_localize(None).to_numpy("datetime64[us]"))
     known = dict(zip(distinct.tolist(), seconds.tolist()))
     return np.array([known[text] for text in texts], np.float64)
+
+
+def seconds_of(moments: np.ndarray) -> np.ndarray:
+    """Seconds since 1970, float64 [B], of datetime64[us]; nan for one that is missing."""
+    return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
 
 
 def bounded(seconds: np.ndarray) -> np.ndarray:
