@@ -140,7 +140,7 @@ def difference(folder: Path, other: Path, data: DataFolder) -> float:
     apart = largest = 0.0
     for whole in whole_fields(manifest.table_rows):
         for low in range(0, whole.rows, 1 << 20):
-            piece = Piece(whole.field, low, min(whole.rows, low + (1 << 20)))
+            piece = Piece(whole.table, low, min(whole.rows, low + (1 << 20)))
             a, b = (joint_rows([piece], WIDTH, parts.fill(TABLE)) for parts in (one, two))
             apart, largest = max(apart, float(np.abs(a - b).max())), max(largest, float(np.abs(a).max()))
     ratios = [apart / largest]

@@ -9,8 +9,6 @@ line of its own. Times are those of the processor, both threads together, the be
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,21 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import mindspore.dataset as ds
 import numpy as np
 
+from benchmarks.metrics import best_of
 from benchmarks.workers import make_batches, table_rows
 from src.data import records
 from src.dataset import RowBatches, Rows
 
 ROWS, RECORD_ROWS, BATCH, TURNS = 1 << 19, 512, 16384, 3
-
-
-def cpu_s(work: Callable[[], None]) -> float:
-    """The least processor time of some turns."""
-    found = []
-    for _ in range(TURNS):
-        begin = time.process_time()
-        work()
-        found.append(time.process_time() - begin)
-    return min(found)
 
 
 def main() -> None:
@@ -46,7 +35,7 @@ def main() -> None:
         path = Path(folder) / "rows.mindrecord"
         pieces = [slice(low, low + RECORD_ROWS) for low in range(0, ROWS, RECORD_ROWS)]
         records.write(path, [records.pack(dense[one], ids[one], labels[one, 0]) for one in pieces])
-        tables = {f"C{field}": rows for field, rows in enumerate(sizes)}
+        tables = [(f"C{field}", rows, False) for field, rows in enumerate(sizes)]
         rows = Rows([str(path)], ROWS, 13, 26, (ROWS,), tables)
 
         def read() -> None:
@@ -56,7 +45,7 @@ def main() -> None:
             for _ in found.create_tuple_iterator(num_epochs=1, output_numpy=True):
                 pass
 
-        print(f"MindDataset alone: {ROWS / cpu_s(read):,.0f} rows a second")
+        print(f"MindDataset alone: {ROWS / best_of(TURNS, read):,.0f} rows a second")
         for ranks in numbers:
             batches = RowBatches(rows, BATCH, shuffle=True, drop_last=True, ranks=ranks)
 
@@ -64,7 +53,7 @@ def main() -> None:
                 for _ in batches:
                     pass
 
-            found = ROWS / cpu_s(epoch)
+            found = ROWS / best_of(TURNS, epoch)
             print(f"rank 0 of {ranks}: {found:,.0f} rows of all ranks a second")
     print(f"rows_per_cpu_s={found:.0f}")
 
