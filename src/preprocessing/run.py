@@ -117,7 +117,7 @@ def _refuse_finished(folder: Path, overwrite: bool) -> None:
 def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[BadRow]:
     """Count all rows; the bad lines, of which no more than max_bad_rows may be."""
     allowed = options.max_bad_rows
-    work = [Work(count_rows, (piece.spans,), piece.rows) for piece in source.pieces]
+    work = [Work(count_rows, (piece.spans,), piece.rows, piece.follows) for piece in source.pieces]
     shared = source.columns, allowed + _SHOWN_BAD_ROWS, options.learns_from_numbers
     journal.plan("count", source.plan() | {"numbers": shared[2]})
     _forget_too_few_bad_rows(journal, len(work), shared[1])
@@ -248,12 +248,14 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
     if journal.missing("gather", len(mixed)) or journal.missing("encode", len(others)):
         encoder.prepare()
         records.prepare()
-    scatter = [Work(scatter_rows, (piece.spans, number), piece.rows) for number, piece in enumerate(mixed)]
+    scatter = [
+        Work(scatter_rows, (piece.spans, number), piece.rows, piece.follows) for number, piece in enumerate(mixed)
+    ]
     journal.finish("scatter", scatter, "rows", coding)
     journal.finish("bundle", [Work(bundle_rows, pair) for pair in zip(bundles, bundled)], "bundles", coding)
     gather = [Work(gather_bucket, (piece.number, new / _name(piece)), piece.rows) for piece in mixed]
     journal.finish("gather", gather, "rows", coding)
-    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows) for piece in others]
+    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows, piece.follows) for piece in others]
     journal.finish("encode", encode, "rows", coding)
     shards: Shards = {part: [] for part in source.bounds}
     for step, pieces in (("gather", mixed), ("encode", others)):

@@ -64,7 +64,7 @@ def block_of(
             lists[field] = column.lists(of_lists[name], columns)
             continue
         keys[field], own = column.keys(columns)
-        if checks is not None:
+        if checks is not None and own is not None:
             checks[field] = own
     found, parts = np.concatenate(numbers, axis=1), None
     if columns.split:

@@ -25,7 +25,8 @@ class Column(ABC):
 
     @abstractmethod
     def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
-        """Of categories, uint64 [B]; 0 for an empty cell, and for one that is as good as empty. And checks if asked."""
+        """Of categories, uint64 [B]; 0 for an empty cell, and for one that is as good as empty. And checks if asked,
+        None where no key is hashed."""
 
     @abstractmethod
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
