@@ -17,7 +17,7 @@ from src.rows.cells.column import Column
 from src.rows.columns import Columns
 
 _BEGINS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "stream"}
-_BATCH_ROWS, _CELL_ROWS = 1 << 17, 1 << 12
+_BATCH_ROWS, _CELL_ROWS = 1 << 16, 1 << 12
 _CODED_BYTES = 4  # of a value in the file; numbers of up to a million distinct ones take less
 _TEXTS = ("string", "large_string")
 REQUIREMENTS = "requirements-parquet.txt"

@@ -227,6 +227,21 @@ def cell_keys(
     return keys, checks
 
 
+def keys_by_offsets(
+    text: np.ndarray, offsets: np.ndarray, seed: str, checked: bool
+) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The same of cells one behind the other, int32 or int64 [B + 1], of compiled code alone."""
+    if not (library := _library()):
+        return None
+    keys, words = np.empty(len(offsets) - 1, np.uint64), seed_words(seed)
+    checks = np.zeros(len(keys), np.uint32) if checked else None
+    library.OffsetKeys(
+        _pointer(text), ctypes.c_int64(len(text)), _pointer(offsets), int(offsets.itemsize == 8),
+        ctypes.c_int64(len(keys)), _pointer(words if len(words) else None), _pointer(keys), _pointer(checks),
+    )  # fmt: skip
+    return keys, checks
+
+
 def cell_numbers(
     buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray, decimal: str = ".", thousands: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:

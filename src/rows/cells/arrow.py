@@ -19,6 +19,7 @@ from src.rows.cells.lists import CellLists, ListColumn
 from src.rows.cells.times import UNITS, bounded, seconds_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.keys import PAD
+from src.rows.lines import keys_by_offsets
 
 _ONLY_LISTS = "cells of lists are read by `lists` alone"
 
@@ -26,7 +27,6 @@ _ONLY_LISTS = "cells of lists are read by `lists` alone"
 def column_of(array: Any) -> Column | None:
     """The cells of a pyarrow.Array; None for a type that a cell of text could not hold, such as maps."""
     import pyarrow as pa
-    from pyarrow import compute
 
     kind = array.type
     types = pa.types
@@ -35,9 +35,9 @@ def column_of(array: Any) -> Column | None:
         return distinct and Coded(distinct, array.indices)
     if types.is_string_view(kind) or types.is_binary_view(kind):
         array = array.cast(pa.large_string() if types.is_string_view(kind) else pa.large_binary())
-        return _text_column(array)
+        return _Texts(array)
     if types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-        return _text_column(array)
+        return _Texts(array)
     if types.is_null(kind):
         return TextColumn.of([b""] * len(array))
     if types.is_boolean(kind):
@@ -46,6 +46,8 @@ def column_of(array: Any) -> Column | None:
         return _Numbers(array)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         values = column_of(array.flatten())
+        from pyarrow import compute
+
         counts = compute.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
         return values and Lists(values, counts.astype(np.int64))
     if types.is_timestamp(kind) or types.is_date(kind):
@@ -230,17 +232,48 @@ def _encoded(array: Any) -> Coded:
     return Coded(TextColumn.of([text.encode() for text in texts]), coded.indices)
 
 
-def _text_column(array: Any) -> TextColumn:
+class _Texts(TextColumn):
     """The cells of an array of text, a missing one empty."""
-    large = str(array.type).startswith("large")
-    _, offsets, data = array.buffers()
-    kind = np.dtype(np.int64 if large else np.int32)
-    places = np.frombuffer(offsets, kind, len(array) + 1, array.offset * kind.itemsize).astype(np.int64)
-    first, last = int(places[0]), int(places[-1])
-    text = np.frombuffer(data, np.uint8, last - first, first) if last > first else np.empty(0, np.uint8)
-    buffer = np.concatenate([np.zeros(PAD, np.uint8), text, np.zeros(PAD, np.uint8)])
-    starts, ends = places[:-1] - first + PAD, places[1:] - first + PAD
-    if array.null_count:
-        empty = array.is_null().to_numpy(zero_copy_only=False)
-        starts, ends = np.where(empty, PAD, starts), np.where(empty, PAD, ends)
-    return TextColumn(buffer, starts, ends, checked=is_plain(text))
+
+    def __init__(self, array: Any):
+        wide = str(array.type).startswith("large")
+        _, offsets, data = array.buffers()
+        kind = np.dtype(np.int64 if wide else np.int32)
+        self.offsets = np.zeros(1, kind)  # an empty array may have no buffers
+        if len(array):
+            self.offsets = np.frombuffer(offsets, kind, len(array) + 1, array.offset * kind.itemsize)
+        first, last = int(self.offsets[0]), int(self.offsets[-1])
+        self.data = np.frombuffer(data, np.uint8) if last > first else np.empty(0, np.uint8)
+        self.checked = is_plain(self.data[first:last])
+        self.empty = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+        if self.empty is not None and not (np.diff(self.offsets)[self.empty] > 0).any():
+            self.empty = None  # as it mostly is: nothing stands where a cell is missing
+
+    def _cell_keys(self, seed: str, checked: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        found = keys_by_offsets(self.data, self.offsets, seed, checked) if self.empty is None else None
+        return found or super()._cell_keys(seed, checked)
+
+    @cached_property
+    def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        places = self.offsets.astype(np.int64)
+        first, last = int(places[0]), int(places[-1])
+        buffer = np.concatenate([np.zeros(PAD, np.uint8), self.data[first:last], np.zeros(PAD, np.uint8)])
+        starts, ends = places[:-1] - first + PAD, places[1:] - first + PAD
+        if self.empty is not None:
+            starts, ends = np.where(self.empty, PAD, starts), np.where(self.empty, PAD, ends)
+        return buffer, starts, ends
+
+    @property
+    def buffer(self) -> np.ndarray:  # type: ignore[override]
+        """As of `TextColumn`."""
+        return self._cells[0]
+
+    @property
+    def starts(self) -> np.ndarray:  # type: ignore[override]
+        """As of `TextColumn`."""
+        return self._cells[1]
+
+    @property
+    def ends(self) -> np.ndarray:  # type: ignore[override]
+        """As of `TextColumn`."""
+        return self._cells[2]

@@ -15,7 +15,7 @@ from src.rows.keys import PAD
 from src.rows.text import is_utf8, number_text
 
 SOURCE = Path(__file__).parents[1] / "compiled/arrow.cc"
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-trapping-math", "-shared", "-fPIC")
 _LARGEST = float(np.finfo(np.float32).max)
 _LONGEST = 32  # bytes of a number's text
 

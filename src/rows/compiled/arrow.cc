@@ -81,7 +81,7 @@ char *Write(float value, char *to) {
   if (!std::isfinite(value)) return Write(static_cast<double>(value), to);
   char text[40];
   double nearest = 0;
-  std::from_chars(text, std::to_chars(text, text + sizeof text, value).ptr, nearest);
+  std::from_chars(text, std::to_chars(text, text + sizeof text, value, std::chars_format::scientific).ptr, nearest);
   return WriteFloat(nearest, to);
 }
 
@@ -97,17 +97,26 @@ char *Write(Whole value, char *to) {
 // how many these are, below 0 for a type that is none of numbers.
 extern "C" int64_t Floats(int32_t kind, int32_t bytes, const void *values, const uint8_t *bits, int64_t offset,
                           int64_t count, float *numbers, uint8_t *wrong) {
+  constexpr double kLargest = std::numeric_limits<float>::max();
   const Valid valid{bits, offset};
   int64_t odd = 0;
   const bool known = WithType(static_cast<char>(kind), bytes, [&](auto one) {
     using Value = decltype(one);
     const Value *from = static_cast<const Value *>(values);
-    for (int64_t i = 0; i < count; ++i) {
-      const double value = valid(i) ? static_cast<double>(from[i]) : std::numeric_limits<double>::quiet_NaN();
-      wrong[i] = std::fabs(value) > std::numeric_limits<float>::max();
-      odd += wrong[i];
-      numbers[i] = wrong[i] ? 0.0f : static_cast<float>(value) + 0.0f;  // 0 of -0, which has other bits
-      if (std::isnan(value)) numbers[i] = std::numeric_limits<float>::quiet_NaN();
+    constexpr int64_t kTile = 256;
+    uint8_t there[kTile];
+    std::memset(there, 1, sizeof there);
+    for (int64_t begin = 0; begin < count; begin += kTile) {
+      const int64_t end = begin + kTile < count ? begin + kTile : count;
+      for (int64_t i = begin; bits && i < end; ++i) there[i - begin] = valid(i);
+      for (int64_t i = begin; i < end; ++i) {
+        const double value = static_cast<double>(from[i]);
+        const bool none = !there[i - begin] || value != value, beyond = std::fabs(value) > kLargest && !none;
+        const float number = beyond ? 0.0f : static_cast<float>(value) + 0.0f;  // 0 of -0, which has other bits
+        numbers[i] = none ? std::numeric_limits<float>::quiet_NaN() : number;
+        wrong[i] = beyond;
+      }
+      for (int64_t i = begin; i < end; ++i) odd += wrong[i];
     }
   });
   return known ? odd : -1;
