@@ -4,7 +4,7 @@
                          [--OPTION=VALUE ...]
 
 Cluster options, for several hosts, are worker_num, local_worker_num, master_addr, master_port, node_rank, first_rank,
-cluster_time_out and bind_core, in the manner of MindSpore's msrun. All else goes to train.py. The ranks' logs are
+cluster_time_out and bind_core, in the manner of MindSpore's msrun. All else goes to train.py (its --help). Logs are
 log0/output.log, log1/output.log and so on. A rank that dies or hangs ends the run: the others are stopped, and a line
 names it.
 """
@@ -346,4 +346,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    run(main, goes_on=True)
+    run(main, goes_on=True, usage=__doc__.partition("\n")[2])
