@@ -237,7 +237,7 @@ FORMS = (
     Form("MovieLens", _movielens, _write_movielens, "rating", _SCHEMAS / "movielens.yaml", ("--split=random:userId",)),
     Form("KDD Cup 2012, track 2", _kdd, _write_tabs, "click", _SCHEMAS / "kdd_cup_2012.yaml",
          ("--split=random:userID",)),
-    Form("Criteo 1TB", _criteo, _write_criteo, options=("--test_path=day_23.gz", "--valid_path=day_22.gz")),
+    Form("Criteo 1TB", _criteo, _write_criteo, options=("--test_path=day_23.gz",)),
     Form("CSV by pandas, with quotes and line ends in cells", lambda rows: _plain(rows, ("", ' "x", y', "\nz")), _csv,
          schema=_HEADER | _SCHEMA),
     Form("CSV by Excel: byte order mark, CRLF, decimal commas", _plain, _write_excel,
