@@ -122,7 +122,7 @@ def _movielens(rows: int) -> Made:
     """Sorted by user; a rating follows from the movie and the hour of the day."""
     rng = np.random.default_rng(3)
     seconds = 1_500_000_000 + rng.integers(0, 10**7, rows)
-    drawn = draw_any(3, rows, 0, (60, _TAIL), more=np.where(seconds // 3600 % 24 < 12, -0.5, 0.5))
+    drawn = draw_any(3, rows, 0, (60, _TAIL), more=np.where(seconds // 3600 % 24 < 12, -0.9, 0.9))
     stars = np.where(drawn.labels, 4 + rng.integers(0, 3, rows) / 2, rng.integers(1, 8, rows) / 2)
     users = np.sort(rng.integers(1, rows // 20, rows))
     columns = {"userId": users, "movieId": drawn.codes[0] + 1, "rating": stars, "timestamp": seconds}

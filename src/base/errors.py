@@ -37,7 +37,7 @@ def naming(path: Path | str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), error.filename or str(path)) from None
 
 
-def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False, usage: str | None = "") -> None:
+def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False, usage: str = "") -> None:
     """Run a program's `main(argv)` and exit: 0 if it went well, or all was there already, 2 with one line on stderr if
     the input was at fault.
 
