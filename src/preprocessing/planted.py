@@ -205,8 +205,8 @@ def draw_any(
 
     The first two numbers have effects, as tanh of their standardised log(x + 1), an empty one as 0. Of the fields with
     up to 512 values, some have main effects, and of the first two whether their codes are both even or both odd counts;
-    without fields the product of the first two numbers does. Each value in a list adds its own effect. Of other fields,
-    codes have a long tail, and no effect.
+    without fields the product of the first two numbers does. Of the first column of lists, values' effects add up, of
+    others their mean counts. Fields of more values have a long tail, and no effect.
 
     Args:
         seed: of the rows; the law is the same for every seed.
@@ -232,7 +232,8 @@ def draw_any(
     for size in list_sizes:
         weights, cells = _LIST_EFFECT * law.normal(size=size), rng.integers(0, size, (rows, 3))
         counts = rng.integers(0, 4, rows)
-        logits = logits + (weights[cells] * (np.arange(3) < counts[:, None])).sum(1)
+        sums = (weights[cells] * (np.arange(3) < counts[:, None])).sum(1)
+        logits = logits + (2 * sums / np.maximum(counts, 1) if lists else sums)
         lists.append([cell[:count] for cell, count in zip(cells.tolist(), counts.tolist())])
     chances = 1 / (1 + np.exp(-logits))
     return AnyRows(drawn, codes, lists, chances, (rng.random(rows) < chances).astype(np.uint8))
