@@ -19,6 +19,7 @@ from src.model_utils.moxing_adapter import ModelArtsSpec
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
 from src.ranks.options import ParallelSpec
+from src.report.event_files import check_libraries
 from src.report.options import CompareSpec
 from src.training.options import (
     DataSpec,
@@ -52,6 +53,8 @@ class TrainOptions:
         self.optimization.check_network(self.network)
         self.optimization.check_compute(self.compute.compute_dtype, self.device.device_target)
         self.kept.check_evaluation(self.evaluation.do_eval)
+        if self.kept.tensorboard:
+            check_libraries(self.kept.tensorboard)
         if self.parallel.parallel_mode != "none" and self.device.device_id:
             raise InputError(
                 f"device_id {self.device.device_id} has no effect with several ranks, which share out the cards"

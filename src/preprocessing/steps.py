@@ -28,6 +28,7 @@ from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric, records
 from src.data.encoder import Encoder
+from src.data.growth import Watched
 from src.data.layout import PADDING
 from src.data.manifest import File
 from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered, shared_keys
@@ -41,12 +42,15 @@ _BUNDLED = 64  # files, which are open at once
 _BUNDLE_BYTES = 64 << 20  # of them in memory
 
 
-def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: bool = False) -> Arrays:
+def count_rows(
+    spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: bool = False, watched: Watched | None = None
+) -> Arrays:
     """Count the categories of some lines, and the numbers if asked for.
 
     Returns:
         rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur;
         checks_0, ...: the checks of these keys, where some are hashed.
+        late_keys_0, late_places_0, ...: of a vocabulary that is watched the `first_places` of values without a row.
         values_0, values_counts_0, ...: each numeric column's summary.
         negative: how many numbers of each numeric column are below 0.
         dropped: how many values of each column of lists are beyond those that a cell may have.
@@ -71,12 +75,14 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
     arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
     for field, found in enumerate(count(joined, np.concatenate(checks, axis=1))):
         arrays |= _counts(field, found)
+        arrays |= _late(watched, field, joined[field], np.arange(joined.shape[1]))
     arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
     for number, one in enumerate(columns.lists):
         field = columns.categorical.index(one.name)
         of_column = joined_lists([of_block[field] for of_block in lists])
         own = None if of_column.checks is None else of_column.checks[None]
         arrays |= _counts(field, count(of_column.keys[None], own)[0])
+        arrays |= _late(watched, field, of_column.keys, of_column.places()[0])
         arrays["dropped"][number] = of_column.dropped(one.max_values)
     for column, values in enumerate(np.concatenate(of_numbers).T if numbers else ()):
         distinct, counts = numeric.summarise(values)
@@ -87,6 +93,12 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
 def _counts(field: int, found: Counts) -> Arrays:
     """What is kept of a field's counts."""
     return {f"{name}_{field}": array for name, array in zip(("keys", "counts", "checks"), found)}
+
+
+def _late(watched: Watched | None, field: int, keys: np.ndarray, rows: np.ndarray) -> Arrays:
+    """What is kept of a field's keys [V] that have no row in a vocabulary that is watched, of rows [V]."""
+    found = watched.first_places(field, keys, rows) if watched else ()
+    return {f"late_{name}_{field}": array for name, array in zip(("keys", "places"), found)}
 
 
 def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
@@ -111,16 +123,24 @@ def merge_tables(
         max_rows: rows that a table has at most, the one for unseen values among them; 0 for no bound.
 
     Returns:
-        keys_3, counts_3, ...: of each table, its keys in the order of their ids, and how often each occurs; shared_3,
-        ...: how many keys several texts have, -1 where none is hashed.
+        keys_3, counts_3, ...: of each table, its keys in the order of their ids, and how often each occurs;
+        left_keys_3, left_counts_3, ...: the same of values that get no row; shared_3, ...: how many keys several texts
+        have, -1 where none is hashed.
     """
     arrays: Arrays = {}
-    for table, own, merged in zip(tables, least, _merged(("keys", "counts", "checks"), fields, merge, counted)):
+    for table, own, (merged, shared) in zip(tables, least, merged_counts(fields, counted)):
         keys, counts = ordered(merged[0], merged[1], own)
-        kept = slice(max_rows - 1 if max_rows else None)
-        arrays |= {f"keys_{table}": keys[kept], f"counts_{table}": counts[kept]}
-        arrays[f"shared_{table}"] = np.array(shared_keys(merged))
+        most, rare = max_rows - 1 if max_rows else len(keys), merged[1] < own
+        arrays |= {f"keys_{table}": keys[:most], f"counts_{table}": counts[:most]}
+        arrays[f"left_keys_{table}"] = np.concatenate([keys[most:], merged[0][rare]])
+        arrays[f"left_counts_{table}"] = np.concatenate([counts[most:], merged[1][rare]])
+        arrays[f"shared_{table}"] = np.array(shared)
     return arrays
+
+
+def merged_counts(fields: Sequence[Sequence[int]], counted: Sequence[Path]) -> list[tuple[Counts, int]]:
+    """Keys and counts over all files of tables that these fields use, and how many of the keys several texts have."""
+    return [(one[:2], shared_keys(one)) for one in _merged(("keys", "counts", "checks"), fields, merge, counted)]
 
 
 def merge_columns(columns: range, counted: Sequence[Path]) -> Arrays:
