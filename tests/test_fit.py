@@ -1,6 +1,7 @@
 """src/fit.py: rows to a model in a Python program, in the files of the commands."""
 
 import asyncio
+import os
 import re
 import threading
 from pathlib import Path
@@ -90,8 +91,11 @@ def test_the_commands_go_on_with_a_models_folder(model, here, capsys):
     ]  # fmt: skip
 
 
-def test_it_makes_what_the_commands_make_also_in_the_thread_of_a_running_loop(here, capsys):
-    """The second one in this process; of raw text, with a guessed schema; MindSpore stays in the mode that it had."""
+def test_it_makes_what_the_commands_make_also_in_the_thread_of_a_running_loop(here, monkeypatch, capsys):
+    """The second one in this process; of raw text, with a guessed schema; MindSpore stays in its mode, and the process,
+    whose other threads may open files, in its folder.
+    """
+    monkeypatch.setattr(os, "chdir", lambda path: pytest.fail(f"the process works in {path}"))
     frame_of().drop(columns=["unused", "tags", "code"]).to_csv("rows.csv", index=False)
     found, modes = [], []
 

@@ -228,7 +228,7 @@ def draw_any(
         logits = logits + _PRODUCT * np.where((codes[hot[0]] + codes[hot[1]]) % 2, -1, 1)
     elif len(s) > 1:
         logits = logits + 2 * _PRODUCT * s[0] * s[1]
-    lists = []
+    lists: list[list[list[int]]] = []
     for size in list_sizes:
         weights, cells = _LIST_EFFECT * law.normal(size=size), rng.integers(0, size, (rows, 3))
         counts = rng.integers(0, 4, rows)
