@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CPU, files_of
-from runs import bits
+from runs import StopAt, bits, rows_of
 from sklearn.metrics import roc_auc_score
 
 import eval as eval_program
@@ -52,10 +52,15 @@ def frame_of(rows=1400, seed=1):
 
 @pytest.fixture(scope="module")
 def model(made_once):
-    """Trained on frame_of()."""
+    """Trained on frame_of(), in two calls, of which the first was stopped behind step 25."""
+    options = {"folder": "model", "lr": 0.01, "epochs": 3, "save_steps": 10, "log_steps": 10, **SMALL}
 
     def make(folder):
-        fit(frame_of(), SCHEMA, folder=folder / "model", lr=0.01, epochs=3, **SMALL)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            with pytest.raises(KeyboardInterrupt):
+                fit(frame_of(), SCHEMA, callbacks=[StopAt(25)], **options)
+            fit(frame_of(), SCHEMA, **options)
 
     return FittedModel(made_once("fitted", make) / "model")
 
@@ -73,6 +78,12 @@ def test_a_model_of_a_dataframe_scores_as_it_was_evaluated(model):
     np.testing.assert_allclose(by_scorer.score_ids(*coded(model, "test")), scores, atol=1e-6)
     assert "<svg" in model.report.read_text()
     assert model._repr_html_().startswith("<iframe")
+
+
+def test_a_stopped_call_goes_on_from_its_last_save(model):
+    losses = rows_of(model.folder / "metrics.jsonl", "loss")
+    assert [row["step"] for row in losses] == [10, 20, 30, 40, 50, 54]
+    assert len({row["run"] for row in losses}) == 1
 
 
 def coded(model, part):
