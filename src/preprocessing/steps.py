@@ -61,7 +61,7 @@ def count_rows(
     for block in _blocks(spans, replace(columns, checked=True)):
         keys.append(block.keys)
         lists.append(block.lists)
-        checks.append(np.zeros(block.keys.shape, np.uint32) if block.checks is None else block.checks)
+        checks.append(block.checks)
         negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
         bad += block.bad
@@ -73,7 +73,7 @@ def count_rows(
     ]
     arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
-    for field, found in enumerate(count(joined, np.concatenate(checks, axis=1))):
+    for field, found in enumerate(count(joined, _joined_checks(keys, checks))):
         arrays |= _counts(field, found)
         arrays |= _late(watched, field, joined[field], np.arange(joined.shape[1]))
     arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
@@ -88,6 +88,15 @@ def count_rows(
         distinct, counts = numeric.summarise(values)
         arrays |= {f"values_{column}": distinct, f"values_counts_{column}": counts}
     return arrays
+
+
+def _joined_checks(keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The checks of all blocks' keys [F, B], None where none is hashed."""
+    if all(of_block is None for of_block in checks):
+        return None
+    pairs = zip(keys, checks)
+    return np.concatenate([np.zeros(own.shape, np.uint32) if of_block is None else of_block for own, of_block in pairs],
+                          axis=1)  # fmt: skip
 
 
 def _counts(field: int, found: Counts) -> Arrays:
