@@ -18,7 +18,8 @@ import eval as eval_program
 import train as train_program
 from src import preprocess_data
 from src.base.errors import InputError
-from src.fit import FittedModel, fit
+from src.base.locks import hold_folder
+from src.fit import _MARK, FittedModel, fit
 from src.scorer import Scorer
 
 pytest.importorskip("pyarrow")
@@ -169,6 +170,16 @@ def test_what_can_t_be_fitted_is_refused(here, rows, arguments, message):
         fit(rows, **arguments)
     assert not list(Path().glob("fitted/checkpoint*"))
     assert not list(Path().glob("fitted/.rows*"))
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_one_works_in_is_not(here):
+    for name in ("fitted/.rows-killed", "fitted/.rows-works"):
+        Path(name).mkdir(parents=True)
+        Path(name, "rows.parquet").touch()
+    Path("fitted/schema.yaml").write_text(_MARK)
+    with hold_folder(Path("fitted/.rows-works"), ""), pytest.raises(InputError, match="the DataFrame has no rows"):
+        fit(frame_of(0), SCHEMA)
+    assert [path.name for path in Path("fitted").glob(".rows-*")] == [".rows-works"]
 
 
 def test_an_earlier_model_and_other_folders_stay(model, here):
