@@ -46,6 +46,10 @@ class DataSpec:
     batch_size: int = option(128, "samples a training step, over all ranks", POSITIVE)
     shuffle: bool = option(True, "whether training rows are shuffled, anew each epoch")
     seed: int = option(1, "seed of everything random", NOT_NEGATIVE)
+    unseen_share: float = option(
+        0.0, "share of the categories in training rows, at random, that are taken for unseen, so that their row of "
+        "each table learns what to make of new ones", BELOW_ONE,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
