@@ -26,6 +26,7 @@ from mindspore.train import Callback, Model
 from src.base.errors import InputError
 from src.base.finite import NotFinite
 from src.base.logs import MetricsFile
+from src.base.workers import give_back_memory
 from src.callback import (
     EpochCallBack,
     EvalCallBack,
@@ -265,7 +266,9 @@ def finish(training: Training, losses: LossCallBack) -> TrainingResult:
         training.save_state(losses.steps, kept_step)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report = training.metrics_file
+    give_back_memory()  # of the steps' batches, so that what follows takes no more than they did
     scored, content = _scored(training, losses, kept_step) if isinstance(report, RunReport) else (None, {})
+    give_back_memory()
     beside = _beside_others(training, content.get("intervals", {}).get("auc"))
     if isinstance(report, RunReport):
         report.finish(_facts(training, losses, kept_step, peak_mb), scored, content, beside)
