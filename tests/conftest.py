@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import graphs
 import mindspore as ms
 import pytest
 from hypothesis import settings
@@ -40,6 +41,16 @@ def pytest_collection_finish() -> None:
     """MindSpore collects garbage before each compilation: spare it all modules, a third of the processor time here."""
     gc.collect()
     gc.freeze()
+
+
+graphs.share()
+
+
+@pytest.fixture
+def own_graphs():
+    """Cells share no graphs with others, see graphs.py."""
+    with graphs.apart():
+        yield
 
 
 @pytest.fixture
