@@ -12,6 +12,7 @@ import functools
 import hashlib
 import types
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import mindspore as ms
@@ -89,7 +90,7 @@ class Structure:
             self.walk({name: cell.cell_contents for name, cell in closure.items() if name != NUMBER_OF_JIT})
         elif isinstance(value, (type, types.BuiltinFunctionType, types.ModuleType)):
             self.tell(id(value))
-        elif isinstance(value, ms._c_expression.typing.Type):
+        elif isinstance(value, (PurePath, ms._c_expression.typing.Type)):
             self.tell(str(value))
         else:
             self.walk_object(value)
