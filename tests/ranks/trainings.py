@@ -6,6 +6,7 @@ of processes, which takes most of the time of a small training, is paid once.
 
 import contextlib
 import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -142,7 +143,11 @@ def main(argv):
     from src.run import train
     from src.training.prepare import start as join
     from src.training.step import TrainStep
+    from tests.graphs import compile_quickly
 
+    gc.collect()
+    gc.freeze()  # as in conftest
+    compile_quickly()
     runtime = join(parallel=ParallelSpec("data"))
     here, call = Path.cwd(), TrainStep.__call__
 
