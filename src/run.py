@@ -25,7 +25,6 @@ from mindspore.train import Callback, Model
 
 from src.base.errors import InputError
 from src.base.finite import NotFinite
-from src.base.logs import MetricsFile
 from src.base.workers import give_back_memory
 from src.callback import (
     EpochCallBack,
@@ -40,15 +39,14 @@ from src.checkpoints import checkpoint, run_folder
 from src.dataset import TrainingDataset
 from src.dlrm import DLRM
 from src.metrics.monitored import MONITORED, BestSoFar, Metrics
-from src.model_utils.options import values_of
 from src.network.compiled import operators_for
 from src.network.embedding import initial_values, make_tables
 from src.network.options import NetworkSpec
 from src.ranks.placement import has_all_to_all
-from src.report.content import data_content, evaluation_content
-from src.report.event_files import EventFiles
-from src.report.files import RunReport, Scored, forget, machine
+from src.report.content import evaluation_content
+from src.report.files import RunReport, Scored
 from src.report.learned import learned
+from src.report.run_log import log_of_run
 from src.training import resume
 from src.training.averaging import first_averaged
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec, steps_between
@@ -179,7 +177,7 @@ def begin(
     best = BestSoFar(
         prepared.part, evaluation.monitor, evaluation.early_stopping, begun.best, begun.best_step, begun.waited
     )
-    log = _metrics_file(prepared, run, begun, step)
+    log = log_of_run(prepared, run.path, begun, step)
     return Training(prepared, run, begun, step, best, log, begun.step, warm=warm)
 
 
@@ -321,32 +319,6 @@ def _facts(training: Training, losses: LossCallBack, kept_step: int, peak_mb: fl
         "kept_for": f"best {shown}" if training.best.chooses else "the last one",
         **({"begun_with": training.begun.begun_with} if training.begun.begun_with else {}),
     }  # fmt: skip
-
-
-def _metrics_file(prepared: Prepared, run: run_folder.Run, begun: resume.Progress, step: TrainStep) -> MetricsFile:
-    """The run's log for machines, or the report that takes its place; and what follows it."""
-    specs, ranks, factors = prepared.specs, prepared.specs.runtime.ranks, prepared.factors
-    path, options = os.devnull if ranks.rank else specs.kept.metrics_file_name, values_of(*specs.options)
-
-    def rates(at: int) -> tuple[float, float]:
-        factor = float(factors[at - 1])
-        return factor * float(step.learning_rate.asnumpy()), factor * float(step.table_learning_rate.asnumpy())
-
-    if specs.kept.report:
-        facts = {
-            "steps": prepared.steps,
-            "options": options,
-            "data": data_content(prepared.folder),
-            "machine": machine() | {"ranks": ranks.size},
-        }
-        report = RunReport(path, begun.run, run.path, facts, rates, ranks.rank == 0)
-        report.go_on_from(begun.step)
-    else:
-        forget(run.path)
-    metrics_file = report if specs.kept.report else MetricsFile(path, begun.run)
-    if specs.kept.tensorboard and not ranks.rank:
-        metrics_file.followers.append(EventFiles(specs.kept.tensorboard, begun.run, options, rates, begun.step))
-    return metrics_file
 
 
 def _why_ended(best: BestSoFar) -> dict[str, str]:
