@@ -6,6 +6,7 @@ from pathlib import Path
 from src.base.errors import InputError, run
 from src.checkpoints.names import file_of, folder_of
 from src.data.manifest import find
+from src.export.delta import Delta, write_applied
 from src.export.exported import check_export_place, checkpoint_manifest
 from src.export.options import GRAPH_TABLES_MB
 from src.model_utils.moxing_adapter import job
@@ -22,8 +23,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def export(options: ExportOptions, argv: Sequence[str]) -> None:
-    """Write the export folder."""
+    """Write the export folder, or a delta."""
     spec, network = options.export, options.network
+    if spec.apply_delta:
+        check_export_place(spec)
+        write_applied(spec)
+        print(f"applied {spec.apply_delta} to {spec.delta_from}: {spec.export_path} is a whole export")
+        return
     unused = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
     if unused and not spec.calibrate:
         raise InputError(f"{unused[0]} has no effect without calibrate: drop it, or give --calibrate=True")
@@ -37,7 +43,7 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
 
     set_device(options.device.device_target, options.device.device_id)
     placement = folder.table_placement(
-        spec.table_placement,
+        "host" if spec.delta_from else spec.table_placement,
         spec.table_type,
         manifest.rows_of_tables,
         network.emb_dim,
@@ -50,6 +56,10 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
         print(f"calibrated by {found.rows} validation rows: temperature {found.temperature:.4f}, bias {found.bias:.4f}")
         print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")
     folder.write_export(folder.Export(path, manifest, network, placement, found), spec)
+    if spec.delta_from:
+        changed = Delta.load(Path(spec.export_path)).words
+        print(f"wrote what {path} changed since {spec.delta_from} to {spec.export_path}: {changed}")
+        return
     tables = f"tables in the graph, {spec.table_type}" if placement == "graph" else f"{spec.table_type} table file"
     print(
         f"exported {path} to {spec.export_path}: {spec.file_format}, batches of {spec.export_batch_size} rows, {tables}"
