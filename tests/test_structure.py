@@ -23,9 +23,10 @@ LEVELS = [
     "src.checkpoints",
     "src.training",
     "src.export src.report",
+    "src.doctor",
     "src.run src.scorer src.options",
     "train eval export preprocess postprocess mindspore_hub_conf src.launch src.preprocess_data src.synthetic "
-    "src.table_accuracy src.report.__main__ src.fit",
+    "src.table_accuracy src.report.__main__ src.doctor.__main__ src.fit",
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])
