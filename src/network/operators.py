@@ -69,7 +69,7 @@ class Operators(ABC):
 
     def pooling(self, layout: Layout) -> nn.Cell:
         """The vectors of lists as one: a cell like `Pooling`."""
-        return Pooling(layout)
+        return Pooling(layout, self.primitives)
 
     @abstractmethod
     def next_step(self, lengths: Sequence[int]) -> Any:

@@ -171,13 +171,14 @@ class ColumnarFile(RowFile):
 _ALONE: dict[str, Any] = {"memory_map": True, "pre_buffer": False}  # no threads, which a forked process would lack
 
 
-def names_of(path: Path) -> tuple[str, ...]:
-    """The columns of such a file that cells of text could hold."""
+def names_of(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of such a file that cells of text could hold, and those of them that hold lists."""
     with path.open("rb") as file:
         kind = kind_of(file.read(8))
     pyarrow = needed(path, "a file of columns")
-    schema = _opened(path, kind).schema
-    return tuple(field.name for field in schema if column_of(pyarrow.nulls(0, field.type)) is not None)
+    cells = {field.name: column_of(pyarrow.nulls(0, field.type)) for field in _opened(path, kind).schema}
+    names = tuple(name for name, one in cells.items() if one is not None)
+    return names, tuple(name for name in names if isinstance(cells[name], Lists))
 
 
 class _Parquet:
