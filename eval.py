@@ -48,16 +48,18 @@ def evaluate(options: EvalOptions) -> None:
     batches = batches_of(data, part, score.eval_batch_size)
     open_logs(logs.eval_file_name, logs.metrics_file_name)
     begin = time.perf_counter()
-    labels, logits = finite_score(model, batches, score.eval_batch_size)
-    metrics = measured(labels, logits)
+    labels, logits, *others = finite_score(model, batches, score.eval_batch_size)
+    weights = others[0] if others else None
+    metrics = measured(labels, logits, weights)
     seconds = time.perf_counter() - begin
     rows = data.manifest.parts[part].rows
-    auc, more = intervals(labels, logits)["auc"], quality(labels, logits)
+    auc, more = intervals(labels, logits, weights=weights)["auc"], quality(labels, logits, weights)
     append_line(logs.eval_file_name, evaluation_line(metrics, seconds))
     MetricsFile(logs.metrics_file_name, str(path)).write(
         "eval", part=part, rows=rows, **metrics, eval_s=seconds, auc_low=auc.low, auc_high=auc.high, **more
     )
-    print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
+    weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+    print(f"{part}: {rows} rows{weighted}, {evaluation_line(metrics, seconds)}")
     if found := unmatched_of(data.manifest, part, checkpoint.manifest_beside(path)):
         warn(warning(f"{part} rows", found))
     shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in more.items())

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from src.base.errors import InputError, run
 from src.checkpoints.names import file_of, folder_of
-from src.data.manifest import find
-from src.export.exported import check_export_place, checkpoint_manifest
+from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
 from src.export.options import GRAPH_TABLES_MB
 from src.model_utils.moxing_adapter import job
 from src.options import ExportOptions, resolve
@@ -24,13 +23,15 @@ def main(argv: Sequence[str]) -> None:
 def export(options: ExportOptions, argv: Sequence[str]) -> None:
     """Write the export folder."""
     spec, network = options.export, options.network
-    unused = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
-    if unused and not spec.calibrate:
-        raise InputError(f"{unused[0]} has no effect without calibrate: drop it, or give --calibrate=True")
+    given = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
+    if given and not spec.calibrate:
+        raise InputError(f"{given[0]} has no effect without calibrate: drop it, or give --calibrate=True")
+    if "dataset_path" in given and not spec.calibrates_by_own:
+        raise InputError(f"dataset_path has no effect with calibrate {spec.calibrate}, which names the rows: drop one")
     path = file_of(spec.checkpoint_path)
     check_export_place(spec)
     manifest = checkpoint_manifest(path)
-    data = find(spec.dataset_path) if spec.calibrate else None
+    data = calibrating_rows(spec)
     # Imported here, so that a mistake does not wait for MindSpore.
     from src.export import calibration, folder
     from src.model_utils.device_target import set_device
@@ -47,7 +48,11 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
     found = None
     if data:
         found = calibration.learned(path, data, spec.eval_batch_size, network)
-        print(f"calibrated by {found.rows} validation rows: temperature {found.temperature:.4f}, bias {found.bias:.4f}")
+        weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+        print(
+            f"calibrated by {found.rows} {data.named_part} rows of {data.path}{weighted}: temperature "
+            f"{found.temperature:.4f}, bias {found.bias:.4f}"
+        )
         print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")
     folder.write_export(folder.Export(path, manifest, network, placement, found), spec)
     tables = f"tables in the graph, {spec.table_type}" if placement == "graph" else f"{spec.table_type} table file"

@@ -38,7 +38,8 @@ _LEARNED = (
     "missing_indicators", "numeric_buckets", "category_counts",
 )  # fmt: skip
 HELD_OUT = 1 / 7  # share of the rows that is validation and test
-_OF_TRAINING = ("valid_fraction", "shuffle_rows", "split")
+_OF_TRAINING = ("valid_fraction", "shuffle_rows", "split", "keep_negatives")
+_SHARE = Rule(lambda value: 0 < value <= 1, "must lie above 0, and at most be 1")
 _DATA_PATH = "folder of origin_data/train.txt or train.txt, or the raw file itself; several with commas between"
 
 
@@ -103,6 +104,9 @@ class PreprocessingSpec:
         False, "whether each field has a numeric input more: how frequent the category was in training"
     )
     shuffle_rows: bool = option(False, "whether training rows are written in random order")
+    keep_negatives: float = option(
+        1.0, "share of the training rows without a click that is kept; scores still are of all rows", _SHARE
+    )
     seed: int = option(1, "seed of everything random", NOT_NEGATIVE)
     max_bad_rows: int = option(0, "bad rows to skip into a reject file", NOT_NEGATIVE)
     record_rows: int = option(512, "rows packed in a MindRecord record", _RECORD_ROWS)
@@ -172,7 +176,10 @@ class PreprocessingSpec:
             trained: those in the manifest beside that encoder.
         """
         of_encoder = {name: trained[name] for name in _LEARNED if name in trained} if trained else {}
-        return asdict(self) | of_encoder | {"vocab_path": Path(self.vocab_path).name}
+        found = asdict(self) | of_encoder | {"vocab_path": Path(self.vocab_path).name}
+        if is_default(self, "keep_negatives"):
+            del found["keep_negatives"]  # as data folders had it before there was sampling
+        return found
 
     @property
     def least_counts(self) -> dict[str, int]:

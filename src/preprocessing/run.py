@@ -15,15 +15,16 @@ from src.data import records
 from src.data.encoder import Encoder
 from src.data.known_values import Unmatched, unmatched_of, warning, warning_of_dropped
 from src.data.layout import Layout
-from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
+from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, Manifest, raw_format
+from src.data.parts import File, Negatives, Part
 from src.data.vocabulary import UNSEEN, Vocabulary
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
 from src.preprocessing.learning import groups_of, key_seed_of, learn_encoder, load_known, loaded
 from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.sampling import negatives_of
+from src.preprocessing.shards import Coding, Shard
 from src.preprocessing.source import OwnFiles, Piece, Source, find_rows
 from src.preprocessing.steps import (
-    Coding,
-    Shard,
     bad_rows_of,
     bundle_rows,
     bundles_of,
@@ -35,12 +36,11 @@ from src.preprocessing.steps import (
 from src.rows.block import BadRow, first_categories
 from src.rows.columns import Columns
 from src.rows.keys import keys_of
-from src.rows.raw_files import REJECTS, nature_of, write_rejects
+from src.rows.raw_files import REJECTS, advice, write_rejects
 from src.rows.reader import RawInput
 from src.rows.unpacking import fingerprint
 
 _SHOWN_BAD_ROWS = 3
-_FEW = 10  # of so many rows a bad one may be skipped
 _SAMPLE_BYTES = 8 << 20  # in which unseen values are looked for
 Shards = dict[str, list[Shard]]  # of each part
 
@@ -133,15 +133,34 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[
     if bad_rows > allowed:
         shown = "; ".join(str(row) for row in bad[:_SHOWN_BAD_ROWS])
         more = "; ..." if bad_rows > _SHOWN_BAD_ROWS else ""
-        skipping = f"--max_bad_rows={bad_rows}, which goes on from what was counted"
-        advice = f"Mend them, or skip them into {REJECTS} with {skipping}"
-        if bad_rows * _FEW > source.rows:
-            share = f"These are {bad_rows / source.rows:.0%} of the rows, too many to skip. "
-            advice = share + (nature_of(bad, source.columns) or "Mend them, or say in a --schema how cells are read")
-        raise InputError(f"{source.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. {advice}")
+        skipping = f"skip them into {REJECTS} with --max_bad_rows={bad_rows}, which goes on from what was counted"
+        what = advice(bad, bad_rows / source.rows, source.columns, skipping)
+        raise InputError(f"{source.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. {what}")
     if not rows["train" if "train" in source.bounds else "test"]:
         raise InputError(f"{source.names} has no good row to train on: mend the bad ones")
+    if source.columns.weight:
+        _refuse_no_weight(source, journal, rows)
+    if source.sampled:
+        _negatives(source, journal)  # a mistake is found before more is done
     return bad
+
+
+def _refuse_no_weight(source: Source, journal: Journal, rows: dict[str, int]) -> None:
+    weights = dict.fromkeys(rows, 0.0)
+    for number, piece in enumerate(source.pieces):
+        weights[piece.part] += float(journal.load("count", number, "weights")[0])
+    for part, count in rows.items():
+        if count and not weights[part]:
+            raise InputError(
+                f"{source.names}: all {count} {part} rows have a weight of 0 in column {source.columns.weight}, so "
+                f"none of them counts: mend it, or leave weight out of the schema"
+            )
+
+
+def _negatives(source: Source, journal: Journal) -> Negatives:
+    training = [number for number, piece in enumerate(source.pieces) if piece.part == "train"]
+    counts = [journal.load("count", number, "negatives")[0] for number in training]
+    return negatives_of(counts, source.sampled["share"])
 
 
 def _forget_too_few_bad_rows(journal: Journal, pieces: int, wanted: int) -> None:
@@ -153,8 +172,9 @@ def _forget_too_few_bad_rows(journal: Journal, pieces: int, wanted: int) -> None
 
 
 def _counted(source: Source, journal: Journal) -> dict[str, Any]:
-    """Negative numbers, and values of lists that are left out, of all rows: of the columns that have any, by name."""
-    found = {}
+    """Negative numbers, and values of lists that are left out, of all rows: of the columns that have any, by name; and
+    what became of training rows without a click, if not all are kept."""
+    found: dict[str, Any] = {"negatives": _negatives(source, journal)} if source.sampled else {}
     columns = {"negative": source.columns.dense, "dropped": [one.name for one in source.columns.lists]}
     for name, of_columns in columns.items():
         of_pieces = [journal.load("count", number, name)[0] for number in range(len(source.pieces))]
@@ -304,7 +324,7 @@ def _part(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:
         rows,
         bounds[0] + 1,
         bounds[1],
-        sum(shard.clicks for shard in shards) / rows,
+        sum(shard.clicks for shard in shards) / sum(shard.weight for shard in shards),
         tuple((unseen / np.maximum(values, 1)).tolist()),
         tuple(shard.files[0].name for shard in shards if shard.rows),
         tuple(shard.rows for shard in shards if shard.rows),
