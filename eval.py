@@ -59,6 +59,8 @@ def evaluate(options: EvalOptions) -> None:
         "eval", part=part, rows=rows, **metrics, eval_s=seconds, auc_low=auc.low, auc_high=auc.high, **more
     )
     weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+    if part == "train" and (one := data.manifest.negatives):
+        print(f"{part}: {one.kept} of {one.rows} rows without a click are kept, and metrics are of these")
     print(f"{part}: {rows} rows{weighted}, {evaluation_line(metrics, seconds)}")
     if found := unmatched_of(data.manifest, part, checkpoint.manifest_beside(path)):
         warn(warning(f"{part} rows", found))

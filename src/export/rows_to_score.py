@@ -14,7 +14,7 @@ from src.export.exported import ExportFolder
 from src.export.scored_files import Rows, RowSource
 from src.rows.block import BadRow, Block, first_categories
 from src.rows.columns import Columns
-from src.rows.raw_files import REJECTS, advice, find_raws, write_rejects
+from src.rows.raw_files import REJECTS, advice, find_raws, is_many, write_rejects
 from src.rows.reader import RawInput
 
 _BATCH = 1 << 16
@@ -112,12 +112,10 @@ def _coded(
 def _refusal(row: BadRow, raw: Path, block: Block, columns: Columns, max_bad_rows: int) -> InputError:
     """The error of the first bad row, once there are too many, which is with those of a block."""
     place = str(row) if row.file else f"{raw} {row}"  # of several files the row knows its own
-    without, own = columns.without_label(), len(columns.file_names)
-    if columns.label and row.reason.startswith(f"{len(without.file_names)} columns"):
+    share, width, hint = len(block.bad) / (len(block.bad) + len(block.labels)), len(columns.file_names), ""
+    if columns.label and row.reason.startswith(f"{len(columns.without_label().file_names)} columns"):
         hint = " (rows without a label need --has_labels=False)"
-        return InputError(f"{place}{hint}; {max_bad_rows} bad rows are allowed")
-    if not columns.label and row.reason.startswith(f"{own + 1} columns"):
-        return InputError(f"{place} (rows with a label need --has_labels=True); {max_bad_rows} bad rows are allowed")
-    share = len(block.bad) / (len(block.bad) + len(block.labels))
-    what = advice(block.bad, share, columns, "leave such rows out with --max_bad_rows")
-    return InputError(f"{place}; {max_bad_rows} bad rows are allowed. {what}")
+    elif not columns.label and row.reason.startswith(f"{width + 1} columns"):
+        hint = " (rows with a label need --has_labels=True)"
+    what = f". {advice(block.bad, share, columns, 'leave such rows out with --max_bad_rows')}"
+    return InputError(f"{place}{hint}; {max_bad_rows} bad rows are allowed{'' if hint and is_many(share) else what}")

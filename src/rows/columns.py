@@ -110,6 +110,10 @@ class Columns:
     def _weight(self) -> tuple[str, ...]:
         return (self.weight,) if self.weight else ()
 
+    def with_weight_as_number(self) -> "Columns":
+        """The same columns with that of the weights as the last one of numbers."""
+        return replace(self, dense=(*self.dense, self.weight), weight="", order=self.file_names)
+
     def without_label(self) -> "Columns":
         """The columns of rows whose label is not known, and does not stand in the file, nor does a weight."""
         order = tuple(name for name in self.order if name not in (self.label, self.weight))

@@ -166,9 +166,14 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) < _SHOWN_NAMES else f"{names[0]}, {names[1]} .. {names[-1]}"
 
 
+def is_many(share: float) -> bool:
+    """Whether bad rows that are as many of a file's are too many to leave out."""
+    return share * _FEW > 1
+
+
 def advice(bad: Sequence[BadRow], share: float, columns: Columns, skipping: str) -> str:
     """What to do about bad rows that are as many of a file's as `share`: of few, what `skipping` says."""
-    if share * _FEW <= 1:
+    if not is_many(share):
         return f"Mend them, or {skipping}"
     what = (
         nature_of(bad, columns) or misfit(bad, share, columns) or "Mend them, or say in a --schema how cells are read"

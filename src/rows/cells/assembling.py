@@ -19,7 +19,7 @@ from src.rows.cells.times import numbers_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.text import number_text
 
-MOST_WEIGHT = 1e30  # so that a batch's sum is within float32
+_MOST_WEIGHT = 1e30  # so that a batch's sum is within float32
 
 
 def block_of(
@@ -98,7 +98,13 @@ def _categories(
 def _weights(column: Column, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Float32 [B], and which cells hold none: an empty one has no weight."""
     weights, wrong = column.numbers(columns)
-    return weights, wrong | ~((weights >= 0) & (weights <= MOST_WEIGHT))
+    return weights, wrong | no_weights(weights)
+
+
+def no_weights(numbers: np.ndarray) -> np.ndarray:
+    """Which numbers are no weights, nan of empty cells among them."""
+    wrong: np.ndarray = ~((numbers >= 0) & (numbers <= _MOST_WEIGHT))
+    return wrong
 
 
 def _reason(name: str, column: Column, times: dict[str, Timestamp], row: int) -> str:
