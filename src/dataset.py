@@ -6,6 +6,7 @@ Legend: B rows of a batch, N numeric columns, L ids of a row.
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from src.base.errors import InputError
 from src.data import records
 from src.data.layout import PADDING
 from src.data.manifest import DataFolder
+from src.ranks.dealing import parts
 
 Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32
 _WINDOW_ROWS = 1 << 16
@@ -34,6 +36,7 @@ class Rows:
         shard_rows: rows in each file; without them a share is read from the first file on.
         tables: of each id its field, the rows of its table, and whether it is of a list, and may be padding; ids are
             checked against them, unless there are none.
+        record_rows: rows in each record but a file's last one; 0 where that is not known.
     """
 
     shards: Sequence[str]
@@ -42,6 +45,12 @@ class Rows:
     slot_dim: int
     shard_rows: Sequence[int] = ()
     tables: Sequence[tuple[str, int, bool]] = ()
+    record_rows: int = 0
+
+    def record_sizes(self) -> np.ndarray:
+        """Rows of each record."""
+        starts = [(rows, first) for rows in self.shard_rows for first in range(0, rows, self.record_rows)]
+        return np.array([min(self.record_rows, rows - first) for rows, first in starts])
 
 
 class RowBatches:
@@ -58,6 +67,8 @@ class RowBatches:
         seed: of the shuffling.
         rank, ranks: which even part of each full batch is given, and how many there are; needs drop_last. Rows of all
             records meet in a batch, so that each rank reads all, but takes out its own rows alone.
+        deals: whether it may be any part of a batch, so that a rank reads little more than its share of the records;
+            else it is that of its place in the batch. Without effect where the rows of records are not known.
 
     Raises:
         InputError, while iterating: an id is outside its field's table.
@@ -65,8 +76,10 @@ class RowBatches:
 
     def __init__(
         self, source: Rows, batch_size: int, shuffle: bool = False, drop_last: bool = False, seed: int = 1,
-        rank: int = 0, ranks: int = 1,
+        rank: int = 0, ranks: int = 1, deals: bool = False,
     ):  # fmt: skip
+        self.rank, self.ranks = rank, ranks
+        self.deals = deals and ranks > 1 and bool(source.record_rows and source.shard_rows)
         self.own_rows = batch_size // ranks
         self.own_start = rank * self.own_rows
         self.source, self.rows, self.batch_size = source, source.count, batch_size
@@ -83,7 +96,8 @@ class RowBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator, so that only asking for a batch begins an epoch: MindSpore calls iter() to see whether it can.
-        windows = _ahead(self._windows(np.random.default_rng([self.seed, self.epoch])))
+        rng = np.random.default_rng([self.seed, self.epoch])
+        windows = _ahead(self._dealt_windows(rng) if self.deals else self._windows(rng))
         skipped, self.epoch, self.skipped = self.skipped, self.epoch + 1, 0
         yield from itertools.islice(_joined(windows, self.own_rows), skipped, len(self))
 
@@ -113,12 +127,16 @@ class RowBatches:
 
     def _records(self, source: Rows, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """The records one by one, unpacked, in a random order if there is one."""
+        return self._read(source, None if rng is None else rng.permutation(_count(source)))
+
+    def _read(self, source: Rows, numbers: np.ndarray | None) -> Iterator[Batch]:
+        """Records by their numbers, or all in their order, one by one, unpacked."""
         reading = {"columns_list": [records.COLUMN], "num_parallel_workers": 1}
         shards = list(source.shards)
-        found = ds.MindDataset(shards, shuffle=False, **reading)
-        if rng is not None:
-            order = rng.permutation(found.get_dataset_size())
-            found = ds.MindDataset(shards, sampler=ds.SubsetSampler(order.tolist()), **reading)
+        if numbers is None:
+            found = ds.MindDataset(shards, shuffle=False, **reading)
+        else:
+            found = ds.MindDataset(shards, sampler=ds.SubsetSampler(numbers.tolist()), **reading)
         for (record,) in found.create_tuple_iterator(num_epochs=1, output_numpy=True):
             dense, ids, labels = records.unpack(record, source.dense_dim, source.slot_dim)
             yield dense, ids, labels.astype(np.float32)[:, None]
@@ -134,19 +152,39 @@ class RowBatches:
             waiting.append(record)
             rows += len(record[0])
             if rows >= _WINDOW_ROWS or done + rows == self.rows:
-                window = tuple(np.concatenate(column) for column in zip(*waiting))
-                own = self._own(done, rows, rng.permutation(rows) if self.shuffle else None)
-                window = tuple(column[own] for column in window)
+                window = _taken(waiting, self._own(done, rows, rng.permutation(rows) if self.shuffle else None))
                 _check_ids(window[1], self.source.tables)
                 yield window
                 waiting, rows, done = [], 0, done + rows
         if done != self.rows or waiting:
             raise ValueError(f"{list(self.source.shards)} hold {done + rows} rows, not {self.rows}")
 
-    def _own(self, done: int, rows: int, order: np.ndarray | None) -> np.ndarray | slice:
-        """Which rows of a window are this rank's, in their order, behind so many rows of the epoch."""
+    def _dealt_windows(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """As `_windows`, of the same windows, of which this rank takes other rows, and reads the records that it needs.
+
+        What it needs is found twice, for all windows before it reads and for each one then: all at once would take
+        memory by the rows of the epoch.
+        """
+        sizes = self.source.record_sizes()
+        if (count := _count(self.source)) != len(sizes) or sizes.sum() != self.rows:
+            raise ValueError(f"{list(self.source.shards)} hold {count} records, not {len(sizes)} of {self.rows} rows")
+        order = rng.permutation(len(sizes)) if self.shuffle else np.arange(len(sizes))
+        facts = order, sizes, _WINDOW_ROWS, self.batch_size, self.rank, self.ranks
+        shuffling, again = (rng, deepcopy(rng)) if self.shuffle else (None, None)
+        needed = np.concatenate([numbers for numbers, _ in parts(*facts, again)])
+        reading = self._read(self.source, needed)
+        for numbers, own in parts(*facts, shuffling):
+            pieces = list(itertools.islice(reading, len(numbers)))
+            if [len(piece[0]) for piece in pieces] != sizes[numbers].tolist():
+                raise ValueError(f"records of {list(self.source.shards)} have other numbers of rows than the manifest")
+            window = _taken(pieces, own)
+            _check_ids(window[1], self.source.tables)
+            yield window
+
+    def _own(self, done: int, rows: int, order: np.ndarray | None) -> np.ndarray | None:
+        """Which rows of a window are this rank's, in their order, behind so many rows of the epoch; None for all."""
         if self.own_rows == self.batch_size:
-            return slice(None) if order is None else order
+            return order
         places = (done + np.arange(rows)) % self.batch_size - self.own_start
         (own,) = np.nonzero((places >= 0) & (places < self.own_rows))
         return own if order is None else order[own]
@@ -159,7 +197,8 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     layout = manifest.layout
     of_fields = zip(manifest.fields, manifest.table_rows, (pool != "" for pool in layout.pools))
     tables = layout.of_ids(tuple(of_fields))
-    rows = Rows(shards, sum(shard_rows), len(manifest.inputs), layout.ids, shard_rows, tables)
+    record_rows = int(manifest.options.get("record_rows", 0))
+    rows = Rows(shards, sum(shard_rows), len(manifest.inputs), layout.ids, shard_rows, tables, record_rows)
     return RowBatches(rows, batch_size, **options)
 
 
@@ -176,6 +215,31 @@ def _check_ids(ids: np.ndarray, tables: Sequence[tuple[str, int, bool]]) -> None
                 f"{wrong} of {len(ids)} ids of {name} are outside its table of {rows} rows, up to {most[place]}: the "
                 f"data folder's rows are not of its manifest; preprocess again"
             )
+
+
+def _count(source: Rows) -> int:
+    """How many records there are."""
+    return int(ds.MindDataset(list(source.shards), shuffle=False).get_dataset_size())
+
+
+def _taken(pieces: Sequence[Batch], order: np.ndarray | None) -> Batch:
+    """Rows of pieces that follow one another, by their numbers in a stated order; None for all as they stand.
+
+    Each row that is asked for is copied once, and no other one.
+    """
+    if order is None:
+        return tuple(np.concatenate(column) for column in zip(*pieces))
+    places = np.full(sum(len(piece[0]) for piece in pieces), -1)  # where each row goes
+    places[order] = np.arange(len(order))
+    found = tuple(np.empty((len(order), *column.shape[1:]), column.dtype) for column in pieces[0])
+    low = 0
+    for piece in pieces:
+        own = places[low : low + len(piece[0])]
+        low += len(own)
+        (wanted,) = np.nonzero(own >= 0)
+        for column, target in zip(piece, found):
+            target[own[wanted]] = column[wanted]
+    return found
 
 
 def _no_rows(source: Rows) -> Batch:

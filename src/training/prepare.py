@@ -134,7 +134,7 @@ def prepare(specs: Specs) -> Prepared:
     batch_size = _rounded_up(data.batch_size, ranks.size)
     batches = batches_of(
         folder, "train", batch_size, shuffle=data.shuffle, drop_last=True, seed=data.seed, rank=ranks.rank,
-        ranks=ranks.size,
+        ranks=ranks.size, deals=not specs.optimization.dropout,  # which follows from a sample's place in the batch
     )  # fmt: skip
     if not len(batches):
         raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")
