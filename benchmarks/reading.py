@@ -40,7 +40,7 @@ def main() -> None:
         pieces = [slice(low, low + RECORD_ROWS) for low in range(0, ROWS, RECORD_ROWS)]
         records.write(path, [records.pack(dense[one], ids[one], labels[one, 0]) for one in pieces])
         tables = [(f"C{field}", rows, False) for field, rows in enumerate(sizes)]
-        rows = Rows([str(path)], ROWS, 13, 26, (ROWS,), tables, RECORD_ROWS)
+        rows = Rows([str(path)], ROWS, 13, 26, (ROWS,), tables, record_rows=RECORD_ROWS)
 
         def read_all() -> None:
             order = np.random.default_rng(1).permutation(len(pieces)).tolist()
@@ -51,7 +51,9 @@ def main() -> None:
 
         print(f"MindDataset alone: {ROWS / best_of(TURNS, read_all):,.0f} rows a second")
         for ranks, deals in itertools.product(numbers, (False, True)):
-            batches = RowBatches(rows, BATCH, shuffle=True, drop_last=True, ranks=ranks, deals=deals)
+            batches = RowBatches(rows, BATCH, shuffle=True, drop_last=True, ranks=ranks)
+            if deals:
+                batches.deal()
             read = 0
 
             def epoch(batches: RowBatches = batches) -> None:

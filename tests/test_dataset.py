@@ -197,52 +197,6 @@ def test_ranks_get_even_parts_of_the_batches_of_one_process(shards, batch_size, 
             np.testing.assert_array_equal(np.concatenate([ids for _, ids, _ in together]), whole)
 
 
-@pytest.mark.parametrize("window_rows", [1, 37, 100, 1 << 16])
-@pytest.mark.parametrize(("batch_size", "ranks", "shuffle"), [
-    (4, 2, True), (48, 3, True), (128, 2, True), (1000, 4, True), (100, 4, False)])  # fmt: skip
-def test_ranks_that_deal_have_the_rows_of_each_batch_of_one_process(
-    shards, batch_size, ranks, shuffle, window_rows, monkeypatch
-):
-    """Each row once, and all ranks as many."""
-    monkeypatch.setattr(dataset, "_WINDOW_ROWS", window_rows)
-    rows = Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, (), RECORD_ROWS)
-    options = {"shuffle": shuffle, "drop_last": True, "seed": 4}
-    one = make(shards, batch_size, **options)
-    of_ranks = [RowBatches(rows, batch_size, **options, rank=rank, ranks=ranks, deals=True) for rank in range(ranks)]
-    for step in (0, len(one) + len(one) // 2):  # two epochs, the second one from its middle on
-        for batches in (one, *of_ranks):
-            batches.go_to(step)
-        expected = [sorted(ids[:, 0]) for _, ids, _ in one]
-        for together, whole in zip(zip(*of_ranks, strict=True), expected, strict=True):
-            assert {len(ids) for _, ids, _ in together} == {batch_size // ranks}
-            assert sorted(numbers_of(together)) == whole
-
-
-@pytest.mark.parametrize(("ranks", "most"), [(2, 0.75), (3, 0.65)])
-def test_ranks_that_deal_read_little_more_than_their_share_of_the_records(shards, monkeypatch, ranks, most):
-    """Of 63. Batches are small here, so that more records than usual have rows for all of them."""
-    read, unpack = [], records.unpack
-    monkeypatch.setattr(dataset.records, "unpack", lambda *given: read.append(1) or unpack(*given))
-    rows = Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, (), RECORD_ROWS)
-    for rank in range(ranks):
-        read.clear()
-        list(RowBatches(rows, 252, shuffle=True, drop_last=True, rank=rank, ranks=ranks, deals=True))
-        assert 63 / ranks - 4 < len(read) < most * 63
-        read.clear()
-        list(RowBatches(rows, 252, shuffle=True, drop_last=True, rank=rank, ranks=ranks))
-        assert len(read) == 63
-
-
-@pytest.mark.parametrize(("facts", "message"), [
-    ((SHARD_ROWS, (), 20), "hold 63 records, not 50 of 1000 rows"),
-    (([320, 320, 328, 32], (), RECORD_ROWS), "have other numbers of rows than the manifest"),
-])  # fmt: skip
-def test_records_of_other_sizes_than_the_manifest_has_are_refused(shards, facts, message):
-    batches = RowBatches(Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, *facts), 100, True, True, rank=0, ranks=2, deals=True)
-    with pytest.raises(ValueError, match=message):
-        list(batches)
-
-
 def test_a_rank_takes_out_its_own_rows_alone(shards, monkeypatch):
     taken = []
     monkeypatch.setattr(dataset, "_check_ids", lambda ids, tables: taken.append(len(ids)))
@@ -315,3 +269,36 @@ def test_a_sample_is_of_records_spread_evenly_in_the_order_of_the_rows(shards):
     assert (np.diff(some) > 0).all()
     assert np.diff(some).max() < 250
     np.testing.assert_array_equal(some, sample(rows, 100)[1][:, 0])
+
+
+def test_a_share_of_categories_is_taken_for_unseen(tmp_path):
+    """The same ones with several ranks and behind a stop, others in another epoch; no number's bucket, no padding."""
+    lines = raw_lines(1200)
+    columns = Columns.numbered(13, 26)
+    data = preprocess_lines(write_raw(tmp_path / "train.txt", lines), tmp_path / "data", columns, numeric_buckets=4)
+    plain, hidden = (
+        dataset.batches_of(data, "train", 100, shuffle=True, drop_last=True, seed=3, unseen_share=share)
+        for share in (0.0, 0.1)
+    )
+    first = [np.concatenate(column) for column in zip(*hidden)]
+    second = [np.concatenate(column) for column in zip(*hidden)]
+    for epoch, found in enumerate((first, second)):
+        dense, ids, labels = (np.concatenate(column) for column in zip(*plain))
+        np.testing.assert_array_equal(found[0], dense)
+        np.testing.assert_array_equal(found[2], labels)
+        changed = found[1] != ids
+        assert (found[1][changed] == 0).all(), epoch
+        assert not changed[:, 26:].any()
+        assert 0.09 < changed[:, :26].mean() < 0.11
+    ranks = [
+        dataset.batches_of(data, "train", 100, shuffle=True, drop_last=True, seed=3, unseen_share=0.1, rank=r, ranks=2)
+        for r in range(2)
+    ]
+    both = [np.concatenate(pair) for own in zip(*ranks) for pair in [[one[1] for one in own]]]
+    np.testing.assert_array_equal(np.concatenate(both), first[1])
+    hidden.go_to(len(hidden) + 4)
+    np.testing.assert_array_equal(np.concatenate([batch[1] for batch in hidden]), second[1][400:])
+    padded = np.full((500, 3), -1, np.int32)
+    padded[:, 0] = 7
+    chances = np.random.default_rng(1).random((500, 3), np.float32)
+    assert set(np.unique(hidden._with_unseen(padded, chances)[:, 1:]).tolist()) == {-1}

@@ -4,17 +4,36 @@ Legend: W rows of a window, K records of it, S segments of it, which are of one 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 _OF_ALL = -1
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a rank takes of a window.
+
+    Attributes:
+        done, rows: of the epoch before the window, and in it.
+        records: numbers of those that the rank reads.
+        own: numbers of its rows among those of the window's records, in the order of batches.
+        own_of_read: their numbers among those of the records that it reads.
+    """
+
+    done: int
+    rows: int
+    records: np.ndarray
+    own: np.ndarray
+    own_of_read: np.ndarray
+
+
 def parts(
     order: np.ndarray, sizes: np.ndarray, window_rows: int, batch_size: int, rank: int, ranks: int,
     rng: np.random.Generator | None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
-    """Of each window of an epoch the records that a rank reads, and which of their rows it takes, in their order.
+) -> Iterator[Part]:  # fmt: skip
+    """What a rank takes of each window of an epoch.
 
     Args:
         order: numbers of all records, as they come.
@@ -33,7 +52,7 @@ def parts(
         record = np.repeat(np.arange(len(numbers)), own_sizes)[own]
         used = np.isin(np.arange(len(numbers)), record)
         left_out = np.cumsum(np.where(used, 0, own_sizes))  # rows before, of records that are not read
-        yield numbers[used], own - left_out[record]
+        yield Part(done, rows, numbers[used], own, own - left_out[record])
         low, done = high, done + rows
 
 
