@@ -140,6 +140,8 @@ def prepare(specs: Specs) -> Prepared:
         folder, "train", batch_size, shuffle=data.shuffle, drop_last=True, seed=data.seed, rank=ranks.rank,
         ranks=ranks.size, unseen_share=data.unseen_share,
     )  # fmt: skip
+    if not specs.optimization.dropout:  # which follows from a sample's place in the batch
+        batches.deal()
     if not len(batches):
         raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")
     part = evaluation_part(folder, evaluation.early_stopping) if evaluation.do_eval else ""
