@@ -96,9 +96,7 @@ def export_graph(model: DLRM, folder: Path, spec: ExportSpec, dense_dim: int, pl
         network, second = ScoreIds(model), Tensor(np.zeros((batch_size, layout.ids), np.int32))
     else:
         network, second = ScoreVectors(model), Tensor(np.zeros((batch_size, layout.fields, width), np.float32))
-    options = {}
-    if file_format == "MINDIR" and spec.mindir_version == mindir.VERSION:
-        options["custom_func"] = mindir.to_version_1
+    options = {"custom_func": mindir.written_as(spec.mindir_version)} if file_format == "MINDIR" else {}
     mode = folder.stat().st_mode
     try:
         with _place_of(folder) as place:
