@@ -34,7 +34,7 @@ from src.base.locks import hold_folder
 from src.base.logs import warn
 from src.checkpoints.names import CHECKPOINT, REPORT_PAGE, check_is_file
 from src.data.manifest import PARTS, find
-from src.export.exported import check_export_place, checkpoint_manifest
+from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
 from src.export.folder import export_checkpoint
 from src.model_utils.device_target import as_guest, check_products, set_device
 from src.model_utils.options import options_of
@@ -230,10 +230,11 @@ class FittedModel:
             InputError: as of export.py.
         """
         place = Path(folder).absolute() if folder else self.folder / _EXPORT
-        chosen = self._resolved(ExportOptions, options, "export", export_path=str(place), dataset_path=str(self.data))
+        own = {"export_path": str(place), "dataset_path": str(self.data), "apply_delta": ""}
+        chosen = self._resolved(ExportOptions, options, "export", **own)
         spec = chosen.export
         check_export_place(spec)
-        data = find(spec.dataset_path) if spec.calibrate else None
+        data = calibrating_rows(spec)
         with as_guest():
             set_device(chosen.device.device_target, chosen.device.device_id)
             export_checkpoint(self.checkpoint, checkpoint_manifest(self.checkpoint), chosen.network, spec, data)
