@@ -6,11 +6,20 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 namespace dlrm {
+
+// A number whose bytes stand at a place that need not suit its type.
+template <typename Number>
+Number NumberAt(const uint8_t *data, uint64_t offset) {
+  Number number;
+  std::memcpy(&number, data + offset, sizeof number);
+  return number;
+}
 
 class TableFile {
  public:
