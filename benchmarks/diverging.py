@@ -8,6 +8,7 @@ names, until it ends well. A state that is not finite, another error, or a folde
 exit code 1.
 """
 
+import argparse
 import contextlib
 import io
 import itertools
@@ -103,4 +104,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     sys.exit(main())

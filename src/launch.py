@@ -4,7 +4,7 @@
                          [--OPTION=VALUE ...]
 
 Cluster options, for several hosts, are worker_num, local_worker_num, master_addr, master_port, node_rank, first_rank,
-cluster_time_out and bind_core, in the manner of MindSpore's msrun. All else goes to train.py. The ranks' logs are
+cluster_time_out and bind_core, in the manner of MindSpore's msrun. All else goes to train.py (its --help). Logs are
 log0/output.log, log1/output.log and so on. A rank that dies or hangs ends the run: the others are stopped, and a line
 names it.
 """
@@ -196,9 +196,9 @@ class Launch:
         self._show()
         error, log = self._last_error(rank), log_of(rank)
         if code == _INPUT_AT_FAULT and not self.trains:
-            give_back_earlier(self.cluster.ranks)
+            give_back_earlier(self.cluster.ranks, bool(error))
             log = refused_of(rank) if refused_of(rank).is_file() else log
-        hint = f"{what}{error}; the other ranks were stopped; see {log}"
+        hint = f"{what}{error}; the other ranks were stopped" + (f"; see {log}" if log.is_file() else "")
         if code != _INPUT_AT_FAULT:
             hint += ". The same command goes on from the last save"
         print(f"error: {hint}", file=sys.stderr)
@@ -342,8 +342,9 @@ def main(argv: Sequence[str]) -> int:
         folder = find(data)
         if sends:
             options.check_place(folder)
+        print(f"starts {cluster.local_worker_num} ranks; lines of the first follow, from {log_of(cluster.first_rank)}")
         return Launch(cluster, program).wait()
 
 
 if __name__ == "__main__":
-    run(main, goes_on=True)
+    run(main, goes_on=True, usage=__doc__.partition("\n")[2])

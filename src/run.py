@@ -45,6 +45,7 @@ from src.network.embedding import initial_values, make_tables
 from src.network.options import NetworkSpec
 from src.ranks.placement import has_all_to_all
 from src.report.content import data_content, evaluation_content
+from src.report.event_files import EventFiles
 from src.report.files import RunReport, Scored, forget, machine
 from src.report.learned import learned
 from src.training import resume
@@ -311,26 +312,29 @@ def _facts(training: Training, losses: LossCallBack, kept_step: int, peak_mb: fl
 
 
 def _metrics_file(prepared: Prepared, run: run_folder.Run, begun: resume.Progress, step: TrainStep) -> MetricsFile:
-    """The run's log for machines, or the report that takes its place."""
+    """The run's log for machines, or the report that takes its place; and what follows it."""
     specs, ranks, factors = prepared.specs, prepared.specs.runtime.ranks, prepared.factors
-    path = os.devnull if ranks.rank else specs.kept.metrics_file_name
-    if not specs.kept.report:
-        forget(run.path)
-        return MetricsFile(path, begun.run)
-    facts = {
-        "steps": prepared.steps,
-        "options": values_of(*specs.options),
-        "data": data_content(prepared.folder),
-        "machine": machine() | {"ranks": ranks.size},
-    }
+    path, options = os.devnull if ranks.rank else specs.kept.metrics_file_name, values_of(*specs.options)
 
     def rates(at: int) -> tuple[float, float]:
         factor = float(factors[at - 1])
         return factor * float(step.learning_rate.asnumpy()), factor * float(step.table_learning_rate.asnumpy())
 
-    report = RunReport(path, begun.run, run.path, facts, rates, ranks.rank == 0)
-    report.go_on_from(begun.step)
-    return report
+    if specs.kept.report:
+        facts = {
+            "steps": prepared.steps,
+            "options": options,
+            "data": data_content(prepared.folder),
+            "machine": machine() | {"ranks": ranks.size},
+        }
+        report = RunReport(path, begun.run, run.path, facts, rates, ranks.rank == 0)
+        report.go_on_from(begun.step)
+    else:
+        forget(run.path)
+    metrics_file = report if specs.kept.report else MetricsFile(path, begun.run)
+    if specs.kept.tensorboard and not ranks.rank:
+        metrics_file.followers.append(EventFiles(specs.kept.tensorboard, begun.run, options, rates, begun.step))
+    return metrics_file
 
 
 def _why_ended(best: BestSoFar) -> dict[str, str]:

@@ -25,7 +25,7 @@ LEVELS = [
     "src.export src.report",
     "src.run src.scorer src.options",
     "train eval export preprocess postprocess mindspore_hub_conf src.launch src.preprocess_data src.synthetic "
-    "src.table_accuracy src.report.__main__",
+    "src.table_accuracy src.report.__main__ src.fit",
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])

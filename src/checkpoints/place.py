@@ -9,7 +9,8 @@ from src.base.sealed import check_json
 from src.checkpoints.names import CHECKPOINT, REPORT, REPORT_PAGE, UNFINISHED
 from src.checkpoints.parts import open_parts
 from src.checkpoints.run_options import RunOptions
-from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+from src.data.counted import encoder_files
+from src.data.manifest import MANIFEST, Manifest
 
 FINISHED, PROGRESS = "finished", "progress.json"
 OLDER, REPLACES = "older", "replaces_checkpoint"
@@ -59,7 +60,7 @@ def _lacks(folder: Path, options: RunOptions, data: Manifest) -> str:
     nothing. The network's values are not read, only that their files have them."""
     try:
         open_parts(folder / CHECKPOINT, check=())
-        data.verify(folder, [VOCABULARY])
+        data.verify(folder, encoder_files(data))
     except InputError as error:
         return str(error).partition(": ")[0]
     is_evaluated = options.value("do_eval") and {"valid", "test"} & set(data.parts)

@@ -18,7 +18,7 @@ from src.data.layout import PADDING, Layout
 from src.data.manifest import Manifest
 from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
 from src.rows.block import Block
-from src.rows.keys import keys_of, text_of
+from src.rows.keys import is_free, keys_of, text_of
 from src.rows.raw_rows import Example
 
 _MOST_EXAMPLES, _LONGEST = 3, 60
@@ -79,7 +79,7 @@ def _not_whole_keys(keys: np.ndarray) -> list[str]:
         first = np.where(minus, letters[:, 1], letters[:, 0])
         whole = (digits + minus == lengths) & (digits > 0) & ((first != ord("0")) | (digits + minus == 1))
         hashed = letters[:, 0] & 0xC0 == 0x80
-        if len(odd := np.flatnonzero(~(whole | hashed | (lengths == 0)))):
+        if len(odd := np.flatnonzero(~(whole | hashed | is_free(chunk) | (lengths == 0)))):
             return [text_of(int(chunk[odd[0]])) or ""]
     return []
 

@@ -18,8 +18,8 @@ from src.report.compare import ComparedRun, compared, comparison_page, failures
 
 def main(argv: Sequence[str]) -> int:
     """Compare; 0, or 1 if a run is worse than allowed."""
-    folders = [word for word in argv if not word.startswith("--")]
-    spec = resolve(ReportOptions, [word for word in argv if word.startswith("--")]).compare
+    folders = [word for word in argv if not word.startswith("-")]
+    spec = resolve(ReportOptions, [word for word in argv if word.startswith("-")]).compare
     if len(folders) < 2:
         raise InputError(
             f"{len(folders)} of at least 2 runs given: python -m src.report RUN_A RUN_B ... --OPTION=VALUE"

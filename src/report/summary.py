@@ -79,4 +79,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, usage=__doc__)
