@@ -1,10 +1,16 @@
 """Export a checkpoint: `python export.py --checkpoint_path=./checkpoint/dlrm.ckpt --file_format=MINDIR`."""
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 from collections.abc import Sequence
 from pathlib import Path
 
 from src.base.errors import InputError, run
 from src.checkpoints.names import file_of, folder_of
+from src.export.delta import write_applied
 from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
 from src.model_utils.moxing_adapter import job
 from src.options import ExportOptions, resolve
@@ -20,8 +26,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def export(options: ExportOptions, argv: Sequence[str]) -> None:
-    """Write the export folder."""
+    """Write the export folder, or a delta."""
     spec = options.export
+    if spec.apply_delta:
+        check_export_place(spec)
+        write_applied(spec)
+        print(f"applied {spec.apply_delta} to {spec.delta_from}: {spec.export_path} is a whole export")
+        return
     given = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
     if given and not spec.calibrate:
         raise InputError(f"{given[0]} has no effect without calibrate: drop it, or give --calibrate=True")

@@ -245,6 +245,10 @@ class SyntheticSpec:
     """Which rows are generated, and where they go."""
 
     data_path: str = option("./data/", _DATA_PATH, NOT_EMPTY)
-    rows: int = option(300_000, "rows to generate", POSITIVE)
+    rows: int = option(300_000, "rows to generate, of each day if there are days", POSITIVE)
+    days: int = option(
+        0, "days, a file each, in which values come and go and the law drifts; 0 for one file without days",
+        NOT_NEGATIVE,
+    )  # fmt: skip
     seed: int = option(1, "seed of everything random", NOT_NEGATIVE)
     overwrite: bool = option(False, "whether earlier results may be replaced")

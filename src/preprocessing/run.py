@@ -11,30 +11,22 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.base.files import flush
 from src.base.logs import warn
-from src.data import records
 from src.data.counted import COUNTS, Counted
 from src.data.encoder import Encoder
 from src.data.known_values import Unmatched, unmatched_of, warning, warning_of_dropped
 from src.data.layout import Layout
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, Manifest, raw_format
-from src.data.parts import File, Negatives
+from src.data.parts import File, Negatives, Part
 from src.data.vocabulary import UNSEEN
+from src.preprocessing.coding import Shards, code
 from src.preprocessing.growing import Grower
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
 from src.preprocessing.learning import Known, groups_of, key_seed_of, learn_encoder, load_known, loaded
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.sampling import negatives_of
-from src.preprocessing.shards import Coding, Shard, part_of
-from src.preprocessing.source import OwnFiles, Piece, Source, find_rows
-from src.preprocessing.steps import (
-    bad_rows_of,
-    bundle_rows,
-    bundles_of,
-    count_rows,
-    encode_rows,
-    gather_bucket,
-    scatter_rows,
-)
+from src.preprocessing.shards import Shard
+from src.preprocessing.source import OwnFiles, Source, find_rows
+from src.preprocessing.steps import bad_rows_of, count_rows
 from src.rows.block import BadRow, first_categories
 from src.rows.columns import Columns
 from src.rows.keys import keys_of
@@ -44,7 +36,6 @@ from src.rows.unpacking import fingerprint
 
 _SHOWN_BAD_ROWS = 3
 _SAMPLE_BYTES = 8 << 20  # in which unseen values are looked for
-Shards = dict[str, list[Shard]]  # of each part
 
 
 def preprocess(
@@ -260,59 +251,6 @@ def _put_in_place(new: Path, folder: Path, manifest: Manifest) -> None:
     flush(folder)
 
 
-def _forget_lost_shards(journal: Journal, folder: Path, step: str, names: Sequence[str]) -> None:
-    """Of a run that was killed while it put them in place, shards may stand there; without a manifest they are whole.
-
-    With a manifest that run had ended, and the shards that stand there are those of an earlier data folder.
-    """
-    for number, name in enumerate(names):
-        if not (folder / NEW / name).is_file() and ((folder / MANIFEST).exists() or not (folder / name).is_file()):
-            journal.forget(step, number)
-
-
-def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, options: PreprocessingSpec) -> Shards:
-    """Code all rows to MindRecord files, those of training in random order if the options say so."""
-    new = folder / NEW
-    for part in source.bounds:
-        (new / part).mkdir(exist_ok=True)
-    shuffled = "train" if options.shuffle_rows else None
-    mixed = [piece for piece in source.pieces if piece.part == shuffled]
-    others = [piece for piece in source.pieces if piece.part != shuffled]
-    scattered = tuple(journal.path("scatter", number).with_suffix(".rows") for number in range(len(mixed)))
-    bundles = bundles_of(scattered)
-    bundled = tuple(journal.path("bundle", number).with_suffix(".rows") for number in range(len(bundles)))
-    coding = Coding(source.columns, encoder, new, options.record_rows, options.seed, scattered, bundled)
-    decides = source.plan() | {"vocabulary": File.of(new, new / VOCABULARY).sha256}
-    journal.plan("scatter", decides | ({"seed": options.seed, "pieces": len(mixed)} if mixed else {}))
-    journal.plan("bundle", {}, "scatter")
-    journal.plan("gather", {"record_rows": options.record_rows}, "scatter")
-    journal.plan("encode", decides | {"record_rows": options.record_rows, "pieces": [_name(piece) for piece in others]})
-    for step, pieces in (("gather", mixed), ("encode", others)):
-        _forget_lost_shards(journal, folder, step, [_name(piece) for piece in pieces])
-    if journal.missing("gather", len(mixed)) or journal.missing("encode", len(others)):
-        encoder.prepare()
-        records.prepare()
-    scatter = [
-        Work(scatter_rows, (piece.spans, number), piece.rows, piece.follows) for number, piece in enumerate(mixed)
-    ]
-    journal.finish("scatter", scatter, "rows", coding)
-    journal.finish("bundle", [Work(bundle_rows, pair) for pair in zip(bundles, bundled)], "bundles", coding)
-    gather = [Work(gather_bucket, (piece.number, new / _name(piece)), piece.rows) for piece in mixed]
-    journal.finish("gather", gather, "rows", coding)
-    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows, piece.follows) for piece in others]
-    journal.finish("encode", encode, "rows", coding)
-    shards: Shards = {part: [] for part in source.bounds}
-    for step, pieces in (("gather", mixed), ("encode", others)):
-        for number, piece in enumerate(pieces):
-            shards[piece.part].append(Shard.of(journal.load(step, number, "shard")[0]))
-    return shards
-
-
-def _name(piece: Piece) -> str:
-    """Of a piece's shard, below the data folder."""
-    return f"{piece.part}/part-{piece.number:05d}.mindrecord"
-
-
 def manifest_of(
     folder: Path,
     source: Source,
@@ -324,7 +262,7 @@ def manifest_of(
 ) -> Manifest:
     """The manifest of what lies in the folder; columns are those that the user gave."""
     names = [name for name in (VOCABULARY, COUNTS, REJECTS) if (folder / name).is_file()]
-    parts = {part: part_of(source.bounds[part], of_part) for part, of_part in shards.items()}
+    parts = {part: _part(source.bounds[part], of_part) for part, of_part in shards.items()}
     return Manifest(
         source.columns.dense,
         source.columns.categorical,
@@ -339,3 +277,19 @@ def manifest_of(
         encoder.fields,
         layout=encoder.layout,
     )  # fmt: skip
+
+
+def _part(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:
+    rows = sum(shard.rows for shard in shards)
+    if not rows:
+        return None
+    unseen, values = (np.sum([getattr(shard, name) for shard in shards], axis=0) for name in ("unseen", "values"))
+    return Part(
+        rows,
+        bounds[0] + 1,
+        bounds[1],
+        sum(shard.clicks for shard in shards) / sum(shard.weight for shard in shards),
+        tuple((unseen / np.maximum(values, 1)).tolist()),
+        tuple(shard.files[0].name for shard in shards if shard.rows),
+        tuple(shard.rows for shard in shards if shard.rows),
+    )

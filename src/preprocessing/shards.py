@@ -11,7 +11,7 @@ from src.base.npz import Arrays
 from src.data import records
 from src.data.encoder import Encoder
 from src.data.layout import PADDING
-from src.data.parts import File, Part
+from src.data.parts import File
 from src.data.vocabulary import UNSEEN
 from src.rows.block import Block
 from src.rows.columns import Columns
@@ -112,23 +112,6 @@ def write_shard(
     unseen, values = (tuple(counts.tolist()) for counts in found)
     rows, clicks, weight = sums.tolist()
     return {"shard": from_json(asdict(Shard(files, int(rows), clicks, weight, unseen, values)))}
-
-
-def part_of(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:
-    """What a manifest says of a part of these shards, between these lines; None for one without rows."""
-    rows = sum(shard.rows for shard in shards)
-    if not rows:
-        return None
-    unseen, values = (np.sum([getattr(shard, name) for shard in shards], axis=0) for name in ("unseen", "values"))
-    return Part(
-        rows,
-        bounds[0] + 1,
-        bounds[1],
-        sum(shard.clicks for shard in shards) / sum(shard.weight for shard in shards),
-        tuple((unseen / np.maximum(values, 1)).tolist()),
-        tuple(shard.files[0].name for shard in shards if shard.rows),
-        tuple(shard.rows for shard in shards if shard.rows),
-    )
 
 
 def from_json(value: Any) -> np.ndarray:

@@ -111,6 +111,7 @@ def _linear(training: Rows, evaluated: Rows, logit_shift: float) -> Linear:
     names = [name for name, *_ in training.tables]
     dense, ids, labels, *weights = sample(training, SAMPLE_ROWS)
     model, fitted = LinearModel(dense, ids, labels, [names.index(name) for name in names], *weights), len(labels)
+    del dense, ids  # before as many come
     dense, ids, labels, *weights = sample(evaluated, SAMPLE_ROWS)
     logits = model.logits(dense, ids) + logit_shift
     area, loss = auc(labels, logits, *weights), logloss(labels, logits, *weights)

@@ -82,12 +82,11 @@ def _categories(
     cells: Sequence[Column], columns: Columns, rows: int
 ) -> tuple[np.ndarray, np.ndarray | None, dict[int, CellLists]]:
     """Keys, checks and lists, as of a block, of cells of each of `columns.categorical`, and of others behind these."""
-    keys, checks = np.empty((len(columns.categorical), rows), np.uint64), None
+    keys, checks = np.zeros((len(columns.categorical), rows), np.uint64), None
     of_lists, lists = {one.name: one for one in columns.lists}, dict[int, CellLists]()
     for field, (name, column) in enumerate(zip(columns.categorical, cells)):
         if name in of_lists:
             lists[field] = column.lists(of_lists[name], columns)
-            keys[field] = 0
             continue
         keys[field], own = column.keys(columns)
         if own is not None and own.any():
