@@ -15,11 +15,16 @@ import numpy as np
 
 from benchmarks.workers import CRITEO_ROWS, SMALL_ROWS, table_rows
 from src.base.errors import InputError
+from src.data.layout import Layout
 from src.network.options import NetworkSpec
 from src.training.options import OptimizationSpec, ScheduleSpec
 
 DENSE, FIELDS = 13, len(CRITEO_ROWS)
 DEVICE = "Ascend"
+PLAIN = Layout.plain(FIELDS)
+# Lists of every pool among fields of one value, two of which share the first field's table.
+LISTS = Layout((*range(FIELDS - 2), 0, 0), (1, 4, 1, 1, 3, 2, *[1] * (FIELDS - 8), 5, 1),
+               ("", "mean", "", "", "max", "sum", *[""] * (FIELDS - 8), "mean", ""))  # fmt: skip
 # What is combined, so that every two of these values meet in a graph, if the options' rules allow it.
 AXES: dict[str, tuple[Any, ...]] = {
     "optimizer": ("sgd", "adagrad", "rowwise_adagrad", "adam"),
@@ -56,6 +61,7 @@ class Graph:
         batch: samples over all ranks.
         total_rows: of all tables, shared out as Criteo's.
         placement: of the tables in an export.
+        layout: of a row's ids.
         group: what it is an example of, in words.
     """
 
@@ -70,6 +76,7 @@ class Graph:
     batch: int = 128
     total_rows: int = SMALL_ROWS
     placement: str = "graph"
+    layout: Layout = PLAIN
     group: str = ""
 
     @property
@@ -80,6 +87,8 @@ class Graph:
             words.append(f"tables={'in the graph' if self.placement == 'graph' else 'beside it'}")
         if self.mode != "none":
             words.append(f"{self.mode} rank {self.rank} of {self.ranks}")
+        if self.layout.has_lists:
+            words.append("lists and shared tables")
         if self.total_rows != SMALL_ROWS:
             words.append(f"{self.total_rows:,} rows")
         if self.compute_dtype != "float32":
@@ -110,13 +119,13 @@ class Graph:
         from src.network.mixed_dims import widths_of
         from src.ranks.placement import has_all_to_all, place
 
-        rows = table_rows(self.total_rows)
+        rows = self.layout.of_tables(table_rows(self.total_rows))
         exported = self.kind == "export"  # by tables of full width
         widths = widths_of(rows, replace(self.network, mixed_dims=0.0) if exported else self.network)
         operators = EXPORTED if exported else operators_for(DEVICE, True, self.optimization.rules)
         tables, exchange = make_tables(
-            place(widths.packed_rows, self.mode, self.ranks), self.rank, self.network.emb_dim, lambda *_: None,
-            operators, has_all_to_all(DEVICE),
+            place(widths.packed_rows, self.mode, self.ranks, self.layout.uses), self.rank, self.network.emb_dim,
+            lambda *_: None, operators, has_all_to_all(DEVICE), self.layout,
         )  # fmt: skip
         return DLRM(DENSE, tables, self.network, getattr(ms, self.compute_dtype), 1, widths), exchange
 
@@ -136,7 +145,7 @@ class Graph:
         from mindspore import Tensor
 
         own = self.batch // self.ranks
-        shapes = [(own, DENSE), (own, FIELDS), *[(own, 1)] * labels]
+        shapes = [(own, DENSE), (own, self.layout.ids), *[(own, 1)] * labels]
         return tuple(Tensor(np.zeros(shape, kind)) for shape, kind in zip(shapes, ("float32", "int32", "float32")))
 
     def _exported(self, model: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -254,6 +263,18 @@ def full_size() -> Iterator[Graph]:
     yield replace(graph, kind="evaluate")
 
 
+def lists() -> Iterator[Graph]:
+    """Training steps and evaluations of rows with lists: of every rule, on one rank and on both of two."""
+    graph = Graph(layout=LISTS)
+    for optimizer in AXES["optimizer"]:
+        yield replace(graph, optimization=OptimizationSpec(optimizer))
+    yield replace(graph, compute_dtype="float16", network=NetworkSpec(mixed_dims=0.3))
+    for mode, rank in itertools.product(("data", "hybrid"), (0, 1)):
+        yield replace(graph, mode=mode, ranks=2, rank=rank)
+    for mode, ranks in (("none", 1), ("hybrid", 2)):
+        yield replace(graph, kind="evaluate", batch=16384, mode=mode, ranks=ranks)
+
+
 def evaluations() -> Iterator[Graph]:
     """Networks that score, on one rank and several."""
     whole = Graph("evaluate", batch=16384)
@@ -288,6 +309,7 @@ def all_graphs() -> list[Graph]:
         "training steps, every two options together": pairs,
         "of these with 2 ranks, the other rank": other_ranks(pairs),
         "training steps and evaluation, Criteo's tables whole": full_size(),
+        "training steps and evaluations, lists and shared tables": lists(),
         "evaluations": evaluations(),
         "exports, read again": exports(),
     }

@@ -137,7 +137,7 @@ class DLRM(nn.Cell):
         tables_of_ids = tables.layout.of_ids(tables.layout.tables)
         primitives = self.operators.primitives
         self.projections = projections_of(widths, rng, tables_of_ids, primitives) if widths else None
-        self.pooling = Pooling(tables.layout) if tables.layout.has_lists else None
+        self.pooling = Pooling(tables.layout, primitives) if tables.layout.has_lists else None
         for number, tower in enumerate(self.towers):
             for parameter in tower.get_parameters():
                 parameter.name = _name_in_checkpoints(parameter.name, number)

@@ -11,6 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 import numpy as np
 
 from src.base.errors import run
@@ -98,14 +103,10 @@ def growth_lines(manifest: Manifest) -> list[str]:
     ]  # fmt: skip
 
 
-def main(argv: Sequence[str]) -> None:
-    """Preprocess as the command line says."""
-    options = resolve(PreprocessDataOptions, argv)
+def make_data_folder(options: PreprocessDataOptions) -> DataFolder:
+    """Preprocess as options say, and tell of it."""
     raw = options.raw
     raws = find_raws(raw.data_path)
-    if raw.guess_schema:
-        print(guess_schema(raws, Path(raw.guess_schema), raw.overwrite))
-        return
     paths = {"valid": raw.valid_path, "test": raw.test_path}
     own = {part: find_raws(path, f"{part}_path") for part, path in paths.items() if path}
     refuse_twice([*raws, *(one for files in own.values() for one in files)], "data_path")
@@ -114,8 +115,19 @@ def main(argv: Sequence[str]) -> None:
         refuse_changed(options.preprocessing, contradicting,
                        "with valid_path or test_path, whose rows are these parts: drop it")  # fmt: skip
     output = output_folder(raw.data_path, raw.output_path, raws)
-    columns = columns_of(raw)
-    print(report(preprocess(raws, output, columns, options.preprocessing, raw.overwrite, own, raw.order_by)))
+    data = preprocess(raws, output, columns_of(raw), options.preprocessing, raw.overwrite, own, raw.order_by)
+    print(report(data))
+    return data
+
+
+def main(argv: Sequence[str]) -> None:
+    """Preprocess as the command line says, or guess a schema."""
+    options = resolve(PreprocessDataOptions, argv)
+    raw = options.raw
+    if raw.guess_schema:
+        print(guess_schema(find_raws(raw.data_path), Path(raw.guess_schema), raw.overwrite))
+        return
+    make_data_folder(options)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from mindspore.train import Callback, Model
 
 from src.base.errors import InputError
 from src.base.finite import NotFinite
-from src.base.logs import MetricsFile
+from src.base.workers import give_back_memory
 from src.callback import (
     EpochCallBack,
     EvalCallBack,
@@ -39,14 +39,14 @@ from src.checkpoints import checkpoint, run_folder
 from src.dataset import TrainingDataset
 from src.dlrm import DLRM
 from src.metrics.monitored import MONITORED, BestSoFar, Metrics
-from src.model_utils.options import values_of
 from src.network.compiled import operators_for
 from src.network.embedding import initial_values, make_tables
 from src.network.options import NetworkSpec
 from src.ranks.placement import has_all_to_all
-from src.report.content import data_content, evaluation_content
-from src.report.files import RunReport, Scored, forget, machine
+from src.report.content import evaluation_content
+from src.report.files import RunReport, Scored
 from src.report.learned import learned
+from src.report.run_log import log_of_run
 from src.training import resume
 from src.training.averaging import first_averaged
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec, steps_between
@@ -177,7 +177,7 @@ def begin(
     best = BestSoFar(
         prepared.part, evaluation.monitor, evaluation.early_stopping, begun.best, begun.best_step, begun.waited
     )
-    log = _metrics_file(prepared, run, begun, step)
+    log = log_of_run(prepared, run.path, begun, step)
     return Training(prepared, run, begun, step, best, log, begun.step, warm=warm)
 
 
@@ -264,7 +264,9 @@ def finish(training: Training, losses: LossCallBack) -> TrainingResult:
         training.save_state(losses.steps, kept_step)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report = training.metrics_file
+    give_back_memory()  # of the steps' batches, so that what follows takes no more than they did
     scored, content = _scored(training, losses, kept_step) if isinstance(report, RunReport) else (None, {})
+    give_back_memory()
     beside = _beside_others(training, content.get("intervals", {}).get("auc"))
     if isinstance(report, RunReport):
         report.finish(_facts(training, losses, kept_step, peak_mb), scored, content, beside)
@@ -317,29 +319,6 @@ def _facts(training: Training, losses: LossCallBack, kept_step: int, peak_mb: fl
         "kept_for": f"best {shown}" if training.best.chooses else "the last one",
         **({"begun_with": training.begun.begun_with} if training.begun.begun_with else {}),
     }  # fmt: skip
-
-
-def _metrics_file(prepared: Prepared, run: run_folder.Run, begun: resume.Progress, step: TrainStep) -> MetricsFile:
-    """The run's log for machines, or the report that takes its place."""
-    specs, ranks, factors = prepared.specs, prepared.specs.runtime.ranks, prepared.factors
-    path = os.devnull if ranks.rank else specs.kept.metrics_file_name
-    if not specs.kept.report:
-        forget(run.path)
-        return MetricsFile(path, begun.run)
-    facts = {
-        "steps": prepared.steps,
-        "options": values_of(*specs.options),
-        "data": data_content(prepared.folder),
-        "machine": machine() | {"ranks": ranks.size},
-    }
-
-    def rates(at: int) -> tuple[float, float]:
-        factor = float(factors[at - 1])
-        return factor * float(step.learning_rate.asnumpy()), factor * float(step.table_learning_rate.asnumpy())
-
-    report = RunReport(path, begun.run, run.path, facts, rates, ranks.rank == 0)
-    report.go_on_from(begun.step)
-    return report
 
 
 def _why_ended(best: BestSoFar) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.data.layout import Layout
+from src.network.primitives import Primitives
 
 _LOWEST = float(np.finfo(np.float32).min)
 
@@ -21,12 +22,13 @@ class Pooling(nn.Cell):
 
     Args:
         layout: of the ids; a field holds lists.
+        primitives: of the device.
 
     Inputs: vectors [B, L, D]; present [B, L, 1] float32, 0 for padding, as `present` gives it.
     Outputs: vectors [B, F, D].
     """
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Layout, primitives: Primitives):
         super().__init__(auto_prefix=False)
         # Runs of fields of one value, and lists: first and behind-the-last id, first and behind-the-last field, pool.
         runs: list[tuple[int, int, int, int, str]] = []
@@ -38,17 +40,20 @@ class Pooling(nn.Cell):
         self.runs = tuple(runs)
         sizes = [last - first for first, last, *_ in runs]
         self.places = tuple(Tensor(np.arange(size, dtype=np.float32)[None, :, None]) for size in sizes)
+        self.of_ids = primitives.parts(sizes, 1)
+        self.of_fields = primitives.parts([end - field for _, _, field, end, _ in runs], 1)
 
     def present(self, ids):
         """1 for each of ids [B, L] and 0 for padding, [B, L, 1] float32."""
         return (ids >= 0).to(ms.float32).unsqueeze(-1)
 
     def construct(self, vectors, present):
+        parts, there = self.of_ids(vectors), self.of_ids(present)
         found: tuple = ()
-        for first, last, _, _, pool in self.runs:
-            part = vectors[:, first:last]
+        for number in range(len(self.runs)):
+            part, pool = parts[number], self.runs[number][-1]
             if pool != "":
-                part = self.pooled(part, present[:, first:last], pool)
+                part = self.pooled(part, there[number], pool)
             found = (*found, part)
         return found[0] if len(self.runs) == 1 else ops.concat(found, 1)
 
@@ -65,19 +70,21 @@ class Pooling(nn.Cell):
         return ops.maximum(present.sum(1, keepdims=True), 1.0)
 
     def bprop(self, vectors, present, out, dout):
+        own, there = self.of_ids(vectors), self.of_ids(present)
+        pooled, gradients = self.of_fields(out), self.of_fields(dout)
         found: tuple = ()
         for number in range(len(self.runs)):
-            first, last, field, end, pool = self.runs[number]
-            part = dout[:, field:end]
+            pool, share = self.runs[number][-1], there[number]
+            part = gradients[number]
             if pool != "":
-                own, there = vectors[:, first:last], present[:, first:last]
                 if pool == "max":
-                    largest = ops.logical_and(own == out[:, field:end], there > 0)
-                    place = ops.where(largest, self.places[number], float(last - first))
-                    there = ops.logical_and(largest, place == place.min(1, keepdims=True)).to(ms.float32)
+                    places = self.places[number]
+                    largest = ops.logical_and(own[number] == pooled[number], share > 0)
+                    place = ops.where(largest, places, float(places.shape[1]))
+                    share = ops.logical_and(largest, place == place.min(1, keepdims=True)).to(ms.float32)
                 elif pool == "mean":
-                    there = there / self.count(there)
-                part = part * there
+                    share = share / self.count(share)
+                part = part * share
             found = (*found, part)
         gradient = found[0] if len(self.runs) == 1 else ops.concat(found, 1)
         return gradient, ops.zeros_like(present)

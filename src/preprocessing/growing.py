@@ -17,9 +17,9 @@ from src.data.numeric import count_scale, count_scores
 from src.data.vocabulary import Vocabulary
 from src.preprocessing.journal import Journal, Work
 from src.preprocessing.learning import Known, fields_of_tables, groups_of, learn_numbers, least_of_tables, loaded
+from src.preprocessing.merging import merged_counts
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
-from src.preprocessing.steps import merged_counts
 
 _MERGED_AT_ONCE = 32
 _PIECE_ROWS = 32  # bits of a place within a piece

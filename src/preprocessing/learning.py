@@ -16,9 +16,9 @@ from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.data.numeric import count_scale
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, Work
+from src.preprocessing.merging import merge_columns, merge_tables
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
-from src.preprocessing.steps import merge_columns, merge_tables
 from src.rows.block import Span, first_categories, first_cells
 from src.rows.columns import Columns
 from src.rows.keys import learn_seed

@@ -12,6 +12,7 @@ Legend for the shapes below: B rows of a block, N dense features, F fields, D wi
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -243,3 +244,69 @@ def planted_logits(dense: np.ndarray, ranks: np.ndarray, law: Law | None = None)
             total = total + effect[:, 1:].T
     # |sum of v|^2 = sum of |v|^2 + twice the pairs; the fields' own |v|^2 is taken off in their main effects.
     return (logits + ((total**2).sum(0) - (n**2).sum(0)) / 2).astype(np.float32)
+
+
+# A smaller law, for tables of any columns, which a few ten thousand rows are enough to learn.
+_ANY_BIAS, _PRODUCT, _MOST_EFFECTS = -0.4, 1.1, 512
+_NUMBER_EFFECTS, _FIELD_EFFECTS, _LIST_EFFECT = (0.8, -0.5), (0.5, 0.4, 0.3), 0.5
+
+
+@dataclass(frozen=True)
+class AnyRows:
+    """Rows of any columns: numbers [N, B] of two decimals, nan where empty; codes [F, B] from 0; lists of codes, [B] of
+    each of the columns of lists; the true chances [B], and labels [B] drawn by them.
+    """
+
+    numbers: np.ndarray
+    codes: np.ndarray
+    lists: list[list[list[int]]]
+    chances: np.ndarray
+    labels: np.ndarray
+
+
+def draw_any(
+    seed: int, rows: int, numbers: int, sizes: Sequence[int], list_sizes: Sequence[int] = (),
+    more: np.ndarray | float = 0.0,
+) -> AnyRows:  # fmt: skip
+    """Draw rows of a table of any columns.
+
+    The first two numbers have effects, as tanh of their standardised log(x + 1), an empty one as 0. Of the fields with
+    up to 512 values, some have main effects, and of the first two whether their codes are both even or both odd counts;
+    without fields the product of the first two numbers does. Of the first column of lists, values' effects add up, of
+    others their mean counts. Fields of more values have a long tail, and no effect.
+
+    Args:
+        seed: of the rows; the law is the same for every seed.
+        rows, numbers: B and N.
+        sizes: how many codes each field has.
+        list_sizes: the same of columns of lists, which have up to 3 values a cell.
+        more: further effects, of columns that the caller has, [B].
+    """
+    rng, law = np.random.default_rng(seed), np.random.default_rng(PLANTED_SEED)
+    drawn = np.round(np.exp(rng.normal(2.3, 1, (numbers, rows))), 2)
+    drawn[rng.random(drawn.shape) < 0.1] = np.nan
+    s = np.tanh((np.log1p(np.nan_to_num(drawn[:2])) - 2.2) / 0.9)
+    logits = _ANY_BIAS + more + sum(effect * one for effect, one in zip(_NUMBER_EFFECTS, s))
+    codes = np.stack([_any_codes(rng, size, rows) for size in sizes]) if sizes else np.empty((0, rows), np.int64)
+    hot = [field for field, size in enumerate(sizes) if size <= _MOST_EFFECTS]
+    for scale, field in zip(_FIELD_EFFECTS, hot[::-1]):  # the last ones, and the first two if there are no others
+        logits = logits + scale * law.normal(size=_MOST_EFFECTS)[codes[field]]
+    if len(hot) > 1:
+        logits = logits + _PRODUCT * np.where((codes[hot[0]] + codes[hot[1]]) % 2, -1, 1)
+    elif len(s) > 1:
+        logits = logits + 2 * _PRODUCT * s[0] * s[1]
+    lists: list[list[list[int]]] = []
+    for size in list_sizes:
+        weights, cells = _LIST_EFFECT * law.normal(size=size), rng.integers(0, size, (rows, 3))
+        counts = rng.integers(0, 4, rows)
+        sums = (weights[cells] * (np.arange(3) < counts[:, None])).sum(1)
+        logits = logits + (2 * sums / np.maximum(counts, 1) if lists else sums)
+        lists.append([cell[:count] for cell, count in zip(cells.tolist(), counts.tolist())])
+    chances = 1 / (1 + np.exp(-logits))
+    return AnyRows(drawn, codes, lists, chances, (rng.random(rows) < chances).astype(np.uint8))
+
+
+def _any_codes(rng: np.random.Generator, size: int, rows: int) -> np.ndarray:
+    if size <= _MOST_EFFECTS:
+        return rng.integers(0, size, rows)
+    return np.minimum(_ranks(rng.random(rows), 0.05, 1.2, 10.0, size - 1), size - 1)

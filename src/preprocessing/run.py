@@ -138,7 +138,7 @@ def _save(new: Path, encoder: Encoder, counted: Counted | None) -> None:
 def count(source: Source, journal: Journal, options: PreprocessingSpec, grower: Grower | None = None) -> list[BadRow]:
     """Count all rows, for a vocabulary that grows if there is one; the bad lines, no more than max_bad_rows."""
     allowed, watched = options.max_bad_rows, grower.watched if grower else None
-    work = [Work(count_rows, (piece.spans,), piece.rows) for piece in source.pieces]
+    work = [Work(count_rows, (piece.spans,), piece.rows, piece.follows) for piece in source.pieces]
     numbers = (grower.learns_by if grower else options).learns_from_numbers
     shared = source.columns, allowed + _SHOWN_BAD_ROWS, numbers, watched
     journal.plan("count", source.plan() | {"numbers": numbers} | (watched.plan() if watched else {}))
@@ -272,12 +272,14 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
     if journal.missing("gather", len(mixed)) or journal.missing("encode", len(others)):
         encoder.prepare()
         records.prepare()
-    scatter = [Work(scatter_rows, (piece.spans, number), piece.rows) for number, piece in enumerate(mixed)]
+    scatter = [
+        Work(scatter_rows, (piece.spans, number), piece.rows, piece.follows) for number, piece in enumerate(mixed)
+    ]
     journal.finish("scatter", scatter, "rows", coding)
     journal.finish("bundle", [Work(bundle_rows, pair) for pair in zip(bundles, bundled)], "bundles", coding)
     gather = [Work(gather_bucket, (piece.number, new / _name(piece)), piece.rows) for piece in mixed]
     journal.finish("gather", gather, "rows", coding)
-    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows) for piece in others]
+    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows, piece.follows) for piece in others]
     journal.finish("encode", encode, "rows", coding)
     shards: Shards = {part: [] for part in source.bounds}
     for step, pieces in (("gather", mixed), ("encode", others)):

@@ -1,14 +1,12 @@
 """The steps from raw text to MindRecord, each a pure function over a part of the work.
 
     count_rows      lines                       ->  each column's values and how often they occur, bad lines
-    merge_tables    counts of all lines         ->  some tables' keys in the order of their ids
-    merge_columns   counts of all lines         ->  some numeric columns' values
     encode_rows     lines, the encoder          ->  a MindRecord file
     scatter_rows    lines, the encoder          ->  coded rows, dealt at random to buckets
     bundle_rows     some files of such rows     ->  one file of them
     gather_bucket   a bucket of all such rows   ->  a MindRecord file of shuffled rows
 
-Lines come as spans of raw files, one behind the other.
+What was counted is merged by src/preprocessing/merging.py. Lines come as spans of raw files, one behind the other.
 
 What a step gives depends on its arguments alone, so any number of processes or machines can share the work, and what
 was finished before a crash need not be done again.
@@ -16,7 +14,7 @@ was finished before a crash need not be done again.
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +29,11 @@ from src.data.encoder import Encoder
 from src.data.growth import Watched
 from src.data.layout import PADDING
 from src.data.manifest import File
-from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered, shared_keys
+from src.data.vocabulary import UNSEEN, Counts, count
 from src.rows.block import BadRow, Block, Span
 from src.rows.cells.lists import joined_lists
 from src.rows.columns import Columns
 
-_MERGED_AT_ONCE = 32
 _KEPT_BAD_BYTES = 1 << 20
 _BUNDLED = 64  # files, which are open at once
 _BUNDLE_BYTES = 64 << 20  # of them in memory
@@ -61,7 +58,7 @@ def count_rows(
     for block in _blocks(spans, replace(columns, checked=True)):
         keys.append(block.keys)
         lists.append(block.lists)
-        checks.append(np.zeros(block.keys.shape, np.uint32) if block.checks is None else block.checks)
+        checks.append(block.checks)
         negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
         bad += block.bad
@@ -73,7 +70,7 @@ def count_rows(
     ]
     arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
-    for field, found in enumerate(count(joined, np.concatenate(checks, axis=1))):
+    for field, found in enumerate(count(joined, _joined_checks(keys, checks))):
         arrays |= _counts(field, found)
         arrays |= _late(watched, field, joined[field], np.arange(joined.shape[1]))
     arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
@@ -88,6 +85,15 @@ def count_rows(
         distinct, counts = numeric.summarise(values)
         arrays |= {f"values_{column}": distinct, f"values_counts_{column}": counts}
     return arrays
+
+
+def _joined_checks(keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The checks of all blocks' keys [F, B], None where none is hashed."""
+    if all(of_block is None for of_block in checks):
+        return None
+    pairs = zip(keys, checks)
+    return np.concatenate([np.zeros(own.shape, np.uint32) if of_block is None else of_block for own, of_block in pairs],
+                          axis=1)  # fmt: skip
 
 
 def _counts(field: int, found: Counts) -> Arrays:
@@ -108,69 +114,6 @@ def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
 def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
     """The bad lines that `count_rows` kept."""
     return [BadRow(line, why, text.encode("latin-1"), *place) for line, why, text, *place in _to_json(bad)]
-
-
-def merge_tables(
-    tables: range, fields: Sequence[Sequence[int]], least: Sequence[int], counted: Sequence[Path], max_rows: int = 0
-) -> Arrays:
-    """Some tables' vocabularies from the files of `count_rows`'s arrays.
-
-    Args:
-        tables: their numbers.
-        fields: the numbers of the fields that use each.
-        least: how often a category of each must occur, in all of these.
-        counted: the files.
-        max_rows: rows that a table has at most, the one for unseen values among them; 0 for no bound.
-
-    Returns:
-        keys_3, counts_3, ...: of each table, its keys in the order of their ids, and how often each occurs;
-        left_keys_3, left_counts_3, ...: the same of values that get no row; shared_3, ...: how many keys several texts
-        have, -1 where none is hashed.
-    """
-    arrays: Arrays = {}
-    for table, own, (merged, shared) in zip(tables, least, merged_counts(fields, counted)):
-        keys, counts = ordered(merged[0], merged[1], own)
-        most, rare = max_rows - 1 if max_rows else len(keys), merged[1] < own
-        arrays |= {f"keys_{table}": keys[:most], f"counts_{table}": counts[:most]}
-        arrays[f"left_keys_{table}"] = np.concatenate([keys[most:], merged[0][rare]])
-        arrays[f"left_counts_{table}"] = np.concatenate([counts[most:], merged[1][rare]])
-        arrays[f"shared_{table}"] = np.array(shared)
-    return arrays
-
-
-def merged_counts(fields: Sequence[Sequence[int]], counted: Sequence[Path]) -> list[tuple[Counts, int]]:
-    """Keys and counts over all files of tables that these fields use, and how many of the keys several texts have."""
-    return [(one[:2], shared_keys(one)) for one in _merged(("keys", "counts", "checks"), fields, merge, counted)]
-
-
-def merge_columns(columns: range, counted: Sequence[Path]) -> Arrays:
-    """Some numeric columns' summaries, values_3, counts_3, ..., from the files of `count_rows`'s arrays."""
-    arrays: Arrays = {}
-    alone = [(column,) for column in columns]
-    for column, merged in zip(columns, _merged(("values", "values_counts"), alone, numeric.merge, counted)):
-        arrays |= {f"values_{column}": merged[0], f"counts_{column}": merged[1]}
-    return arrays
-
-
-def _merged(
-    names: Sequence[str], groups: Sequence[Sequence[int]], merge_parts: Callable[[Sequence[Any]], Counts],
-    counted: Sequence[Path],
-) -> list[Counts]:  # fmt: skip
-    """What the files hold under some names, of which the last one may lack, of groups of fields or columns, merged.
-
-    Several at a time, for a file of a thousand fields takes longer to open than to read.
-    """
-    pending: list[list[Counts]] = [[] for _ in groups]
-    for path in counted:
-        with np.load(path) as arrays:
-            for numbers, parts in zip(groups, pending):
-                for number in numbers:
-                    there = [f"{name}_{number}" for name in names]
-                    parts.append(tuple(arrays[name] for name in there if name in arrays))
-        for parts in pending:
-            if len(parts) >= _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
-                parts[:] = [merge_parts(parts)]
-    return [merge_parts(parts) for parts in pending]
 
 
 @dataclass(frozen=True)

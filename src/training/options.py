@@ -236,6 +236,8 @@ class KeptSpec:
     compare_linear: bool = option(
         True, "whether a linear model is fitted to some training rows at the end, to compare with", free=True
     )
+    tensorboard: str = option("", "folder for event files of this and other runs, which TensorBoard shows; none: no "
+                              "files", free=True, told=False)  # fmt: skip
     log_steps: int = option(100, "steps between lines of the loss", POSITIVE, free=True)
     loss_file_name: str = option("./loss.log", "log of the loss", NOT_EMPTY, free=True, told=False)
     eval_file_name: str = option("./auc.log", "log of evaluations", NOT_EMPTY, free=True, told=False)
@@ -251,7 +253,7 @@ class KeptSpec:
     def results(self) -> list[Path]:
         """All that a run leaves."""
         logs = (self.loss_file_name, self.eval_file_name, self.metrics_file_name)
-        return [Path(name) for name in (self.ckpt_path, *logs)]
+        return [Path(name) for name in (self.ckpt_path, *logs, self.tensorboard) if name]
 
     def check_evaluation(self, do_eval: bool) -> None:
         """Refuse columns to be shuffled for a report that does not show it.

@@ -11,6 +11,7 @@ from src.dlrm import DLRM
 from src.network.embedding import initial_values, whole_tables
 from src.network.mixed_dims import Projections, widths_of
 from src.network.pooling import Pooling
+from src.network.primitives import PRIMITIVES
 from src.rows.cells.lists import POOLS
 from src.training.optimizers import TableOptimizer
 from src.training.rules import rule_of
@@ -131,7 +132,7 @@ class Gradient(nn.Cell):
 
     def __init__(self, layout):
         super().__init__()
-        self.pooling = Pooling(layout)
+        self.pooling = Pooling(layout, PRIMITIVES)
         self.gradient = ops.grad(self.weighted)
 
     def weighted(self, vectors, ids, of_pooled):
