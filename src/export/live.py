@@ -112,9 +112,13 @@ class LiveModel:
         graphs = self._graphs if weights[0] == self._weights[0] else Graphs(self._graphs.sizes)
         return LiveModel(later, encoder, arrays, graphs, weights)
 
+    def shares_graph(self, other: "LiveModel") -> bool:
+        """Whether both run one graph, which nobody has to load."""
+        return self._graphs is other._graphs
+
     def load_as(self, other: "LiveModel") -> None:
         """Load the graph for all sizes for which another model has it, so that no one waits for that later."""
-        for size in other._graphs.loaded() if self._graphs is not other._graphs else ():
+        for size in other._graphs.loaded():
             dense = np.zeros((size, len(self.model.manifest.inputs)), np.float32)
             self.run(dense, np.zeros((size, self.model.manifest.layout.ids), np.int32))
 
