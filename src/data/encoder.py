@@ -31,7 +31,7 @@ from src.data import known_values
 from src.data.known_values import Example
 from src.data.layout import PADDING, Layout, padded
 from src.data.manifest import NO_CATEGORY, NO_NUMBER
-from src.data.numeric import Summary, bucket_edges, count_scores
+from src.data.numeric import Summary, bucket_edges, count_scale, count_scores
 from src.data.transforms import TRANSFORMS
 from src.data.vocabulary import BESIDE, UNSEEN, AnyVocabulary, vocabulary_of
 from src.rows.block import Block
@@ -131,7 +131,7 @@ def learn(
         tuple(kind.learn(summary) for summary in summaries if kind.learns),
         missing=tuple(np.array(number) for number in with_empty if missing),
         edges=tuple(bucket_edges(summary, buckets) for summary in summaries if buckets),
-        counts=tuple(count_scores(of_field, rows) for of_field in counts),
+        counts=tuple(count_scores(of_field, count_scale(of_field, rows)) for of_field in counts),
     )
 
 

@@ -112,6 +112,10 @@ class Vocabulary:
         for table in range(len(self.keys)):
             _places(self._index(table), np.zeros(1, np.uint64))
 
+    def release(self) -> None:
+        """Give up the hash tables, which are built anew where they are needed."""
+        self._indexes = [None] * len(self.keys)
+
     def encode(self, keys: np.ndarray) -> np.ndarray:
         """Ids [B, F] int32 of keys [F, B]."""
         ids = np.empty(keys.shape[::-1], np.int32)

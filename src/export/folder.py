@@ -19,13 +19,13 @@ from src.base.errors import InputError
 from src.base.files import whole_folder
 from src.base.sealed import write_facts
 from src.checkpoints.checkpoint import fill_mlps, full_width
-from src.data.manifest import MANIFEST, VOCABULARY, Manifest, dense_dim_of, has_fields
+from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
-from src.export.calibration import Calibration
-from src.export.delta import check_alike, description_of_delta, finish_delta, write_changed_rows
+from src.export.calibration import Calibration, learned
+from src.export.delta import Delta, check_alike, description_of_delta, finish_delta, write_changed_rows
 from src.export.exported import DESCRIPTION, ExportFolder, check_export_place, checksum, field_facts
 from src.export.graph import EXPORTED, export_graph
-from src.export.options import ExportSpec
+from src.export.options import GRAPH_TABLES_MB, ExportSpec
 from src.export.table_file import chunks, encode_rows, write_tables
 from src.network.embedding import EmbeddingTables, whole_tables
 from src.network.options import NetworkSpec
@@ -71,6 +71,40 @@ class Export:
     network: NetworkSpec
     placement: str
     calibration: Calibration | None = None
+
+
+def export_checkpoint(
+    path: Path, manifest: Manifest, network: NetworkSpec, spec: ExportSpec, data: DataFolder | None
+) -> None:
+    """Export a checkpoint as options say, and tell of it.
+
+    Args:
+        path, manifest: the checkpoint, and the manifest beside it.
+        network: its shape.
+        spec: how, and to where.
+        data: whose validation rows calibrate; None for no calibration.
+
+    Raises:
+        InputError: as of `write_export`, or the rows can't calibrate.
+    """
+    lists = [name for name, pool in zip(manifest.fields, manifest.layout.pools) if pool]
+    wanted = "host" if spec.delta_from else spec.table_placement
+    placement = table_placement(
+        wanted, spec.table_type, manifest.rows_of_tables, network.emb_dim, GRAPH_TABLES_MB, lists
+    )  # fmt: skip
+    found = learned(path, data, spec.eval_batch_size, network) if data else None
+    if found:
+        print(f"calibrated by {found.rows} validation rows: temperature {found.temperature:.4f}, bias {found.bias:.4f}")
+        print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")
+    write_export(Export(path, manifest, network, placement, found), spec)
+    if spec.delta_from:
+        changed = Delta.load(Path(spec.export_path)).words
+        print(f"wrote what {path} changed since {spec.delta_from} to {spec.export_path}: {changed}")
+        return
+    tables = f"tables in the graph, {spec.table_type}" if placement == "graph" else f"{spec.table_type} table file"
+    print(
+        f"exported {path} to {spec.export_path}: {spec.file_format}, batches of {spec.export_batch_size} rows, {tables}"
+    )
 
 
 def write_export(model: Export, spec: ExportSpec) -> None:
