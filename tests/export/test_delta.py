@@ -21,7 +21,7 @@ from src.base.npz import mapped_arrays
 from src.data.encoder import load_encoder
 from src.data.manifest import MANIFEST, VOCABULARY
 from src.export.changed_encoder import ChangedVocabulary, EncoderChange, changed_encoder, write_change
-from src.export.delta import Delta
+from src.export.delta import Delta, rows_of_tables
 from src.export.exported import ExportFolder
 from src.export.layered_tables import LayeredTables
 from src.export.options import TABLE_TYPES
@@ -300,6 +300,12 @@ def test_layers_hold_the_rows_of_whole_tables(tmp_path, table_type):
         assert np.array_equal(tables.lookup(asked), whole.lookup(asked))
     with pytest.raises(InputError, match="row 1, field 1: id 7 is not among the 7"):
         tables.lookup(np.array([[7, 0, 0]]))
+
+
+def test_fields_that_share_tables_have_one_number_of_rows():
+    lines = [("a", "5", "0", "1", "one"), ("b", "7", "1", "3", "mean"), ("c", "5", "0", "2", "sum")]
+    assert rows_of_tables({"field": lines}) == (5, 7)
+    assert rows_of_tables({"field": [line[:2] for line in lines]}) == (5, 7, 5)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (0, 1, 3), (0, 1, 2, 3), (0, 1, 0, 1)])
