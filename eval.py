@@ -1,7 +1,11 @@
 """Evaluate a checkpoint: `python eval.py --dataset_path=dataset/test --checkpoint_path=./checkpoint/dlrm.ckpt`."""
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 import math
-import time
 from collections.abc import Sequence
 
 from src.base.errors import run
@@ -22,45 +26,30 @@ def main(argv: Sequence[str]) -> None:
 
 def evaluate(options: EvalOptions) -> None:
     """Score the rows, and log and print their metrics."""
-    device, compute, score, logs = options.device, options.compute, options.score, options.logs
+    device, score, logs = options.device, options.score, options.logs
     data = find(score.dataset_path)
     part = data.part_to_score()
     path = file_of(score.checkpoint_path)
     # Imported here, so that a mistake does not wait for MindSpore.
-    import mindspore as ms
-
     from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs, warn
-    from src.checkpoints import checkpoint
-    from src.data.known_values import unmatched_of, warning
-    from src.dataset import batches_of
-    from src.metrics.bootstrap import intervals
-    from src.metrics.curves import quality
-    from src.metrics.monitored import measured
     from src.model_utils.device_target import check_products, set_device
-    from src.network.compiled import operators_for
-    from src.training.evaluation import finite_score
+    from src.training.evaluation import evaluate_checkpoint
 
     set_device(device.device_target, device.device_id)
-    check_products(compute.compute_dtype)
-    checkpoint.check_encoder(path, data)
-    operators = operators_for(device.device_target, compute.cpu_kernels)
-    model = checkpoint.load(path, data.manifest, options.network, operators, getattr(ms, compute.compute_dtype))
-    batches = batches_of(data, part, score.eval_batch_size)
-    open_logs(logs.eval_file_name, logs.metrics_file_name)
-    begin = time.perf_counter()
-    labels, logits = finite_score(model, batches, score.eval_batch_size)
-    metrics = measured(labels, logits)
-    seconds = time.perf_counter() - begin
-    rows = data.manifest.parts[part].rows
-    auc, more = intervals(labels, logits)["auc"], quality(labels, logits)
-    append_line(logs.eval_file_name, evaluation_line(metrics, seconds))
+    check_products(options.compute.compute_dtype)
+    found = evaluate_checkpoint(
+        path, data, part, options.network, options.compute, score.eval_batch_size,
+        lambda: open_logs(logs.eval_file_name, logs.metrics_file_name),
+    )  # fmt: skip
+    line, auc = evaluation_line(found.metrics, found.seconds), found.auc
+    append_line(logs.eval_file_name, line)
     MetricsFile(logs.metrics_file_name, str(path)).write(
-        "eval", part=part, rows=rows, **metrics, eval_s=seconds, auc_low=auc.low, auc_high=auc.high, **more
+        "eval", part=part, rows=found.rows, **found.metrics, **found.beside
     )
-    print(f"{part}: {rows} rows, {evaluation_line(metrics, seconds)}")
-    if found := unmatched_of(data.manifest, part, checkpoint.manifest_beside(path)):
-        warn(warning(f"{part} rows", found))
-    shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in more.items())
+    print(f"{part}: {found.rows} rows, {line}")
+    if found.warning:
+        warn(found.warning)
+    shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in found.more.items())
     between = f"auc between {figure(auc.low, 4)} and {figure(auc.high, 4)} in 95 of 100 resamples"
     print(f"{part}: {between if math.isfinite(auc.low) else 'auc not known'}, {shown}")
 

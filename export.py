@@ -1,13 +1,18 @@
 """Export a checkpoint: `python export.py --checkpoint_path=./checkpoint/dlrm.ckpt --file_format=MINDIR`."""
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 from collections.abc import Sequence
 from pathlib import Path
 
 from src.base.errors import InputError, run
 from src.checkpoints.names import file_of, folder_of
 from src.data.manifest import find
+from src.export.delta import write_applied
 from src.export.exported import check_export_place, checkpoint_manifest
-from src.export.options import GRAPH_TABLES_MB
 from src.model_utils.moxing_adapter import job
 from src.options import ExportOptions, resolve
 
@@ -22,8 +27,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def export(options: ExportOptions, argv: Sequence[str]) -> None:
-    """Write the export folder."""
-    spec, network = options.export, options.network
+    """Write the export folder, or a delta."""
+    spec = options.export
+    if spec.apply_delta:
+        check_export_place(spec)
+        write_applied(spec)
+        print(f"applied {spec.apply_delta} to {spec.delta_from}: {spec.export_path} is a whole export")
+        return
     unused = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
     if unused and not spec.calibrate:
         raise InputError(f"{unused[0]} has no effect without calibrate: drop it, or give --calibrate=True")
@@ -32,28 +42,11 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
     manifest = checkpoint_manifest(path)
     data = find(spec.dataset_path) if spec.calibrate else None
     # Imported here, so that a mistake does not wait for MindSpore.
-    from src.export import calibration, folder
+    from src.export.folder import export_checkpoint
     from src.model_utils.device_target import set_device
 
     set_device(options.device.device_target, options.device.device_id)
-    placement = folder.table_placement(
-        spec.table_placement,
-        spec.table_type,
-        manifest.rows_of_tables,
-        network.emb_dim,
-        GRAPH_TABLES_MB,
-        [name for name, pool in zip(manifest.fields, manifest.layout.pools) if pool],
-    )
-    found = None
-    if data:
-        found = calibration.learned(path, data, spec.eval_batch_size, network)
-        print(f"calibrated by {found.rows} validation rows: temperature {found.temperature:.4f}, bias {found.bias:.4f}")
-        print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")
-    folder.write_export(folder.Export(path, manifest, network, placement, found), spec)
-    tables = f"tables in the graph, {spec.table_type}" if placement == "graph" else f"{spec.table_type} table file"
-    print(
-        f"exported {path} to {spec.export_path}: {spec.file_format}, batches of {spec.export_batch_size} rows, {tables}"
-    )
+    export_checkpoint(path, manifest, options.network, spec, data)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,41 @@
 """What MindSpore Hub asks of a repository: `create_network("dlrm", checkpoint_path="checkpoint")`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import mindspore as ms
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from src.base.errors import InputError
 from src.checkpoints import checkpoint
 from src.checkpoints.names import file_of
 from src.dlrm import DLRM
 from src.export.exported import checkpoint_manifest
+from src.export.table_file import check_ids
 from src.network.compiled import operators_for
 from src.network.embedding import EmbeddingTables, initial_rows
 from src.network.options import NetworkSpec
 from src.options import EvalOptions, resolve
+
+
+class CheckedDLRM(DLRM):
+    """A network whose ids are checked where it is called by itself; within another cell's graph nothing can be refused.
+
+    Inputs, Outputs: as of `create_network`.
+
+    Raises:
+        InputError: an id that its field's table has not.
+    """
+
+    def __call__(self, dense: Tensor, ids: Tensor) -> Tensor:
+        check_ids(ids.asnumpy(), self.field_rows, self.tables.layout)
+        return super().__call__(dense, ids)
+
+
+def _checked(network: DLRM, field_rows: Sequence[int]) -> CheckedDLRM:
+    network.__class__ = CheckedDLRM  # the parameters keep their names, as they would not within another cell
+    network.field_rows = tuple(field_rows)
+    return cast(CheckedDLRM, network)
 
 
 def create_network(
@@ -35,6 +56,8 @@ def create_network(
 
     Inputs: dense [B, N] float32, ids [B, F] int32, each field's own. Outputs: logits [B, 1] float32.
 
+    Called by itself, it refuses ids that a field's table has not; in a graph around it nothing does.
+
     Raises:
         InputError: another name, no checkpoint in that place, neither it nor table_rows, or both.
     """
@@ -49,9 +72,10 @@ def create_network(
         if spec.mixed_dims:
             raise InputError(f"mixed_dims {spec.mixed_dims}: a fresh network here has vectors of one width; train one")
         tables = EmbeddingTables(table_rows, initial_rows(table_rows, spec.emb_dim, seed), operators)
-        return DLRM(dense_dim, tables, spec, seed=seed)
+        return _checked(DLRM(dense_dim, tables, spec, seed=seed), table_rows)
     if network:
         raise InputError(f"{min(network)} has no effect with checkpoint_path, beside which the shape stands: drop it")
     path = file_of(checkpoint_path)
     saved = resolve(EvalOptions, [f"--checkpoint_path={path}", "--device_target=CPU"]).network
-    return checkpoint.load(path, checkpoint_manifest(path), saved, operators)
+    manifest = checkpoint_manifest(path)
+    return _checked(checkpoint.load(path, manifest, saved, operators), manifest.table_rows)

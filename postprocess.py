@@ -1,5 +1,10 @@
 """Scores to metrics and a table of scores: `python postprocess.py --result_path=result_Files`."""
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 from collections.abc import Sequence
 from pathlib import Path
 

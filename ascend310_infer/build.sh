@@ -62,7 +62,9 @@ fi
 
 build=$root/build/ascend310_infer/$name
 make_folder "$build"
-[ -f "$build/main" ] || echo "building the C++ program, once"
+if [ ! -f "$build/main" ] || [ -n "$(find "$here/src" "$here/CMakeLists.txt" -newer "$build/main")" ]; then
+    echo "building the C++ program, which takes a minute"
+fi
 # A cache that belongs to another place, since the repository was moved or copied, would be refused.
 cache=$build/CMakeCache.txt
 if [[ -f $cache ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$cache"; then rm -rf "$build" && mkdir -p "$build"; fi
@@ -73,6 +75,10 @@ cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1 || {
     fail "the program can't be built (see $build/build.log)"
 }
 make_folder "$here/out"
-cp "$build/main" "$here/out/$name.tmp"
-mv "$here/out/$name.tmp" "$here/out/$name"
-echo "built $here/out/$name"
+if cmp -s "$build/main" "$here/out/$name"; then
+    echo "unchanged $here/out/$name"
+else
+    cp "$build/main" "$here/out/$name.tmp"
+    mv "$here/out/$name.tmp" "$here/out/$name"
+    echo "built $here/out/$name"
+fi

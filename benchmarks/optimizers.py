@@ -7,6 +7,7 @@ has a process of its own; the two or three of an optimizer's turn, with SGD's to
 last line gives the largest ratios: full size to small, and an optimizer to SGD.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -64,4 +65,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

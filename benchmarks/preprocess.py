@@ -3,16 +3,20 @@
     python benchmarks/preprocess.py --rows 2000000
     python benchmarks/preprocess.py --data train.txt        # rows that are there already
     python benchmarks/preprocess.py --decimals              # numbers with fractions beside whole ones
+    python benchmarks/preprocess.py --forms [--before DIR]  # Parquet beside text, and this beside another checkout
 
 Generates rows, preprocesses them with src/preprocess_data.py, and reads a part of them line by line in plain Python,
 which counts categories in dicts, one process, as the public original does. Memory is that of all processes together
 (proportional set size, sampled). The last line is `rows_per_s=.. ratio_to_python=.. peak_mb=..`; with --decimals it is
 `parsed_rows_per_s=.. ratio_to_whole_numbers=..`: rows a second of one core that parses them, and how many times as long
-the whole run takes, the faster of two runs each. That writes no result file.
+the whole run takes, the faster of two runs each; with --forms it is `parquet_to_text=.. text_to_before=..
+parsed_parquet_to_text=.. parsed_text_to_before=..`: how many times the processor time of one the other takes, of whole
+runs and of reading alone, by the best of some turns in which all take theirs. These write no result file.
 """
 
 import argparse
 import math
+import os
 import re
 import subprocess
 import sys
@@ -45,14 +49,19 @@ def plain_python(raw: Path, rows: int) -> float:
     return len(dense) / (time.perf_counter() - begin)
 
 
+def generated(folder: Path, rows: int) -> Path:
+    """A file of generated rows."""
+    subprocess.run([sys.executable, str(ROOT / "src/synthetic.py"), f"--data_path={folder}", f"--rows={rows}"],
+                   check=True)  # fmt: skip
+    return folder / "train.txt"
+
+
 def decimals(folder: Path, rows: int) -> str:
     """How numbers with fractions do beside whole ones, in words."""
     from src.rows.columns import Columns
     from src.rows.lines import parse
 
-    subprocess.run([sys.executable, str(ROOT / "src/synthetic.py"), f"--data_path={folder}", f"--rows={rows}"],
-                   check=True)  # fmt: skip
-    raws = {"whole": folder / "train.txt", "decimal": folder / "decimal.txt"}
+    raws = {"whole": generated(folder, rows), "decimal": folder / "decimal.txt"}
     with raws["whole"].open("rb") as source, raws["decimal"].open("wb") as target:
         for number, line in enumerate(source):
             label, *cells = line.split(b"\t")
@@ -75,6 +84,71 @@ def decimals(folder: Path, rows: int) -> str:
             print(f"{name} numbers, turn {turn}: {seconds[name][-1]:.1f} s", flush=True)
     ratio = min(seconds["decimal"]) / min(seconds["whole"])
     return f"parsed_rows_per_s={parsed:.0f} ratio_to_whole_numbers={ratio:.2f}"
+
+
+_READ = """
+import sys, time
+sys.path.insert(0, "")
+raw, text = sys.argv[1:]
+begin = time.process_time()
+if text == "before":
+    from src.criteo import Columns, parse
+    with open(raw, "rb") as file:
+        begin, rest = time.process_time(), b""
+        while chunk := file.read(8 << 20):
+            whole, _, rest = (rest + chunk).rpartition(b"\\n")
+            parse(whole + b"\\n", Columns.numbered())
+else:
+    from pathlib import Path
+    from src.base.workers import keep_memory
+    from src.rows.columns import Columns
+    from src.rows.reader import RawInput
+    keep_memory()
+    rows = RawInput([Path(raw)], Columns.numbered(), Path("."))
+    begin = time.process_time()
+    for span in rows.spans(0, rows.rows, 1 << 18):
+        for _ in rows.read(span):
+            pass
+print(time.process_time() - begin)
+"""
+
+
+def write_parquet(raw: Path, target: Path) -> None:
+    """The rows of plain text as pandas writes them."""
+    import pandas as pd
+
+    names = ["label", *(f"I{place + 1}" for place in range(13)), *(f"C{place + 1}" for place in range(26))]
+    kinds = {name: str if name.startswith("C") else "Int64" for name in names}
+    pd.read_csv(raw, sep="\t", names=names, dtype=kinds).to_parquet(target, index=False)
+
+
+def forms(folder: Path, raw: Path, before: Path | None, turns: int) -> str:
+    """How Parquet does beside plain text, and this program beside another checkout's, in words."""
+    write_parquet(raw, folder / "rows.parquet")
+    runs = {"text": (ROOT, raw), "parquet": (ROOT, folder / "rows.parquet")} | (
+        {"before": (before, raw)} if before else {}
+    )
+    best: dict[str, list[float]] = {name: [math.inf] * 3 for name in runs}
+    for turn in range(turns):
+        for name, (root, rows) in runs.items():
+            reading = subprocess.run([sys.executable, "-c", _READ, str(rows), name], cwd=root, check=True, text=True,
+                                     stdout=subprocess.PIPE).stdout  # fmt: skip
+            begin, used = time.perf_counter(), os.times()
+            subprocess.run([sys.executable, str(root / "src/preprocess_data.py"), f"--data_path={rows}",
+                            f"--output_path={folder / name}", "--overwrite=True"],
+                           cwd=root, check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+            wall_s, now = time.perf_counter() - begin, os.times()
+            processor_s = now.children_user + now.children_system - used.children_user - used.children_system
+            found = [processor_s, float(reading.split()[-1]), wall_s]
+            best[name] = [min(pair) for pair in zip(best[name], found)]
+            print(f"{name}, turn {turn}: {found[0]:.2f} s of processor time, {found[2]:.1f} s in all; "
+                  f"{found[1]:.2f} s to read alone", flush=True)  # fmt: skip
+    text = best["text"]
+    said = [f"parquet_to_text={best['parquet'][0] / text[0]:.3f}"]
+    said += [f"text_to_before={text[0] / best['before'][0]:.3f}"] if before else []
+    said += [f"parsed_parquet_to_text={best['parquet'][1] / text[1]:.3f}"]
+    said += [f"parsed_text_to_before={text[1] / best['before'][1]:.3f}"] if before else []
+    return " ".join(said)
 
 
 def memory_kb(pid: int) -> int:
@@ -113,7 +187,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the data folder and generated rows, which stay there")
     parser.add_argument("--decimals", action="store_true")
+    parser.add_argument("--forms", action="store_true")
+    parser.add_argument("--before", type=Path, help="another checkout, of 4353fc0 or near it, for --forms")
+    parser.add_argument("--turns", type=int, default=3, help="of --forms")
     arguments = parser.parse_args()
+    if arguments.forms:
+        with tempfile.TemporaryDirectory() as temporary:
+            raw = arguments.data or generated(Path(temporary), arguments.rows)
+            print(forms(Path(temporary), raw.resolve(), arguments.before, arguments.turns))
+        return
     if arguments.decimals:
         with tempfile.TemporaryDirectory() as temporary:
             print(decimals(Path(temporary), arguments.rows))

@@ -5,6 +5,7 @@ A result file holds the command, the machine, and rows of a table. A file of REA
 the name, as in `<!-- results: NAME | one row | another -->`, it has those rows alone.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -72,5 +73,6 @@ def with_tables(text: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for readme in READMES:
         readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -5,6 +5,7 @@ run, and answers with one: milliseconds a step, and its own peak memory. While o
 since the threads of both frameworks go on spinning for a while after their work.
 """
 
+import argparse
 import functools
 import json
 import os
@@ -256,4 +257,6 @@ class Worker:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind")
+    _serve(parser.parse_args().kind)

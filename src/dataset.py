@@ -17,9 +17,11 @@ from src.base.errors import InputError
 from src.data import records
 from src.data.layout import PADDING
 from src.data.manifest import DataFolder
+from src.data.vocabulary import UNSEEN
 
 Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32
 _WINDOW_ROWS = 1 << 16
+_UNSEEN_STREAM = 1  # behind seed, epoch and place, it tells this randomness from others
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Rows:
         shard_rows: rows in each file; without them a share is read from the first file on.
         tables: of each id its field, the rows of its table, and whether it is of a list, and may be padding; ids are
             checked against them, unless there are none.
+        category_ids: how many of a row's ids, which come first, are of categorical columns.
     """
 
     shards: Sequence[str]
@@ -42,6 +45,7 @@ class Rows:
     slot_dim: int
     shard_rows: Sequence[int] = ()
     tables: Sequence[tuple[str, int, bool]] = ()
+    category_ids: int = 0
 
 
 class RowBatches:
@@ -58,6 +62,8 @@ class RowBatches:
         seed: of the shuffling.
         rank, ranks: which even part of each full batch is given, and how many there are; needs drop_last. Rows of all
             records meet in a batch, so that each rank reads all, but takes out its own rows alone.
+        unseen_share: of the values of categorical columns that get the id for unseen ones, at random. Which, follows
+            from the seed, the epoch and the row's place in it.
 
     Raises:
         InputError, while iterating: an id is outside its field's table.
@@ -65,8 +71,9 @@ class RowBatches:
 
     def __init__(
         self, source: Rows, batch_size: int, shuffle: bool = False, drop_last: bool = False, seed: int = 1,
-        rank: int = 0, ranks: int = 1,
+        rank: int = 0, ranks: int = 1, unseen_share: float = 0.0,
     ):  # fmt: skip
+        self.unseen_share = unseen_share
         self.own_rows = batch_size // ranks
         self.own_start = rank * self.own_rows
         self.source, self.rows, self.batch_size = source, source.count, batch_size
@@ -83,7 +90,7 @@ class RowBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator, so that only asking for a batch begins an epoch: MindSpore calls iter() to see whether it can.
-        windows = _ahead(self._windows(np.random.default_rng([self.seed, self.epoch])))
+        windows = _ahead(self._windows(self.epoch))
         skipped, self.epoch, self.skipped = self.skipped, self.epoch + 1, 0
         yield from itertools.islice(_joined(windows, self.own_rows), skipped, len(self))
 
@@ -123,11 +130,12 @@ class RowBatches:
             dense, ids, labels = records.unpack(record, source.dense_dim, source.slot_dim)
             yield dense, ids, labels.astype(np.float32)[:, None]
 
-    def _windows(self, rng: np.random.Generator) -> Iterator[Batch]:
+    def _windows(self, epoch: int) -> Iterator[Batch]:
         """The own rows of windows, in their order, shuffled if asked.
 
         A window is of records that hold at least _WINDOW_ROWS rows, the last one of what is left.
         """
+        rng = np.random.default_rng([self.seed, epoch])
         waiting: list[Batch] = []
         rows = done = 0
         for record in self._records(self.source, rng if self.shuffle else None):
@@ -136,12 +144,22 @@ class RowBatches:
             if rows >= _WINDOW_ROWS or done + rows == self.rows:
                 window = tuple(np.concatenate(column) for column in zip(*waiting))
                 own = self._own(done, rows, rng.permutation(rows) if self.shuffle else None)
-                window = tuple(column[own] for column in window)
-                _check_ids(window[1], self.source.tables)
-                yield window
+                dense, ids, labels = (column[own] for column in window)
+                _check_ids(ids, self.source.tables)
+                if self.unseen_share:
+                    chosen = np.random.default_rng([self.seed, epoch, done, _UNSEEN_STREAM])
+                    ids = self._with_unseen(ids, chosen.random((rows, self.source.category_ids), np.float32)[own])
+                yield dense, ids, labels
                 waiting, rows, done = [], 0, done + rows
         if done != self.rows or waiting:
             raise ValueError(f"{list(self.source.shards)} hold {done + rows} rows, not {self.rows}")
+
+    def _with_unseen(self, ids: np.ndarray, chances: np.ndarray) -> np.ndarray:
+        """Ids [B, L] some of which are those for unseen values, by chances [B, category_ids]."""
+        found = ids.copy()
+        own = found[:, : chances.shape[1]]
+        own[(chances < self.unseen_share) & (own != PADDING)] = UNSEEN
+        return found
 
     def _own(self, done: int, rows: int, order: np.ndarray | None) -> np.ndarray | slice:
         """Which rows of a window are this rank's, in their order, behind so many rows of the epoch."""
@@ -159,7 +177,8 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     layout = manifest.layout
     of_fields = zip(manifest.fields, manifest.table_rows, (pool != "" for pool in layout.pools))
     tables = layout.of_ids(tuple(of_fields))
-    rows = Rows(shards, sum(shard_rows), len(manifest.inputs), layout.ids, shard_rows, tables)
+    of_categories = sum(layout.sizes[: len(manifest.categorical)])
+    rows = Rows(shards, sum(shard_rows), len(manifest.inputs), layout.ids, shard_rows, tables, of_categories)
     return RowBatches(rows, batch_size, **options)
 
 

@@ -4,9 +4,10 @@ Each option stands once in its spec: src/network/options.py, src/training/option
 touches what stands here; everything below takes the specs, or plain arguments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from src.base.errors import InputError
 from src.checkpoints.place import trains_on
@@ -19,6 +20,7 @@ from src.model_utils.moxing_adapter import ModelArtsSpec
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
 from src.ranks.options import ParallelSpec
+from src.report.event_files import check_libraries
 from src.report.options import CompareSpec
 from src.training.options import (
     DataSpec,
@@ -52,6 +54,8 @@ class TrainOptions:
         self.optimization.check_network(self.network)
         self.optimization.check_compute(self.compute.compute_dtype, self.device.device_target)
         self.kept.check_evaluation(self.evaluation.do_eval)
+        if self.kept.tensorboard:
+            check_libraries(self.kept.tensorboard)
         if self.parallel.parallel_mode != "none" and self.device.device_id:
             raise InputError(
                 f"device_id {self.device.device_id} has no effect with several ranks, which share out the cards"
@@ -187,3 +191,17 @@ def resolve(program: type[Program], argv: Sequence[str]) -> Program:
         InputError: an unknown or repeated option, a value of the wrong type or outside its rule, an unreadable YAML.
     """
     return PROGRAMS.resolve(program, argv)
+
+
+def resolve_values(program: type[Program], given: Mapping[str, Any], where: str) -> Program:
+    """The options of a run from Python: of `given`, which may hold options of all programs, this one takes its own.
+
+    Args:
+        program: one of the classes above.
+        given: values by name, in place of flags.
+        where: names in errors what gave them.
+
+    Raises:
+        InputError: as of `resolve`.
+    """
+    return PROGRAMS.resolve_values(program, given, where)

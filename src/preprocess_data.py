@@ -11,12 +11,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 import numpy as np
 
 from src.base.errors import run
+from src.data.counted import Growth
 from src.data.encoder import load_encoder
 from src.data.known_values import worst
-from src.data.manifest import VOCABULARY, DataFolder
+from src.data.manifest import VOCABULARY, DataFolder, Manifest
 from src.data.transforms import TRANSFORMS
 from src.model_utils.options import refuse_changed
 from src.options import PreprocessDataOptions, resolve
@@ -27,6 +33,8 @@ from src.rows.columns import Columns
 from src.rows.raw_files import REJECTS, find_raws, refuse_twice
 from src.rows.schema import load_schema
 from src.rows.unpacking import file_and_member
+
+_SHOWN = 3
 
 
 def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Path:
@@ -53,6 +61,7 @@ def report(data: DataFolder) -> str:
     ]
     if manifest.inputs != manifest.dense:
         lines.append(f"numeric inputs: {len(manifest.inputs)}, {', '.join(manifest.inputs)}")
+    lines += growth_lines(manifest)
     for name, part in manifest.parts.items():
         lines.append(
             f"{name}: {part.rows} rows, label mean {part.label_mean:.5f}, "
@@ -79,23 +88,46 @@ def report(data: DataFolder) -> str:
     return "\n".join([*lines, f"data folder: {data.path}"])
 
 
-def main(argv: Sequence[str]) -> None:
-    """Preprocess as the command line says."""
-    options = resolve(PreprocessDataOptions, argv)
+def growth_lines(manifest: Manifest) -> list[str]:
+    """What a growth changed, for people; nothing of a folder that has not grown."""
+    growth = Growth.of(manifest)
+    if not growth.number:
+        return []
+    totals = {what: sum(one[what] for one in growth.tables.values()) for what in ("new", "dealt", "freed", "free")}
+    most = sorted(growth.tables.items(), key=lambda item: -item[1]["new"] - item[1]["dealt"])[:_SHOWN]
+    told = ", ".join(f"{name} {one['new'] + one['dealt']}" for name, one in most if one["new"] + one["dealt"])
+    return [
+        f"growth {growth.number} of the vocabulary: {totals['new'] + totals['dealt']} values got rows, "
+        f"{totals['dealt']} of them rows that were free" + (f", most in {told}" if told else "")
+        + f"; {totals['freed']} values gave theirs up, {totals['free']} rows are free"
+    ]  # fmt: skip
+
+
+def make_data_folder(options: PreprocessDataOptions) -> DataFolder:
+    """Preprocess as options say, and tell of it."""
     raw = options.raw
     raws = find_raws(raw.data_path)
-    if raw.guess_schema:
-        print(guess_schema(raws, Path(raw.guess_schema), raw.overwrite))
-        return
     paths = {"valid": raw.valid_path, "test": raw.test_path}
     own = {part: find_raws(path, f"{part}_path") for part, path in paths.items() if path}
     refuse_twice([*raws, *(one for files in own.values() for one in files)], "data_path")
     if own:
-        refuse_changed(options.preprocessing, ["split", "valid_fraction", "vocab_path"],
+        contradicting = ["split", "valid_fraction", *([] if options.preprocessing.grow else ["vocab_path"])]
+        refuse_changed(options.preprocessing, contradicting,
                        "with valid_path or test_path, whose rows are these parts: drop it")  # fmt: skip
     output = output_folder(raw.data_path, raw.output_path, raws)
-    columns = columns_of(raw)
-    print(report(preprocess(raws, output, columns, options.preprocessing, raw.overwrite, own, raw.order_by)))
+    data = preprocess(raws, output, columns_of(raw), options.preprocessing, raw.overwrite, own, raw.order_by)
+    print(report(data))
+    return data
+
+
+def main(argv: Sequence[str]) -> None:
+    """Preprocess as the command line says, or guess a schema."""
+    options = resolve(PreprocessDataOptions, argv)
+    raw = options.raw
+    if raw.guess_schema:
+        print(guess_schema(find_raws(raw.data_path), Path(raw.guess_schema), raw.overwrite))
+        return
+    make_data_folder(options)
 
 
 if __name__ == "__main__":

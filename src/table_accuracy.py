@@ -10,6 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 import numpy as np
 
 from src.base.errors import run

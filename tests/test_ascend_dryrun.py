@@ -24,12 +24,21 @@ class Sent(nn.Cell):
     def construct(self, vectors):
         return self.exchange.to_samples(vectors)
 
+class OfNoDevice(ops.PrimitiveWithInfer):
+    @ops.prim_attr_register
+    def __init__(self):
+        self.init_prim_io_names(inputs=["x"], outputs=["y"])
+    def infer_shape(self, shape):
+        return shape
+    def infer_dtype(self, dtype):
+        return dtype
+
 class Unknown(nn.Cell):
     def __init__(self):
         super().__init__()
-        self.swap = ops.operations._inner_ops.CacheSwapTable()
+        self.unknown = OfNoDevice()
     def construct(self, vectors):
-        return self.swap(vectors, Tensor(np.zeros(2, np.int32)), vectors[:2])
+        return self.unknown(vectors)
 
 class Older(nn.Cell):
     def __init__(self):
@@ -91,7 +100,9 @@ def test_wrong_graphs_do_not_pass(tmp_path):
     by_name = dict(line.split(": ", 1) for line in lines if ": " in line)
     assert by_name["sent"].startswith("compiled, laid out, kernels: aclnn 1, aclop 0, collectives 1"), lines
     assert by_name["sent in a wrong shape"].startswith("NOT COMPILED, ValueError: ")
-    assert by_name["unknown operator"].startswith("NOT COMPILED, ")
+    unknown = by_name["unknown operator"]
+    assert unknown.startswith("NOT COMPILED, RuntimeError: Ascend operator selection failed")
+    assert "OfNoDevice" in unknown
     small, large = (f"AllToAll {one} to {one} in hccl_world_group of 0 1" for one in ("Float32(32)", "Float32(4, 8)"))
     assert f"rank 1 of swapped sends {large}; {small}, but rank 0 of swapped {small}; {large}" in lines
     assert "aclop 1 (BiasAdd 1)" in by_name["older operator"]

@@ -34,6 +34,14 @@ def test_a_fresh_network_has_the_shape_that_is_asked_for():
     assert network.tables.table.shape == (60, 8)
 
 
+def test_ids_that_a_table_has_not_are_refused():
+    """Those of the field before or behind would be taken instead."""
+    network = create_network("dlrm", table_rows=[10, 20], dense_dim=2, emb_dim=4, bottom_mlp=(4,), top_mlp=(1,))
+    for wrong in ([9, 20], [10, 0], [-1, 0]):
+        with pytest.raises(InputError, match=r"row 2, field [12]: id (20|10|-1) is not among the (10|20) of its table"):
+            network(Tensor(np.ones((2, 2), np.float32)), Tensor(np.array([[9, 19], wrong], np.int32)))
+
+
 @pytest.mark.parametrize(("device", "operators"), [("Ascend", ASCEND), ("GPU", STOCK), ("CPU", STOCK)])
 def test_networks_are_of_the_devices_operators(run_folder, monkeypatch, device, operators):
     monkeypatch.setattr(ms, "get_context", lambda _: device)

@@ -42,6 +42,7 @@ def evaluated(run_folder, here):
 def test_training_writes_its_files(run_folder, tiny_data):
     assert sorted(os.listdir(run_folder)) == ["auc.log", "checkpoint", "loss.log", "metrics.jsonl"]
     assert sorted(os.listdir(run_folder / "checkpoint")) == [
+        "counts.npz",
         "dlrm.ckpt",
         "dlrm.yaml",
         "finished",
@@ -51,7 +52,7 @@ def test_training_writes_its_files(run_folder, tiny_data):
         "scores.npz",
         "vocabulary.npz",
     ]
-    for name in ("manifest.json", "vocabulary.npz"):
+    for name in ("counts.npz", "manifest.json", "vocabulary.npz"):
         assert (run_folder / "checkpoint" / name).read_bytes() == (tiny_data.path / name).read_bytes()
     saved = yaml.safe_load((run_folder / "checkpoint" / "dlrm.yaml").read_text())
     assert (saved["top_mlp"], saved["lr"], saved["batch_size"], saved["seed"]) == ([32, 1], 0.3, 32, 1)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from src.base.stops import STOPPED, interrupt
+
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.ENOTDIR: "a file stands where a folder is needed: name another place",
@@ -37,7 +39,7 @@ def naming(path: Path | str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), error.filename or str(path)) from None
 
 
-def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False) -> None:
+def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False, usage: str = "") -> None:
     """Run a program's `main(argv)` and exit: 0 if it went well, or all was there already, 2 with one line on stderr if
     the input was at fault.
 
@@ -47,13 +49,15 @@ def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False) -> N
     Args:
         main: the program.
         goes_on: whether the same command goes on with what a stopped one had finished.
+        usage: what -h and --help print, of a program that does not answer them itself.
     """
-    # While a graph runs, MindSpore turns the keyboard's SIGINT into SIGTERM, so both are answered alike.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and columns may be no text of the terminal's
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = main(sys.argv[1:])
+        if asked := bool(usage and {"-h", "--help"} & set(sys.argv[1:])):
+            print(f"usage: {usage.strip()}")
+        code = 0 if asked else main(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would tell of it at its end
@@ -69,7 +73,7 @@ def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False) -> N
         sys.exit(_report(f"{error.filename or 'a file'}: {what}; {remedy}, then start again"))
     except KeyboardInterrupt:
         kept = "; what is finished is kept, and the same command goes on" if goes_on else ""
-        print(f"stopped by the keyboard or a signal{kept}", file=sys.stderr)
+        print(f"{STOPPED}{kept}", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)  # MindSpore's clean-up can go round for ever where a graph was interrupted

@@ -7,9 +7,24 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from src.base.errors import naming
+
+
+class Follower(Protocol):
+    """What hears all that a `MetricsFile` does, such as to write it in another form."""
+
+    def follow(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Take a line of a kind."""
+
+    def scored(self, step: int, part: str, labels: np.ndarray, logits: np.ndarray) -> None:
+        """Take the scores of a part's rows by the network of a step, which is kept: labels [B] and logits [B]."""
+
+    def close(self) -> None:
+        """The run is over."""
 
 
 class MetricsFile:
@@ -18,16 +33,22 @@ class MetricsFile:
     Args:
         path: the file.
         run: name of the run, which every line carries.
+
+    Attributes:
+        followers: who hears the same.
     """
 
     def __init__(self, path: str, run: str):
         self.path, self.run = Path(path), run
+        self.followers: list[Follower] = []
 
     def __enter__(self) -> "MetricsFile":
         return self
 
     def __exit__(self, _: Any, error: BaseException | None, *__: Any) -> None:
-        """Nothing is left to be done; whoever keeps more than lines has."""
+        """Let followers end."""
+        for follower in self.followers:
+            follower.close()
 
     def save(self, state: str) -> None:
         """Bring what is kept beside the lines to the disk, of a run in this state; nothing here."""
@@ -39,6 +60,8 @@ class MetricsFile:
             for key, value in values.items()
         }
         _append(self.path, json.dumps({"run": self.run, "kind": kind, **values}) + "\n")
+        for follower in self.followers:
+            follower.follow(kind, values)
 
 
 def open_logs(*paths: str) -> None:

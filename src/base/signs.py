@@ -46,6 +46,8 @@ class SignOfLife:
 
     def begin_step(self) -> None:
         """A training step begins; the first one compiles."""
+        if not self.step:
+            self._tell("a training step")
         self._expect("done" if self.step else None)
 
     def end_step(self, step: int) -> None:
@@ -57,10 +59,17 @@ class SignOfLife:
     def work(self, compiles: bool) -> Iterator[None]:
         """Work together with others within; whether MindSpore may compile meanwhile."""
         before = self.expects
+        if compiles:
+            self._tell("an evaluation")
         self._expect(None if compiles else "done")
         yield
         self.done += 1
         self._expect(before)
+
+    def _tell(self, graph: str) -> None:
+        """Say what takes some seconds, in which no thread of this process could; of several, the first one does."""
+        if self.path in (None, sign_of(Path(self.path or "").parent, 0)):
+            print(f"compiling the graph of {graph}", flush=True)
 
     def _expect(self, what: str | None) -> None:
         told = (self.expects is None) == (what is None)

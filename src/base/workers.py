@@ -1,6 +1,7 @@
 """Work shared among forked processes, one a core, with a line of progress."""
 
 import ctypes
+import itertools
 import os
 import signal
 import sys
@@ -29,6 +30,11 @@ def keep_memory() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def give_back_memory() -> None:
+    """Give memory that this process has freed back to the system: it keeps much of it, among what is in use."""
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def die_with_parent() -> None:
     """Let this process be killed when its parent ends, however: an orphan would write to files of the next run."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -42,13 +48,22 @@ def _share(values: tuple[Any, ...]) -> None:
     keep_memory()
 
 
-def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    return function(*arguments, *_shared)
+def _call(function: Callable[..., Any], run: Sequence[tuple[Any, ...]]) -> list[Any]:
+    return [function(*arguments, *_shared) for arguments in run]
+
+
+def _runs(follows: Sequence[bool], most: int) -> list[slice]:
+    """Pieces of work that follow each other, `most` at most."""
+    starts: list[int] = []
+    for number, follow in enumerate(follows):
+        if not starts or not follow or number - starts[-1] >= most:
+            starts.append(number)
+    return [slice(start, end) for start, end in itertools.pairwise([*starts, len(follows)])]
 
 
 def run_parallel(
     what: str, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], sizes: Sequence[int], unit: str,
-    shared: tuple[Any, ...] = (),
+    shared: tuple[Any, ...] = (), follows: Sequence[bool] = (),
 ) -> Iterator[Any]:  # fmt: skip
     """The results of function(*arguments, *shared) for each of the arguments, in their order.
 
@@ -59,6 +74,8 @@ def run_parallel(
         sizes: of each piece of work, for the progress.
         unit: what the sizes count.
         shared: further arguments of all calls; processes are forked, so these cost no copy.
+        follows: of each piece of work, whether it is best done by the process that does the one before; so it is, as
+            long as there is work for all.
 
     Raises:
         InputError: a process was killed, most likely by the system for want of memory.
@@ -73,10 +90,12 @@ def run_parallel(
         ProcessPoolExecutor(workers, get_context("fork"), _share, (shared,)) as pool,
         tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=what, disable=quiet) as bar,
     ):
-        futures = [pool.submit(_call, function, arguments) for arguments in work]
+        runs = _runs(follows or [False] * len(work), -(-len(work) // workers))
+        futures = [pool.submit(_call, function, work[run]) for run in runs]
         try:
-            for future, size in zip(futures, sizes):
-                yield future.result()
+            for future, run in zip(futures, runs):
+                yield from future.result()
+                size = sum(sizes[run])
                 bar.update(size)
                 done += size
                 now = time.perf_counter()

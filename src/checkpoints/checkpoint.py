@@ -4,6 +4,7 @@
     checkpoint/dlrm.yaml         the options of the run
     checkpoint/manifest.json     facts of the training data
     checkpoint/vocabulary.npz    the encoder: category -> id, and what else is learned of the columns
+    checkpoint/counts.npz        what the vocabulary can grow from
 
 A field's table is an entry of its own, embedding.C1 and so on; one that fields share has the name of the first. Where
 tables are split over ranks, dlrm.ckpt is the part of rank 0, dlrm.rank_1.ckpt that of rank 1 and so on, and an entry

@@ -9,7 +9,8 @@ from src.base.sealed import check_json
 from src.checkpoints.names import CHECKPOINT, REPORT, REPORT_PAGE, UNFINISHED
 from src.checkpoints.parts import open_parts
 from src.checkpoints.run_options import RunOptions
-from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+from src.data.counted import encoder_files
+from src.data.manifest import MANIFEST, Manifest
 
 FINISHED, PROGRESS = "finished", "progress.json"
 OLDER, REPLACES = "older", "replaces_checkpoint"
@@ -59,7 +60,7 @@ def _lacks(folder: Path, options: RunOptions, data: Manifest) -> str:
     nothing. The network's values are not read, only that their files have them."""
     try:
         open_parts(folder / CHECKPOINT, check=())
-        data.verify(folder, [VOCABULARY])
+        data.verify(folder, encoder_files(data))
     except InputError as error:
         return str(error).partition(": ")[0]
     is_evaluated = options.value("do_eval") and {"valid", "test"} & set(data.parts)
@@ -84,6 +85,11 @@ def _is_longer(folder: Path, options: RunOptions) -> bool:
 def is_replacing(folder: Path) -> bool:
     """Whether a run was stopped here while its files went to their places, and has given up what stood there."""
     return any(state.get(REPLACES) for state in states_of(folder / UNFINISHED / PROGRESS))
+
+
+def goes_on_from(folder: Path) -> bool:
+    """Whether there is a state in a checkpoint folder that a run may go on from."""
+    return any(states_of(folder / name / PROGRESS) for name in (UNFINISHED, FINISHED))
 
 
 def states_of(path: Path) -> list[dict[str, Any]]:

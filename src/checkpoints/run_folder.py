@@ -21,6 +21,7 @@ from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES,
 from src.checkpoints.parts import open_parts, part_of
 from src.checkpoints.place import FINISHED, OLDER, PROGRESS, REPLACES, is_replacing, states_of, trains_on
 from src.checkpoints.run_options import RunOptions
+from src.data.counted import COUNTS, encoder_files
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
 
@@ -78,7 +79,7 @@ class Run:
             return trains_on(self.folder, self._options, overwrite, resume, data.manifest)
 
         look()  # a refused run makes no folder
-        data.manifest.verify(data.path, [VOCABULARY])
+        data.manifest.verify(data.path, encoder_files(data.manifest))
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.path / LOCK, f"ckpt_path {self.folder}")
         try:
@@ -114,7 +115,8 @@ class Run:
 
     def _start(self, data: DataFolder) -> None:
         self._clear()
-        link_or_copy(data.path / VOCABULARY, self.path / VOCABULARY)
+        for name in encoder_files(data.manifest):
+            link_or_copy(data.path / name, self.path / name)
         shutil.copyfile(data.path / MANIFEST, self.path / MANIFEST)
         self._write_options()
 
@@ -273,7 +275,7 @@ class Run:
                 path.unlink()
             for name in (self._options.name, MANIFEST, VOCABULARY):
                 _place(self.path / name, self.folder / name)
-            for name in (REPORT, REPORT_PAGE, SCORES):
+            for name in (COUNTS, REPORT, REPORT_PAGE, SCORES):  # of which none need be there
                 (self.folder / name).unlink(missing_ok=True)
                 if (self.path / name).is_file():
                     _place(self.path / name, self.folder / name)

@@ -18,7 +18,7 @@ from src.data.layout import PADDING, Layout
 from src.data.manifest import Manifest
 from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
 from src.rows.block import Block
-from src.rows.keys import keys_of, text_of
+from src.rows.keys import is_free, keys_of, text_of
 from src.rows.raw_rows import Example
 
 _MOST_EXAMPLES, _LONGEST = 3, 60
@@ -79,7 +79,7 @@ def _not_whole_keys(keys: np.ndarray) -> list[str]:
         first = np.where(minus, letters[:, 1], letters[:, 0])
         whole = (digits + minus == lengths) & (digits > 0) & ((first != ord("0")) | (digits + minus == 1))
         hashed = letters[:, 0] & 0xC0 == 0x80
-        if len(odd := np.flatnonzero(~(whole | hashed | (lengths == 0)))):
+        if len(odd := np.flatnonzero(~(whole | hashed | is_free(chunk) | (lengths == 0)))):
             return [text_of(int(chunk[odd[0]])) or ""]
     return []
 
@@ -126,10 +126,13 @@ def usual_shares(manifest: Manifest) -> np.ndarray:
     """The share of unseen values of each field that rows like those of a data folder have, [F].
 
     Rows that came after training tell; without such rows nothing is known, and 1 is returned. It is infinite for a
-    field of which training itself kept no value, such as by min_count, for there is nothing to match.
+    field of which training itself kept no value, such as by min_count, for there is nothing to match; and for one by
+    whose values rows were split at random, each of which is in one part alone.
     """
     later = [part.unseen_share for name, part in manifest.parts.items() if name != "train"]
     shares = np.maximum(np.max(later, axis=0), _LEAST_USUAL) if later else np.ones(len(manifest.fields))
+    drawn = str(manifest.options.get("split", "")).removeprefix("random:")  # of no other split is the rest a field
+    shares = np.where([name == drawn for name in manifest.fields], np.inf, shares)
     train = manifest.parts.get("train")
     return shares if train is None else np.where(np.array(train.unseen_share) == 1, np.inf, shares)
 

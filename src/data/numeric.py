@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 MOST_VALUES = 65_536
+Scale = tuple[float, float]  # mean and deviation
 Summary = tuple[np.ndarray, np.ndarray]  # distinct values, float32, rising, and how often each occurs, int64
 
 
@@ -53,19 +54,29 @@ def bucket_edges(summary: Summary, buckets: int) -> np.ndarray:
     return edges[edges < values[-1]]
 
 
-def count_scores(counts: np.ndarray, rows: int) -> np.ndarray:
-    """The logarithm of 1 + its count for each id of a field, standardised over the rows, float32.
+def count_scale(counts: np.ndarray, rows: int) -> Scale:
+    """Mean and deviation, over the rows, of the logarithm of 1 + the count of a field's id.
 
     Args:
         counts: of the ids from 1 on; id 0 is taken for a category that does not occur.
         rows: how many there are, those with id 0 included.
     """
     logs = np.log1p(np.concatenate([[0], counts]))
-    mean, deviation = mean_and_deviation(logs, np.concatenate([[rows - counts.sum()], counts]))
-    return ((logs - mean) / deviation).astype(np.float32)
+    return mean_and_deviation(logs, np.concatenate([[rows - counts.sum()], counts]))
 
 
-def mean_and_deviation(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+def count_scores(counts: np.ndarray, scale: Scale) -> np.ndarray:
+    """The logarithm of 1 + its count for each id of a field, from 0 on, standardised by a scale, float32.
+
+    Args:
+        counts: of the ids from 1 on.
+        scale: from `count_scale`.
+    """
+    mean, deviation = scale
+    return ((np.log1p(np.concatenate([[0], counts])) - mean) / deviation).astype(np.float32)
+
+
+def mean_and_deviation(values: np.ndarray, weights: np.ndarray) -> Scale:
     """Mean and standard deviation of values that occur so often.
 
     Values that are all alike have the deviation 1, so that they become 0.

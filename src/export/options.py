@@ -30,6 +30,10 @@ class ExportSpec:
     mindir_version: int = option(
         1, "1, which every MindSpore Lite from 2.0 on reads, or 3, as MindSpore 2.10 writes it", _MINDIR_VERSION
     )
+    delta_from: str = option(
+        "", "earlier export: what changed since is written, or apply_delta's changes applied to it"
+    )
+    apply_delta: str = option("", "deltas, with commas between, that become a whole export with delta_from's")
     calibrate: bool = option(False, "whether scores are calibrated by the validation rows of dataset_path")
     dataset_path: str = option("./dataset", "data folder whose validation rows calibrate", NOT_EMPTY)
     eval_batch_size: int = option(16384, "samples an evaluation step", POSITIVE)
@@ -37,6 +41,13 @@ class ExportSpec:
     def __post_init__(self) -> None:
         if self.table_placement == "graph" and self.table_type != "fp32":
             raise InputError(f"table_type {self.table_type} has no effect with table_placement graph: drop one of them")
+        if self.apply_delta and not self.delta_from:
+            raise InputError("apply_delta needs the export that the deltas were made from: name it by --delta_from")
+        if self.delta_from and (self.file_format != "MINDIR" or self.table_placement == "graph"):
+            wrong = "table_placement graph" if self.file_format == "MINDIR" else f"file_format {self.file_format}"
+            raise InputError(
+                f"delta_from takes a MINDIR with its tables in a file, not {wrong}: export the model whole"
+            )
         if self.file_format != "MINDIR":
             refuse_changed(self, ["mindir_version"], f"with file_format {self.file_format}: drop it")
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from src.base.errors import InputError
-from src.base.sealed import begins_as, read_facts, write_facts
+from src.base.sealed import begins_as, read_facts, seal_of, write_facts
 from src.rows.block import BadRow
 
 INDEX = "index"
@@ -191,7 +191,7 @@ class Scores:
         """
         facts = read_facts(_index(path, "result_path", "scripts/run_infer_310.sh"), "scores")
         remedy = "score these rows again"
-        if facts["rows"] != [(f"{_checksum_of(rows.path)}",)]:
+        if facts["rows"] != [(f"{seal_of(rows.path / INDEX)}",)]:
             raise InputError(f"{path} holds the scores of other rows than {rows.path}: {remedy}")
         parts = []
         for (name, count), (scored, _, crc) in zip(rows.files, facts["file"], strict=True):
@@ -250,11 +250,6 @@ def _index(path: Path, option: str, program: str) -> Path:
             f"{option} {path} holds no {INDEX}, so nothing whole is there: let {program} write it, or name its folder"
         )
     return path / INDEX
-
-
-def _checksum_of(path: Path) -> str:
-    """The checksum that the index of a folder ends with, which stands for all that is there."""
-    return (path / INDEX).read_bytes()[-9:-1].decode()
 
 
 def _read(path: Path, kind: str, rows: int, crc: str, remedy: str) -> np.ndarray:

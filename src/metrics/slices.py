@@ -61,19 +61,19 @@ class Sliced:
 
     def by_value(self, ids: np.ndarray, top: int = TOP) -> dict[int, Slice]:
         """The rows of each of a field's most frequent ids [B], the one with most rows first."""
-        ordered = ids[self.order]
+        values, ordered = _numbered(ids[self.order])
         counts = np.bincount(ordered)
         most = np.argsort(-counts, kind="stable")[: min(top, np.count_nonzero(counts))]
         group_of = np.full(len(counts), len(most), np.uint8)
         group_of[most] = np.arange(len(most))
-        return dict(zip(most.tolist(), self._of_groups(group_of[ordered], len(most))))
+        return dict(zip(values[most].tolist(), self._of_groups(group_of[ordered], len(most))))
 
     def by_label_rate(self, ids: np.ndarray, groups: int = 5) -> list[Slice]:
         """The rows in groups of about equal size by how often their id of a field [B] is clicked, from rare to often.
 
         Rates are those of these rows, so ids with fewer than 50 of them, whose rates are chance, are left out.
         """
-        ordered = ids[self.order]
+        _, ordered = _numbered(ids[self.order])
         counts, clicks = np.bincount(ordered), np.bincount(ordered, self._labels)
         values = np.flatnonzero(counts >= _FEW_ROWS)
         values = values[np.argsort(clicks[values] / counts[values], kind="stable")]
@@ -89,6 +89,17 @@ class Sliced:
         return found[having], found[without]
 
 
+def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values that rise, all ids among them, and the place of each id [B] there; no more values than there are rows.
+
+    So what is counted of each takes memory by the rows, not by a table's, of which the largest have millions.
+    """
+    if (most := int(ids.max(initial=0))) < len(ids):
+        return np.arange(most + 1), ids
+    values, places = np.unique(ids, return_inverse=True)
+    return values, places
+
+
 def field_slices(labels: np.ndarray, logits: np.ndarray, ids: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
     """For each field: its share of unseen ids, and metrics with and without one, by value, and by label rate.
 
@@ -98,7 +109,7 @@ def field_slices(labels: np.ndarray, logits: np.ndarray, ids: np.ndarray, names:
         names: of the fields.
     """
     sliced, found = Sliced(labels, logits), []
-    for name, column in zip(names, np.ascontiguousarray(ids.T)):
+    for name, column in zip(names, ids.T):
         unseen, seen = sliced.unseen(column)
         found.append({
             "field": name,

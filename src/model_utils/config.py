@@ -14,7 +14,7 @@ import yaml
 from src.base.errors import InputError
 from src.base.sealed import check_text
 from src.model_utils.options import NOT_NEGATIVE, Option, one_of, option, options_of, values_of
-from src.model_utils.parsing import parse_flags, read_yaml
+from src.model_utils.parsing import checked_values, parse_flags, read_yaml
 
 SAVED_OPTIONS = "dlrm.yaml"  # beside a checkpoint
 YAML_OF_DEVICE = {"Ascend": "npu_config.yaml", "GPU": "gpu_config.yaml", "CPU": "cpu_config.yaml"}
@@ -80,13 +80,33 @@ class Programs:
         name = next(name for name, kind in self.programs.items() if kind is program)
         options = options_of(program)
         flags = parse_flags(name, self.usage.get(name), options, argv, self.takers())
+        return self._specs(program, options, flags, "the command line")
+
+    def resolve_values(self, program: type[Program], given: Mapping[str, Any], where: str) -> Program:
+        """The options of a run from Python, as `resolve` has those of a command line.
+
+        Args:
+            program: one of the programs.
+            given: options of any program by name, of which this one takes its own.
+            where: names in errors what gave them.
+
+        Raises:
+            InputError: as of `resolve`.
+        """
+        values = checked_values(given, self.all_options(), f"{where}: ")
+        options = options_of(program)
+        return self._specs(program, options, {name: values[name] for name in values if name in options}, where)
+
+    def _specs(
+        self, program: type[Program], options: Mapping[str, Option], flags: Mapping[str, Any], where: str
+    ) -> Program:
         path = self._yaml_of(options, flags)
         values: dict[str, Any] = {}
         from_yaml = read_yaml(path, self.all_options()) if path else {}
         if "checkpoint_path" in options:
-            values |= self._saved_network(options, from_yaml | flags)
+            values |= self._saved_network(options, from_yaml | dict(flags))
         values |= from_yaml
-        values = {one: value for one, value in (values | flags).items() if one in options}
+        values = {one: value for one, value in (values | dict(flags)).items() if one in options}
         try:
             specs = {
                 held.name: cast(Any, held.type)(
@@ -96,7 +116,7 @@ class Programs:
             }
             return program(**specs)
         except InputError as error:
-            raise InputError(f"{error} (options from {path} and the command line)" if path else str(error)) from None
+            raise InputError(f"{error} (options from {path} and {where})" if path else str(error)) from None
 
     def _yaml_of(self, options: Mapping[str, Option], flags: Mapping[str, Any]) -> Path | None:
         if flags.get("config_path"):

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore as ms
@@ -14,6 +16,17 @@ from src.model_utils import ALIVE_FOLDER
 from src.model_utils.local_adapter import get_device_id, in_cluster, in_rank_table
 
 
+@contextmanager
+def in_graph_mode() -> Iterator[None]:
+    """Work in MindSpore's graph mode, and leave the mode behind that the caller's program had set."""
+    before = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        yield
+    finally:
+        ms.set_context(mode=before)
+
+
 def set_device(device_target: str, device_id: int = 0) -> None:
     """Run graphs on a device; a rank gets one of its own, of a rank table the one there, whatever the number.
 
@@ -22,7 +35,13 @@ def set_device(device_target: str, device_id: int = 0) -> None:
     """
     ms.set_context(mode=ms.GRAPH_MODE)
     if device_target == "CPU":
-        ms.set_device("CPU")
+        try:
+            ms.set_device("CPU")
+        except RuntimeError:  # of a program that has computed on another one
+            raise InputError(
+                f"device_target CPU: this process has run on {ms.get_context('device_target')}, and MindSpore does not "
+                f"change that: start another one"
+            ) from None
         return
     logging.disable(logging.WARNING)  # several lines of MindSpore's for what the error below says
     try:

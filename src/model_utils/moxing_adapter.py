@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from src.base.errors import InputError
 from src.base.files import whole_file
@@ -170,7 +171,7 @@ def _bring(url: str, place: Path, stays: _Stays) -> None:
                 return
             if copied and _is_same(store, url, place, marker["files"]):
                 return
-            if not copied:
+            if not copied and not _is_as_copied(place, work / _MARKER, marker):
                 raise _in_the_way(url, place)
         source, files = (url, files_of(store, url)) if stays is _Stays.SAME else newest_whole(store, url)
         check_space(files, source, place)
@@ -186,6 +187,13 @@ def _bring(url: str, place: Path, stays: _Stays) -> None:
             _remove(new)
         _remove(old)
         _tell(source, place, len(files))
+
+
+def _is_as_copied(place: Path, marker: Path, copied: Mapping[str, Any]) -> bool:
+    """Whether a place has what was copied to it, from wherever, and nothing changed it since: it is nobody's work."""
+    made = marker.stat().st_mtime_ns if copied else 0  # behind the last file of the copy
+    files = [place / name if name else place for name in sizes_below(place)]
+    return copied.get("files") == sizes_below(place) and all(file.stat().st_mtime_ns <= made for file in files)
 
 
 def _is_same(store: Store, url: str, place: Path, copied: Mapping[str, int]) -> bool:

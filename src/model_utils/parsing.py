@@ -109,12 +109,21 @@ def read_yaml(path: Path, options: Options) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}: it must hold lines of the form option: value")
+    if "config_path" in content:
+        raise InputError(f"{path}: config_path names a YAML file and can't stand in one: drop it")
+    return checked_values(content, options, f"{path}: ")
+
+
+def checked_values(content: Mapping[Any, Any], options: Options, where: str) -> dict[str, Any]:
+    """Values by option, in the options' types and within their rules; `where` opens the message of an error.
+
+    Raises:
+        InputError: an unknown option, or a value of the wrong type or outside its rule.
+    """
     for name in content:
-        if name == "config_path":
-            raise InputError(f"{path}: config_path names a YAML file and can't stand in one: drop it")
         if name not in options:
-            raise InputError(f"{path}: unknown option {name!r}{_nearest(str(name), options, '')}")
-    return {name: checked(options[name], value, f"{path}: ") for name, value in content.items()}
+            raise InputError(f"{where}unknown option {name!r}{_nearest(str(name), options, '')}")
+    return {name: checked(options[name], value, where) for name, value in content.items()}
 
 
 def checked(one: Option, value: Any, where: str) -> Any:

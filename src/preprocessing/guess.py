@@ -15,6 +15,7 @@ from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.logs import warn
 from src.metrics.alone import LEAK, LEAST_ROWS, alone_of_category, alone_of_number
+from src.rows.cells.lists import MOST_VALUES, ListColumn
 from src.rows.cells.reasons import CLICKS
 from src.rows.cells.times import of_texts
 from src.rows.columnar import kind_of, names_of
@@ -31,6 +32,7 @@ _MARKS = ("\\N", "NULL", "null", "nan", "NaN", "NA", "N/A", "n/a", "None", "<NA>
 _LABELS = re.compile(r"(is_?)?(label|click(ed|s)?|target|y|conver(sion|ted))", re.IGNORECASE)
 _TIME_FORMS = ("%Y%m%d%H", "%y%m%d%H", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
 _TIME_NAMES = re.compile(r"time|date|hour|day|stamp|^ts$|_at$", re.IGNORECASE)
+_LIST = "|"  # between values of a list
 _SECONDS = (9e8, 2.2e9)  # from 1998 to 2039
 _FEW, _MANY = 20, 0.95  # values of a category; share of distinct values of an id
 _LEAST_ROWS = 100
@@ -38,7 +40,7 @@ _LEAST_ROWS = 100
 
 @dataclass(frozen=True)
 class _Column:
-    """What the sample shows of a column: kind label, number, time, id, constant or category; form of a time."""
+    """What the sample shows of a column: kind label, number, time, id, constant, list or category; form of a time."""
 
     name: str
     texts: list[str]
@@ -48,11 +50,17 @@ class _Column:
     form: str = ""
 
 
-def guess_schema(raws: Sequence[Path], target: Path, overwrite: bool = False) -> str:
+def guess_schema(raws: Sequence[Path], target: Path, overwrite: bool = False, label_name: str = "") -> str:
     """Write a schema of the first raw file, and say what was found; warn of columns that give the label away.
 
+    Args:
+        raws: the raw files.
+        target: the schema's file.
+        overwrite: whether an earlier one is replaced.
+        label_name: the label's column, where it is known; else it is guessed too.
+
     Raises:
-        InputError: the file is there already, or nothing could be made of the raw file.
+        InputError: the file is there already, nothing could be made of the raw file, or it has no such label.
     """
     if target.exists() and not overwrite:
         raise InputError(f"guess_schema {target} is there: name another file, or replace it with --overwrite=True")
@@ -62,7 +70,9 @@ def guess_schema(raws: Sequence[Path], target: Path, overwrite: bool = False) ->
     missing = tuple(mark for mark in _MARKS if any(mark in column for column in cells))
     decimal = _decimal(cells) if columns.separator != "," else "."
     found = [_looked_at(name, texts, missing, decimal) for name, texts in zip(columns.file_names, cells)]
-    label = _label_of(found)
+    of_lists = [one.name for one in columns.lists]
+    found = [replace(one, kind="list") if one.name in of_lists else one for one in found]
+    label = _named_label(found, label_name) if label_name else _label_of(found)
     found = [replace(one, kind="label") if one is label else one for one in found]
     with whole_file(target) as file:
         file.write(_text(raws[0], replace(columns, missing=missing, decimal=decimal), found, label).encode())
@@ -78,8 +88,9 @@ def _sample(raw: Path) -> tuple[Columns, list[list[str]]]:
     begin = first_bytes(raw, _SAMPLE_BYTES)
     if kind_of(begin):
         with TemporaryDirectory() as folder:
-            names = names_of(raw)
-            rows = RawInput([raw], Columns((), names, ""), Path(folder))
+            names, of_lists = names_of(raw)
+            lists = tuple(ListColumn(name, _LIST) for name in of_lists)
+            rows = RawInput([raw], Columns((), names, "", lists=lists), Path(folder))
             columns = replace(rows.columns[0], order=names)
             spans = rows.spans(0, min(rows.rows, _SAMPLE_ROWS), _SAMPLE_ROWS)
             parts = [part for span in spans for part in span.cells(rows.columns[0])]
@@ -180,6 +191,19 @@ def _label_of(found: Sequence[_Column]) -> _Column | None:
     return next(iter([*named, *plain]), None)
 
 
+def _named_label(found: Sequence[_Column], name: str) -> _Column:
+    label = next((one for one in found if one.name == name), None)
+    if label is None:
+        raise InputError(f"label is {name!r}, which is no column: the columns are {', '.join(c.name for c in found)}")
+    if label.distinct != 2 or label.missing:
+        raise InputError(
+            f"label {name!r} has {label.distinct} values in the first {len(label.texts)} rows and "
+            f"{label.missing:.0%} missing ones, and a label of two values can be guessed: say in a schema which are "
+            f"positive or negative"
+        )
+    return label
+
+
 def _clicks_among(labels: Counter[str]) -> list[str]:
     """The labels that are clicks: those that are called so, or else the rarest one."""
     return [value for value in labels if value.lower() in ("1", *CLICKS)] or [labels.most_common()[-1][0]]
@@ -204,7 +228,7 @@ def _text(raw: Path, columns: Columns, found: Sequence[_Column], label: _Column 
     for key in ("separator", "encoding", "decimal", "missing"):
         if (value := getattr(columns, key)) != getattr(default, key):
             lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}")
-    for key, kinds in (("dense", ("number", "time")), ("categorical", ("category",))):
+    for key, kinds in (("dense", ("number", "time")), ("categorical", ("category", "list"))):
         own = [one for one in found if one.kind in kinds]
         lines += [f"{key}:" if own else f"{key}: []", *(f"  - {_entry(one)}  # {_facts(one)}" for one in own)]
     left = [one for one in found if one.kind in ("id", "constant")]
@@ -216,6 +240,9 @@ def _text(raw: Path, columns: Columns, found: Sequence[_Column], label: _Column 
 
 def _entry(column: _Column) -> str:
     name = json.dumps(column.name, ensure_ascii=False)
+    if column.kind == "list":
+        most = max(text.count(_LIST) + 1 for text in column.texts)
+        return f"{{name: {name}, list: {json.dumps(_LIST)}, max_values: {min(most, MOST_VALUES)}}}"
     if column.kind != "time":
         return name
     filled = of_texts([text for text in column.texts if text][:_LEAST_ROWS], column.form)

@@ -89,11 +89,13 @@ class Work:
         function: a function of a module.
         arguments: its first ones; others are shared by all pieces of a step.
         size: how much work it is, for the progress.
+        follows: whether it is best done by the process that did the one before.
     """
 
     function: Callable[..., Arrays]
     arguments: tuple[Any, ...]
     size: int = 1
+    follows: bool = False
 
 
 class Journal:
@@ -150,7 +152,9 @@ class Journal:
             print(f"{step}: going on from an earlier run, {done} of {len(work)} pieces are done", flush=True)
         happens(f"{step} is to be finished")
         arguments = [(self.path(step, number), work[number].function, *work[number].arguments) for number in missing]
-        for _ in run_parallel(step, _record, arguments, [work[number].size for number in missing], unit, shared):
+        left = [work[number] for number in missing]
+        sizes, follows = [one.size for one in left], [one.follows for one in left]
+        for _ in run_parallel(step, _record, arguments, sizes, unit, shared, follows):
             pass
 
     def load(self, step: str, number: int, *names: str) -> list[np.ndarray]:

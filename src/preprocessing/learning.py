@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from src.base.errors import InputError
-from src.data.encoder import Encoder, learn, load_encoder
+from src.data.counted import Counted
+from src.data.encoder import Encoder, Learned, learn, load_encoder
+from src.data.growth import TableCounts, Waiting
 from src.data.known_values import learn_examples
 from src.data.layout import Layout
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+from src.data.numeric import count_scale
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.preprocessing.journal import Journal, Work
+from src.preprocessing.merging import merge_columns, merge_tables
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
-from src.preprocessing.steps import merge_columns, merge_tables
 from src.rows.block import Span, first_categories, first_cells
 from src.rows.columns import Columns
 from src.rows.keys import learn_seed
@@ -68,28 +71,38 @@ def key_seed_of(source: Source) -> str:
     return learn_seed([column[:_SEED_ROWS] for column in cells])
 
 
-def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> Encoder:
-    """What is learned from the training rows, or from all; the journal must hold their counts."""
+def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> tuple[Encoder, Counted | None]:
+    """What is learned from the training rows, or from all, and what is counted of a vocabulary of these, to grow from;
+    the journal must hold their counts."""
     learned_from = [
         number for number, piece in enumerate(source.pieces) if piece.part == "train" or options.vocab_scope == "all"
     ]
-    counted = [journal.path("count", number) for number in learned_from]
-    vocabulary, counts = _vocabulary(source.columns, counted, journal, options)
-    groups = groups_of(len(source.columns.dense) if options.learns_from_numbers else 0)
-    journal.plan("merge_numbers", {"pieces": learned_from}, "count")
-    work = [Work(merge_columns, (columns,), len(columns)) for columns in groups]
-    journal.finish("merge_numbers", work, "columns", counted)
-    summaries = loaded(journal, "merge_numbers", groups, "values", "counts")
-    learned = learn(
-        options.numeric_transform, options.missing_indicators, options.numeric_buckets,
-        [(values, counts_of_values) for values, counts_of_values in summaries],
-        counts if options.category_counts else (),
-        sum(int(journal.load("count", number, "rows")[0]) for number in learned_from),
-    )  # fmt: skip
+    rows = sum(int(journal.load("count", number, "rows")[0]) for number in learned_from)
+    vocabulary, tables = _vocabulary(source.columns, learned_from, journal, options)
+    layout = Layout.of(source.columns)
+    of_fields = layout.of_fields([table.counts for table in tables]) if tables and options.category_counts else ()
+    learned = learn_numbers(source, journal, learned_from, options, rows, of_fields)
     examples = learn_examples(vocabulary, first_categories(_training_spans(source), source.columns, _EXAMPLE_BYTES))
-    encoder = Encoder(source.columns.dense, vocabulary, learned, examples, Layout.of(source.columns))
+    encoder = Encoder(source.columns.dense, vocabulary, learned, examples, layout)
     check_table_rows(encoder.layout.of_tables(encoder.table_rows))
-    return encoder
+    scales = [count_scale(counts, rows) for counts in of_fields]
+    return encoder, Counted(0, rows, tables, scales) if isinstance(vocabulary, Vocabulary) else None
+
+
+def learn_numbers(
+    source: Source, journal: Journal, pieces: Sequence[int], options: PreprocessingSpec, rows: int,
+    counts: Sequence[np.ndarray] = (),
+) -> Learned:  # fmt: skip
+    """What is learned beside the vocabulary, from pieces of so many rows, and from the counts of the fields' ids."""
+    groups = groups_of(len(source.columns.dense) if options.learns_from_numbers else 0)
+    journal.plan("merge_numbers", {"pieces": list(pieces)}, "count")
+    work = [Work(merge_columns, (columns,), len(columns)) for columns in groups]
+    journal.finish("merge_numbers", work, "columns", [journal.path("count", number) for number in pieces])
+    summaries = loaded(journal, "merge_numbers", groups, "values", "counts")
+    return learn(
+        options.numeric_transform, options.missing_indicators, options.numeric_buckets,
+        [(values, counts_of_values) for values, counts_of_values in summaries], counts, rows,
+    )  # fmt: skip
 
 
 def _training_spans(source: Source) -> list[Span]:
@@ -111,25 +124,36 @@ def loaded(journal: Journal, step: str, groups: Sequence[range], *names: str) ->
     return found
 
 
+def least_of_tables(columns: Columns, options: PreprocessingSpec) -> tuple[int, ...]:
+    """How often a value of each table must occur for a row."""
+    least = [options.least_counts.get(name, options.min_count) for name in columns.categorical]
+    return Layout.of(columns).of_tables(least)
+
+
+def fields_of_tables(columns: Columns) -> list[list[int]]:
+    """The numbers of the fields that use each table."""
+    tables = Layout.of(columns).tables
+    return [[field for field, own in enumerate(tables) if own == table] for table in range(len(set(tables)))]
+
+
 def _vocabulary(
-    columns: Columns, counted: Sequence[Path], journal: Journal, options: PreprocessingSpec
-) -> tuple[AnyVocabulary, list[np.ndarray]]:
-    """The vocabulary of the counted rows and, by field, how often each id's category occurs, or none but a hash."""
-    names, seed, layout = columns.categorical, columns.key_seed, Layout.of(columns)
+    columns: Columns, pieces: Sequence[int], journal: Journal, options: PreprocessingSpec
+) -> tuple[AnyVocabulary, list[TableCounts]]:
+    """The vocabulary of the counted rows and, by table, what was counted; nothing of a hash."""
+    names, seed = columns.categorical, columns.key_seed
     if options.hash_rows:
         return HashedVocabulary(names, options.hash_rows, key_seed=seed), []
-    least = layout.of_tables([options.least_counts.get(name, options.min_count) for name in names])
-    fields = [[field for field, own in enumerate(layout.tables) if own == table] for table in range(len(least))]
+    least, fields = least_of_tables(columns, options), fields_of_tables(columns)
     groups = groups_of(len(least))
     work = [
         Work(merge_tables, (tables, [fields[table] for table in tables], [least[table] for table in tables]),
              len(tables))
         for tables in groups
     ]  # fmt: skip
-    pieces = [path.stem for path in counted]
-    decides = {"pieces": pieces, "least": least, "fields": fields, "most": options.max_rows_per_field}
-    journal.plan("merge", decides, "count")
+    counted = [journal.path("count", number) for number in pieces]
+    decides = {"pieces": [path.stem for path in counted], "least": least, "fields": fields}
+    journal.plan("merge", decides | {"most": options.max_rows_per_field}, "count")
     journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
-    merged = loaded(journal, "merge", groups, "keys", "counts")
-    vocabulary = Vocabulary(names, [keys for keys, _ in merged], key_seed=seed, tables=layout.tables)
-    return vocabulary, [counts for _, counts in layout.of_fields(merged)]
+    merged = loaded(journal, "merge", groups, "keys", "counts", "left_keys", "left_counts")
+    vocabulary = Vocabulary(names, [keys for keys, *_ in merged], key_seed=seed, tables=Layout.of(columns).tables)
+    return vocabulary, [TableCounts.since_fit(counts, Waiting.since_fit(*left)) for _, counts, *left in merged]

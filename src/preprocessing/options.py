@@ -1,7 +1,7 @@
 """How raw rows become a data folder, and how rows are generated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ _LEARNED = (
     "missing_indicators", "numeric_buckets", "category_counts",
 )  # fmt: skip
 HELD_OUT = 1 / 7  # share of the rows that is validation and test
+_BOUND = "max_rows_per_field"
+_OF_GROWTH = ("forget_after", "relearn_numbers")
 _OF_TRAINING = ("valid_fraction", "shuffle_rows", "split")
 _DATA_PATH = "folder of origin_data/train.txt or train.txt, or the raw file itself; several with commas between"
 
@@ -87,7 +89,20 @@ class PreprocessingSpec:
     vocab_scope: str = option(
         "train", "rows that give vocabulary and statistics (all: leaky, as the original)", one_of(("train", "all"))
     )
-    vocab_path: str = option("", "data or checkpoint folder whose vocabulary codes the rows, all for the test part")
+    vocab_path: str = option(
+        "", "data or checkpoint folder whose vocabulary codes the rows, all for the test part unless it grows"
+    )
+    grow: bool = option(
+        False, "whether the vocabulary at vocab_path gets rows for new values of these training rows; its other values "
+        "keep theirs",
+    )  # fmt: skip
+    forget_after: int = option(
+        0, "growths in none of which a value comes behind which its row becomes free, for new values, 0 for never",
+        NOT_NEGATIVE,
+    )  # fmt: skip
+    relearn_numbers: bool = option(
+        False, "whether a growth learns what numbers and frequencies become anew, instead of keeping the old one's"
+    )
     numeric_transform: str = option(
         "log", "what becomes of a number x: log(x + 1), the same standardised, its rank among training rows, or for "
         "negative numbers too sign(x) log(|x| + 1)",
@@ -114,8 +129,14 @@ class PreprocessingSpec:
         if self.hash_rows and self.category_counts:
             raise InputError("category_counts needs a vocabulary, which hash_rows does without: drop one of them")
         if self.vocab_path:
-            refuse_changed(self, _LEARNED, "with vocab_path, whose encoder is taken: drop it")
+            learned = [name for name in _LEARNED if not (self.grow and name == _BOUND)]
+            refuse_changed(self, learned, "with vocab_path, whose encoder is taken: drop it")
+        if self.vocab_path and not self.grow:
             refuse_changed(self, _OF_TRAINING, "with vocab_path, which makes all rows the test part: drop it")
+        if self.grow and not self.vocab_path:
+            raise InputError("grow needs a vocab_path, the data or checkpoint folder that it grows from: give it")
+        if not self.grow:
+            refuse_changed(self, _OF_GROWTH, "without grow: drop it")
         if self.part_rule:
             self.part_rule.check()
             if self.part_rule.kind != "random":
@@ -171,8 +192,20 @@ class PreprocessingSpec:
         Args:
             trained: those in the manifest beside that encoder.
         """
-        of_encoder = {name: trained[name] for name in _LEARNED if name in trained} if trained else {}
+        by = self.adopted(trained) if trained else self
+        of_encoder = {name: getattr(by, name) for name in _LEARNED if name in (trained or ())}
         return asdict(self) | of_encoder | {"vocab_path": Path(self.vocab_path).name}
+
+    def adopted(self, trained: Mapping[str, Any]) -> "PreprocessingSpec":
+        """These options with those by which an encoder was learned in place of vocab_path and its like.
+
+        Args:
+            trained: those in the manifest beside that encoder.
+        """
+        learned = {name: trained[name] for name in _LEARNED if name in trained}
+        bound = {_BOUND: self.max_rows_per_field} if self.max_rows_per_field else {}
+        taken = {"vocab_path": "", "grow": False, "forget_after": 0, "relearn_numbers": False}
+        return replace(self, **learned | bound | taken)
 
     @property
     def least_counts(self) -> dict[str, int]:
@@ -205,6 +238,10 @@ class SyntheticSpec:
     """Which rows are generated, and where they go."""
 
     data_path: str = option("./data/", _DATA_PATH, NOT_EMPTY)
-    rows: int = option(300_000, "rows to generate", POSITIVE)
+    rows: int = option(300_000, "rows to generate, of each day if there are days", POSITIVE)
+    days: int = option(
+        0, "days, a file each, in which values come and go and the law drifts; 0 for one file without days",
+        NOT_NEGATIVE,
+    )  # fmt: skip
     seed: int = option(1, "seed of everything random", NOT_NEGATIVE)
     overwrite: bool = option(False, "whether earlier results may be replaced")

@@ -12,13 +12,15 @@ from src.base.events import happens
 from src.base.files import flush
 from src.base.logs import warn
 from src.data import records
+from src.data.counted import COUNTS, Counted
 from src.data.encoder import Encoder
 from src.data.known_values import Unmatched, unmatched_of, warning, warning_of_dropped
 from src.data.layout import Layout
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
-from src.data.vocabulary import UNSEEN, Vocabulary
+from src.data.vocabulary import UNSEEN
+from src.preprocessing.growing import Grower
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
-from src.preprocessing.learning import groups_of, key_seed_of, learn_encoder, load_known, loaded
+from src.preprocessing.learning import Known, groups_of, key_seed_of, learn_encoder, load_known, loaded
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.source import OwnFiles, Piece, Source, find_rows
 from src.preprocessing.steps import (
@@ -77,17 +79,17 @@ def preprocess(
         known = load_known(options.vocab_path, columns)
         if known:
             options.check_record(len(known.encoder.inputs) + known.encoder.layout.ids)
+        grower = Grower(known, options) if known and options.grow else None
         # A mistake is found before the results of an earlier run are given up.
         raw_input = RawInput(raws, replace(columns, split=options.part_rule), folder / UNPACKED, order_by, behind)
-        source = find_rows(raw_input, options, all_test=known is not None, own=own)
-        source = source if known else source.keyed(key_seed_of(source))  # counts are for a new vocabulary alone
+        source = find_rows(raw_input, options, all_test=known is not None and not grower, own=own)
+        if grower or not known:  # else counts tell of bad rows alone
+            source = source.keyed(grower.key_seed if grower else key_seed_of(source))
         journal, new = Journal(folder), folder / NEW
-        bad = count(source, journal, options)
-        encoder = known.encoder if known else learn_encoder(source, journal, options)
+        bad = count(source, journal, options, grower)
+        encoder, counted = _learned(source, journal, options, known, grower)
         source = source.keyed(encoder.vocabulary.key_seed)
-        new.mkdir(exist_ok=True)
-        encoder.save(new / VOCABULARY)
-        (new / REJECTS).unlink(missing_ok=True)
+        _save(new, encoder, counted)
         if bad:
             write_rejects(new / REJECTS, bad)
         shards = code(source, journal, encoder, folder, options)
@@ -95,8 +97,8 @@ def preprocess(
             raise InputError(f"{source.names} changed while it was read: start again when it is whole")
         told = options.recorded(known.manifest.options if known else None)
         manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
-        shared = shared_keys(source, journal) if isinstance(encoder.vocabulary, Vocabulary) and not known else {}
-        manifest = replace(manifest, shared_keys=shared, **_counted(source, journal))
+        shared, grown = shared_keys(source, journal) if counted else {}, grower.growth.content() if grower else {}
+        manifest = replace(manifest, shared_keys=shared, source=manifest.source | grown, **_counted(source, journal))
         _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
         happens("the manifest is to be written")
         manifest.save(new)
@@ -114,13 +116,35 @@ def _refuse_finished(folder: Path, overwrite: bool) -> None:
         )
 
 
-def count(source: Source, journal: Journal, options: PreprocessingSpec) -> list[BadRow]:
-    """Count all rows; the bad lines, of which no more than max_bad_rows may be."""
-    allowed = options.max_bad_rows
-    work = [Work(count_rows, (piece.spans,), piece.rows) for piece in source.pieces]
-    shared = source.columns, allowed + _SHOWN_BAD_ROWS, options.learns_from_numbers
-    journal.plan("count", source.plan() | {"numbers": shared[2]})
+def _learned(
+    source: Source, journal: Journal, options: PreprocessingSpec, known: Known | None, grower: Grower | None
+) -> tuple[Encoder, Counted | None]:
+    """The encoder of a run, and what its vocabulary can grow from, if that is new."""
+    if grower:
+        return grower.encoder(source, journal)
+    return (known.encoder, None) if known else learn_encoder(source, journal, options)
+
+
+def _save(new: Path, encoder: Encoder, counted: Counted | None) -> None:
+    """Write an encoder, and what it can grow from, in place of an earlier run's, and of its bad rows."""
+    new.mkdir(exist_ok=True)
+    for name in (VOCABULARY, COUNTS, REJECTS):
+        (new / name).unlink(missing_ok=True)
+    encoder.save(new / VOCABULARY)
+    if counted:
+        counted.save(new / COUNTS)
+
+
+def count(source: Source, journal: Journal, options: PreprocessingSpec, grower: Grower | None = None) -> list[BadRow]:
+    """Count all rows, for a vocabulary that grows if there is one; the bad lines, no more than max_bad_rows."""
+    allowed, watched = options.max_bad_rows, grower.watched if grower else None
+    work = [Work(count_rows, (piece.spans,), piece.rows, piece.follows) for piece in source.pieces]
+    numbers = (grower.learns_by if grower else options).learns_from_numbers
+    shared = source.columns, allowed + _SHOWN_BAD_ROWS, numbers, watched
+    journal.plan("count", source.plan() | {"numbers": numbers} | (watched.plan() if watched else {}))
     _forget_too_few_bad_rows(journal, len(work), shared[1])
+    if watched and journal.missing("count", len(work)):
+        watched.vocabulary.prepare()
     journal.finish("count", work, "rows", *shared)
     bad: list[BadRow] = []
     bad_rows, rows = 0, dict.fromkeys(PARTS, 0)
@@ -202,7 +226,7 @@ def _put_in_place(new: Path, folder: Path, manifest: Manifest) -> None:
     happens("an earlier data folder is to be replaced")
     names = {file.name for file in manifest.files}
     old = [path for part in PARTS for path in (folder / part).glob("part-*.mindrecord*")]
-    for path in [folder / VOCABULARY, folder / REJECTS, *old]:
+    for path in [folder / VOCABULARY, folder / COUNTS, folder / REJECTS, *old]:
         if path.relative_to(folder).as_posix() not in names:
             path.unlink(missing_ok=True)
     for name in names:
@@ -248,12 +272,14 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
     if journal.missing("gather", len(mixed)) or journal.missing("encode", len(others)):
         encoder.prepare()
         records.prepare()
-    scatter = [Work(scatter_rows, (piece.spans, number), piece.rows) for number, piece in enumerate(mixed)]
+    scatter = [
+        Work(scatter_rows, (piece.spans, number), piece.rows, piece.follows) for number, piece in enumerate(mixed)
+    ]
     journal.finish("scatter", scatter, "rows", coding)
     journal.finish("bundle", [Work(bundle_rows, pair) for pair in zip(bundles, bundled)], "bundles", coding)
     gather = [Work(gather_bucket, (piece.number, new / _name(piece)), piece.rows) for piece in mixed]
     journal.finish("gather", gather, "rows", coding)
-    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows) for piece in others]
+    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows, piece.follows) for piece in others]
     journal.finish("encode", encode, "rows", coding)
     shards: Shards = {part: [] for part in source.bounds}
     for step, pieces in (("gather", mixed), ("encode", others)):
@@ -277,7 +303,7 @@ def manifest_of(
     bad_rows: int,
 ) -> Manifest:
     """The manifest of what lies in the folder; columns are those that the user gave."""
-    names = [name for name in (VOCABULARY, REJECTS) if (folder / name).is_file()]
+    names = [name for name in (VOCABULARY, COUNTS, REJECTS) if (folder / name).is_file()]
     parts = {part: _part(source.bounds[part], of_part) for part, of_part in shards.items()}
     return Manifest(
         source.columns.dense,

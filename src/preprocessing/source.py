@@ -43,6 +43,11 @@ class Piece:
         """How many, bad ones among them."""
         return sum(span.rows for span in self.spans)
 
+    @property
+    def follows(self) -> bool:
+        """As of its first span."""
+        return self.spans[0].follows
+
 
 @dataclass(frozen=True)
 class Source:
@@ -143,7 +148,10 @@ def _of_files(raw_input: RawInput, own: OwnFiles) -> dict[str, tuple[int, int]]:
 def _chosen(piece: Piece, first_part: str) -> tuple[Span, ...]:
     """The rows of a piece's spans that belong to its part; bad ones, of no part, are told by the first part."""
     number, with_bad = PARTS.index(piece.part), piece.part == first_part
-    return tuple(PartSpan(span.first_row, span.rows, span, number, with_bad, raw=span.raw) for span in piece.spans)
+    return tuple(
+        PartSpan(span.first_row, span.rows, span, number, with_bad, raw=span.raw, follows=span.follows)
+        for span in piece.spans
+    )
 
 
 def _together(spans: list[Span], most_rows: int) -> list[tuple[Span, ...]]:

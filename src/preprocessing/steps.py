@@ -1,14 +1,12 @@
 """The steps from raw text to MindRecord, each a pure function over a part of the work.
 
     count_rows      lines                       ->  each column's values and how often they occur, bad lines
-    merge_tables    counts of all lines         ->  some tables' keys in the order of their ids
-    merge_columns   counts of all lines         ->  some numeric columns' values
     encode_rows     lines, the encoder          ->  a MindRecord file
     scatter_rows    lines, the encoder          ->  coded rows, dealt at random to buckets
     bundle_rows     some files of such rows     ->  one file of them
     gather_bucket   a bucket of all such rows   ->  a MindRecord file of shuffled rows
 
-Lines come as spans of raw files, one behind the other.
+What was counted is merged by src/preprocessing/merging.py. Lines come as spans of raw files, one behind the other.
 
 What a step gives depends on its arguments alone, so any number of processes or machines can share the work, and what
 was finished before a crash need not be done again.
@@ -16,7 +14,7 @@ was finished before a crash need not be done again.
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,25 +26,28 @@ from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric, records
 from src.data.encoder import Encoder
+from src.data.growth import Watched
 from src.data.layout import PADDING
 from src.data.manifest import File
-from src.data.vocabulary import UNSEEN, Counts, count, merge, ordered, shared_keys
+from src.data.vocabulary import UNSEEN, Counts, count
 from src.rows.block import BadRow, Block, Span
 from src.rows.cells.lists import joined_lists
 from src.rows.columns import Columns
 
-_MERGED_AT_ONCE = 32
 _KEPT_BAD_BYTES = 1 << 20
 _BUNDLED = 64  # files, which are open at once
 _BUNDLE_BYTES = 64 << 20  # of them in memory
 
 
-def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: bool = False) -> Arrays:
+def count_rows(
+    spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: bool = False, watched: Watched | None = None
+) -> Arrays:
     """Count the categories of some lines, and the numbers if asked for.
 
     Returns:
         rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur;
         checks_0, ...: the checks of these keys, where some are hashed.
+        late_keys_0, late_places_0, ...: of a vocabulary that is watched the `first_places` of values without a row.
         values_0, values_counts_0, ...: each numeric column's summary.
         negative: how many numbers of each numeric column are below 0.
         dropped: how many values of each column of lists are beyond those that a cell may have.
@@ -57,7 +58,7 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
     for block in _blocks(spans, replace(columns, checked=True)):
         keys.append(block.keys)
         lists.append(block.lists)
-        checks.append(np.zeros(block.keys.shape, np.uint32) if block.checks is None else block.checks)
+        checks.append(block.checks)
         negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
         bad += block.bad
@@ -69,14 +70,16 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
     ]
     arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
-    for field, found in enumerate(count(joined, np.concatenate(checks, axis=1))):
+    for field, found in enumerate(count(joined, _joined_checks(keys, checks))):
         arrays |= _counts(field, found)
+        arrays |= _late(watched, field, joined[field], np.arange(joined.shape[1]))
     arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
     for number, one in enumerate(columns.lists):
         field = columns.categorical.index(one.name)
         of_column = joined_lists([of_block[field] for of_block in lists])
         own = None if of_column.checks is None else of_column.checks[None]
         arrays |= _counts(field, count(of_column.keys[None], own)[0])
+        arrays |= _late(watched, field, of_column.keys, of_column.places()[0])
         arrays["dropped"][number] = of_column.dropped(one.max_values)
     for column, values in enumerate(np.concatenate(of_numbers).T if numbers else ()):
         distinct, counts = numeric.summarise(values)
@@ -84,9 +87,24 @@ def count_rows(spans: Sequence[Span], columns: Columns, keep_bad: int, numbers: 
     return arrays
 
 
+def _joined_checks(keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The checks of all blocks' keys [F, B], None where none is hashed."""
+    if all(of_block is None for of_block in checks):
+        return None
+    pairs = zip(keys, checks)
+    return np.concatenate([np.zeros(own.shape, np.uint32) if of_block is None else of_block for own, of_block in pairs],
+                          axis=1)  # fmt: skip
+
+
 def _counts(field: int, found: Counts) -> Arrays:
     """What is kept of a field's counts."""
     return {f"{name}_{field}": array for name, array in zip(("keys", "counts", "checks"), found)}
+
+
+def _late(watched: Watched | None, field: int, keys: np.ndarray, rows: np.ndarray) -> Arrays:
+    """What is kept of a field's keys [V] that have no row in a vocabulary that is watched, of rows [V]."""
+    found = watched.first_places(field, keys, rows) if watched else ()
+    return {f"late_{name}_{field}": array for name, array in zip(("keys", "places"), found)}
 
 
 def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
@@ -96,61 +114,6 @@ def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
 def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
     """The bad lines that `count_rows` kept."""
     return [BadRow(line, why, text.encode("latin-1"), *place) for line, why, text, *place in _to_json(bad)]
-
-
-def merge_tables(
-    tables: range, fields: Sequence[Sequence[int]], least: Sequence[int], counted: Sequence[Path], max_rows: int = 0
-) -> Arrays:
-    """Some tables' vocabularies from the files of `count_rows`'s arrays.
-
-    Args:
-        tables: their numbers.
-        fields: the numbers of the fields that use each.
-        least: how often a category of each must occur, in all of these.
-        counted: the files.
-        max_rows: rows that a table has at most, the one for unseen values among them; 0 for no bound.
-
-    Returns:
-        keys_3, counts_3, ...: of each table, its keys in the order of their ids, and how often each occurs; shared_3,
-        ...: how many keys several texts have, -1 where none is hashed.
-    """
-    arrays: Arrays = {}
-    for table, own, merged in zip(tables, least, _merged(("keys", "counts", "checks"), fields, merge, counted)):
-        keys, counts = ordered(merged[0], merged[1], own)
-        kept = slice(max_rows - 1 if max_rows else None)
-        arrays |= {f"keys_{table}": keys[kept], f"counts_{table}": counts[kept]}
-        arrays[f"shared_{table}"] = np.array(shared_keys(merged))
-    return arrays
-
-
-def merge_columns(columns: range, counted: Sequence[Path]) -> Arrays:
-    """Some numeric columns' summaries, values_3, counts_3, ..., from the files of `count_rows`'s arrays."""
-    arrays: Arrays = {}
-    alone = [(column,) for column in columns]
-    for column, merged in zip(columns, _merged(("values", "values_counts"), alone, numeric.merge, counted)):
-        arrays |= {f"values_{column}": merged[0], f"counts_{column}": merged[1]}
-    return arrays
-
-
-def _merged(
-    names: Sequence[str], groups: Sequence[Sequence[int]], merge_parts: Callable[[Sequence[Any]], Counts],
-    counted: Sequence[Path],
-) -> list[Counts]:  # fmt: skip
-    """What the files hold under some names, of which the last one may lack, of groups of fields or columns, merged.
-
-    Several at a time, for a file of a thousand fields takes longer to open than to read.
-    """
-    pending: list[list[Counts]] = [[] for _ in groups]
-    for path in counted:
-        with np.load(path) as arrays:
-            for numbers, parts in zip(groups, pending):
-                for number in numbers:
-                    there = [f"{name}_{number}" for name in names]
-                    parts.append(tuple(arrays[name] for name in there if name in arrays))
-        for parts in pending:
-            if len(parts) >= _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
-                parts[:] = [merge_parts(parts)]
-    return [merge_parts(parts) for parts in pending]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ do, with an earlier log in its place, the lines are in log0/refused.log. A folde
 too: launch_log/ has a mark for each rank whose log is one of these.
 """
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,13 +47,29 @@ def keep_earlier(ranks: Iterable[int]) -> None:
         _mark(rank).touch()
 
 
-def give_back_earlier(ranks: Iterable[int]) -> None:
-    """Put what was kept back in its place, and what the refused start wrote beside it."""
+def give_back_earlier(ranks: Iterable[int], shown: bool = True) -> None:
+    """Put what was kept back in its place, and what the refused start wrote beside it.
+
+    Where there is no earlier run, nothing is left of a start whose lines were shown.
+    """
     for rank in ranks:
         log = log_of(rank)
         if _earlier(log).is_file():
             log.replace(refused_of(rank))
             _earlier(log).replace(log)
+        elif shown:
+            _remove(log, _mark(rank))
+    folder = _mark(0).parent
+    if not list(folder.glob("*.mark")) and len(list(folder.glob("from_rank_*"))) < 2:  # another launcher's, of a host
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(log: Path, *others: Path) -> None:
+    """Remove a rank's log and more, and the log's folder if nothing else is in it."""
+    for one in (log, *others):
+        one.unlink(missing_ok=True)
+    if log.parent.is_dir() and not any(log.parent.iterdir()):
+        log.parent.rmdir()
 
 
 def forget_earlier(ranks: Iterable[int], worker_num: int) -> None:
@@ -63,8 +80,4 @@ def forget_earlier(ranks: Iterable[int], worker_num: int) -> None:
     for mark in Path().glob(str(_mark("*"))):
         rank = int(mark.stem.removeprefix("log"))
         if rank >= worker_num:
-            folder = log_of(rank).parent
-            for one in (log_of(rank), _earlier(log_of(rank)), refused_of(rank), mark):
-                one.unlink(missing_ok=True)
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+            _remove(log_of(rank), _earlier(log_of(rank)), refused_of(rank), mark)

@@ -10,6 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 from src.base.errors import InputError, run
 from src.base.files import whole_file
 from src.options import ReportOptions, resolve
@@ -18,8 +23,8 @@ from src.report.compare import ComparedRun, compared, comparison_page, failures
 
 def main(argv: Sequence[str]) -> int:
     """Compare; 0, or 1 if a run is worse than allowed."""
-    folders = [word for word in argv if not word.startswith("--")]
-    spec = resolve(ReportOptions, [word for word in argv if word.startswith("--")]).compare
+    folders = [word for word in argv if not word.startswith("-")]
+    spec = resolve(ReportOptions, [word for word in argv if word.startswith("-")]).compare
     if len(folders) < 2:
         raise InputError(
             f"{len(folders)} of at least 2 runs given: python -m src.report RUN_A RUN_B ... --OPTION=VALUE"

@@ -32,16 +32,17 @@ class _Kept:
 
     def __init__(self, batches: RowBatches):
         self.batches, self.every = batches, -(-batches.rows // _SLICED_ROWS)
-        self.dense: list[np.ndarray] = []
-        self.ids: list[np.ndarray] = []
+        kept = -(-batches.rows // self.every)
+        self.dense = np.empty((kept, batches.source.dense_dim), np.float32)
+        self.ids = np.empty((kept, batches.source.slot_dim), np.int32)
 
     def __iter__(self) -> Iterator[Batch]:
         done = 0
         for batch in self.batches:
-            first = -done % self.every
-            self.dense.append(batch[0][first :: self.every].copy())
-            self.ids.append(batch[1][first :: self.every].copy())
-            done += len(batch[0])
+            first, end = -done % self.every, done + len(batch[0])
+            places = slice(-(-done // self.every), -(-end // self.every))
+            self.dense[places], self.ids[places] = batch[0][first :: self.every], batch[1][first :: self.every]
+            done = end
             yield batch
 
 
@@ -60,7 +61,7 @@ def evaluation_content(
     """
     kept, batch_size = _Kept(batches), batches.batch_size
     labels, logits = finite_score(model, kept, batch_size, ranks)
-    dense, ids = np.concatenate(kept.dense), np.concatenate(kept.ids)
+    dense, ids = kept.dense, kept.ids
     some, manifest = slice(None, None, kept.every), data.manifest
     content: dict[str, Any] = {}
     if importance_rows:

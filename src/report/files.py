@@ -81,7 +81,8 @@ class RunReport(MetricsFile):
     def __enter__(self) -> "RunReport":
         return self
 
-    def __exit__(self, _: Any, error: BaseException | None, *__: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, *more: Any) -> None:
+        super().__exit__(kind, error, *more)
         if error is not None:
             with contextlib.suppress(OSError):  # such as of a full disk, which may be the error itself
                 self.save("stopped" if isinstance(error, KeyboardInterrupt) else "failed", error=_line_of(error))
@@ -175,6 +176,8 @@ class RunReport(MetricsFile):
                 "labels": scored.labels.astype(np.uint8), "logits": scored.logits,
                 "rows_identity": np.array(evaluation["rows_identity"]),
             })  # fmt: skip
+            for follower in self.followers:
+                follower.scored(training["kept_step"], evaluation["part"], scored.labels, scored.logits)
         self.save("finished", training=training, evaluation=evaluation, learned=learned)
 
 

@@ -111,6 +111,7 @@ def _linear(training: Rows, evaluated: Rows) -> Linear:
     names = [name for name, *_ in training.tables]
     dense, ids, labels = sample(training, SAMPLE_ROWS)
     model, fitted = LinearModel(dense, ids, labels, [names.index(name) for name in names]), len(labels)
+    del dense, ids  # before as many come
     dense, ids, labels = sample(evaluated, SAMPLE_ROWS)
     logits = model.logits(dense, ids)
     return Linear(fitted, training.count, len(labels), auc(labels, logits), logloss(labels, logits))

@@ -38,7 +38,8 @@ class Block:
         keys: [F, B] uint64, 0 for an empty cell, and for one of a column of lists.
         bad: the lines left out, in file order.
         key_seed: of the keys, as in `Columns`.
-        checks: [F, B] uint32, another hash of each category whose key is hashed, and 0 for others; if asked for.
+        checks: [F, B] uint32, another hash of each category whose key is hashed, and 0 for others; if asked for and
+            any is hashed.
         parts: [B] int8, number of the part that each row belongs to, if a column tells it: see `cells.split`.
         lines: [B] int64, number of each row's line in its file, from 1; empty where the rows stand in none.
         lists: the values of columns of lists, by the columns' numbers among F.
@@ -72,11 +73,13 @@ class Span(ABC):
         first_row: number of its first row among all rows of all files, from 0.
         rows: how many, bad ones among them.
         raw: the raw file as the user gave it, where there are several.
+        follows: whether it is best read by the process that has read what is before it.
     """
 
     first_row: int
     rows: int
     raw: str = field(default="", kw_only=True)
+    follows: bool = field(default=False, kw_only=True)
 
     @abstractmethod
     def blocks(self, columns: Columns) -> Iterator[Block]:

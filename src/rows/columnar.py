@@ -17,7 +17,9 @@ from src.rows.cells.column import Column
 from src.rows.columns import Columns
 
 _BEGINS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "stream"}
-_BATCH_ROWS, _CELL_ROWS = 1 << 17, 1 << 12
+_BATCH_ROWS, _CELL_ROWS = 1 << 16, 1 << 12
+_CODED_BYTES = 4  # of a value in the file; numbers of up to a million distinct ones take less
+_TEXTS = ("string", "large_string")
 REQUIREMENTS = "requirements-parquet.txt"
 
 
@@ -68,15 +70,49 @@ class ColumnarSpan(Span):
 
     def _batches(self, columns: Columns, rows: int) -> Iterator[tuple[int, int, list[Column]]]:
         """Some rows at a time: the first one's number, from 1, how many, and cells of each of `columns.read_names`."""
-        left = self.rows
-        for start, batch in _opened(self.path, self.kind).batches(list(columns.read_names), self.first, rows):
-            skipped = max(self.first - start, 0)
-            batch = batch.slice(skipped, left)
+        reading = _reading(self, columns.read_names, rows)
+        end = self.first + self.rows
+        while reading.place < end and (batch := reading.next(end)) is not None:
             cells = (column_of(batch.column(name)) for name in columns.read_names)
-            yield start + skipped + 1, batch.num_rows, [one for one in cells if one is not None]
-            left -= batch.num_rows
-            if left <= 0:
-                return
+            yield reading.place - batch.num_rows + 1, batch.num_rows, [one for one in cells if one is not None]
+        _left[:] = [reading]
+
+
+class _Reading:
+    """Rows of a file one behind the other, of which the next one is number `place`, from 0."""
+
+    def __init__(self, span: ColumnarSpan, names: Sequence[str], rows: int):
+        self.what = _what(span, names, rows)
+        self.place = span.first
+        self._batches = _opened(span.path, span.kind).batches(list(names), span.first, rows)
+        self._begin, self._batch = span.first, None
+
+    def next(self, end: int) -> Any:
+        """Some rows, from `place` on, of those before `end`; None where the file has no more."""
+        while self._batch is None or self.place >= self._begin + self._batch.num_rows:
+            self._begin, self._batch = next(self._batches, (self.place, None))
+            if self._batch is None:
+                return None
+        batch = self._batch.slice(self.place - self._begin, end - self.place)
+        self.place += batch.num_rows
+        return batch
+
+
+# What this process has read last, to go on with: rows of a Parquet file can't be passed over, but for whole groups.
+_left: list[_Reading] = []
+
+
+def _what(span: ColumnarSpan, names: Sequence[str], rows: int) -> tuple[Any, ...]:
+    about = span.path.stat()
+    return str(span.path), about.st_size, about.st_mtime_ns, about.st_ino, tuple(names), rows > _CELL_ROWS
+
+
+def _reading(span: ColumnarSpan, names: Sequence[str], rows: int) -> _Reading:
+    """Where a span begins, from where the last one ended if that is there."""
+    last = _left.pop() if _left else None
+    if last and last.place == span.first > 0 and last.what == _what(span, names, rows):
+        return last
+    return _Reading(span, names, rows)
 
 
 def _row_text(cells: Sequence[Column], row: int) -> bytes:
@@ -95,7 +131,7 @@ class ColumnarFile(RowFile):
         pyarrow = needed(raw, "Parquet" if kind == "parquet" else "of Arrow")
         try:
             opened = _opened(path, kind)
-            self.rows = opened.rows
+            self.rows, self._starts = opened.rows, opened.starts
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise InputError(f"{raw} can't be read ({str(error).splitlines()[0]}): is it whole?") from None
         self.names = names = opened.schema.names
@@ -118,20 +154,21 @@ class ColumnarFile(RowFile):
 
     def spans(self, first_row: int, last_row: int, rows: int) -> Sequence[ColumnarSpan]:
         bounds = [*range(first_row, last_row, rows), last_row]
-        return [ColumnarSpan(first, last - first, self.path, self.kind, first)
+        return [ColumnarSpan(first, last - first, self.path, self.kind, first, follows=first not in self._starts)
                 for first, last in itertools.pairwise(bounds)]  # fmt: skip
 
 
 _ALONE: dict[str, Any] = {"memory_map": True, "pre_buffer": False}  # no threads, which a forked process would lack
 
 
-def names_of(path: Path) -> tuple[str, ...]:
-    """The columns of such a file that cells of text could hold."""
+def names_of(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of such a file that cells of text could hold, and those of them that hold lists."""
     with path.open("rb") as file:
         kind = kind_of(file.read(8))
     pyarrow = needed(path, "a file of columns")
-    schema = _opened(path, kind).schema
-    return tuple(field.name for field in schema if column_of(pyarrow.nulls(0, field.type)) is not None)
+    cells = {field.name: column_of(pyarrow.nulls(0, field.type)) for field in _opened(path, kind).schema}
+    names = tuple(name for name, one in cells.items() if one is not None)
+    return names, tuple(name for name in names if isinstance(cells[name], Lists))
 
 
 class _Parquet:
@@ -140,22 +177,37 @@ class _Parquet:
 
         self.path, self.file = path, parquet.ParquetFile(path, **_ALONE)
         self.schema, self.rows = self.file.schema_arrow, self.file.metadata.num_rows
+        counts = [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]
+        self.starts = [0, *itertools.accumulate(counts)]
 
     def batches(self, names: list[str], first: int, rows: int) -> Iterator[tuple[int, Any]]:
         """Batches from the one with a row on, and the number of each one's first row, from 0."""
         from pyarrow import parquet
 
-        counts = [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]
-        starts = [0, *itertools.accumulate(counts)]
-        groups = [group for group, end in enumerate(starts[1:]) if end > first]
-        start = starts[groups[0]] if groups else 0
-        # Text as numbers of distinct values, as it mostly is in the file: a value's key is then computed once a batch.
-        texts = [name for name in names if str(self.schema.field(name).type) in ("string", "large_string")]
+        groups = [group for group, end in enumerate(self.starts[1:]) if end > first]
+        start = self.starts[groups[0]] if groups else 0
+        texts = [name for name in names if str(self.schema.field(name).type) in _TEXTS and self._is_coded(name, groups)]
         file = parquet.ParquetFile(self.path, read_dictionary=texts, **_ALONE)
         for batch in file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False):
             if start + batch.num_rows > first:
                 yield start, batch
             start += batch.num_rows
+
+    def _is_coded(self, name: str, groups: list[int]) -> bool:
+        """Whether a column of text is kept as numbers of distinct values, so that a value's key is computed once.
+
+        Where it has too many, a writer goes over to the text itself, and numbers of it would have to be made here.
+        """
+        place = self.schema.names.index(name)
+        column = sum(_leaves(self.schema.field(other).type) for other in range(place))
+        chunks = [self.file.metadata.row_group(group).column(column) for group in groups]
+        size = sum(chunk.total_uncompressed_size for chunk in chunks)
+        return size <= _CODED_BYTES * sum(chunk.num_values for chunk in chunks)
+
+
+def _leaves(kind: Any) -> int:
+    """How many columns of a Parquet file a column of a type is."""
+    return sum(_leaves(kind.field(place).type) for place in range(kind.num_fields)) or 1
 
 
 class _Arrow:
@@ -171,6 +223,10 @@ class _Arrow:
     @property
     def rows(self) -> int:
         return sum(batch.num_rows for batch in self._all())
+
+    @property
+    def starts(self) -> range:  # any row is found at once
+        return range(self.rows)
 
     def _all(self) -> Iterator[Any]:
         if self.stream:

@@ -2,7 +2,7 @@
 
 Text of up to 8 bytes, such as Criteo's 8 hex digits, is its own key, little-endian with zeros behind; longer text is
 hashed. Keys of hashed text have a first byte of the form 10xxxxxx, which no UTF-8 text begins with, so that the two
-kinds never meet.
+kinds never meet. Neither does UTF-8 text hold the byte 11111111, with which the keys of a table's free rows begin.
 
 Each vocabulary has a seed, and who does not know it can't make longer texts that share a key: the hash is SipHash-1-3
 (Aumasson and Bernstein, 2012) with the seed as its key, 62 bits of it. Two of n values of a field share a key by chance
@@ -24,6 +24,7 @@ KEEP_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 _MULTIPLIER, _MULTIPLIER_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _SEED_BYTES = 16
 _NO_SEED = np.zeros(2, np.uint64)  # of checks
+_FREE = np.uint64(0xFF)
 _SIP_START = np.frombuffer(b"uespemosmodnarodarenegylsetybdet", "<u8")  # "somepseudorandomlygeneratedbytes", by words
 
 
@@ -155,7 +156,19 @@ def key_of(text: str, seed: str = "") -> int:
     return int(keys_of([text], seed)[0])
 
 
+def free_keys(rows: np.ndarray) -> np.ndarray:
+    """Keys that no text has, uint64, another one for each row of a table."""
+    keys: np.ndarray = rows.astype(np.uint64) << np.uint64(8) | _FREE
+    return keys
+
+
+def is_free(keys: np.ndarray) -> np.ndarray:
+    """Which of the keys are those of free rows, bool."""
+    free: np.ndarray = keys & _FREE == _FREE
+    return free
+
+
 def text_of(key: int) -> str | None:
-    """The categorical value of a key, or None if it was hashed."""
+    """The categorical value of a key, or None if it was hashed, or is of a free row."""
     data = int(key).to_bytes(8, "little")
-    return None if data[0] & 0xC0 == 0x80 else data.rstrip(b"\0").decode("utf-8", "replace")
+    return None if data[0] & 0xC0 == 0x80 or data[0] == _FREE else data.rstrip(b"\0").decode("utf-8", "replace")

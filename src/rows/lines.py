@@ -86,7 +86,8 @@ def _library() -> ctypes.CDLL | None:
 
 def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_line: int) -> tuple[Block, bool]:
     """As `_parsed`; `_parse` gets only the lines that the compiled parser leaves."""
-    rows, dense_dim = text.count(b"\n"), len(columns.dense)
+    rows = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE))  # 8 times as fast as text.count
+    dense_dim = len(columns.dense)
     role_of = {name: role for role, name in enumerate(columns.names, 0 if columns.label else 1)}
     roles = np.array([role_of.get(name, -1) for name in columns.file_names], np.int32)
     labels, numbers = np.zeros(rows, np.uint8), np.empty((rows, dense_dim), np.float32)
@@ -99,15 +100,19 @@ def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_l
         text, ctypes.c_int64(len(text)), ord(columns.separator), ctypes.c_void_p(roles.ctypes.data), len(roles),
         dense_dim, _pointer(seed if len(seed) else None), ctypes.c_int64(rows), *places,
     )  # fmt: skip
+    if checks is not None and not checks.any():
+        checks = None
     if not count:
         return Block(labels, numbers, keys, [], columns.key_seed, checks), bool(is_ascii[0])
     lines = odd_lines[:count]
     others = _parse(b"".join(text[begin:end] for begin, end in odd[:count].tolist()), columns, 0)
+    if checks is None and others.checks is not None and others.checks.any():
+        checks = np.zeros(keys.shape, np.uint32)
     bad = {row.line for row in others.bad}
     good = lines[[number not in bad for number in range(count)]]
     labels[good], numbers[good], keys[:, good] = others.labels, others.numbers, others.keys
     if checks is not None:
-        checks[:, good] = others.checks
+        checks[:, good] = 0 if others.checks is None else others.checks
     kept = np.ones(rows, bool)
     kept[lines[sorted(bad)]] = False
     rejected = [BadRow(first_line + int(lines[row.line]), row.reason, row.text) for row in others.bad]
@@ -218,6 +223,21 @@ def cell_keys(
     library.CellKeys(
         _pointer(buffer), ctypes.c_int64(len(buffer)), _pointer(begins), _pointer(stops), ctypes.c_int64(len(keys)),
         _pointer(words if len(words) else None), _pointer(keys), _pointer(checks),
+    )  # fmt: skip
+    return keys, checks
+
+
+def keys_by_offsets(
+    text: np.ndarray, offsets: np.ndarray, seed: str, checked: bool
+) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The same of cells one behind the other, int32 or int64 [B + 1], of compiled code alone."""
+    if not (library := _library()):
+        return None
+    keys, words = np.empty(len(offsets) - 1, np.uint64), seed_words(seed)
+    checks = np.zeros(len(keys), np.uint32) if checked else None
+    library.OffsetKeys(
+        _pointer(text), ctypes.c_int64(len(text)), _pointer(offsets), int(offsets.itemsize == 8),
+        ctypes.c_int64(len(keys)), _pointer(words if len(words) else None), _pointer(keys), _pointer(checks),
     )  # fmt: skip
     return keys, checks
 

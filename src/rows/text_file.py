@@ -43,7 +43,8 @@ class TextSpan(Span):
     def blocks(self, columns: Columns) -> Iterator[Block]:
         def block_of(text: bytes, line: int, last: bool) -> tuple[Block, int, int]:
             if self.by_lines:
-                return parse(text, columns, line), len(text), text.count(b"\n")
+                block = parse(text, columns, line)
+                return block, len(text), len(block.labels) + len(block.bad)  # each a line
             return parse_rows(text, columns, line, last)
 
         for block in self._read(_BLOCK_BYTES, block_of):

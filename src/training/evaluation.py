@@ -1,18 +1,29 @@
 """Score rows and measure the scores."""
 
 import itertools
+import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
 from src.base.finite import NotFinite
 from src.base.stops import held_back
-from src.dataset import Batch, RowBatches
+from src.checkpoints import checkpoint
+from src.data.known_values import unmatched_of, warning
+from src.data.manifest import DataFolder
+from src.dataset import Batch, RowBatches, batches_of
 from src.dlrm import DLRM
+from src.metrics.bootstrap import Interval, intervals
+from src.metrics.curves import quality
 from src.metrics.monitored import Metrics, measured
+from src.network.compiled import operators_for
+from src.network.options import ComputeSpec, NetworkSpec
 from src.ranks.group import ONE_RANK, Ranks
 
 # The rows of a batch that networks' graphs are compiled for.
@@ -94,3 +105,59 @@ def evaluate(
 ) -> Metrics:
     """Accuracy, AUC, logloss and the monitored metric over all rows; arguments and errors as for `finite_score`."""
     return measured(*finite_score(model, batches, batch_size, ranks), monitor)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a checkpoint is worth on the rows of a part.
+
+    Attributes:
+        metrics: accuracy, AUC and logloss.
+        auc: between which values it lies in 95 of 100 resamples.
+        more: metrics beside these.
+        rows, seconds: how many, and how long they took.
+        warning: of fields that the checkpoint's training rows do not match, "" for none.
+    """
+
+    metrics: Metrics
+    auc: Interval
+    more: dict[str, float]
+    rows: int
+    seconds: float
+    warning: str
+
+    @property
+    def beside(self) -> dict[str, float]:
+        """What the log for machines has beside the metrics."""
+        return {"eval_s": self.seconds, "auc_low": self.auc.low, "auc_high": self.auc.high, **self.more}
+
+
+def evaluate_checkpoint(
+    path: Path, data: DataFolder, part: str, network: NetworkSpec, compute: ComputeSpec, batch_size: int,
+    begins: Callable[[], None] = lambda: None,
+) -> Evaluation:  # fmt: skip
+    """Evaluate a checkpoint on a part of a data folder, on the device that MindSpore is set to.
+
+    Args:
+        path: the checkpoint, of a network of this shape.
+        data, part: the rows, coded by its encoder.
+        network, compute: its shape, and how it is computed.
+        batch_size: rows at once.
+        begins: called when the checkpoint is read, and before rows are.
+
+    Raises:
+        InputError: another encoder coded the rows, the checkpoint is damaged, or a logit is not finite.
+    """
+    checkpoint.check_encoder(path, data)
+    operators = operators_for(ms.get_context("device_target"), compute.cpu_kernels)
+    model = checkpoint.load(path, data.manifest, network, operators, getattr(ms, compute.compute_dtype))
+    begins()
+    begin = time.perf_counter()
+    labels, logits = finite_score(model, batches_of(data, part, batch_size), batch_size)
+    metrics = measured(labels, logits)
+    seconds = time.perf_counter() - begin
+    found = unmatched_of(data.manifest, part, checkpoint.manifest_beside(path))
+    return Evaluation(
+        metrics, intervals(labels, logits)["auc"], quality(labels, logits), data.manifest.parts[part].rows, seconds,
+        warning(f"{part} rows", found) if found else "",
+    )  # fmt: skip

@@ -131,10 +131,14 @@ def prepare(specs: Specs) -> Prepared:
     """
     data, evaluation, kept, ranks = specs.data, specs.evaluation, specs.kept, specs.runtime.ranks
     folder = training_folder(data)
+    if data.unseen_share and (folder.manifest.options.get("hash_rows") or not folder.manifest.categorical):
+        raise InputError(
+            f"unseen_share {data.unseen_share} has no effect where no value is unseen, as with hash_rows: drop it"
+        )
     batch_size = _rounded_up(data.batch_size, ranks.size)
     batches = batches_of(
         folder, "train", batch_size, shuffle=data.shuffle, drop_last=True, seed=data.seed, rank=ranks.rank,
-        ranks=ranks.size,
+        ranks=ranks.size, unseen_share=data.unseen_share,
     )  # fmt: skip
     if not len(batches):
         raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")

@@ -41,6 +41,7 @@ class TrainStep(nn.Cell):
             loss and the gradients are means over those of all ranks.
         reset_steps: steps behind which `reset_tables` is called, each time; 0 for never. The corrections of the
             tables' rule begin anew with them, and the factors are those of the whole training.
+        steps_before: steps of earlier trainings that the rules' states have behind them, and so their corrections.
 
     Inputs: dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32 of 0 and 1.
     Outputs: the mean loss of the batch before the update, scalar float32.
@@ -59,6 +60,7 @@ class TrainStep(nn.Cell):
         seed: int = 1,
         exchange: Exchange | None = None,
         reset_steps: int = 0,
+        steps_before: int = 0,
     ):
         super().__init__(auto_prefix=False)
         if loss_scale is not None and not model.operators.skips_updates:
@@ -69,9 +71,9 @@ class TrainStep(nn.Cell):
         rule, mlp_rule = optimization.rules
         # What the rates of tables, MLPs and weight decay are multiplied with; the last is without a rule's corrections.
         series: list[np.ndarray] = []
-        of_tables = _corrected(factors, rule, reset_steps)
+        of_tables = _corrected(factors, rule, reset_steps, steps_before)
         same = rule.name == mlp_rule.name and not reset_steps
-        of_mlps = of_tables if same else _corrected(factors, mlp_rule)
+        of_mlps = of_tables if same else _corrected(factors, mlp_rule, 0, steps_before)
         wanted = [of_tables, of_mlps, factors if optimization.mlp_weight_decay else None]
         self.factor_places = tuple(_place(one, series) for one in wanted)
         self.dropout, self.label_smoothing = optimization.dropout, optimization.label_smoothing
@@ -242,14 +244,17 @@ def _place(factors: np.ndarray | None, series: list[np.ndarray]) -> int:
     return len(series) - 1
 
 
-def _corrected(factors: np.ndarray | None, rule: UpdateRule, reset_steps: int = 0) -> np.ndarray | None:
+def _corrected(
+    factors: np.ndarray | None, rule: UpdateRule, reset_steps: int = 0, before: int = 0
+) -> np.ndarray | None:
     """The factors with a rule's corrections, which both go on for ever with their last values.
 
-    The corrections begin anew behind so many steps, each time; 0 for never.
+    The corrections begin anew behind so many steps, each time; 0 for never. They have some steps behind them.
     """
     if rule.corrections is None:
         return factors
     first, second = np.ones(1) if factors is None else factors, rule.corrections()
+    second = second[min(before, len(second) - 1) :]
     length = max(len(first), len(second))
     if reset_steps:
         length = len(first)

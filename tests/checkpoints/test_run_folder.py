@@ -23,9 +23,9 @@ def test_run_s_files_move_to_their_places_when_it_ends(tiny_data, tmp_path):
         assert os.listdir(folder) == ["unfinished"]
         protobuf.write(run.best(7), [("step", np.array([7], np.int32))])
         assert run.finish(7) == folder / "dlrm.ckpt"
-    assert sorted(os.listdir(folder)) == ["dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
+    assert sorted(os.listdir(folder)) == ["counts.npz", "dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
     assert (folder / "dlrm.yaml").read_text().splitlines()[1:] == ["lr: 0.5"]
-    for name in ("manifest.json", "vocabulary.npz"):
+    for name in ("counts.npz", "manifest.json", "vocabulary.npz"):
         assert (folder / name).read_bytes() == (tiny_data.path / name).read_bytes()
 
 
@@ -51,7 +51,7 @@ def test_old_files_stay_together_until_the_new_run_ends(tiny_data, tmp_path):
             else:
                 run.finish(1)
     assert shown(tmp_path) == ("{lr: 3}", "{lr: 3}")
-    assert sorted(os.listdir(tmp_path)) == ["dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["counts.npz", "dlrm.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
 
 
 def test_folder_refuses_a_vocabulary_that_has_changed(tiny_data, tmp_path):
@@ -75,7 +75,7 @@ def test_second_layout_s_parts_do_not_stay(tiny_data, tmp_path):
             protobuf.write(checkpoint.part_of(run.best(5), rank), content)
         checkpoint.part_of(run.best(5), 2).write_bytes(b"of four ranks")
         run.finish(5)
-    names = ["dlrm.ckpt", "dlrm.rank_1.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
+    names = ["counts.npz", "dlrm.ckpt", "dlrm.rank_1.ckpt", "dlrm.yaml", "manifest.json", "vocabulary.npz"]
     assert sorted(os.listdir(tmp_path)) == names
 
 
@@ -216,6 +216,7 @@ def emptied(name):
     (emptied("dlrm.ckpt"), r"but .*dlrm\.ckpt is not a MindSpore checkpoint", True),
     (lambda folder: os.truncate(folder / "dlrm.ckpt", 30), r"but .*dlrm\.ckpt is not a MindSpore checkpoint", True),
     (lacking("dlrm.rank_1.ckpt"), r"but checkpoint .* has 2 parts, and .*dlrm\.rank_1\.ckpt is missing", True),
+    (lacking("counts.npz"), r"but .*counts\.npz is missing", True),
     (lacking("vocabulary.npz"), r"but .*vocabulary\.npz is missing", True),
     (emptied("vocabulary.npz"), r"but .*vocabulary\.npz has 0 bytes", True),
     *((lacking(name), f"but .*{name} is missing", True) for name in (

@@ -222,10 +222,11 @@ def test_a_run_that_ended_leaves_these_files(tiny_data, tmp_path, monkeypatch, s
     rising(monkeypatch, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     train_small(tiny_data, tmp_path, save_steps=save_steps, eval_steps=5)
     assert sorted(os.listdir(tmp_path)) == [
-        "auc.log", "dlrm.ckpt", "dlrm.yaml", "finished", "loss.log", "manifest.json", "metrics.jsonl", "vocabulary.npz"
+        "auc.log", "counts.npz", "dlrm.ckpt", "dlrm.yaml", "finished", "loss.log", "manifest.json", "metrics.jsonl",
+        "vocabulary.npz",
     ]  # fmt: skip
     assert sorted(os.listdir(tmp_path / "finished")) == [
-        "best-26.ckpt", "dlrm.yaml", "manifest.json", "progress.json", "state-26.ckpt", "vocabulary.npz"
+        "best-26.ckpt", "counts.npz", "dlrm.yaml", "manifest.json", "progress.json", "state-26.ckpt", "vocabulary.npz"
     ]  # fmt: skip
     assert (tmp_path / "dlrm.ckpt").samefile(tmp_path / "finished/state-26.ckpt")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.data import numeric
-from src.data.numeric import bucket_edges, count_scores, merge, summarise
+from src.data.numeric import bucket_edges, count_scale, count_scores, merge, summarise
 from src.data.transforms import StandardLog
 
 # Few values, so that they repeat; None is an empty cell.
@@ -62,7 +62,8 @@ def test_count_scores_are_standardised_over_the_rows(counts, unseen):
     mean = statistics.fmean(of_rows) if of_rows else 0
     deviation = 1 if not of_rows or max(of_rows) == min(of_rows) else statistics.pstdev(of_rows)
     expected = [(math.log(1 + count) - mean) / deviation for count in [0, *counts]]
-    scores = count_scores(np.array(counts, np.int64), rows)
+    found = np.array(counts, np.int64)
+    scores = count_scores(found, count_scale(found, rows))
     assert scores.dtype == np.float32
     assert scores.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 

@@ -19,6 +19,7 @@ from src.base.errors import InputError
 from src.model_utils import copying, moxing_adapter
 from src.model_utils.copying import CHECKSUMS
 from src.model_utils.moxing_adapter import ModelArtsSpec, job
+from src.ranks import cluster
 
 FAKES = ROOT / "tests/fakes"
 
@@ -285,6 +286,23 @@ def test_what_is_no_copy_is_not_replaced(obs):
     assert Path("dataset/mine").read_text() == "dear"
 
 
+def test_a_copy_of_the_wrong_folder_makes_room_for_the_right_one(obs):
+    """But not what was changed, or written beside it, since it was copied."""
+    for name, files in (("wrong", ["notes.txt"]), ("right", ["dlrm.ckpt", "manifest.json"])):
+        (obs / "bucket" / name).mkdir()
+        for file in files:
+            (obs / "bucket" / name / file).write_text(name)
+    run(checkpoint_url="obs://bucket/wrong")
+    run(checkpoint_url="obs://bucket/right")
+    assert contents(Path("checkpoint")) == {"dlrm.ckpt": b"right", "manifest.json": b"right"}
+    later = time.time() + 1
+    Path("checkpoint/dlrm.ckpt").write_text("tuned")  # of the same size
+    os.utime("checkpoint/dlrm.ckpt", (later, later))
+    with pytest.raises(InputError, match="checkpoint holds something else than a copy of obs://bucket/wrong"):
+        run(checkpoint_url="obs://bucket/wrong")
+    assert Path("checkpoint/dlrm.ckpt").read_text() == "tuned"
+
+
 def test_urls_without_a_job_and_results_of_one_name_are_refused(obs):
     with pytest.raises(InputError, match="data_url has no effect without enable_modelarts"):
         ModelArtsSpec(data_url="obs://bucket/dataset")
@@ -492,7 +510,7 @@ def test_two_processes_train_and_one_checkpoint_goes_out(obs, tiny_data, here):
     shutil.copytree(tiny_data.path, obs / "bucket/dataset")
     (here / "cache").mkdir()
     command = [Path(sys.executable).with_name("msrun"), "--worker_num=2", "--local_worker_num=2", "--join=True",
-               f"--master_port={launch.free_port()}", ROOT / "train.py", CPU, ORIGINAL, *SMALL, "--batch_size=200",
+               f"--master_port={cluster.free_port()}", ROOT / "train.py", CPU, ORIGINAL, *SMALL, "--batch_size=200",
                "--parallel_mode=data", "--enable_modelarts=True", "--data_url=obs://bucket/dataset",
                "--train_url=obs://bucket/out", "--report=False", "--compare_linear=False"]  # fmt: skip
     environment = os.environ | {

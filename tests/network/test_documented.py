@@ -22,7 +22,7 @@ def test_functions_are_not_those_that_will_go_or_mean_something_else(name):
     assert not re.search(r"this interface (will change|currently has)", text)
 
 
-def test_a_step_logs_no_deprecation(capfd):
+def test_a_step_logs_no_deprecation(capfd, own_graphs):
     for options in ({"optimizer": "adagrad", "average_from": 0, "mlp_weight_decay": 0.1}, {"dropout": 0.1}):
         model = make_model(slot_dim=2, towers=2, interaction="dcnv2", dcn_rank=2)
         make_step(model, **options)(*map(Tensor, make_batch(model, 5, 4)))

@@ -52,7 +52,7 @@ def test_a_run_that_allows_more_bad_rows_goes_on_from_what_was_counted(tmp_path,
 
     monkeypatch.setattr(run, "count_rows", counting)
     monkeypatch.setattr(
-        journal, "run_parallel", lambda _, work, arguments, *more: [work(*one, *more[-1]) for one in arguments]
+        journal, "run_parallel", lambda _, work, arguments, *more: [work(*one, *more[2]) for one in arguments]
     )
     monkeypatch.setattr(steps, "_KEPT_BAD_BYTES", 1)
     with pytest.raises(

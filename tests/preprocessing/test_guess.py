@@ -85,9 +85,12 @@ def test_a_file_without_header_and_with_other_labels_is_guessed(tmp_path):
 
 def test_a_file_of_columns_is_guessed(tmp_path):
     pytest.importorskip("pyarrow", reason="pip install -r tests/requirements.txt")
-    frame_of().assign(price=lambda frame: pd.to_numeric(frame["price"], "coerce")).to_parquet(tmp_path / "rows.parquet")
+    tags = [[f"t{tag}" for tag in range(row % 4)] for row in range(400)]
+    frame = frame_of().assign(price=lambda frame: pd.to_numeric(frame["price"], "coerce"), tags=tags)
+    frame.to_parquet(tmp_path / "rows.parquet")
     schema, content = guess(tmp_path / "rows.parquet")
     assert (content["label"], content["categorical"]) == ("clicked", ["site", "city", "known_later"])
+    assert {"name": "tags", "list": "|", "max_values": 3} in content["categorical"]
     check_read(tmp_path / "rows.parquet", schema)
 
 

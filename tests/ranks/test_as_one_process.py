@@ -241,8 +241,8 @@ def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tm
     assert "best evaluation" in out
     assert all(f"rank {rank} of 2" in (tmp_path / f"log{rank}/output.log").read_text() for rank in range(2))
     assert sorted(os.listdir(tmp_path / "checkpoint")) == [
-        "dlrm.ckpt", "dlrm.rank_1.ckpt", "dlrm.yaml", "finished", "manifest.json", "report.html", "report.json",
-        "scores.npz", "vocabulary.npz",
+        "counts.npz", "dlrm.ckpt", "dlrm.rank_1.ckpt", "dlrm.yaml", "finished", "manifest.json", "report.html",
+        "report.json", "scores.npz", "vocabulary.npz",
     ]  # fmt: skip
     assert len(rows_of(tmp_path / "metrics.jsonl", "end")) == 1
     check_same(tmp_path, two / "rowwise-hybrid", tiny_data)

@@ -205,6 +205,15 @@ def test_a_good_log_outlives_starts_that_fail_before_they_train(here, failed):
     assert logs() == {"log0/output.log": "better\n"}
 
 
+def test_a_refused_start_leaves_no_folders_and_an_earlier_run_its_logs(here, capsys):
+    launched("print('error: no card', flush=True); sys.exit(2)", ranks=2)
+    assert "(no card); the other ranks were stopped\n" in capsys.readouterr().err
+    assert not list(here.iterdir())
+    launched("sys.exit(2)", ranks=2)  # of which nothing was shown
+    assert "the other ranks were stopped; see log" in capsys.readouterr().err
+    assert set(logs()) == {"log0/output.log", "log1/output.log"}
+
+
 def launched(code, ranks):
     """A run of ranks that are no trainings, without MindSpore's scheduler."""
     program = [sys.executable, "-c", f"import os, sys; {code}"]

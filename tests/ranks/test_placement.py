@@ -92,6 +92,7 @@ def test_killed_while_the_parts_are_put_in_place_loses_none(tiny_data, tmp_path,
     assert not (tmp_path / "dlrm.ckpt").exists()
     run_at(20, False)
     assert sorted(os.listdir(tmp_path)) == [
+        "counts.npz",
         "dlrm.ckpt",
         "dlrm.rank_1.ckpt",
         "dlrm.yaml",

@@ -6,6 +6,7 @@ of processes, which takes most of the time of a small training, is paid once.
 
 import contextlib
 import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -83,7 +84,8 @@ def together(folder, data, ranks, trainings, code=0):
 
     The launcher ends with this code; what it says of an error is in error.txt.
     """
-    from src.launch import Cluster, Launch, free_port
+    from src.launch import Launch
+    from src.ranks.cluster import Cluster, free_port
 
     folder.mkdir(exist_ok=True)
     commands = {
@@ -142,7 +144,11 @@ def main(argv):
     from src.run import train
     from src.training.prepare import start as join
     from src.training.step import TrainStep
+    from tests.graphs import compile_quickly
 
+    gc.collect()
+    gc.freeze()  # as in conftest
+    compile_quickly()
     runtime = join(parallel=ParallelSpec("data"))
     here, call = Path.cwd(), TrainStep.__call__
 

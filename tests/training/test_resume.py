@@ -145,7 +145,9 @@ class SignalIn(Callback):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 3])
-def test_a_signal_while_a_graph_is_compiled_counts_afterwards(tiny_data, tmp_path, interrupting, step, number):
+def test_a_signal_while_a_graph_is_compiled_counts_afterwards(
+    tiny_data, tmp_path, interrupting, own_graphs, step, number
+):
     callback = SignalIn(step, number)
     with pytest.raises(KeyboardInterrupt):
         train_small(tiny_data, tmp_path, callbacks=[callback])

@@ -162,7 +162,7 @@ def test_one_seed_gives_identical_weights_and_another_does_not(operators, steps)
     assert all(first[name] != other[name] for name in first)
 
 
-def test_step_answers_every_kind_of_batch_in_turn(operators):
+def test_step_answers_every_kind_of_batch_in_turn(operators, own_graphs):
     """Batches of two sizes by turns: as by MindSpore's own call, with all its checks, of a cell for each size."""
     model, other = make_model(seed=2, operators=operators), make_model(seed=2, operators=operators)
     step, cells = make_step(model, RATE), {size: make_step(other, RATE) for size in (16, 7)}
@@ -173,7 +173,7 @@ def test_step_answers_every_kind_of_batch_in_turn(operators):
         np.testing.assert_array_equal(value, values_by_name(other)[name])
 
 
-def test_step_refuses_a_batch_of_the_wrong_kind(operators):
+def test_step_refuses_a_batch_of_the_wrong_kind(operators, own_graphs):
     model = make_model(seed=2, operators=operators)
     step = make_step(model, RATE)
     dense, ids, labels = map(Tensor, make_batch(model, 5, 8))
@@ -193,7 +193,7 @@ def test_step_refuses_a_batch_of_the_wrong_kind(operators):
         assert np.isfinite(float(step(dense, ids, labels)))  # and goes on
 
 
-def test_compiled_operators_refuse_other_types(compiled):
+def test_compiled_operators_refuse_other_types(compiled, own_graphs):
     model = make_model(seed=2, operators=compiled)
     dense, ids, labels = make_batch(model, 5, 8)
     for batch in ((dense.astype(np.float64), ids, labels), (dense, ids.astype(np.int64), labels),
@@ -203,7 +203,7 @@ def test_compiled_operators_refuse_other_types(compiled):
 
 
 @pytest.mark.parametrize("row", [-1, 5, 132])
-def test_id_outside_its_table_is_an_error(compiled, row):
+def test_id_outside_its_table_is_an_error(compiled, own_graphs, row):
     """5 is the second field's first row; MindSpore's operators look such ids up, see DLRM."""
     model = make_model(seed=2, operators=compiled)
     assert sum(model.tables.table_rows) == 124

@@ -13,42 +13,46 @@ from typing import Any
 
 import numpy as np
 
+from src.rows.cells.buffers import floats_of, is_plain, numbers_of, taken, texts_of, values_of
 from src.rows.cells.column import Column, TextColumn, Wrong
 from src.rows.cells.lists import CellLists, ListColumn
 from src.rows.cells.times import UNITS, bounded, seconds_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.keys import PAD
-from src.rows.text import number_text
+from src.rows.lines import keys_by_offsets
 
 _ONLY_LISTS = "cells of lists are read by `lists` alone"
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def column_of(array: Any) -> Column | None:
     """The cells of a pyarrow.Array; None for a type that a cell of text could not hold, such as maps."""
     import pyarrow as pa
-    from pyarrow import compute
 
     kind = array.type
     types = pa.types
     if types.is_dictionary(kind):
         distinct = column_of(array.dictionary)
-        return distinct and Coded(distinct, _codes(array.indices))
+        return distinct and Coded(distinct, array.indices)
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        array = array.cast(pa.large_string() if types.is_string_view(kind) else pa.large_binary())
+        return _Texts(array)
     if types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-        return _text_column(array)
+        return _Texts(array)
     if types.is_null(kind):
         return TextColumn.of([b""] * len(array))
     if types.is_boolean(kind):
-        return _Truth(TextColumn.of([b"False", b"True"]), _codes(array.cast(pa.int8())))
+        return _Truth(TextColumn.of([b"False", b"True"]), array.cast(pa.int8()))
     if types.is_integer(kind) or types.is_floating(kind):
         return _Numbers(array)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         values = column_of(array.flatten())
+        from pyarrow import compute
+
         counts = compute.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
         return values and Lists(values, counts.astype(np.int64))
     if types.is_timestamp(kind) or types.is_date(kind):
         return _Moments(array)
-    return _encoded(array, str) if types.is_decimal(kind) else None
+    return _encoded(array) if types.is_decimal(kind) else None
 
 
 class Coded(Column):
@@ -56,16 +60,22 @@ class Coded(Column):
 
     Args:
         distinct: those.
-        codes: which, -1 for an empty cell, int64 [B].
+        places: which, a pyarrow.Array of whole numbers [B], null for an empty cell.
     """
 
-    def __init__(self, distinct: Column, codes: np.ndarray):
-        self.distinct, self.codes = distinct, codes
+    def __init__(self, distinct: Column, places: Any):
+        self.distinct, self.places = distinct, places
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """Which, -1 for an empty cell, int64 [B]."""
+        return numbers_of(self.places)
 
     def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
         keys, checks = self.distinct.keys(columns)
-        checks = None if checks is None else np.append(checks, np.uint32(0))[self.codes]
-        return np.append(keys, np.uint64(0))[self.codes], checks
+        if checks is not None:
+            checks = taken(self.places, checks.astype(np.uint64)).astype(np.uint32) if checks.any() else None
+        return taken(self.places, keys), checks
 
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
         return self._taken(*self.distinct.numbers(columns))
@@ -110,6 +120,8 @@ class Lists(Column):
 
     def lists(self, column: ListColumn, columns: Columns) -> CellLists:
         keys, checks = self.values.keys(columns)
+        if columns.checked and checks is None:
+            checks = np.zeros(len(keys), np.uint32)
         return CellLists(keys, self.counts, checks).filled()
 
     def list_texts(self, column: ListColumn) -> list[str]:
@@ -150,59 +162,55 @@ class _Truth(Coded):
         return np.maximum(self.codes, 0).astype(np.uint8), self.codes < 0
 
 
-class _Typed(Coded):
-    """Cells of values, whose distinct texts are made where they are asked for."""
+class _Written(Column):
+    """Cells of values, whose texts are made where they are asked for."""
 
     def __init__(self, array: Any):
         self.array = array
 
     @cached_property
-    def _coded(self) -> Coded:
-        return _encoded(self.array, self.text_of)
+    def _cells(self) -> Column:
+        return TextColumn(*texts_of(self.array), checked=True)
 
-    @property
-    def distinct(self) -> Column:  # type: ignore[override]
-        """As of `Coded`."""
-        return self._coded.distinct
+    def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
+        return self._cells.keys(columns)
 
-    @property
-    def codes(self) -> np.ndarray:  # type: ignore[override]
-        """As of `Coded`."""
-        return self._coded.codes
+    def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        return floats_of(self.array)
 
-    def text_of(self, value: Any) -> str:
-        return str(value)
+    def times(self, timestamp: Timestamp, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        return self._cells.times(timestamp, columns)
+
+    def labels(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        return self._cells.labels(columns)
+
+    def lists(self, column: ListColumn, columns: Columns) -> CellLists:
+        return self._cells.lists(column, columns)
+
+    def texts(self, rows: Sequence[int] | None = None) -> list[str]:
+        return self._cells.texts(rows)
 
     def odd(self) -> None:
         return None
 
 
-class _Numbers(_Typed):
-    def text_of(self, value: Any) -> str:
-        return number_text(str(value))
-
+class _Numbers(_Written):
     def number_text(self, text: str, columns: Columns) -> str:
         return text
-
-    @cached_property
-    def _values(self) -> np.ndarray:
-        """Float64 [B], nan for an empty cell."""
-        values: np.ndarray = self.array.to_numpy(zero_copy_only=False).astype(np.float64)
-        return values
-
-    def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
-        wrong = np.abs(self._values) > _LARGEST
-        values = np.where(wrong, 0, self._values).astype(np.float32) + np.float32(0)
-        return values, wrong
 
     def times(self, timestamp: Timestamp, columns: Columns) -> tuple[np.ndarray, Wrong]:
         if timestamp.form not in UNITS:
             return super().times(timestamp, columns)
-        seconds = bounded(self._values * UNITS[timestamp.form])
-        return seconds, np.isnan(seconds) & ~np.isnan(self._values)
+        values = values_of(self.array)
+        seconds = bounded(values * UNITS[timestamp.form])
+        return seconds, np.isnan(seconds) & ~np.isnan(values)
 
 
-class _Moments(_Typed):
+class _Moments(_Written):
+    @cached_property
+    def _cells(self) -> Column:
+        return _encoded(self.array)
+
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
         empty = self.array.is_null().to_numpy(zero_copy_only=False)
         return np.full(len(empty), np.nan, np.float32), ~empty
@@ -217,31 +225,55 @@ class _Moments(_Typed):
         return seconds, np.isnan(seconds) & ~np.isnat(moments)
 
 
-def _codes(indices: Any) -> np.ndarray:
-    """Numbers of distinct cells, -1 where there is none, int64 [B]."""
-    codes: np.ndarray = indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes
-
-
-def _encoded(array: Any, text_of: Any) -> Coded:
+def _encoded(array: Any) -> Coded:
+    """Cells of Python's text of values."""
     coded = array.dictionary_encode()
-    values = coded.dictionary
-    kept = values.to_numpy(zero_copy_only=False) if str(values.type) in ("float", "halffloat") else values.to_pylist()
-    texts = ["" if isinstance(value, float | np.floating) and np.isnan(value) else text_of(value) for value in kept]
-    return Coded(TextColumn.of([text.encode() for text in texts]), _codes(coded.indices))
+    texts = ["" if value is None else str(value) for value in coded.dictionary.to_pylist()]
+    return Coded(TextColumn.of([text.encode() for text in texts]), coded.indices)
 
 
-def _text_column(array: Any) -> TextColumn:
+class _Texts(TextColumn):
     """The cells of an array of text, a missing one empty."""
-    large = str(array.type).startswith("large")
-    _, offsets, data = array.buffers()
-    kind = np.dtype(np.int64 if large else np.int32)
-    places = np.frombuffer(offsets, kind, len(array) + 1, array.offset * kind.itemsize).astype(np.int64)
-    first, last = int(places[0]), int(places[-1])
-    text = np.frombuffer(data, np.uint8, last - first, first) if last > first else np.empty(0, np.uint8)
-    buffer = np.concatenate([np.zeros(PAD, np.uint8), text, np.zeros(PAD, np.uint8)])
-    starts, ends = places[:-1] - first + PAD, places[1:] - first + PAD
-    if array.null_count:
-        empty = array.is_null().to_numpy(zero_copy_only=False)
-        starts, ends = np.where(empty, PAD, starts), np.where(empty, PAD, ends)
-    return TextColumn(buffer, starts, ends)
+
+    def __init__(self, array: Any):
+        wide = str(array.type).startswith("large")
+        _, offsets, data = array.buffers()
+        kind = np.dtype(np.int64 if wide else np.int32)
+        self.offsets = np.zeros(1, kind)  # an empty array may have no buffers
+        if len(array):
+            self.offsets = np.frombuffer(offsets, kind, len(array) + 1, array.offset * kind.itemsize)
+        first, last = int(self.offsets[0]), int(self.offsets[-1])
+        self.data = np.frombuffer(data, np.uint8) if last > first else np.empty(0, np.uint8)
+        self.checked = is_plain(self.data[first:last])
+        self.empty = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+        if self.empty is not None and not (np.diff(self.offsets)[self.empty] > 0).any():
+            self.empty = None  # as it mostly is: nothing stands where a cell is missing
+
+    def _cell_keys(self, seed: str, checked: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        found = keys_by_offsets(self.data, self.offsets, seed, checked) if self.empty is None else None
+        return found or super()._cell_keys(seed, checked)
+
+    @cached_property
+    def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        places = self.offsets.astype(np.int64)
+        first, last = int(places[0]), int(places[-1])
+        buffer = np.concatenate([np.zeros(PAD, np.uint8), self.data[first:last], np.zeros(PAD, np.uint8)])
+        starts, ends = places[:-1] - first + PAD, places[1:] - first + PAD
+        if self.empty is not None:
+            starts, ends = np.where(self.empty, PAD, starts), np.where(self.empty, PAD, ends)
+        return buffer, starts, ends
+
+    @property
+    def buffer(self) -> np.ndarray:  # type: ignore[override]
+        """As of `TextColumn`."""
+        return self._cells[0]
+
+    @property
+    def starts(self) -> np.ndarray:  # type: ignore[override]
+        """As of `TextColumn`."""
+        return self._cells[1]
+
+    @property
+    def ends(self) -> np.ndarray:  # type: ignore[override]
+        """As of `TextColumn`."""
+        return self._cells[2]

@@ -56,15 +56,16 @@ def block_of(
             values, wrong = column.numbers(columns)
             numbers.append(values[:, None])
         note(wrong, partial(_reason, name, column, times))
-    keys = np.zeros((len(columns.categorical), rows), np.uint64)
-    checks = np.zeros(keys.shape, np.uint32) if columns.checked else None
+    keys, checks = np.empty((len(columns.categorical), rows), np.uint64), None
     of_lists, lists = {one.name: one for one in columns.lists}, dict[int, CellLists]()
     for field, (name, column) in enumerate(zip(columns.categorical, left)):
         if name in of_lists:
             lists[field] = column.lists(of_lists[name], columns)
+            keys[field] = 0
             continue
         keys[field], own = column.keys(columns)
-        if checks is not None:
+        if own is not None and own.any():
+            checks = np.zeros(keys.shape, np.uint32) if checks is None else checks
             checks[field] = own
     found, parts = np.concatenate(numbers, axis=1), None
     if columns.split:

@@ -25,7 +25,8 @@ class Column(ABC):
 
     @abstractmethod
     def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
-        """Of categories, uint64 [B]; 0 for an empty cell, and for one that is as good as empty. And checks if asked."""
+        """Of categories, uint64 [B]; 0 for an empty cell, and for one that is as good as empty. And checks if asked,
+        None where no key is hashed."""
 
     @abstractmethod
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
@@ -92,7 +93,7 @@ class TextColumn(Column):
         return cls(buffer, ends[:-1], ends[1:])
 
     def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
-        keys, checks = cell_keys(self.buffer, self.starts, self.ends, columns.key_seed, columns.checked)
+        keys, checks = self._cell_keys(columns.key_seed, columns.checked)
         if columns.missing:
             empty = np.isin(keys, keys_of(columns.missing, columns.key_seed))
             keys[empty] = 0
@@ -105,9 +106,12 @@ class TextColumn(Column):
         keys, checks = TextColumn(self.buffer, starts, ends).keys(columns)
         return CellLists(keys, counts, checks).filled()
 
+    def _cell_keys(self, seed: str, checked: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        return cell_keys(self.buffer, self.starts, self.ends, seed, checked)
+
     @cached_property
     def _plain_keys(self) -> np.ndarray:
-        return cell_keys(self.buffer, self.starts, self.ends, "")[0]
+        return self._cell_keys("", False)[0]
 
     def _among(self, rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         """Which of some rows' cells are one of the texts."""
@@ -147,8 +151,10 @@ class TextColumn(Column):
         return clicks.astype(np.uint8), ~(clicks | others)
 
     def odd(self) -> Wrong | None:
+        if self.checked:
+            return None
         text = self.buffer[PAD:-PAD]
-        if self.checked or (is_utf8(text.tobytes()) and not (text < ord("\t")).any()):
+        if is_utf8(text.tobytes()) and not (text < ord("\t")).any():
             return None
         cells = (self.buffer[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist()))
         return np.array([not is_utf8(cell.tobytes()) or bool((cell < ord("\t")).any()) for cell in cells], bool)

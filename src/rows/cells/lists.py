@@ -13,7 +13,7 @@ from src.base.errors import InputError
 
 POOLS = ("sum", "mean", "max")
 _KEYS = ("name", "list", "max_values", "pool", "table")
-_MOST_VALUES = 1024
+MOST_VALUES = 1024
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ def _list_column(where: str, entry: dict[str, Any], separators: Sequence[str]) -
         raise InputError(f"{where}: list is {sign!r}: it must be the one sign between values, such as | or ;")
     if sign in separators:
         raise InputError(f"{where}: list is {sign!r}, which stands between cells or around them: write another sign")
-    if not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= _MOST_VALUES:
-        raise InputError(f"{where}: max_values is {most!r}: it must be a whole number from 1 to {_MOST_VALUES}")
+    if not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= MOST_VALUES:
+        raise InputError(f"{where}: max_values is {most!r}: it must be a whole number from 1 to {MOST_VALUES}")
     if column.pool not in POOLS:
         raise InputError(f"{where}: pool is {column.pool!r}: it must be one of {', '.join(POOLS)}")
     return column

@@ -262,6 +262,19 @@ extern "C" void CellKeys(const uint8_t *text, int64_t size, const int64_t *start
   }
 }
 
+// The same of cells one behind the other, the first of which begins at offsets[0]; offsets are 4 or 8 bytes wide.
+extern "C" void OffsetKeys(const uint8_t *text, int64_t size, const void *offsets, int32_t wide, int64_t count,
+                           const uint64_t *seed, uint64_t *keys, uint32_t *checks) {
+  const int32_t *narrow = static_cast<const int32_t *>(offsets);
+  const int64_t *others = static_cast<const int64_t *>(offsets);
+  int64_t start = wide ? others[0] : narrow[0];
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t end = wide ? others[i + 1] : narrow[i + 1];
+    keys[i] = Key(text + start, end - start, size - start, seed, checks, i);
+    start = end;
+  }
+}
+
 // The numbers of such cells; `wrong` takes which hold none, and of these there are as many as is returned. A sign of 0
 // for thousands is none.
 extern "C" int64_t CellNumbers(const uint8_t *text, const int64_t *starts, const int64_t *ends, int64_t count,
