@@ -109,8 +109,12 @@ class Evidence:
 
     @property
     def categories(self) -> dict[str, int]:
-        """The categorical columns, by name: their places among the fields."""
-        return {name: place for place, name in enumerate(self.manifest.categorical)}
+        """The categorical columns, by name: their places among the fields.
+
+        But the one by whose values rows were split at random, of which each is in one part alone.
+        """
+        drawn = str(self.manifest.options.get("split", "")).removeprefix("random:")
+        return {name: place for place, name in enumerate(self.manifest.categorical) if name != drawn}
 
     def leading(self, rows: Gathered) -> np.ndarray:
         """One id for each field, [S, F]."""
