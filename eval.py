@@ -46,7 +46,8 @@ def evaluate(options: EvalOptions) -> None:
     MetricsFile(logs.metrics_file_name, str(path)).write(
         "eval", part=part, rows=found.rows, **found.metrics, **found.beside
     )
-    print(f"{part}: {found.rows} rows, {line}")
+    weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+    print(f"{part}: {found.rows} rows{weighted}, {line}")
     if found.warning:
         warn(found.warning)
     shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in found.more.items())

@@ -22,7 +22,8 @@ from src.data.pieces import between, joined, taken
 from src.data.vocabulary import UNSEEN
 from src.ranks.dealing import parts
 
-Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32
+# dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32, and weights [B, 1] float32 if rows have some
+Batch = tuple[np.ndarray, ...]
 _WINDOW_ROWS = 1 << 16
 _UNSEEN_STREAM = 1  # behind seed, epoch and place, it tells this randomness from others
 
@@ -40,6 +41,7 @@ class Rows:
         tables: of each id its field, the rows of its table, and whether it is of a list, and may be padding; ids are
             checked against them, unless there are none.
         category_ids: how many of a row's ids, which come first, are of categorical columns.
+        weighted: whether rows have weights.
         record_rows: rows in each record but a file's last one; 0 where that is not known.
     """
 
@@ -50,7 +52,13 @@ class Rows:
     shard_rows: Sequence[int] = ()
     tables: Sequence[tuple[str, int, bool]] = ()
     category_ids: int = 0
+    weighted: bool = False
     record_rows: int = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of a batch's arrays."""
+        return ("dense", "ids", "labels", "weights")[: 3 + self.weighted]
 
     def record_sizes(self) -> np.ndarray:
         """Rows of each record."""
@@ -148,8 +156,8 @@ class RowBatches:
         else:
             found = ds.MindDataset(shards, sampler=ds.SubsetSampler(numbers.tolist()), **reading)
         for (record,) in found.create_tuple_iterator(num_epochs=1, output_numpy=True):
-            dense, ids, labels = records.unpack(record, source.dense_dim, source.slot_dim)
-            yield dense, ids, labels.astype(np.float32)[:, None]
+            dense, ids, *more = records.unpack(record, source.dense_dim, source.slot_dim, source.weighted)
+            yield dense, ids, *(one.astype(np.float32)[:, None] for one in more)
 
     def _windows(self, epoch: int) -> Iterator[Batch]:
         """The own rows of windows, in their order, shuffled if asked.
@@ -172,13 +180,13 @@ class RowBatches:
     def _checked(self, window: Batch, epoch: int, done: int, rows: int, own: np.ndarray | None) -> Batch:
         """The own rows of a window, by their numbers there, whose ids are seen to be ids, and made those of unseen
         values as asked; behind so many rows of the epoch."""
-        dense, ids, labels = window
+        dense, ids, *others = window
         _check_ids(ids, self.source.tables)
         if not self.unseen_share:
             return window
         chosen = np.random.default_rng([self.seed, epoch, done, _UNSEEN_STREAM])
         chances = chosen.random((rows, self.source.category_ids), np.float32)
-        return dense, self._with_unseen(ids, chances if own is None else chances[own]), labels
+        return dense, self._with_unseen(ids, chances if own is None else chances[own]), *others
 
     def _with_unseen(self, ids: np.ndarray, chances: np.ndarray) -> np.ndarray:
         """Ids [B, L] some of which are those for unseen values, by chances [B, category_ids]."""
@@ -223,10 +231,11 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     layout = manifest.layout
     of_fields = zip(manifest.fields, manifest.table_rows, (pool != "" for pool in layout.pools))
     tables = layout.of_ids(tuple(of_fields))
+    of_categories, weighted = sum(layout.sizes[: len(manifest.categorical)]), bool(manifest.weight)
     record_rows = int(manifest.options.get("record_rows", 0))
-    of_categories = sum(layout.sizes[: len(manifest.categorical)])
     rows = Rows(
-        shards, sum(shard_rows), len(manifest.inputs), layout.ids, shard_rows, tables, of_categories, record_rows
+        shards, sum(shard_rows), len(manifest.inputs), layout.ids, shard_rows, tables, of_categories, weighted,
+        record_rows,
     )  # fmt: skip
     return RowBatches(rows, batch_size, **options)
 
@@ -255,12 +264,15 @@ def _no_rows(source: Rows) -> Batch:
     return (
         np.empty((0, source.dense_dim), np.float32),
         np.empty((0, source.slot_dim), np.int32),
-        np.empty((0, 1), np.float32),
+        *[np.empty((0, 1), np.float32)] * (1 + source.weighted),
     )
 
 
 def sample(rows: Rows, most: int) -> Batch:
-    """Some of the rows in their order, labels [B]: all, or those of records spread evenly, some `most` rows."""
+    """Some of the rows in their order: all, or those of records spread evenly, some `most` rows.
+
+    Labels, and weights if rows have some, are [B].
+    """
     reading = {"columns_list": [records.COLUMN], "num_parallel_workers": 1}
     shards = list(rows.shards)
     found = ds.MindDataset(shards, shuffle=False, **reading)
@@ -269,7 +281,7 @@ def sample(rows: Rows, most: int) -> Batch:
         chosen = np.unique(np.linspace(0, count - 1, max(1, most * count // rows.count)).astype(int))
         found = ds.MindDataset(shards, sampler=ds.SubsetSampler(chosen.tolist()), **reading)
     taken = found.create_tuple_iterator(num_epochs=1, output_numpy=True)
-    columns = zip(*(records.unpack(record, rows.dense_dim, rows.slot_dim) for (record,) in taken))
+    columns = zip(*(records.unpack(record, rows.dense_dim, rows.slot_dim, rows.weighted) for (record,) in taken))
     return tuple(np.concatenate(column) for column in columns)
 
 
@@ -290,7 +302,7 @@ class TrainingDataset(ds.GeneratorDataset):
     """
 
     def __init__(self, batches: RowBatches):
-        super().__init__(batches, ["dense", "ids", "labels"], shuffle=False, python_multiprocessing=False)
+        super().__init__(batches, list(batches.source.columns), shuffle=False, python_multiprocessing=False)
         self.batches = batches
 
     def create_tuple_iterator(self, *_: Any, **__: Any) -> "_Epochs":

@@ -164,11 +164,15 @@ def begin(
     model = DLRM(prepared.dense_dim, tables, specs.network, dtype, seed, prepared.widths, prepared.has_fields)
     corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections and not warm
     reset_steps = len(prepared.batches) if corrects else 0
+    manifest = prepared.folder.manifest
+    if manifest.logit_shift:  # so that it begins, for the training rows, where it does without sampling
+        model.change_logits(1, manifest.logit_shift)
     factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors
     scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else None
     average_from = first_averaged(prepared.steps, specs.schedule.average_share, begun.step, begun.average_from)
     step = TrainStep(
-        model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps, begun.steps_before
+        model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps, begun.steps_before,
+        bool(manifest.weight), manifest.logit_shift,
     )  # fmt: skip
     if warm and not state:
         warm.restore(step)

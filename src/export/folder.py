@@ -82,7 +82,7 @@ def export_checkpoint(
         path, manifest: the checkpoint, and the manifest beside it.
         network: its shape.
         spec: how, and to where.
-        data: whose validation rows calibrate; None for no calibration.
+        data: whose named part's rows calibrate; None for no calibration.
 
     Raises:
         InputError: as of `write_export`, or the rows can't calibrate.
@@ -92,9 +92,14 @@ def export_checkpoint(
     placement = table_placement(
         wanted, spec.table_type, manifest.rows_of_tables, network.emb_dim, GRAPH_TABLES_MB, lists
     )  # fmt: skip
-    found = learned(path, data, spec.eval_batch_size, network) if data else None
-    if found:
-        print(f"calibrated by {found.rows} validation rows: temperature {found.temperature:.4f}, bias {found.bias:.4f}")
+    found = None
+    if data:
+        found = learned(path, data, spec.eval_batch_size, network)
+        weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+        print(
+            f"calibrated by {found.rows} {data.named_part} rows of {data.path}{weighted}: temperature "
+            f"{found.temperature:.4f}, bias {found.bias:.4f}"
+        )
         print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")
     write_export(Export(path, manifest, network, placement, found), spec)
     if spec.delta_from:

@@ -215,7 +215,7 @@ class Training:
         columns = self.prepared.batch(step - 1)
         try:
             if self.prepared.specs.runtime.ranks.rank == 0:
-                save_arrays(path, dict(zip(("dense", "ids", "labels"), columns)))
+                save_arrays(path, dict(zip(self.prepared.batches.source.columns, columns)))
         except OSError as error:
             return f"the step's batch is not kept, as {path} can't be written ({error.strerror or error})"
         return f"the step's batch is in {path}"
