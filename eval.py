@@ -1,5 +1,10 @@
 """Evaluate a checkpoint: `python eval.py --dataset_path=dataset/test --checkpoint_path=./checkpoint/dlrm.ckpt`."""
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 import math
 from collections.abc import Sequence
 
@@ -41,7 +46,8 @@ def evaluate(options: EvalOptions) -> None:
     MetricsFile(logs.metrics_file_name, str(path)).write(
         "eval", part=part, rows=found.rows, **found.metrics, **found.beside
     )
-    print(f"{part}: {found.rows} rows, {line}")
+    weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+    print(f"{part}: {found.rows} rows{weighted}, {line}")
     if found.warning:
         warn(found.warning)
     shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in found.more.items())

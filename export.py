@@ -1,12 +1,17 @@
 """Export a checkpoint: `python export.py --checkpoint_path=./checkpoint/dlrm.ckpt --file_format=MINDIR`."""
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 from collections.abc import Sequence
 from pathlib import Path
 
 from src.base.errors import InputError, run
 from src.checkpoints.names import file_of, folder_of
-from src.data.manifest import find
-from src.export.exported import check_export_place, checkpoint_manifest
+from src.export.delta import write_applied
+from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
 from src.model_utils.moxing_adapter import job
 from src.options import ExportOptions, resolve
 
@@ -21,15 +26,22 @@ def main(argv: Sequence[str]) -> None:
 
 
 def export(options: ExportOptions, argv: Sequence[str]) -> None:
-    """Write the export folder."""
+    """Write the export folder, or a delta."""
     spec = options.export
-    unused = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
-    if unused and not spec.calibrate:
-        raise InputError(f"{unused[0]} has no effect without calibrate: drop it, or give --calibrate=True")
+    if spec.apply_delta:
+        check_export_place(spec)
+        write_applied(spec)
+        print(f"applied {spec.apply_delta} to {spec.delta_from}: {spec.export_path} is a whole export")
+        return
+    given = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
+    if given and not spec.calibrate:
+        raise InputError(f"{given[0]} has no effect without calibrate: drop it, or give --calibrate=True")
+    if "dataset_path" in given and not spec.calibrates_by_own:
+        raise InputError(f"dataset_path has no effect with calibrate {spec.calibrate}, which names the rows: drop one")
     path = file_of(spec.checkpoint_path)
     check_export_place(spec)
     manifest = checkpoint_manifest(path)
-    data = find(spec.dataset_path) if spec.calibrate else None
+    data = calibrating_rows(spec)
     # Imported here, so that a mistake does not wait for MindSpore.
     from src.export.folder import export_checkpoint
     from src.model_utils.device_target import set_device

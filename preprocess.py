@@ -3,6 +3,11 @@
 The rows are a part of a data folder (by default test), or raw text, coded by the exported model's vocabulary.
 """
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 from collections.abc import Sequence
 from pathlib import Path
 

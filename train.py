@@ -1,5 +1,10 @@
 """Train DLRM: `python train.py --dataset_path=./data/dataset --device_target=CPU`."""
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 from collections.abc import Sequence
 from pathlib import Path
 

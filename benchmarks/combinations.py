@@ -53,11 +53,11 @@ from src.checkpoints.names import CHECKPOINT, UNFINISHED
 from src.checkpoints.place import PROGRESS
 from src.data.manifest import find
 from src.dataset import batches_of
-from src.launch import Cluster, free_port
 from src.metrics.monitored import measured
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
+from src.ranks.cluster import Cluster, free_port
 from src.ranks.options import ParallelSpec
 from src.rows.columns import Columns
 from src.synthetic import generate

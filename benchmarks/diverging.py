@@ -20,13 +20,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import mindspore as ms
-
 from benchmarks.combinations import one_graph
 from src import preprocess_data, synthetic
 from src.base import events
 from src.base.errors import InputError
 from src.base.finite import first_not_finite
+from src.checkpoints.protobuf import CheckpointFile
 from src.network.options import ComputeSpec
 from src.options import TrainOptions, resolve
 from src.run import train
@@ -42,28 +41,40 @@ SIZES = ["--emb_dim=8", "--bottom_mlp=[8]", "--top_mlp=[16,1]", "--batch_size=64
 ADVICE = re.compile(r"at step \d+: training diverged; .*: the same command with ((--\S+=\S+ )+)(goes on|begins)([^;]*)")
 
 
-def not_finite(folder: Path) -> str:
-    """The first value of any state in a run's folder that is not finite; "" for none."""
-    for path in folder.glob("unfinished/*-*.ckpt"):
-        values = {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}
-        if name := first_not_finite(values):
-            return f"{path.name}: {name}"
-    return ""
+class States:
+    """Looks at the states in a run's folder, each file once.
+
+    Attributes:
+        fault: the first value that was found not to be finite; "" for none.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.fault = folder, ""
+        self._seen: set[tuple[int, int]] = set()
+
+    def look(self, moment: str) -> None:
+        """Look at those that are new, in the moment in which they become what a run goes on from."""
+        if moment != "the progress names another state":
+            return
+        for path in self.folder.glob("unfinished/*-*.ckpt"):
+            facts = path.stat()
+            if (key := (facts.st_ino, facts.st_mtime_ns)) in self._seen:
+                continue
+            self._seen.add(key)
+            file = CheckpointFile(path)
+            name = first_not_finite({name: file.read(name) for name in file.shapes})
+            if name and not self.fault:
+                self.fault = f"{path.name}: {name}"
 
 
 def run(data: Path, folder: Path, rate: float, compute: ComputeSpec, *options: str) -> tuple[int, str]:
     """Starts until a training ended well, 0 if it never did, and what went wrong."""
-    found: list[str] = []
-
-    def check(moment: str) -> None:
-        if moment == "the progress names another state":
-            found.append(not_finite(folder / "checkpoint"))
-
+    states = States(folder / "checkpoint")
     logs = [f"--{name}={folder / name}" for name in ("loss_file_name", "eval_file_name", "metrics_file_name")]
     rates = {"--lr": f"{rate!r}"}
     argv = ["--device_target=CPU", f"--dataset_path={data}", f"--ckpt_path={folder / 'checkpoint'}", *logs, *SIZES,
             *options]  # fmt: skip
-    events.listeners.append(check)
+    events.listeners.append(states.look)
     try:
         for number in range(1, MOST_STARTS + 1):
             given = resolve(TrainOptions, [*argv, *(f"{name}={value}" for name, value in rates.items())])
@@ -72,7 +83,7 @@ def run(data: Path, folder: Path, rate: float, compute: ComputeSpec, *options: s
                 with contextlib.redirect_stdout(io.StringIO()):
                     train(given.data, given.network, given.optimization, given.schedule, given.evaluation, given.kept,
                           runtime)  # fmt: skip
-                return number, next(filter(None, found), "")
+                return number, states.fault
             except InputError as error:
                 advised = ADVICE.search(str(error))
                 if not advised:
@@ -81,7 +92,7 @@ def run(data: Path, folder: Path, rate: float, compute: ComputeSpec, *options: s
                 rates["--resume"] = str("--resume=False" not in advised[4])
         return 0, "it diverged at every rate"
     finally:
-        events.listeners.remove(check)
+        events.listeners.remove(states.look)
 
 
 def main() -> int:

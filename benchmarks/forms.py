@@ -9,7 +9,7 @@ program and in Python. A form is right where
 
 The last line is `forms=N right=N`, and the exit code is 1 unless they are equal.
 
-    --rows=N        rows of each form, 40,000 by default
+    --rows=N        rows of each form, 50,000 by default
     --only=TEXT     forms alone whose name has this text; writes no result file
     --folder=FOLDER where files stay; by default they are removed
 """
@@ -33,8 +33,8 @@ import numpy as np
 from benchmarks import results
 from benchmarks.forms_of import FORMS, Form
 
-ROWS, NEAR, ALIKE = 40_000, 0.01, 1e-5
-NETWORK = ("--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,16,1]")
+ROWS, NEAR, ALIKE = 50_000, 0.01, 1e-5
+NETWORK = ("--emb_dim=16", "--bottom_mlp=[64,16]", "--top_mlp=[64,32,1]")
 _CPU = "--device_target=CPU"
 
 

@@ -147,6 +147,13 @@ class DLRM(nn.Cell):
         towers = [parameter for tower in self.towers for parameter in tower.get_parameters()]
         return [*towers, *(self.projections.get_parameters() if self.projections is not None else ())]
 
+    def change_logits(self, slope: float, shift: float) -> None:
+        """Let each logit become slope times it plus a shift, in the towers' last layers, which are linear."""
+        for tower in self.towers:
+            weight, bias = list(tower.top.get_parameters())[-2:]
+            weight.set_data(Tensor((weight.asnumpy() * slope).astype(np.float32)))
+            bias.set_data(Tensor((bias.asnumpy() * slope + shift).astype(np.float32)))
+
     def set_dropout(self, rate: float, seed: int, rank: int = 0) -> None:
         """Let `each` drop values behind the MLPs' hidden layers when it is given a step; arguments as for Dropout."""
         for number, tower in enumerate(self.towers):

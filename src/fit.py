@@ -14,8 +14,9 @@ and logs of train.py, `export/` of export.py, and beside them `schema.yaml`, the
 """
 
 import html
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ from mindspore.train import Callback
 
 from src.base.errors import InputError
 from src.base.files import whole_file
+from src.base.locks import hold_folder
 from src.base.logs import warn
 from src.checkpoints.names import CHECKPOINT, REPORT_PAGE, check_is_file
 from src.data.manifest import PARTS, find
@@ -51,7 +53,7 @@ from src.training.prepare import start
 _ROOT = Path(__file__).resolve().parents[1]
 _DATA, _CHECKPOINTS, _EXPORT, _SCHEMA = "dataset", "checkpoint", "export", "schema.yaml"
 _MARK = "# The columns of the rows that src/fit.py was given; what it made of them stands beside this file.\n"
-_FRAME = "rows.parquet"
+_FRAME, _SCRATCH = "rows.parquet", ".rows-"
 _LOGS = {"loss_file_name": "loss.log", "eval_file_name": "auc.log", "metrics_file_name": "metrics.jsonl"}
 # Options that follow from the arguments, or are for command lines alone.
 _TAKEN = {"data_path", "dataset_path", "output_path", "overwrite", "schema", "guess_schema", "ckpt_path", *_LOGS}
@@ -305,7 +307,10 @@ def _afresh(overwrite: bool) -> dict[str, bool]:
 def _rows_in(rows: pd.DataFrame | str | Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """Where raw rows are read, or a DataFrame is to be written to be read, and a folder for what is made meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".rows-") as scratch:
+    for left in folder.glob(f"{_SCRATCH}*"):  # by a process that was killed
+        with suppress(InputError), hold_folder(left, str(left)):
+            shutil.rmtree(left)
+    with TemporaryDirectory(dir=folder, prefix=_SCRATCH) as scratch, hold_folder(Path(scratch), scratch):
         yield str(Path(scratch) / _FRAME if isinstance(rows, pd.DataFrame) else rows), Path(scratch)
 
 

@@ -13,6 +13,7 @@ from src.base.errors import InputError
 from src.checkpoints.place import trains_on
 from src.checkpoints.run_options import RunOptions
 from src.data.manifest import DataFolder
+from src.doctor.options import DoctorSpec
 from src.export.options import ExportSpec, ResultSpec, RowsSpec
 from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
 from src.model_utils.moxing_adapter import ModelArtsSpec
@@ -149,6 +150,14 @@ class ReportOptions:
     compare: CompareSpec
 
 
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Of python -m src.doctor."""
+
+    network: NetworkSpec
+    doctor: DoctorSpec
+
+
 PROGRAMS = Programs(
     {
         "train": TrainOptions,
@@ -160,10 +169,12 @@ PROGRAMS = Programs(
         "synthetic": SyntheticOptions,
         "table_accuracy": TableAccuracyOptions,
         "report": ReportOptions,
+        "doctor": DoctorOptions,
     },
     {
         "report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; a RUN is a checkpoint folder, or the report "
-        "in it"
+        "in it",
+        "doctor": "python -m src.doctor --checkpoint=MODEL (--dataset_path=FOLDER | --data_path=FILE) [--OPTION=VALUE]",
     },
     Path(__file__).parents[1],
 )

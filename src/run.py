@@ -13,7 +13,7 @@ import os
 import resource
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from mindspore.train import Callback, Model
 
 from src.base.errors import InputError
 from src.base.finite import NotFinite
-from src.base.logs import MetricsFile
+from src.base.workers import give_back_memory
 from src.callback import (
     EpochCallBack,
     EvalCallBack,
@@ -39,21 +39,21 @@ from src.checkpoints import checkpoint, run_folder
 from src.dataset import TrainingDataset
 from src.dlrm import DLRM
 from src.metrics.monitored import MONITORED, BestSoFar, Metrics
-from src.model_utils.options import values_of
 from src.network.compiled import operators_for
 from src.network.embedding import initial_values, make_tables
 from src.network.options import NetworkSpec
 from src.ranks.placement import has_all_to_all
-from src.report.content import data_content, evaluation_content
-from src.report.event_files import EventFiles
-from src.report.files import RunReport, Scored, forget, machine
+from src.report.content import evaluation_content
+from src.report.files import RunReport, Scored
 from src.report.learned import learned
+from src.report.run_log import log_of_run
 from src.training import resume
 from src.training.averaging import first_averaged
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec, steps_between
 from src.training.prepare import Prepared, Runtime, Specs, prepare
 from src.training.step import TrainStep
 from src.training.training import Training, going_on
+from src.training.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,11 @@ def train(
             finite.
     """
     prepared = prepare(Specs(data, network, optimization, schedule, evaluation, kept, runtime))
+    warm = WarmStart.of(prepared)
     with run_folder.Run(Path(kept.ckpt_path), prepared.folder, prepared.specs.saved(), overwrite=kept.overwrite,
                         resume=kept.resume, ranks=runtime.ranks, keep_states=kept.keep_states) as run:  # fmt: skip
         state = stopped_state(prepared, run)
-        training = begin(prepared, run, state)
+        training = begin(prepared, run, state, warm)
         with training.metrics_file:
             if state:
                 training.go_on(state)
@@ -138,34 +139,50 @@ def stopped_state(prepared: Prepared, run: run_folder.Run) -> resume.State | Non
     return resume.State(run, progress, tables, rows, ranks)
 
 
-def begin(prepared: Prepared, run: run_folder.Run, state: resume.State | None) -> Training:
-    """Make the network, with the tables of a state if there is one, and the step that trains it."""
+def begin(
+    prepared: Prepared, run: run_folder.Run, state: resume.State | None, warm: WarmStart | None = None
+) -> Training:
+    """Make the network, with the tables of a state if there is one, or of what it begins with, and its step."""
     specs, seed = prepared.specs, prepared.specs.data.seed
     compute, device, ranks = specs.runtime.compute, specs.runtime.device.device_target, specs.runtime.ranks
     begun = state.progress if state else resume.Progress(f"{datetime.now():%Y-%m-%dT%H:%M:%S}", prepared.batch_size)
     begun = going_on(begun, (specs.optimization.lr, specs.optimization.table_lr))
+    fill = state.tables() if state else initial_values(prepared.folder.manifest.rows_of_tables, seed)
+    if warm and not state:
+        begun = replace(begun, steps_before=warm.steps_before, begun_with=warm.facts())
+        fill = warm.tables(fill)
     tables, exchange = make_tables(
         prepared.placement,
         ranks.rank,
         specs.network.emb_dim,
-        state.tables() if state else initial_values(prepared.folder.manifest.rows_of_tables, seed),
+        fill,
         operators_for(device, compute.cpu_kernels, specs.optimization.rules),
         has_all_to_all(device),
         prepared.folder.manifest.layout,
     )
     dtype = getattr(ms, compute.compute_dtype)
     model = DLRM(prepared.dense_dim, tables, specs.network, dtype, seed, prepared.widths, prepared.has_fields)
-    corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections
+    corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections and not warm
     reset_steps = len(prepared.batches) if corrects else 0
+    manifest = prepared.folder.manifest
+    if manifest.logit_shift:  # so that it begins, for the training rows, where it does without sampling
+        model.change_logits(1, manifest.logit_shift)
     factors = None if np.all(prepared.factors == 1) and not reset_steps else prepared.factors
     scale = specs.optimization.loss_scale if compute.compute_dtype == "float16" else None
     average_from = first_averaged(prepared.steps, specs.schedule.average_share, begun.step, begun.average_from)
-    step = TrainStep(model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps)
+    step = TrainStep(
+        model, specs.optimization, factors, average_from, scale, seed, exchange, reset_steps, begun.steps_before,
+        bool(manifest.weight), manifest.logit_shift,
+    )  # fmt: skip
+    if warm and not state:
+        warm.restore(step)
+        print(warm.line(), flush=True)
     evaluation = specs.evaluation
     best = BestSoFar(
         prepared.part, evaluation.monitor, evaluation.early_stopping, begun.best, begun.best_step, begun.waited
     )
-    return Training(prepared, run, begun, step, best, _metrics_file(prepared, run, begun, step), begun.step)
+    log = log_of_run(prepared, run.path, begun, step)
+    return Training(prepared, run, begun, step, best, log, begun.step, warm=warm)
 
 
 def fit(training: Training, callbacks: Sequence[Callback]) -> tuple[LossCallBack, bool]:
@@ -251,7 +268,9 @@ def finish(training: Training, losses: LossCallBack) -> TrainingResult:
         training.save_state(losses.steps, kept_step)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report = training.metrics_file
+    give_back_memory()  # of the steps' batches, so that what follows takes no more than they did
     scored, content = _scored(training, losses, kept_step) if isinstance(report, RunReport) else (None, {})
+    give_back_memory()
     beside = _beside_others(training, content.get("intervals", {}).get("auc"))
     if isinstance(report, RunReport):
         report.finish(_facts(training, losses, kept_step, peak_mb), scored, content, beside)
@@ -302,33 +321,8 @@ def _facts(training: Training, losses: LossCallBack, kept_step: int, peak_mb: fl
         "wall_samples_per_s": losses.wall_samples_per_s,
         "skipped_updates": training.step.skipped_updates(), "peak_memory_mb": peak_mb,
         "kept_for": f"best {shown}" if training.best.chooses else "the last one",
+        **({"begun_with": training.begun.begun_with} if training.begun.begun_with else {}),
     }  # fmt: skip
-
-
-def _metrics_file(prepared: Prepared, run: run_folder.Run, begun: resume.Progress, step: TrainStep) -> MetricsFile:
-    """The run's log for machines, or the report that takes its place; and what follows it."""
-    specs, ranks, factors = prepared.specs, prepared.specs.runtime.ranks, prepared.factors
-    path, options = os.devnull if ranks.rank else specs.kept.metrics_file_name, values_of(*specs.options)
-
-    def rates(at: int) -> tuple[float, float]:
-        factor = float(factors[at - 1])
-        return factor * float(step.learning_rate.asnumpy()), factor * float(step.table_learning_rate.asnumpy())
-
-    if specs.kept.report:
-        facts = {
-            "steps": prepared.steps,
-            "options": options,
-            "data": data_content(prepared.folder),
-            "machine": machine() | {"ranks": ranks.size},
-        }
-        report = RunReport(path, begun.run, run.path, facts, rates, ranks.rank == 0)
-        report.go_on_from(begun.step)
-    else:
-        forget(run.path)
-    metrics_file = report if specs.kept.report else MetricsFile(path, begun.run)
-    if specs.kept.tensorboard and not ranks.rank:
-        metrics_file.followers.append(EventFiles(specs.kept.tensorboard, begun.run, options, rates, begun.step))
-    return metrics_file
 
 
 def _why_ended(best: BestSoFar) -> dict[str, str]:

@@ -20,15 +20,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 import numpy as np
 
 from src.base.errors import InputError, naming, run
 from src.base.locks import hold_folder
 from src.base.workers import keep_memory
 from src.options import SyntheticOptions, resolve
-from src.preprocessing.planted import BLOCK_ROWS, draw
+from src.preprocessing.options import SyntheticSpec
+from src.preprocessing.planted import BLOCK_ROWS, draw, values_of
 
 MAX_ROWS = 50_000_000
+MAX_DAYS = 10_000
 LOGIT_BIN = 1 / 2048  # the AUC is taken from a histogram: memory stays bounded, the error is below 1e-6
 LOGIT_BINS = 2 * 16 * 2048
 
@@ -53,14 +60,31 @@ class Block:
     labels: np.ndarray
 
 
-def generate(path: str | Path, *, rows: int, seed: int = 1, workers: int = 2) -> SyntheticSummary:
+def generate_days(
+    folder: str | Path, days: int, *, rows: int, seed: int = 1, workers: int = 2
+) -> list[SyntheticSummary]:
+    """Write the rows of some days, so many of each, to day-00.txt and so on in a folder; see `generate`.
+
+    The rows of a day depend on `rows`, `seed` and its number alone, not on how many days there are.
+    """
+    places = [Path(folder) / day_name(day) for day in range(days)]
+    return [generate(place, rows=rows, seed=seed, workers=workers, day=day) for day, place in enumerate(places)]
+
+
+def day_name(day: int) -> str:
+    """Of the file of a day, from 0."""
+    return f"day-{day:02}.txt"
+
+
+def generate(path: str | Path, *, rows: int, seed: int = 1, workers: int = 2, day: int = 0) -> SyntheticSummary:
     """Write `rows` lines of text to `path`, and their true logits beside it as `<path minus suffix>.truth.npy`.
 
-    The files depend on `rows` and `seed` alone, and the first n rows are the same for every `rows` >= n. Both are
-    written under other names and renamed at the end, the text last. Raises InputError for `rows` outside
-    1..50,000,000, a negative `seed`, or `workers` below 1.
+    The files depend on `rows`, `seed` and `day` alone, and the first n rows are the same for every `rows` >= n. Both
+    are written under other names and renamed at the end, the text last. Raises InputError for `rows` outside
+    1..50,000,000, a negative `seed` or `day`, or `workers` below 1.
     """
-    for name, value, low, high in (("rows", rows, 1, MAX_ROWS), ("seed", seed, 0, 2**63), ("workers", workers, 1, 256)):
+    for name, value, low, high in (("rows", rows, 1, MAX_ROWS), ("seed", seed, 0, 2**63), ("workers", workers, 1, 256),
+                                  ("day", day, 0, MAX_DAYS)):  # fmt: skip
         if not low <= value <= high:
             raise InputError(f"{name} is {value}; it must lie between {low} and {high}")
     text_path = Path(path)
@@ -71,7 +95,7 @@ def generate(path: str | Path, *, rows: int, seed: int = 1, workers: int = 2) ->
         with naming(text_path), text_part.open("wb") as text_file, truth_part.open("wb") as truth_file:
             header = {"descr": "<f4", "fortran_order": False, "shape": (rows,)}
             np.lib.format.write_array_header_1_0(truth_file, header)
-            for block in _blocks(rows, seed, workers):
+            for block in _blocks(rows, seed, workers, day):
                 text_file.write(block.text)
                 truth_file.write(block.logits.astype("<f4").tobytes())
                 tally.add(block.logits, block.labels)
@@ -84,10 +108,10 @@ def generate(path: str | Path, *, rows: int, seed: int = 1, workers: int = 2) ->
     return SyntheticSummary(rows, tally.label_mean(), tally.auc(), tally.logloss(), (text_path, truth_path))
 
 
-def _blocks(rows: int, seed: int, workers: int) -> Iterator[Block]:
+def _blocks(rows: int, seed: int, workers: int, day: int) -> Iterator[Block]:
     """Yield the blocks of a file in order, made by `workers` processes that run only a few blocks ahead."""
     count = math.ceil(rows / BLOCK_ROWS)
-    jobs = ((seed, index, min(BLOCK_ROWS, rows - index * BLOCK_ROWS)) for index in range(count))
+    jobs = ((seed, index, min(BLOCK_ROWS, rows - index * BLOCK_ROWS), day) for index in range(count))
     workers = min(workers, count // 4)  # a process costs more to start than a few blocks do
     if workers < 2:
         yield from (make_block(*job) for job in jobs)
@@ -108,10 +132,10 @@ def _start_worker() -> None:
     keep_memory()
 
 
-def make_block(seed: int, index: int, rows: int) -> Block:
-    """Make the first `rows` rows of block `index`."""
-    dense, ranks, logits, labels = draw(seed, index, rows)
-    return Block(format_text(labels, dense, ranks), logits, labels)
+def make_block(seed: int, index: int, rows: int, day: int = 0) -> Block:
+    """Make the first `rows` rows of block `index` of a day."""
+    dense, ranks, logits, labels = draw(seed, index, rows, day)
+    return Block(format_text(labels, dense, values_of(ranks, day)), logits, labels)
 
 
 def _number_texts() -> np.ndarray:
@@ -196,17 +220,31 @@ class Tally:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Generate rows as the command line says, to <data_path>/train.txt or to data_path itself if it ends in .txt."""
+    """Generate rows as the command line says, to <data_path>/train.txt or to data_path itself if it ends in .txt.
+
+    Those of days go to files in data_path.
+    """
     spec = resolve(SyntheticOptions, argv).synthetic
     path = Path(spec.data_path)
-    if path.suffix != ".txt":
-        path = path / "train.txt"
+    if spec.days and path.suffix == ".txt":
+        raise InputError(f"data_path {path} is one file, and days {spec.days} get one each: name a folder")
+    days: list[int | None] = list(range(spec.days)) or [None]
+    files = [path / day_name(day) if day is not None else path for day in days]
+    if not spec.days and path.suffix != ".txt":
+        files = [path / "train.txt"]
+    for day, file in zip(days, files):
+        _write(file, spec, day)
+
+
+def _write(path: Path, spec: SyntheticSpec, day: int | None) -> None:
+    """Generate the rows of a file, and say what they hold."""
     lock = path.with_name(path.name + ".writing")
     with hold_folder(lock, str(path)):
         try:
             if path.exists() and not spec.overwrite:
                 raise InputError(f"{path} exists: name another --data_path, or replace it with --overwrite=True")
-            summary = generate(path, rows=spec.rows, seed=spec.seed, workers=len(os.sched_getaffinity(0)))
+            workers = len(os.sched_getaffinity(0))
+            summary = generate(path, rows=spec.rows, seed=spec.seed, workers=workers, day=day or 0)
         finally:
             lock.rmdir()
     print(

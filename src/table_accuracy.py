@@ -10,6 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 import numpy as np
 
 from src.base.errors import run
@@ -76,12 +81,12 @@ def compare(path: Path, data: DataFolder, part: str, batch_size: int, network: N
         tables = whole_tables(manifest.rows_of_tables, network.emb_dim, fill, layout=manifest.layout)
         model = DLRM(dense_dim_of(manifest), tables, network, has_fields=has_fields(manifest))
         checkpoint.fill_mlps(model, parts)
-        labels, logits = score(model, batches_of(data, part, batch_size), batch_size)
+        labels, logits, *weights = score(model, batches_of(data, part, batch_size), batch_size)
         scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
         exact = exact if len(exact) else scores
         share = row_bytes(table_type, network.emb_dim) / row_bytes("fp32", network.emb_dim)
         difference = float(np.abs(scores - exact).max())
-        found.append(Rounded(table_type, share, measured(labels, logits), difference))
+        found.append(Rounded(table_type, share, measured(labels, logits, *weights), difference))
     return found
 
 
@@ -110,7 +115,8 @@ def evaluate(argv: Sequence[str]) -> list[Rounded]:
     path = file_of(options.score.checkpoint_path)
     checkpoint.check_encoder(path, data)
     set_device(options.device.device_target, options.device.device_id)
-    print(f"{part}: {data.manifest.parts[part].rows} rows")
+    weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+    print(f"{part}: {data.manifest.parts[part].rows} rows{weighted}")
     return compare(path, data, part, options.score.eval_batch_size, options.network)
 
 

@@ -269,3 +269,36 @@ def test_a_sample_is_of_records_spread_evenly_in_the_order_of_the_rows(shards):
     assert (np.diff(some) > 0).all()
     assert np.diff(some).max() < 250
     np.testing.assert_array_equal(some, sample(rows, 100)[1][:, 0])
+
+
+def test_a_share_of_categories_is_taken_for_unseen(tmp_path):
+    """The same ones with several ranks and behind a stop, others in another epoch; no number's bucket, no padding."""
+    lines = raw_lines(1200)
+    columns = Columns.numbered(13, 26)
+    data = preprocess_lines(write_raw(tmp_path / "train.txt", lines), tmp_path / "data", columns, numeric_buckets=4)
+    plain, hidden = (
+        dataset.batches_of(data, "train", 100, shuffle=True, drop_last=True, seed=3, unseen_share=share)
+        for share in (0.0, 0.1)
+    )
+    first = [np.concatenate(column) for column in zip(*hidden)]
+    second = [np.concatenate(column) for column in zip(*hidden)]
+    for epoch, found in enumerate((first, second)):
+        dense, ids, labels = (np.concatenate(column) for column in zip(*plain))
+        np.testing.assert_array_equal(found[0], dense)
+        np.testing.assert_array_equal(found[2], labels)
+        changed = found[1] != ids
+        assert (found[1][changed] == 0).all(), epoch
+        assert not changed[:, 26:].any()
+        assert 0.09 < changed[:, :26].mean() < 0.11
+    ranks = [
+        dataset.batches_of(data, "train", 100, shuffle=True, drop_last=True, seed=3, unseen_share=0.1, rank=r, ranks=2)
+        for r in range(2)
+    ]
+    both = [np.concatenate(pair) for own in zip(*ranks) for pair in [[one[1] for one in own]]]
+    np.testing.assert_array_equal(np.concatenate(both), first[1])
+    hidden.go_to(len(hidden) + 4)
+    np.testing.assert_array_equal(np.concatenate([batch[1] for batch in hidden]), second[1][400:])
+    padded = np.full((500, 3), -1, np.int32)
+    padded[:, 0] = 7
+    chances = np.random.default_rng(1).random((500, 3), np.float32)
+    assert set(np.unique(hidden._with_unseen(padded, chances)[:, 1:]).tolist()) == {-1}

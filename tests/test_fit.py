@@ -1,6 +1,7 @@
 """src/fit.py: rows to a model in a Python program, in the files of the commands."""
 
 import asyncio
+import os
 import re
 import threading
 from pathlib import Path
@@ -10,14 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CPU, files_of
-from runs import bits
+from runs import StopAt, bits, rows_of
 from sklearn.metrics import roc_auc_score
 
 import eval as eval_program
 import train as train_program
 from src import preprocess_data
 from src.base.errors import InputError
-from src.fit import FittedModel, fit
+from src.base.locks import hold_folder
+from src.fit import _MARK, FittedModel, fit
 from src.scorer import Scorer
 
 pytest.importorskip("pyarrow")
@@ -51,10 +53,15 @@ def frame_of(rows=1400, seed=1):
 
 @pytest.fixture(scope="module")
 def model(made_once):
-    """Trained on frame_of()."""
+    """Trained on frame_of(), in two calls, of which the first was stopped behind step 25."""
+    options = {"folder": "model", "lr": 0.01, "epochs": 3, "save_steps": 10, "log_steps": 10, **SMALL}
 
     def make(folder):
-        fit(frame_of(), SCHEMA, folder=folder / "model", lr=0.01, epochs=3, **SMALL)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            with pytest.raises(KeyboardInterrupt):
+                fit(frame_of(), SCHEMA, callbacks=[StopAt(25)], **options)
+            fit(frame_of(), SCHEMA, **options)
 
     return FittedModel(made_once("fitted", make) / "model")
 
@@ -74,6 +81,12 @@ def test_a_model_of_a_dataframe_scores_as_it_was_evaluated(model):
     assert model._repr_html_().startswith("<iframe")
 
 
+def test_a_stopped_call_goes_on_from_its_last_save(model):
+    losses = rows_of(model.folder / "metrics.jsonl", "loss")
+    assert [row["step"] for row in losses] == [10, 20, 30, 40, 50, 54]
+    assert len({row["run"] for row in losses}) == 1
+
+
 def coded(model, part):
     from src.data.manifest import find
     from src.dataset import batches_of
@@ -90,8 +103,11 @@ def test_the_commands_go_on_with_a_models_folder(model, here, capsys):
     ]  # fmt: skip
 
 
-def test_it_makes_what_the_commands_make_also_in_the_thread_of_a_running_loop(here, capsys):
-    """The second one in this process; of raw text, with a guessed schema; MindSpore stays in the mode that it had."""
+def test_it_makes_what_the_commands_make_also_in_the_thread_of_a_running_loop(here, monkeypatch, capsys):
+    """The second one in this process; of raw text, with a guessed schema; MindSpore stays in its mode, and the process,
+    whose other threads may open files, in its folder.
+    """
+    monkeypatch.setattr(os, "chdir", lambda path: pytest.fail(f"the process works in {path}"))
     frame_of().drop(columns=["unused", "tags", "code"]).to_csv("rows.csv", index=False)
     found, modes = [], []
 
@@ -154,6 +170,16 @@ def test_what_can_t_be_fitted_is_refused(here, rows, arguments, message):
         fit(rows, **arguments)
     assert not list(Path().glob("fitted/checkpoint*"))
     assert not list(Path().glob("fitted/.rows*"))
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_one_works_in_is_not(here):
+    for name in ("fitted/.rows-killed", "fitted/.rows-works"):
+        Path(name).mkdir(parents=True)
+        Path(name, "rows.parquet").touch()
+    Path("fitted/schema.yaml").write_text(_MARK)
+    with hold_folder(Path("fitted/.rows-works"), ""), pytest.raises(InputError, match="the DataFrame has no rows"):
+        fit(frame_of(0), SCHEMA)
+    assert [path.name for path in Path("fitted").glob(".rows-*")] == [".rows-works"]
 
 
 def test_an_earlier_model_and_other_folders_stay(model, here):

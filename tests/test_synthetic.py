@@ -211,3 +211,44 @@ def test_two_runs_do_not_write_one_file(tmp_path: Path):
         synthetic.main([f"--data_path={tmp_path}", "--rows=10"])
     synthetic.main([f"--data_path={tmp_path}", "--rows=10"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.truth.npy", "train.txt"]
+
+
+def test_days_bring_other_values_and_another_law(tmp_path, capsys):
+    """The plain rows on day 0; a model that stands still falls behind the best one from day to day."""
+    folder = tmp_path / "days"
+    synthetic.main([f"--data_path={folder}", "--rows=3000", "--days=3", "--seed=4"])
+    assert capsys.readouterr().out.count(" have AUC 0.8") == 3
+    synthetic.main([f"--data_path={tmp_path / 'plain.txt'}", "--rows=3000", "--seed=4"])
+    assert (folder / "day-00.txt").read_bytes() == (tmp_path / "plain.txt").read_bytes()
+    again = synthetic.generate_days(tmp_path / "again", 2, rows=3000, seed=4)
+    for summary in again:
+        assert summary.paths[0].read_bytes() == (folder / summary.paths[0].name).read_bytes()
+    with pytest.raises(InputError, match="is one file, and days 2 get one each: name a folder"):
+        synthetic.main([f"--data_path={tmp_path / 'plain.txt'}", "--days=2"])
+    behind = []
+    for day in (0, 4, 9):
+        dense, ranks, logits, labels = planted.draw(1, 0, 16384, day)
+        best, still = synthetic.Tally(), synthetic.Tally()
+        best.add(logits, labels)
+        still.add(planted.planted_logits(dense, ranks), labels)
+        assert 0.83 < best.auc() < 0.87
+        behind.append(best.auc() - still.auc())
+    assert behind[0] == 0 < 0.005 < behind[1] < behind[2]
+    assert behind[2] > 0.05
+
+
+def test_values_live_for_some_days_and_are_never_another_s():
+    ranks = np.tile(np.arange(2000), (26, 1))
+    before = planted.values_of(ranks, 0)
+    assert np.array_equal(before, ranks)
+    changed = []
+    for day in range(1, 12):
+        values = planted.values_of(ranks, day)
+        assert all(len(set(of_field.tolist())) == 2000 for of_field in values)
+        changed.append((values != before).mean(axis=0))
+        before = values
+    shares = np.array(changed)
+    assert 0.18 < shares[:, planted.HOT :].mean() < 0.22  # a life of 5 days
+    assert 0.02 < shares[:, 1 : planted.HOT].mean() < 0.07  # of 24
+    assert shares[:, 0].mean() < 0.02
+    assert (planted.values_of(np.full((26, 1), -1), 5) == -1).all()

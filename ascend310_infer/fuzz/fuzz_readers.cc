@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,7 @@
 #include "files.h"
 #include "model_folder.h"
 #include "row_files.h"
-#include "table_file.h"
+#include "tables.h"
 
 namespace {
 
@@ -62,7 +63,7 @@ std::string Mended(std::string data) {
 
 void ReadTable(const std::string &data) {
   Put("table", data);
-  dlrm::TableFile table(Folder() / "table");
+  const dlrm::Tables table(std::make_shared<dlrm::TableFile>(Folder() / "table"));
   dlrm::ModelFolder model;
   model.table = "table";
   std::vector<int32_t> ids;

@@ -29,23 +29,6 @@ fs::path Description(const fs::path &folder, const fs::path &named) {
   return found.front();
 }
 
-// A file that a description names, which must lie in the folder.
-fs::path Inside(const fs::path &folder, const std::string &name) {
-  const fs::path path(name);
-  if (name.empty() || path.is_absolute() || std::find(path.begin(), path.end(), "..") != path.end()) {
-    throw Error((folder / path).string() + " is no file in an exported model's folder" + kRemedy);
-  }
-  return folder / path;
-}
-
-void CheckSize(const fs::path &path, const std::string &size) {
-  std::error_code error;
-  const auto bytes = fs::file_size(path, error);
-  if (error || std::to_string(bytes) != size) {
-    throw Error(path.string() + " is missing or has not its " + size + " bytes" + kRemedy);
-  }
-}
-
 // A field of a description: name and rows of the table, and where there are lists or shared tables also the table's
 // number, the ids of a row, and how their vectors are pooled.
 Field ParseField(const std::vector<std::string> &line, size_t place) {
@@ -60,6 +43,29 @@ Field ParseField(const std::vector<std::string> &line, size_t place) {
 }
 
 }  // namespace
+
+fs::path ModelFolder::Inside(const fs::path &folder, const std::string &name) {
+  const fs::path path(name);
+  if (name.empty() || path.is_absolute() || std::find(path.begin(), path.end(), "..") != path.end()) {
+    throw Error((folder / path).string() + " is no file in an exported model's folder" + kRemedy);
+  }
+  return folder / path;
+}
+
+void ModelFolder::CheckSize(const fs::path &path, const std::string &size, const std::string &remedy) {
+  std::error_code error;
+  const auto bytes = fs::file_size(path, error);
+  if (error || std::to_string(bytes) != size) {
+    throw Error(path.string() + " is missing or has not its " + size + " bytes" + remedy);
+  }
+}
+
+bool ModelFolder::HasFieldsOf(const ModelFolder &other) const {
+  const auto alike = [](const Field &one, const Field &two) {
+    return one.table == two.table && one.ids == two.ids && one.pool == two.pool;
+  };
+  return std::equal(fields.begin(), fields.end(), other.fields.begin(), other.fields.end(), alike);
+}
 
 void ModelFolder::Add(const Field &field) {
   if (field.table == table_rows.size()) table_rows.push_back(field.rows);
@@ -77,21 +83,27 @@ ModelFolder ModelFolder::Load(const fs::path &path) {
   const bool is_folder = fs::is_directory(path, error);
   fs::path folder = is_folder ? path : path.parent_path();
   if (folder.empty()) folder = ".";
-  const Facts facts(Description(folder, path), "model");
+  ModelFolder model = Described(Description(folder, path), true);
+  if (!is_folder && model.graph.filename() != path.filename()) {
+    throw Error("model " + path.string() + " is not the graph of its folder, which is " + model.graph.string());
+  }
+  return model;
+}
+
+ModelFolder ModelFolder::Described(const fs::path &description, bool beside) {
+  const fs::path folder = description.parent_path();
+  const Facts facts(description, "model");
   if (facts.Text("format") != "MINDIR") {
     throw Error("the model in " + folder.string() + " is " + facts.Text("format") +
                 ", and this program takes MindIR: export it with --file_format=MINDIR");
   }
   ModelFolder model;
   model.graph = Inside(folder, facts.Text("graph"));
-  if (!is_folder && model.graph.filename() != path.filename()) {
-    throw Error("model " + path.string() + " is not the graph of its folder, which is " + model.graph.string());
-  }
   std::set<fs::path> files;
   for (const auto &line : facts.Lines("file", 3)) {
     const fs::path file = Inside(folder, line[0]);
     files.insert(file);
-    CheckSize(file, line[1]);
+    CheckSize(file, line[1], kRemedy);
     if (FileChecksum(file) != line[2]) throw Error(file.string() + " is damaged (its checksum differs)" + kRemedy);
   }
   if (files.count(model.graph) == 0) {
@@ -104,7 +116,7 @@ ModelFolder ModelFolder::Load(const fs::path &path) {
   if (placement == "host") {
     const auto &line = facts.Lines("table", 3).front();
     model.table = Inside(folder, line[0]);
-    CheckSize(model.table, line[1]);
+    if (beside) CheckSize(model.table, line[1], kRemedy);
     model.table_identity = line[2];
   }
   model.batch_size = facts.Number("batch_size", kMostAtOnce);
@@ -115,6 +127,7 @@ ModelFolder ModelFolder::Load(const fs::path &path) {
     model.Add(ParseField(line, model.fields.size()));
   }
   model.vocabulary = facts.Text("vocabulary");
+  model.description = facts.checksum();
   return model;
 }
 

@@ -32,11 +32,25 @@ struct ModelFolder {
   std::vector<uint64_t> table_rows;  // of each table
   size_t ids = 0;                    // of a row
   std::string vocabulary;            // SHA-256 of what coded the ids
+  std::string description;           // checksum of what describes the model
 
   bool on_host() const { return !table.empty(); }
 
   // Reads and checks it: `path` is the folder, or the graph's file in it. Rows of a table are checked when looked up.
   static ModelFolder Load(const std::filesystem::path &path);
+
+  // The same of the model of a description, whose files lie beside it. `beside` says whether the table is there, too.
+  static ModelFolder Described(const std::filesystem::path &description, bool beside);
+
+  // Checksums that tell the model from all others.
+  std::vector<std::string> identity() const { return {description, vocabulary, table_identity}; }
+
+  // Whether the fields are those of another model, but for the rows of their tables.
+  bool HasFieldsOf(const ModelFolder &other) const;
+
+  // A file that a description names, which must lie in the folder, and the check that it has its bytes.
+  static std::filesystem::path Inside(const std::filesystem::path &folder, const std::string &name);
+  static void CheckSize(const std::filesystem::path &path, const std::string &size, const std::string &remedy);
 
   // Takes a field behind the others; throws Error where it contradicts them.
   void Add(const Field &field);

@@ -13,6 +13,8 @@ const char kHelp[] = R"(Scores rows with an exported DLRM: main --model=export/d
   --model=PATH         the graph, or its folder, that export.py wrote
   --input=FOLDER       rows that preprocess.py wrote
   --output=FOLDER      where result_Files/ and time_Result/ go (default: here)
+  --follow=FOLDER      where deltas of the model come, each in a folder that export.py --delta_from wrote: between two
+                       requests they change the model, as far as the rows are coded with its vocabulary
   --device_type=NAME   Ascend, whichever card it is (310, 310P, ...), or CPU (default Ascend)
   --device_id=N        number of the Ascend card (default 0)
   --batch_size=N       rows of a request (default: the model's; on Ascend no other is possible)
@@ -50,6 +52,8 @@ Options Options::Parse(int argc, char **argv) {
       options.input = value;
     } else if (name == "--output") {
       options.output = value;
+    } else if (name == "--follow") {
+      options.follow = value;
     } else if (name == "--device_type") {
       options.device_type = value;
     } else if (name == "--device_id") {

@@ -10,7 +10,7 @@
 namespace dlrm {
 
 struct Options {
-  std::filesystem::path model, input, output = ".";
+  std::filesystem::path model, input, output = ".", follow;
   std::string device_type = "Ascend";
   uint64_t device_id = 0;
   uint64_t batch_size = 0;  // 0: the model's

@@ -48,6 +48,10 @@ void ResultFiles::Write(const std::string &name, const std::vector<float> &score
   lines_.push_back({"file", name, std::to_string(scores.size()), Checksum(scores.data(), size)});
 }
 
+void ResultFiles::Note(const ModelFolder &model, uint64_t first_row) {
+  lines_.push_back({"model", model.description, std::to_string(first_row)});
+}
+
 void ResultFiles::Finish(const std::string &rows, double seconds) {
   lines_.insert(lines_.begin(), {{"rows", rows}, {"seconds", std::to_string(seconds)}});
   WriteFacts(folder_.path() / kIndex, kKind, lines_);
@@ -63,7 +67,10 @@ std::string Times::Report() const {
          Line("average_ms", sum_ms / static_cast<double>(sorted.size())) + Line("p50_ms", Percentile(sorted, 0.5)) +
          Line("p99_ms", Percentile(sorted, 0.99)) + Line("rows_per_s", 1000 * static_cast<double>(rows) / sum_ms) +
          Line("total_s", total_s) + Line("load_s", load_s) + Line("first_score_s", first_score_s) +
-         Line("peak_memory_mb", PeakMemoryMb()) + Line("table_memory_mb", table_mb);
+         Line("peak_memory_mb", PeakMemoryMb()) + Line("table_memory_mb", table_mb) +
+         (follows ? Line("deltas", static_cast<double>(apply_s.size())) +
+                        Line("apply_s", apply_s.empty() ? 0 : *std::max_element(apply_s.begin(), apply_s.end()))
+                  : "");
 }
 
 TimesFile::TimesFile(const fs::path &output)

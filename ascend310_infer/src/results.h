@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "files.h"
+#include "model_folder.h"
 
 namespace dlrm {
 
@@ -18,6 +19,8 @@ class ResultFiles {
   explicit ResultFiles(const std::filesystem::path &output);
 
   void Write(const std::string &name, const std::vector<float> &scores);
+  // Notes which model scores from a row on, of a run in which it may change.
+  void Note(const ModelFolder &model, uint64_t first_row);
   // Adds the index, and puts the folder in its place. `rows` is the checksum of the index of the rows.
   void Finish(const std::string &rows, double seconds);
 
@@ -33,6 +36,8 @@ struct Times {
   double total_s = 0;        // scoring all rows, reading them included
   std::vector<double> request_ms;
   uint64_t batch_size = 0, rows = 0;
+  std::vector<double> apply_s;  // until a delta that was found changed the model
+  bool follows = false;
   double table_mb = 0;  // of the table file, what is in memory
 
   // Lines of name and value; also written to time_Result/test_perform_static.txt.

@@ -5,23 +5,30 @@
 #include "error.h"
 #include "facts.h"
 #include "files.h"
-#include "table_file.h"
+#include "tables.h"
 
 namespace dlrm {
 namespace {
 
 constexpr char kIndex[] = "index";
 
+Facts Index(const std::filesystem::path &folder) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(folder / kIndex, error)) {
+    throw Error("input " + folder.string() +
+                " holds no index, so nothing whole is there: run preprocess.py, or name its folder");
+  }
+  return Facts(folder / kIndex, "rows");
+}
+
 }  // namespace
+
+std::string RowFiles::Vocabulary(const std::filesystem::path &folder) { return Index(folder).Text("vocabulary"); }
 
 RowFiles::RowFiles(std::filesystem::path folder, const ModelFolder &model)
     : folder_(std::move(folder)), fields_(model.fields), dense_dim_(model.dense_dim), ids_(model.ids) {
   const std::string name = folder_.string();
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(folder_ / kIndex, error)) {
-    throw Error("input " + name + " holds no index, so nothing whole is there: run preprocess.py, or name its folder");
-  }
-  const Facts facts(folder_ / kIndex, "rows");
+  const Facts facts = Index(folder_);
   checksum_ = facts.checksum();
   if (facts.Text("vocabulary") != model.vocabulary) {
     throw Error("input " + name + " was coded with another vocabulary than the model's: run preprocess.py with it");

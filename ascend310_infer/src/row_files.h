@@ -24,6 +24,9 @@ class RowFiles {
   // Reads the index of a folder; throws Error where it is damaged, or its rows are none for the model.
   RowFiles(std::filesystem::path folder, const ModelFolder &model);
 
+  // What the rows of a folder were coded with.
+  static std::string Vocabulary(const std::filesystem::path &folder);
+
   size_t count() const { return files_.size(); }
   const std::string &name(size_t index) const { return files_[index].name; }
   uint64_t rows() const { return rows_; }

@@ -4,16 +4,18 @@
 #include <atomic>
 #include <cstdio>
 #include <deque>
+#include <functional>
 #include <future>
 #include <memory>
 #include <system_error>
 #include <utility>
 
+#include "delta.h"
 #include "error.h"
 #include "network.h"
+#include "quiet.h"
 #include "results.h"
 #include "row_files.h"
-#include "table_file.h"
 
 namespace dlrm {
 namespace {
@@ -45,22 +47,16 @@ uint64_t RequestRows(const Options &options, const ModelFolder &model) {
 // up in parallel. (A graph that holds the tables is loaded once: Lite copies them.)
 class Scorer {
  public:
-  Scorer(const Options &options, const ModelFolder &model, uint64_t rows)
-      : model_(model), rows_(RequestRows(options, model)), block_(rows_) {
-    if (model.on_host()) {
-      table_ = std::make_unique<TableFile>(model.table);
-      if (table_->identity() != model.table_identity || table_->table_rows() != model.table_rows ||
-          table_->width() != model.width) {
-        throw Error(model.table.string() + " is of another export than the model: export the model again");
-      }
-    }
+  Scorer(const Options &options, const Version &version, uint64_t rows)
+      : model_(version.model), rows_(RequestRows(options, model_)), block_(rows_), tables_(version.tables) {
+    const ModelFolder &model = model_;
     if (!options.on_cpu()) {
       networks_.emplace_back(model, options, block_, 1);
       return;
     }
     const uint64_t most = std::min(rows, rows_);
     uint64_t workers = 1, threads = most < kSmallestBlock ? 1 : options.threads;
-    if (table_) {
+    if (tables_) {
       workers = std::min({threads, kMostNetworks, CeilDivide(rows, kRowsPerNetwork), most / kSmallestBlock});
       workers = std::max<uint64_t>(workers, 1);
       threads /= workers;
@@ -77,7 +73,7 @@ class Scorer {
   }
 
   uint64_t request_rows() const { return rows_; }
-  double table_mb() const { return table_ ? table_->ResidentMb() : 0; }
+  double table_mb() const { return tables_ ? tables_->ResidentMb() : 0; }
 
   // Scores `count` rows from row `first` of a file on.
   void Score(const Rows &rows, size_t first, size_t count, float *scores) {
@@ -108,10 +104,10 @@ class Scorer {
   void ScoreBlock(const Rows &rows, size_t first, size_t count, Network *network, float *scores) {
     Fill(network->dense(), rows.dense.data() + first * model_.dense_dim, count, model_.dense_dim);
     const int32_t *ids = rows.ids.data() + first * model_.ids;
-    if (table_) {
+    if (tables_) {
       auto *vectors = static_cast<float *>(network->second());
       const size_t values = model_.fields.size() * model_.width;
-      table_->Lookup(model_, ids, count, vectors);
+      tables_->Lookup(model_, ids, count, vectors);
       std::fill(vectors + count * values, vectors + block_ * values, 0.0F);
     } else {
       Fill(static_cast<int32_t *>(network->second()), ids, count, model_.ids);
@@ -126,38 +122,89 @@ class Scorer {
     std::fill(to + rows * columns, to + block_ * columns, Value{0});
   }
 
-  const ModelFolder &model_;
+  const ModelFolder model_;
   uint64_t rows_, block_;
-  std::unique_ptr<TableFile> table_;
+  std::shared_ptr<const Tables> tables_;
   std::deque<Network> networks_;  // one a worker
+};
+
+// The model that scores rows, and what becomes of it while they are scored.
+class Following {
+ public:
+  // Loads the model, and lets deltas that are there already change it: up to the last one whose vocabulary is the rows'.
+  explicit Following(const Options &options)
+      : followed_(options.follow), vocabulary_(RowFiles::Vocabulary(options.input)), version_(Version::Load(options.model)) {
+    if (!options.follow.empty() && !version_.model.on_host()) {
+      throw Error("--follow takes a model with its tables in a file: export it with --table_placement=host");
+    }
+    while (Step([](const Version &) {})) {
+    }
+  }
+
+  const Version &version() const { return version_; }
+
+  // Lets a delta that is there change the model, once `prepare` has been given the later one. One that is damaged is
+  // told, and passed over. One of another vocabulary than the rows' waits, for the later model would take these for
+  // others.
+  bool Step(const std::function<void(const Version &)> &prepare) {
+    const Delta *delta = followed_.Next(version_.model);
+    if (!delta || (version_.model.vocabulary == vocabulary_ && delta->made[1] != vocabulary_)) return false;
+    try {
+      Version later = delta->Applied(version_);
+      prepare(later);
+      version_ = std::move(later);
+      return true;
+    } catch (const Error &error) {
+      std::string line = error.what();
+      for (char &sign : line) sign = sign == '\n' || sign == '\r' ? ' ' : sign;
+      dprintf(Stderr(), "warning: the model stays as it is: %s\n", line.c_str());
+      followed_.Refuse(*delta);
+      return false;
+    }
+  }
+
+ private:
+  Followed followed_;
+  const std::string vocabulary_;
+  Version version_;
 };
 
 }  // namespace
 
 void Score(const Options &options, Clock::time_point start) {
-  const ModelFolder model = ModelFolder::Load(options.model);
-  const RowFiles files(options.input, model);
+  Following following(options);
+  const RowFiles files(options.input, following.version().model);
   ResultFiles results(options.output);
   const TimesFile times_file(options.output);
-  Scorer scorer(options, model, files.rows());
+  auto scorer = std::make_unique<Scorer>(options, following.version(), files.rows());
   Times times;
-  times.batch_size = scorer.request_rows();
+  times.follows = !options.follow.empty();
+  times.batch_size = scorer->request_rows();
   times.rows = files.rows();
   times.load_s = Seconds(start);
+  if (times.follows) results.Note(following.version().model, 1);
   const auto begin = Clock::now();
+  uint64_t done = 0;
   for (size_t index = 0; index < files.count(); ++index) {
     const Rows rows = files.Read(index);
     std::vector<float> scores(rows.count);
-    for (size_t first = 0; first < rows.count; first += scorer.request_rows()) {
+    for (size_t first = 0; first < rows.count; first += times.batch_size) {
+      const auto found = Clock::now();
+      // Each request is of one model.
+      if (following.Step([&](const Version &later) { scorer = std::make_unique<Scorer>(options, later, files.rows()); })) {
+        times.apply_s.push_back(Seconds(found));
+        results.Note(following.version().model, done + first + 1);
+      }
       const auto asked = Clock::now();
-      scorer.Score(rows, first, std::min<size_t>(scorer.request_rows(), rows.count - first), scores.data() + first);
+      scorer->Score(rows, first, std::min<size_t>(times.batch_size, rows.count - first), scores.data() + first);
       times.request_ms.push_back(1000 * Seconds(asked));
       if (times.request_ms.size() == 1) times.first_score_s = Seconds(start);
     }
     results.Write(files.name(index), scores);
+    done += rows.count;
   }
   times.total_s = Seconds(begin);
-  times.table_mb = scorer.table_mb();
+  times.table_mb = scorer->table_mb();
   results.Finish(files.checksum(), times.total_s);
   times_file.Write(times);
   std::printf("%s%s: scores of %s\n", times.Report().c_str(), (options.output / "result_Files").c_str(),

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from src.base.stops import STOPPED, interrupt
+
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.ENOTDIR: "a file stands where a folder is needed: name another place",
@@ -49,8 +51,7 @@ def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False, usag
         goes_on: whether the same command goes on with what a stopped one had finished.
         usage: what -h and --help print, of a program that does not answer them itself.
     """
-    # While a graph runs, MindSpore turns the keyboard's SIGINT into SIGTERM, so both are answered alike.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and columns may be no text of the terminal's
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -72,7 +73,7 @@ def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False, usag
         sys.exit(_report(f"{error.filename or 'a file'}: {what}; {remedy}, then start again"))
     except KeyboardInterrupt:
         kept = "; what is finished is kept, and the same command goes on" if goes_on else ""
-        print(f"stopped by the keyboard or a signal{kept}", file=sys.stderr)
+        print(f"{STOPPED}{kept}", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)  # MindSpore's clean-up can go round for ever where a graph was interrupted

@@ -46,6 +46,11 @@ def begins_as(path: Path, kind: str) -> bool:
         return file.read(len(begin)) == begin
 
 
+def seal_of(path: Path) -> str:
+    """The checksum that a file of `write_facts` ends with, which stands for all that is in it."""
+    return path.read_bytes()[-9:-1].decode("ascii", "replace")
+
+
 def read_facts(path: Path, kind: str) -> Facts:
     """What `write_facts` wrote.
 

@@ -1,10 +1,39 @@
-"""Ctrl-C and SIGTERM that MindSpore would lose."""
+"""Ctrl-C and SIGTERM that Python's imports would make a traceback of, and those that MindSpore would lose."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+STOPPED = "stopped by the keyboard or a signal"
+
+
+def end_at_once() -> None:
+    """Let Ctrl-C and SIGTERM end this process with a line until `interrupt` is called.
+
+    For a program's imports, which take a second: nothing is begun yet, and a KeyboardInterrupt among them would be a
+    traceback, or an ImportError of whoever catches it.
+    """
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) == usual:  # else it is ignored, as SIGINT is in the background of a script
+            signal.signal(number, _end)
+
+
+def interrupt() -> None:
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt.
+
+    Both alike: while a graph runs, MindSpore turns the keyboard's SIGINT into SIGTERM.
+    """
+    if signal.getsignal(signal.SIGINT) == _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _end(*_: Any) -> None:
+    os.write(2, f"{STOPPED}\n".encode())
+    os._exit(128 + signal.SIGINT)
 
 
 @contextmanager

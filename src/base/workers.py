@@ -30,6 +30,11 @@ def keep_memory() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def give_back_memory() -> None:
+    """Give memory that this process has freed back to the system: it keeps much of it, among what is in use."""
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def die_with_parent() -> None:
     """Let this process be killed when its parent ends, however: an orphan would write to files of the next run."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

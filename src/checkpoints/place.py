@@ -87,6 +87,11 @@ def is_replacing(folder: Path) -> bool:
     return any(state.get(REPLACES) for state in states_of(folder / UNFINISHED / PROGRESS))
 
 
+def goes_on_from(folder: Path) -> bool:
+    """Whether there is a state in a checkpoint folder that a run may go on from."""
+    return any(states_of(folder / name / PROGRESS) for name in (UNFINISHED, FINISHED))
+
+
 def states_of(path: Path) -> list[dict[str, Any]]:
     """What the commits of the states that are kept had to say, the newest first; none without a file."""
     if not path.is_file():

@@ -130,16 +130,38 @@ def encoder_files(manifest: Manifest) -> list[str]:
     return [VOCABULARY, *([COUNTS] if manifest.sha256(COUNTS) else [])]
 
 
-def kept_rows(place: Path, manifest: Manifest, encoder: str) -> list[np.ndarray] | None:
-    """Which rows of a data folder's tables, the unseen one included, stand for what they did in an earlier encoder.
+@dataclass(frozen=True)
+class Since:
+    """The rows of a table of a data folder, beside those of an earlier encoder.
+
+    Attributes:
+        kept: which stand for what they did then, [rows, the unseen one included] bool; none of those that are new.
+        free: which are free, [rows] bool.
+    """
+
+    kept: np.ndarray
+    free: np.ndarray
+
+    def counts(self, before: int) -> dict[str, int]:
+        """How many rows are kept, new, dealt to other values, or free, of a table that had so many before."""
+        other = ~self.kept & ~self.free
+        return {
+            "kept": int(self.kept.sum()),
+            "new": int(other[before:].sum()),
+            "dealt": int(other[:before].sum()),
+            "free": int(self.free.sum()),
+        }
+
+
+def rows_since(place: Path, manifest: Manifest, encoder: str) -> list[Since] | None:
+    """The rows of a data folder's tables, beside those of an earlier encoder.
 
     Args:
         place, manifest: the data folder.
         encoder: the checksum of the earlier encoder.
 
     Returns:
-        Of each table [rows] bool, where rows that the earlier tables did not have are False; None if the folder has
-        not grown from that encoder.
+        Of each table; None if the folder has not grown from that encoder.
 
     Raises:
         InputError: the folder's counts are damaged.
@@ -148,15 +170,14 @@ def kept_rows(place: Path, manifest: Manifest, encoder: str) -> list[np.ndarray]
     born = growth.born_of(own or "", encoder)
     if born is None:
         return None
-    kept = [np.ones(rows, bool) for rows in manifest.rows_of_tables]
-    if own == encoder:
-        return kept
-    of_numbers = len(Manifest.columns(manifest).categorical)
-    first = len(dict.fromkeys(manifest.layout.tables[:of_numbers]))
+    since = [Since(np.ones(rows, bool), np.zeros(rows, bool)) for rows in manifest.rows_of_tables]
     if manifest.sha256(COUNTS):
         manifest.verify(place, [COUNTS])
-        for table, own_counts in enumerate(Counted.load(place / COUNTS).tables):
-            kept[table][1:] = own_counts.since <= born
-    for table in range(first, len(kept)):  # those of numbers' buckets
-        kept[table][:] = growth.relearned <= born
-    return kept
+        for one, counted in zip(since, Counted.load(place / COUNTS).tables):
+            one.free[1:] = counted.counts == 0
+            one.kept[1:] = (own == encoder) | (counted.since <= born)
+            one.kept[1:] &= ~one.free[1:]
+    buckets = len(set(manifest.layout.tables[: len(manifest.categorical)]))  # their tables stand behind the others
+    for one in since[buckets:]:
+        one.kept[:] = growth.relearned <= born
+    return since

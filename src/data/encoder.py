@@ -272,12 +272,31 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 def load_encoder(path: Path, dense: Sequence[str]) -> Encoder:
     """What `save` wrote; the names of the numeric columns stand in the manifest beside it."""
     file = MappedFile(path)
-    arrays = mapped_arrays(file)
+    encoder = encoder_of(path, mapped_arrays(file), dense, file=file)
+    encoder._file = file
+    return encoder
+
+
+def encoder_of(
+    path: Path,
+    arrays: Arrays,
+    dense: Sequence[str],
+    vocabulary: AnyVocabulary | None = None,
+    file: MappedFile | None = None,
+) -> Encoder:
+    """The same of the arrays of a file.
+
+    Args:
+        path: names the file in errors.
+        arrays: the file's.
+        dense: names of the numeric columns.
+        vocabulary: unless given, what the arrays hold.
+        file: which the arrays lie in, if they do.
+    """
+    arrays = dict(arrays)
     kept = arrays.pop(f"{BESIDE}{_EXAMPLES}", None)
     examples = None if kept is None else known_values.from_json(kept)
     given = arrays.pop(f"{BESIDE}{_LAYOUT}", None)
     layout = None if given is None else Layout.from_json(json.loads(given.tobytes()))
-    vocabulary = vocabulary_of(arrays, file, layout.tables if layout else ())
-    encoder = Encoder(dense, vocabulary, Learned.load(path, arrays, len(dense)), examples, layout)
-    encoder._file = file
-    return encoder
+    vocabulary = vocabulary or vocabulary_of(path, arrays, file, layout.tables if layout else ())
+    return Encoder(dense, vocabulary, Learned.load(path, arrays, len(dense)), examples, layout)

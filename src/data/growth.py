@@ -14,16 +14,18 @@ Legend: R rows of a table from id 1 on, W values that wait, K distinct values of
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from src.data.vocabulary import UNSEEN, Vocabulary
 from src.rows.keys import free_keys, is_free
+
+if TYPE_CHECKING:
+    from src.data.vocabulary import Vocabulary
 
 OF_ROWS, OF_WAITING = ("counts", "first", "seen", "since"), ("keys", "counts", "first", "seen")
 Places = tuple[np.ndarray, np.ndarray]  # keys, uint64, and a place of each in the order of the rows, int64
+_NO_ROW = 0  # the id for unseen values
 _BEFORE = -1  # the place of a value that occurred often enough before
 
 
@@ -123,7 +125,7 @@ class Watched:
         sha256: its file's checksum.
     """
 
-    vocabulary: Vocabulary
+    vocabulary: "Vocabulary"
     least: tuple[int, ...]
     sha256: str
 
@@ -142,8 +144,10 @@ class Watched:
         Returns:
             Keys and their rows, [O] each, in the order of the rows.
         """
+        import pandas as pd  # late: what training reads of a folder's counts needs none
+
         codes, distinct = pd.factorize(keys)
-        is_late = self.vocabulary.ids_of(field, distinct) == UNSEEN
+        is_late = self.vocabulary.ids_of(field, distinct) == _NO_ROW
         late = np.flatnonzero(is_late[codes])
         kept = late[_first_of_each(codes[late], self.least[field])]
         return keys[kept], rows[kept].astype(np.int64)
@@ -159,6 +163,8 @@ def _first_of_each(codes: np.ndarray, most: int) -> np.ndarray:
 
 def merge_places(parts: Sequence[Places], most: int) -> Places:
     """Keys and places of several parts of the rows, the first places of each key, up to so many."""
+    import pandas as pd  # late, as above
+
     keys, places = (np.concatenate(arrays) for arrays in zip(*parts))
     order = np.argsort(places, kind="stable")
     keys, places = keys[order], places[order]
@@ -178,7 +184,7 @@ def grow(
         ids: of its keys, [K].
         rule: how.
     """
-    has_row = ids != UNSEEN
+    has_row = ids != _NO_ROW
     counts, seen = old.counts.copy(), old.seen.copy()
     counts[ids[has_row] - 1] += found.counts[has_row]
     seen[ids[has_row] - 1] = rule.number

@@ -126,10 +126,13 @@ def usual_shares(manifest: Manifest) -> np.ndarray:
     """The share of unseen values of each field that rows like those of a data folder have, [F].
 
     Rows that came after training tell; without such rows nothing is known, and 1 is returned. It is infinite for a
-    field of which training itself kept no value, such as by min_count, for there is nothing to match.
+    field of which training itself kept no value, such as by min_count, for there is nothing to match; and for one by
+    whose values rows were split at random, each of which is in one part alone.
     """
     later = [part.unseen_share for name, part in manifest.parts.items() if name != "train"]
     shares = np.maximum(np.max(later, axis=0), _LEAST_USUAL) if later else np.ones(len(manifest.fields))
+    drawn = str(manifest.options.get("split", "")).removeprefix("random:")  # of no other split is the rest a field
+    shares = np.where([name == drawn for name in manifest.fields], np.inf, shares)
     train = manifest.parts.get("train")
     return shares if train is None else np.where(np.array(train.unseen_share) == 1, np.inf, shares)
 

@@ -20,7 +20,7 @@ BESIDE = "/inputs/"  # begins the names of what an encoder keeps in the same fil
 _HASH_BITS = "/hash_bits"
 _HASHED = "/hash_rows"
 _SEED = "/key_seed"
-_NAMES, _KEYS, _ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a table's number
+_NAMES, KEYS, ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a table's number
 _NO_SEED = np.array([0, 0x9E3779B97F4A7C15], np.uint64)
 _SHARED = np.uint32(2)  # in place of the check of a key that several texts have
 # A field's distinct keys, uint64, how often each occurs, int64, and, where a key is hashed, each one's check, uint32.
@@ -154,8 +154,13 @@ class Vocabulary:
         """What is kept: the names, and by a table's number its keys and their order; not which table a field has."""
         arrays = {_NAMES: np.array(self.names)} | _seed_array(self.key_seed)
         for table, keys in enumerate(self.keys):
-            arrays |= {f"{_KEYS}{table}": keys, f"{_ORDER}{table}": np.argsort(keys).astype(np.uint32)}
+            arrays |= {f"{KEYS}{table}": keys, f"{ORDER}{table}": order_of(keys)}
         return arrays
+
+
+def order_of(keys: np.ndarray) -> np.ndarray:
+    """Places in `keys`, of which no two are alike, in the order of rising keys, uint32."""
+    return np.argsort(keys).astype(np.uint32)
 
 
 def _places(index: pd.Index, wanted: np.ndarray) -> np.ndarray:
@@ -241,26 +246,26 @@ def load_vocabulary(path: Path) -> AnyVocabulary:
         InputError: it says more of categories than this program knows, or its keys are not as it says.
     """
     file = MappedFile(path)
-    return vocabulary_of(mapped_arrays(file), file)
+    return vocabulary_of(path, mapped_arrays(file), file)
 
 
-def vocabulary_of(found: Arrays, file: MappedFile, tables: Sequence[int] = ()) -> AnyVocabulary:
-    """The same, of the arrays of a mapped file; tables are those of the fields, as for `Vocabulary`."""
+def vocabulary_of(path: Path, found: Arrays, file: MappedFile | None, tables: Sequence[int] = ()) -> AnyVocabulary:
+    """The same, of a file's arrays, which lie in a mapped file if one is given; tables are as for `Vocabulary`."""
     arrays = {name: array for name, array in found.items() if not name.startswith(BESIDE)}
     if _HASHED in arrays:
         bits = int(arrays.pop(_HASH_BITS, 32))
-        seed = _seed_in(file.path, arrays)
+        seed = _seed_in(path, arrays)
         unknown = set(arrays) - {_HASHED, "names"}
-        _refuse_unknown(file.path, unknown if bits in (32, 64) else unknown | {f"{_HASH_BITS} {bits}"})
+        _refuse_unknown(path, unknown if bits in (32, 64) else unknown | {f"{_HASH_BITS} {bits}"})
         return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]), bits, seed)
     if _NAMES not in arrays:  # as files were at first: keys alone, under the names of their fields
         return Vocabulary(list(arrays), list(arrays.values()), file=file)
-    seed, names = _seed_in(file.path, arrays), arrays[_NAMES].tolist()
+    seed, names = _seed_in(path, arrays), arrays[_NAMES].tolist()
     tables_there = len(set(tables)) or len(names)
-    keys, orders = ([f"{begin}{table}" for table in range(tables_there)] for begin in (_KEYS, _ORDER))
-    _refuse_unknown(file.path, set(arrays) - {_NAMES, *keys, *orders})
+    keys, orders = ([f"{begin}{table}" for table in range(tables_there)] for begin in (KEYS, ORDER))
+    _refuse_unknown(path, set(arrays) - {_NAMES, *keys, *orders})
     if missing := {*keys, *orders} - set(arrays):
-        raise InputError(f"{file.path} lacks {min(missing)}, which its {_NAMES} promises: make it again")
+        raise InputError(f"{path} lacks {min(missing)}, which its {_NAMES} promises: make it again")
     return Vocabulary(names, [arrays[name] for name in keys], [arrays[name] for name in orders], file, seed, tables)
 
 

@@ -22,10 +22,11 @@ from src.checkpoints.checkpoint import fill_mlps, full_width
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
 from src.export.calibration import Calibration, learned
-from src.export.exported import DESCRIPTION, check_export_place, checksum, field_facts
+from src.export.delta import Delta, check_alike, description_of_delta, finish_delta, write_changed_rows
+from src.export.exported import DESCRIPTION, ExportFolder, check_export_place, checksum, field_facts
 from src.export.graph import EXPORTED, export_graph
 from src.export.options import GRAPH_TABLES_MB, ExportSpec
-from src.export.table_file import TableFile, write_tables
+from src.export.table_file import chunks, encode_rows, write_tables
 from src.network.embedding import EmbeddingTables, whole_tables
 from src.network.options import NetworkSpec
 
@@ -81,20 +82,30 @@ def export_checkpoint(
         path, manifest: the checkpoint, and the manifest beside it.
         network: its shape.
         spec: how, and to where.
-        data: whose validation rows calibrate; None for no calibration.
+        data: whose named part's rows calibrate; None for no calibration.
 
     Raises:
         InputError: as of `write_export`, or the rows can't calibrate.
     """
     lists = [name for name, pool in zip(manifest.fields, manifest.layout.pools) if pool]
+    wanted = "host" if spec.delta_from else spec.table_placement
     placement = table_placement(
-        spec.table_placement, spec.table_type, manifest.rows_of_tables, network.emb_dim, GRAPH_TABLES_MB, lists
-    )
-    found = learned(path, data, spec.eval_batch_size, network) if data else None
-    if found:
-        print(f"calibrated by {found.rows} validation rows: temperature {found.temperature:.4f}, bias {found.bias:.4f}")
+        wanted, spec.table_type, manifest.rows_of_tables, network.emb_dim, GRAPH_TABLES_MB, lists
+    )  # fmt: skip
+    found = None
+    if data:
+        found = learned(path, data, spec.eval_batch_size, network)
+        weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+        print(
+            f"calibrated by {found.rows} {data.named_part} rows of {data.path}{weighted}: temperature "
+            f"{found.temperature:.4f}, bias {found.bias:.4f}"
+        )
         print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")
     write_export(Export(path, manifest, network, placement, found), spec)
+    if spec.delta_from:
+        changed = Delta.load(Path(spec.export_path)).words
+        print(f"wrote what {path} changed since {spec.delta_from} to {spec.export_path}: {changed}")
+        return
     tables = f"tables in the graph, {spec.table_type}" if placement == "graph" else f"{spec.table_type} table file"
     print(
         f"exported {path} to {spec.export_path}: {spec.file_format}, batches of {spec.export_batch_size} rows, {tables}"
@@ -102,14 +113,19 @@ def export_checkpoint(
 
 
 def write_export(model: Export, spec: ExportSpec) -> None:
-    """Export a model to the folder export_path, which is there whole or not at all, in place of an earlier one.
+    """Export a model, or what it changed since delta_from, to the folder export_path.
+
+    That is there whole or not at all, in place of an earlier one.
 
     Raises:
-        InputError: the checkpoint does not fit the network, MindSpore can't write this form here, or something is in
-            the place that may not be replaced.
+        InputError: the checkpoint does not fit the network, MindSpore can't write this form here, something is in the
+            place that may not be replaced, or a delta can't lead from delta_from to this model.
     """
+    old = ExportFolder.load(Path(spec.delta_from)) if spec.delta_from else None
+    if old:
+        check_alike(old, model.manifest, model.network.emb_dim, spec.table_type)
     with whole_folder(Path(spec.export_path), lambda: check_export_place(spec)) as beside:
-        _write(model, spec, beside)
+        _write(model, spec, beside, old)
 
 
 def _refuse_large_onnx(spec: ExportSpec, placement: str, table_rows: Sequence[int], width: int) -> None:
@@ -122,7 +138,7 @@ def _refuse_large_onnx(spec: ExportSpec, placement: str, table_rows: Sequence[in
         )
 
 
-def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
+def _write(export: Export, spec: ExportSpec, folder: Path, old: ExportFolder | None) -> None:
     manifest, name, placement = export.manifest, spec.file_name, export.placement
     table_rows, emb_dim, dense_dim = manifest.rows_of_tables, export.network.emb_dim, len(manifest.inputs)
     _refuse_large_onnx(spec, placement, table_rows, emb_dim)
@@ -142,10 +158,14 @@ def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
     tables_of: list[tuple[Any, ...]] = []
     if placement == "host":
         table = folder / f"{name}.tables"
-        write_tables(table, table_rows, emb_dim, fill, spec.table_type)
-        tables_of = [("table", table.name, table.stat().st_size, TableFile(table).identity)]
+        if old and old.table:
+            rows = (encode_rows(values, spec.table_type) for _, values in chunks(table_rows, emb_dim, fill))
+            written = write_changed_rows(folder, name, old.table, table_rows, rows)
+        else:
+            written = write_tables(table, table_rows, emb_dim, fill, spec.table_type)
+        tables_of = [("table", table.name, *written)]
     parts.check_all_read()
-    for kept in (MANIFEST, VOCABULARY):
+    for kept in (MANIFEST,) if old else (MANIFEST, VOCABULARY):
         shutil.copyfile(export.checkpoint.with_name(kept), folder / kept)
     facts = [
         ("format", spec.file_format),
@@ -160,4 +180,6 @@ def _write(export: Export, spec: ExportSpec, folder: Path) -> None:
         *tables_of,
         *(("file", path.relative_to(folder).as_posix(), path.stat().st_size, checksum(path)) for path in files),
     ]
-    write_facts(folder / f"{name}{DESCRIPTION}", "model", facts)
+    write_facts(folder / (description_of_delta(name) if old else f"{name}{DESCRIPTION}"), "model", facts)
+    if old:
+        finish_delta(folder, name, old, manifest, export.checkpoint.with_name(VOCABULARY))

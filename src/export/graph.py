@@ -4,6 +4,7 @@ Legend: B rows of a batch, N numeric columns, F fields, D width of a vector.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ class ExportedOperators(StockOperators):
 
 
 EXPORTED = ExportedOperators()
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]+")  # paths that ms.export takes
 
 
 class _Score(nn.Cell):
@@ -94,13 +96,11 @@ def export_graph(model: DLRM, folder: Path, spec: ExportSpec, dense_dim: int, pl
         network, second = ScoreIds(model), Tensor(np.zeros((batch_size, layout.ids), np.int32))
     else:
         network, second = ScoreVectors(model), Tensor(np.zeros((batch_size, layout.fields, width), np.float32))
-    options = {}
-    if file_format == "MINDIR" and spec.mindir_version == mindir.VERSION:
-        options["custom_func"] = mindir.to_version_1
+    options = {"custom_func": mindir.written_as(spec.mindir_version)} if file_format == "MINDIR" else {}
     mode = folder.stat().st_mode
     try:
-        with _working_in(folder):  # for MindSpore refuses paths with blanks or accents
-            ms.export(network, dense, second, file_name=name, file_format=file_format, **options)
+        with _place_of(folder) as place:
+            ms.export(network, dense, second, file_name=str(place / name), file_format=file_format, **options)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"MindSpore can't export the network as {file_format}: {reason}") from None
@@ -113,10 +113,16 @@ def export_graph(model: DLRM, folder: Path, spec: ExportSpec, dense_dim: int, pl
 
 
 @contextmanager
-def _working_in(folder: Path) -> Iterator[None]:
+def _place_of(folder: Path) -> Iterator[Path]:
+    """A folder by a path that MindSpore takes: not one with blanks or accents, for which it becomes the working folder
+    meanwhile, though that is the whole process's.
+    """
+    if _PLAIN.fullmatch(str(folder.resolve())):
+        yield folder.resolve()
+        return
     before = Path.cwd()
     os.chdir(folder)
     try:
-        yield
+        yield Path()
     finally:
         os.chdir(before)

@@ -2,12 +2,21 @@
 
 In version 3 what an operator is set to, such as transpose_b, is a constant input of its node; in version 1 it is an
 attribute of the operator's primitive. Everything else is alike, for the operators listed here.
+
+MindSpore numbers what it exports by all that it compiled before; here graphs get names of their own, so that a network
+gives the same bytes whenever it is exported.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 VERSION = 1
 _REFERENCE = "REF::"
+_GRAPH = "score"
+_FLOAT32 = 1  # of TensorProto.DataType
 
 # Which inputs of an operator, from 0, become which attributes.
 _ATTRIBUTES = {
@@ -21,6 +30,63 @@ _ATTRIBUTES = {
 # Operators whose nodes are the same in both versions.
 _ALIKE = {"ReLU", "Sigmoid", "Reshape", "Add", "Mul", "MakeTuple", "TupleGetItem", "Load", "UpdateState", "Depend"}
 _FORMATS = {0: "NCHW"}
+
+
+Weights = dict[str, np.ndarray]  # parameters of a graph by their names
+
+
+def name_anew(model: Any) -> None:
+    """Name what a mind_ir_pb2.ModelProto holds by its place, in place; inputs and parameters keep theirs.
+
+    A name is the graph's, a colon and its own.
+    """
+    old, new = model.graph.name, _GRAPH
+    names = {
+        value.name: f"{new}:{value.name.rpartition(':')[2]}" for value in (*model.graph.input, *model.graph.parameter)
+    }
+    for place, node in enumerate(model.graph.node):
+        for number, output in enumerate(node.output):
+            names[output] = f"{new}:{place}.{number}"
+    model.graph.name = new
+    for value in (*model.graph.input, *model.graph.output, *model.graph.parameter):
+        value.name = names[value.name]
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        node.name = names.get(node.name, node.name).replace(old, new)
+    for attribute in model.graph.attribute:
+        if attribute.name == "compile_phase":  # which holds the time
+            attribute.s = b"export"
+
+
+def written_as(version: int) -> Callable[[Any], None]:
+    """What is done to a ModelProto before it is written: what `mindspore.export` takes as custom_func."""
+
+    def rewrite(model: Any) -> None:
+        if version == VERSION:
+            to_version_1(model)
+        name_anew(model)
+
+    return rewrite
+
+
+def weights_of(path: Path) -> tuple[bytes, Weights]:
+    """What is left of a graph's file without the values of its parameters, and these.
+
+    Two graphs of which the first is the same compute the same with the same weights.
+    """
+    from mindspore.train.mind_ir_pb2 import ModelProto
+
+    model = ModelProto()
+    model.ParseFromString(path.read_bytes())
+    name_anew(model)  # which earlier exports were not
+    weights = {}
+    for parameter in model.graph.parameter:
+        if parameter.data_type == _FLOAT32 and parameter.raw_data:
+            values = np.frombuffer(parameter.raw_data, "<f4").reshape(tuple(parameter.dims))
+            weights[parameter.name.rpartition(":")[2]] = values
+            parameter.raw_data = b""
+    return model.SerializeToString(deterministic=True), weights
 
 
 def to_version_1(model: Any) -> None:

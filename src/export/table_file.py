@@ -21,7 +21,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from src.export.options import TABLE_TYPES
 
 if TYPE_CHECKING:  # it needs MindSpore, and reading a table file does not
     from src.network.embedding import Fill
+    from src.ranks.placement import Piece
 
 _MAGIC, _VERSION, _PAGE = b"DLRMTBL\n", 1, 4096
 _FIXED = struct.Struct("<8s4I2Q2I")
@@ -78,7 +79,70 @@ def decode_rows(rows: np.ndarray, table_type: str) -> np.ndarray:
     return rows.view("<f4" if table_type == "fp32" else "<f2").astype(np.float32)
 
 
-def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: "Fill", table_type: str = "fp32") -> None:
+class TableWriter:
+    """Rows to a table file, or nowhere, to learn what that file would be.
+
+    Args:
+        table_rows: rows of each table.
+        width: D.
+        table_type: of TABLE_TYPES.
+        file: where they go; None for nowhere.
+
+    Raises:
+        InputError: more rows than an int32 can number.
+    """
+
+    def __init__(self, table_rows: Sequence[int], width: int, table_type: str, file: BinaryIO | None = None):
+        if sum(table_rows) > MOST_ROWS:
+            raise InputError(
+                f"the tables have {sum(table_rows)} rows, of which a file holds at most {MOST_ROWS}: preprocess the "
+                f"data with a higher --min_count"
+            )
+        self._table_rows, self._width, self._table_type, self._file = tuple(table_rows), width, table_type, file
+        self._header_bytes = -(-(_FIXED.size + 8 * len(table_rows) + 4) // _PAGE) * _PAGE
+        self._checksums: list[int] = []
+        self._rest = b""
+        self._put(b"\0" * self._header_bytes)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Take rows, as `encode_rows` gives them, behind those so far."""
+        self._rest += rows.tobytes()
+        self._flush(len(self._rest) // _PAGE * _PAGE)
+
+    def finish(self, table_rows: Sequence[int] = ()) -> tuple[int, str]:
+        """Write what is left, and the header; bytes and identity of the file.
+
+        Args:
+            table_rows: rows of each table, if they are others than was thought.
+        """
+        sizes = tuple(table_rows) or self._table_rows
+        self._rest = self._rest.ljust(-(-len(self._rest) // _PAGE) * _PAGE, b"\0")
+        self._flush(len(self._rest))
+        checksums = np.array(self._checksums, "<u4").tobytes()
+        self._put(checksums)
+        fixed = _FIXED.pack(
+            _MAGIC, _VERSION, TABLE_TYPES.index(self._table_type), self._width, len(sizes), sum(sizes),
+            self._header_bytes, zlib.crc32(checksums), 0,
+        )  # fmt: skip
+        header = (fixed + np.array(sizes, "<u8").tobytes()).ljust(self._header_bytes - 4, b"\0")
+        if self._file:
+            self._file.seek(0)
+        self._put(header + struct.pack("<I", zlib.crc32(header)))
+        return self._header_bytes + len(self._checksums) * (_PAGE + 4), f"{zlib.crc32(header):08x}"
+
+    def _flush(self, size: int) -> None:
+        whole, self._rest = self._rest[:size], self._rest[size:]
+        self._checksums += [zlib.crc32(whole[start : start + _PAGE]) for start in range(0, size, _PAGE)]
+        self._put(whole)
+
+    def _put(self, data: bytes) -> None:
+        if self._file:
+            self._file.write(data)
+
+
+def write_tables(
+    path: Path, table_rows: Sequence[int], width: int, fill: "Fill", table_type: str = "fp32"
+) -> tuple[int, str]:
     """Write the tables to a file, whole or not at all, in memory of a fixed size.
 
     Args:
@@ -88,42 +152,21 @@ def write_tables(path: Path, table_rows: Sequence[int], width: int, fill: "Fill"
         fill: writes a piece's values to an array [rows, D].
         table_type: of TABLE_TYPES.
 
+    Returns:
+        The file's bytes and identity.
+
     Raises:
         InputError: more rows than an int32 can number, or values that the type can't hold.
     """
-    if sum(table_rows) > MOST_ROWS:
-        raise InputError(
-            f"the tables have {sum(table_rows)} rows, of which a file holds at most {MOST_ROWS}: preprocess the data "
-            f"with a higher --min_count"
-        )
-    fixed_bytes = _FIXED.size + 8 * len(table_rows) + 4
-    header_bytes = -(-fixed_bytes // _PAGE) * _PAGE
     with whole_file(path) as file:
-        file.seek(header_bytes)
-        checksums: list[int] = []
-        rest = b""
-        for values in _chunks(table_rows, width, fill):
-            rest += encode_rows(values, table_type).tobytes()
-            whole = len(rest) // _PAGE * _PAGE
-            checksums += [zlib.crc32(rest[start : start + _PAGE]) for start in range(0, whole, _PAGE)]
-            file.write(rest[:whole])
-            rest = rest[whole:]
-        if rest:
-            rest = rest.ljust(_PAGE, b"\0")
-            checksums.append(zlib.crc32(rest))
-            file.write(rest)
-        pages = np.array(checksums, "<u4").tobytes()
-        file.write(pages)
-        fixed = _FIXED.pack(
-            _MAGIC, _VERSION, TABLE_TYPES.index(table_type), width, len(table_rows), sum(table_rows), header_bytes,
-            zlib.crc32(pages), 0,
-        )  # fmt: skip
-        header = (fixed + np.array(table_rows, "<u8").tobytes()).ljust(header_bytes - 4, b"\0")
-        file.seek(0)
-        file.write(header + struct.pack("<I", zlib.crc32(header)))
+        writer = TableWriter(table_rows, width, table_type, file)
+        for _, values in chunks(table_rows, width, fill):
+            writer.add(encode_rows(values, table_type))
+        return writer.finish()
 
 
-def _chunks(table_rows: Sequence[int], width: int, fill: "Fill") -> Iterator[np.ndarray]:
+def chunks(table_rows: Sequence[int], width: int, fill: "Fill") -> Iterator[tuple["Piece", np.ndarray]]:
+    """The values of all tables, piece by piece; arguments as for `write_tables`."""
     from src.ranks.placement import Piece
 
     for field, rows in enumerate(table_rows):
@@ -131,7 +174,7 @@ def _chunks(table_rows: Sequence[int], width: int, fill: "Fill") -> Iterator[np.
             piece = Piece(field, low, min(low + CHUNK_ROWS, rows))
             values = np.empty((piece.rows, width), np.float32)
             fill(piece, values)
-            yield values
+            yield piece, values
 
 
 @functools.lru_cache(maxsize=64)
@@ -164,14 +207,54 @@ def check_ids(ids: np.ndarray, table_rows: Sequence[int], layout: Layout) -> Non
         )
 
 
-class TableFile:
+class Tables:
+    """Tables that rows are looked up in.
+
+    Args:
+        table_rows, width, table_type: as for `write_tables`.
+
+    Attributes:
+        table_rows, width, table_type: the same.
+        starts: number of each table's first row among all, [T].
+    """
+
+    def __init__(self, table_rows: Sequence[int], width: int, table_type: str):
+        self.table_rows, self.width, self.table_type = tuple(table_rows), width, table_type
+        self.starts = tuple(np.cumsum([0, *self.table_rows[:-1]]).tolist())
+
+    def encoded(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of these numbers among all, [n], as a file holds them, uint8 [n, row_bytes].
+
+        Raises:
+            InputError: a damaged page, or a file that changed since it was opened.
+        """
+        raise NotImplementedError
+
+    def lookup(self, ids: np.ndarray, layout: Layout | None = None) -> np.ndarray:
+        """The vectors [B, F, D] float32 of ids [B, L], each table's own or padding; those of lists are pooled.
+
+        Args:
+            ids: to be looked up.
+            layout: of the ids; unless given each table is of a field of one value.
+
+        Raises:
+            InputError: an id that its table has not, or as `encoded`.
+        """
+        layout = layout or Layout.plain(len(self.table_rows))
+        check_ids(ids, layout.of_fields(self.table_rows), layout)
+        starts = _of_ids(layout.of_fields(self.starts), layout)
+        rows = (np.maximum(ids, 0) + starts).reshape(-1)  # some row in the place of padding, which is not pooled
+        vectors = decode_rows(self.encoded(rows), self.table_type).reshape(*ids.shape, self.width)
+        return layout.pool(vectors, ids)
+
+
+class TableFile(Tables):
     """The tables of a file, mapped into memory.
 
     Args:
         path: the file.
 
     Attributes:
-        table_rows, width, table_type: as for `write_tables`.
         identity: a checksum of the header, and so of the checksums of all rows.
 
     Raises:
@@ -184,7 +267,7 @@ class TableFile:
             fixed = file.read(_FIXED.size)
             if len(fixed) < _FIXED.size or fixed[:8] != _MAGIC:
                 raise self._damaged("it does not begin as one of this program")
-            _, version, kind, self.width, fields, rows, header_bytes, pages_crc, _ = _FIXED.unpack(fixed)
+            _, version, kind, width, fields, rows, header_bytes, pages_crc, _ = _FIXED.unpack(fixed)
             smallest = _FIXED.size + 8 * fields + 4
             if version != _VERSION or kind >= len(TABLE_TYPES) or not smallest <= header_bytes <= path.stat().st_size:
                 raise self._damaged(f"its header says version {version}, type {kind}, {header_bytes} bytes")
@@ -192,9 +275,8 @@ class TableFile:
         if zlib.crc32(header[:-4]) != struct.unpack("<I", header[-4:])[0]:
             raise self._damaged("the checksum of its header differs")
         self.identity = f"{zlib.crc32(header[:-4]):08x}"
-        self.table_type = TABLE_TYPES[kind]
         sizes = np.frombuffer(header, "<u8", fields, _FIXED.size).astype(np.int64)
-        self.table_rows, self._starts = tuple(sizes.tolist()), tuple((np.cumsum(sizes) - sizes).tolist())
+        super().__init__(sizes.tolist(), width, TABLE_TYPES[kind])
         self._row_bytes = row_bytes(self.table_type, self.width)
         page_count = -(-rows * self._row_bytes // _PAGE)
         expected = header_bytes + page_count * (_PAGE + 4)
@@ -209,28 +291,23 @@ class TableFile:
         self._rows = self._pages.reshape(-1)[: rows * self._row_bytes].reshape(rows, self._row_bytes)
         self._checked = np.zeros(page_count, bool)
 
-    def lookup(self, ids: np.ndarray, layout: Layout | None = None) -> np.ndarray:
-        """The vectors [B, F, D] float32 of ids [B, L], each table's own or padding; those of lists are pooled.
+    def encoded(self, rows: np.ndarray) -> np.ndarray:
+        """As of `Tables`."""
+        self._file.check()
+        first = rows * self._row_bytes
+        self._check_pages(np.unique(np.concatenate((first // _PAGE, (first + self._row_bytes - 1) // _PAGE))))
+        return self._rows[rows]
 
-        Args:
-            ids: to be looked up.
-            layout: of the ids; unless given each table is of a field of one value.
+    def check(self) -> None:
+        """Refuse a file of which any page is damaged.
 
         Raises:
-            InputError: an id that its table has not, a damaged page, or a file that changed since it was opened.
+            InputError: one is.
         """
-        layout = layout or Layout.plain(len(self.table_rows))
-        check_ids(ids, layout.of_fields(self.table_rows), layout)
         self._file.check()
-        starts = _of_ids(layout.of_fields(self._starts), layout)
-        rows = (np.maximum(ids, 0) + starts).reshape(-1)  # some row in the place of padding, which is not pooled
-        self._check_pages(rows)
-        vectors = decode_rows(self._rows[rows], self.table_type).reshape(*ids.shape, self.width)
-        return layout.pool(vectors, ids)
+        self._check_pages(np.arange(len(self._pages)))
 
-    def _check_pages(self, rows: np.ndarray) -> None:
-        first = rows * self._row_bytes
-        touched = np.unique(np.concatenate((first // _PAGE, (first + self._row_bytes - 1) // _PAGE)))
+    def _check_pages(self, touched: np.ndarray) -> None:
         for page in touched[~self._checked[touched]].tolist():
             if zlib.crc32(self._pages[page].data) != self._checksums[page]:
                 raise self._damaged(f"the checksum of page {page} of its rows differs")

@@ -102,11 +102,10 @@ class Programs:
     ) -> Program:
         path = self._yaml_of(options, flags)
         values: dict[str, Any] = {}
-        if path:
-            from_yaml = read_yaml(path, self.all_options())
-            if "checkpoint_path" in options:
-                values |= self._saved_network(options, from_yaml | dict(flags))
-            values |= from_yaml
+        from_yaml = read_yaml(path, self.all_options()) if path else {}
+        if "checkpoint_path" in options:
+            values |= self._saved_network(options, from_yaml | dict(flags))
+        values |= from_yaml
         values = {one: value for one, value in (values | dict(flags)).items() if one in options}
         try:
             specs = {

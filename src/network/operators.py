@@ -58,6 +58,10 @@ class Operators(ABC):
         """(logits [B, 1], labels [B, 1]) to the mean sigmoid cross entropy, a scalar (paper, section 2.1)."""
 
     @abstractmethod
+    def weighted_cross_entropy(self) -> Any:
+        """(logits [B, 1], labels [B, 1], weights [B, 1] of a mean of 1) to the mean of weight times cross entropy."""
+
+    @abstractmethod
     def lookup(self) -> Any:
         """(table [R, D], ids [B, L] int32, starts [L] int32) to rows [B, L] int32 of the table, and vectors [B, L, D].
 

@@ -34,6 +34,9 @@ class StockOperators(Operators):
     def cross_entropy(self) -> nn.Cell:
         return StockCrossEntropy()
 
+    def weighted_cross_entropy(self) -> nn.Cell:
+        return StockWeightedCrossEntropy()
+
     def lookup(self) -> nn.Cell:
         return StockLookup(self.primitives)
 
@@ -123,6 +126,21 @@ class StockCrossEntropy(nn.Cell):
 
     def bprop(self, logits, labels, out, dout):
         return (ops.sigmoid(logits) - labels) * (dout / logits.shape[0]), ops.zeros_like(labels)
+
+
+class StockWeightedCrossEntropy(nn.Cell):
+    """Weighted mean of the same; see `Operators.weighted_cross_entropy`."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean_loss = ops.BCEWithLogitsLoss("mean")
+
+    def construct(self, logits, labels, weights):
+        return self.mean_loss(logits, labels, weights, ops.ones_like(logits))
+
+    def bprop(self, logits, labels, weights, out, dout):
+        gradient = (ops.sigmoid(logits) - labels) * weights * (dout / logits.shape[0])
+        return gradient, ops.zeros_like(labels), ops.zeros_like(weights)
 
 
 class StockLookup(nn.Cell):

@@ -14,7 +14,7 @@ import numpy as np
 from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.logs import warn
-from src.metrics.binary import auc
+from src.metrics.alone import LEAK, LEAST_ROWS, alone_of_category, alone_of_number
 from src.rows.cells.lists import MOST_VALUES, ListColumn
 from src.rows.cells.reasons import CLICKS
 from src.rows.cells.times import of_texts
@@ -35,7 +35,7 @@ _TIME_NAMES = re.compile(r"time|date|hour|day|stamp|^ts$|_at$", re.IGNORECASE)
 _LIST = "|"  # between values of a list
 _SECONDS = (9e8, 2.2e9)  # from 1998 to 2039
 _FEW, _MANY = 20, 0.95  # values of a category; share of distinct values of an id
-_LEAK, _LEAST_ROWS = 0.95, 100
+_LEAST_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -257,21 +257,17 @@ def _facts(column: _Column) -> str:
 def _warn_of_leaks(found: Sequence[_Column], label: _Column, missing: Sequence[str], decimal: str) -> None:
     """Tell of columns that alone tell the label, as those do that are made of it or are known only after the click."""
     clicks_are = _clicks_among(Counter(label.texts))
-    labels = np.array([text in clicks_are for text in label.texts])
-    half = len(labels) // 2
-    if len(labels) < _LEAST_ROWS or len(set(labels[half:].tolist())) < 2:
+    labels = np.array([text in clicks_are for text in label.texts], np.float32)
+    if len(labels) < LEAST_ROWS or len(set(labels[len(labels) // 2 :].tolist())) < 2:
         return
     for one in found:
         if one.kind in ("label", "constant", "id"):
             continue
         numbers = _numbers([text if text and text not in missing else "0" for text in one.texts], decimal)
         if one.kind == "number" and numbers is not None:
-            score = np.array(numbers)
-        else:  # the mean label of the first half's rows of the value
-            clicks, rows = Counter[str](), Counter(one.texts[:half])
-            clicks.update(text for text, clicked in zip(one.texts[:half], labels) if clicked)
-            score = np.array([(clicks[text] + labels.mean()) / (rows[text] + 1) for text in one.texts])
-        alone = auc(labels[half:].astype(np.float32), score[half:].astype(np.float64))
-        if max(alone, 1 - alone) > _LEAK:
-            warn(f"column {one.name!r} alone tells the label (AUC {max(alone, 1 - alone):.3f}): is it known before the "
-                 f"click? If not, leave it away")  # fmt: skip
+            alone = alone_of_number(labels, np.array(numbers))
+        else:
+            alone = alone_of_category(labels, np.array(one.texts))
+        if alone > LEAK:
+            warn(f"column {one.name!r} alone tells the label (AUC {alone:.3f}): is it known before the click? If not, "
+                 f"leave it away")  # fmt: skip

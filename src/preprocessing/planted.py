@@ -4,9 +4,13 @@ Shares of empty cells, the distribution of the integers and the number of distin
 data, at 137 thousand rows as at 45.8 million; no row of it is in here. Cells of a row are independent but for their
 being empty. Since the click model is known, the best AUC anything can reach is known too: see `planted_logits`.
 
+From day to day values come and go, and the law drifts: a rank of a field, such as its most frequent value, is taken by
+another value at the end of its life, with an effect of its own, while all effects turn slowly. Day 0 is the plain law.
+
 Legend for the shapes below: B rows of a block, N dense features, F fields, D width of the planted vectors.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,16 +76,54 @@ DENSE_LINEAR = np.array(
     (0.13, 0.2, -0.13, -0.15, -0.32, -0.26, 0.26, -0.13, 0.13, 0.15, 0.26, 0.07, -0.1), np.float32
 )  # by column
 
+# From day to day.
+DRIFT = 0.08  # radians by which all effects turn in a day
+LIVES = ((1, 1000), (HOT, 24), (2**62, 5))  # days that a value lives below each rank; its first day is any of these
+BIAS_SWING = 0.15  # of the bias, up and down in a week
+OCCUPANT = 0x9E3779B1  # makes other values of a rank's later occupants
+
 NO_NUMBER = -3  # stands for an empty integer cell
 
 
-def draw(seed: int, index: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the first `rows` rows of block `index`, before they become text.
+@dataclass(frozen=True)
+class Law:
+    """The click model of a day.
+
+    Attributes:
+        bias: of the logits.
+        effects: main effect and vector of the hottest values, [F, HOT + 1, 1 + D]; the last stands for the others.
+        linear: effects of the numbers, [N].
+    """
+
+    bias: float
+    effects: np.ndarray
+    linear: np.ndarray
+
+
+def occupants(field: int, ranks: np.ndarray, day: int) -> np.ndarray:
+    """Which of the values that a field's ranks have one after the other they have on a day, from 0; ranks too."""
+    lives = np.select([ranks < below for below, _ in LIVES], [days for _, days in LIVES])
+    mixed = (ranks.astype(np.uint64) * np.uint64(64) + np.uint64(field)) * np.uint64(0xD6E8FEB86659FD93)
+    begins = (mixed >> np.uint64(33)).astype(np.int64) % lives
+    found: np.ndarray = (day + begins) // lives
+    return found
+
+
+def values_of(ranks: np.ndarray, day: int) -> np.ndarray:
+    """Numbers of the values that have ranks [F, B] on a day, of 32 bits; -1 stays, and on day 0 all do."""
+    if not day:
+        return ranks
+    numbers = np.stack([occupants(field, np.maximum(own, 0), day) for field, own in enumerate(ranks)])
+    return np.where(ranks < 0, ranks, ranks ^ (numbers * OCCUPANT & 0xFFFFFFFF))
+
+
+def draw(seed: int, index: int, rows: int, day: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the first `rows` rows of block `index` of a day, before they become text.
 
     Returns the integers [N, B] with NO_NUMBER where empty, the categories [F, B] as ranks from 0, the most frequent
     value of the field, with -1 where empty, the true logits [B], float32, and the labels [B], uint8.
     """
-    rng = np.random.default_rng([seed, index])
+    rng = np.random.default_rng([seed, index, *([day] if day else [])])
     uniform = rng.random((len(MISSING) + len(SHARE_BELOW) + len(FIELDS) + 1, BLOCK_ROWS))[:, :rows]
     for_missing, for_dense, for_ranks, for_label = np.split(uniform, (len(MISSING), len(MISSING) + 13, -1))
     dense = np.stack([_integers(column, u) for column, u in enumerate(for_dense)])
@@ -93,7 +135,7 @@ def draw(seed: int, index: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.n
                 dense[column, empty] = NO_NUMBER
             else:
                 ranks[column - len(dense), empty] = -1
-    logits = planted_logits(dense, ranks)
+    logits = planted_logits(dense, ranks, law_of(day))
     labels = for_label[0] < 1 / (1 + np.exp(-logits.astype(np.float64)))
     return dense, ranks, logits, labels.astype(np.uint8)
 
@@ -129,7 +171,7 @@ def _dense_moments() -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32)[:, None], deviation.astype(np.float32)[:, None]
 
 
-def _value_effects() -> np.ndarray:
+def _value_effects(day: int) -> np.ndarray:
     """Main effect and vector of the hottest values of each field, [F, HOT + 1, 1 + D]; the last stands for the others.
 
     An effect is its random weight times share / (share + HALF_SHARE), so nothing rare matters. The vectors of a field
@@ -141,8 +183,13 @@ def _value_effects() -> np.ndarray:
         ranks = _ranks((np.arange(200_000) + 0.5) / 200_000, *law)
         shares = np.bincount(ranks[ranks < HOT], minlength=HOT) / len(ranks)  # among the filled cells
         fade = shares / (shares + HALF_SHARE)
-        angles = rng.uniform(0, 2 * np.pi) + np.arange(HOT) * GOLDEN_ANGLE
-        main = rng.normal(0, MAIN_SCALE, HOT) * fade
+        angles = rng.uniform(0, 2 * np.pi) + np.arange(HOT) * GOLDEN_ANGLE + DRIFT * day
+        main = _turned(rng.normal(0, MAIN_SCALE, HOT), field, day)
+        for number, of_number in _later_occupants(field, day):
+            own = np.random.default_rng([PLANTED_SEED, field, number])
+            main = np.where(of_number, own.normal(0, MAIN_SCALE, HOT), main)
+            angles = np.where(of_number, angles + own.uniform(0, 2 * np.pi, HOT), angles)
+        main = main * fade
         vectors = np.stack((np.cos(angles), np.sin(angles)), 1)
         vectors = (vectors - (shares @ vectors) / shares.sum()) * fade[:, None] * VECTOR_STRENGTH.get(field, 0.0)
         effects[field, :HOT, 0] = main - (vectors**2).sum(1) / 2
@@ -150,28 +197,48 @@ def _value_effects() -> np.ndarray:
     return effects.astype(np.float32)
 
 
+def _turned(main: np.ndarray, field: int, day: int) -> np.ndarray:
+    """Main effects [HOT] of a field, which turn to others of the same size."""
+    others = np.random.default_rng([PLANTED_SEED, field, 0]).normal(0, MAIN_SCALE, HOT)
+    return main if not day else np.cos(DRIFT * day) * main + np.sin(DRIFT * day) * others
+
+
+def _later_occupants(field: int, day: int) -> list[tuple[int, np.ndarray]]:
+    """The numbers, from 1, of the values that hot ranks have on a day, and which of these have each, [HOT] bool."""
+    numbers = occupants(field, np.arange(HOT), day)
+    return [(number, numbers == number) for number in np.unique(numbers[numbers > 0]).tolist()]
+
+
+@functools.cache
+def law_of(day: int) -> Law:
+    """The click model of a day, from 0."""
+    turned = np.cos(DRIFT * day) * DENSE_LINEAR + np.sin(DRIFT * day) * np.roll(DENSE_LINEAR, 5)
+    bias = BIAS + BIAS_SWING * math.sin(2 * math.pi * day / 7)
+    return Law(bias, _value_effects(day), turned.astype(np.float32) if day else DENSE_LINEAR)
+
+
 DENSE_MEAN, DENSE_DEVIATION = _dense_moments()
-EFFECTS = _value_effects()
 
 
-def planted_logits(dense: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+def planted_logits(dense: np.ndarray, ranks: np.ndarray, law: Law | None = None) -> np.ndarray:
     """The true logits [B], float32, of integers [N, B] and ranks [F, B] as `draw` returns them.
 
     A factorisation machine: a bias, main effects of integers (linear in log(x + 1), standardised) and of hot values,
     a product of two integers, and the dot products of all pairs among the vectors of the fields and the one of the
-    integers. Empty and negative integers count as 0; empty categories have no effect.
+    integers. Empty and negative integers count as 0; empty categories have no effect. Unless given, the law is day 0's.
     """
+    law = law or law_of(0)
     s = (np.log1p(np.maximum(dense, 0).astype(np.float32)) - DENSE_MEAN) / DENSE_DEVIATION
     t = np.tanh(s)
     # No product of matrices: it would wake BLAS's threads, which then spin on the cores of the other workers.
-    logits = BIAS + (DENSE_LINEAR[:, None] * s).sum(0)
+    logits = law.bias + (law.linear[:, None] * s).sum(0)
     for a, b, weight in DENSE_PRODUCTS:
         logits += weight * t[a] * t[b]
     n = np.stack([np.tanh(sum(weight * s[column] for column, weight in terms)) for terms in DENSE_VECTOR])
     n *= DENSE_VECTOR_STRENGTH  # [D, B]
     total = n
     for field, rank in enumerate(ranks):
-        effect = EFFECTS[field].take(np.minimum(rank, HOT), axis=0)  # [B, 1 + D]; -1 takes the last row as well
+        effect = law.effects[field].take(np.minimum(rank, HOT), axis=0)  # [B, 1 + D]; -1 takes the last row as well
         logits += effect[:, 0]
         if field in VECTOR_STRENGTH:
             total = total + effect[:, 1:].T
@@ -205,8 +272,8 @@ def draw_any(
 
     The first two numbers have effects, as tanh of their standardised log(x + 1), an empty one as 0. Of the fields with
     up to 512 values, some have main effects, and of the first two whether their codes are both even or both odd counts;
-    without fields the product of the first two numbers does. Each value in a list adds its own effect. Of other fields,
-    codes have a long tail, and no effect.
+    without fields the product of the first two numbers does. Of the first column of lists, values' effects add up, of
+    others their mean counts. Fields of more values have a long tail, and no effect.
 
     Args:
         seed: of the rows; the law is the same for every seed.
@@ -228,11 +295,12 @@ def draw_any(
         logits = logits + _PRODUCT * np.where((codes[hot[0]] + codes[hot[1]]) % 2, -1, 1)
     elif len(s) > 1:
         logits = logits + 2 * _PRODUCT * s[0] * s[1]
-    lists = []
+    lists: list[list[list[int]]] = []
     for size in list_sizes:
         weights, cells = _LIST_EFFECT * law.normal(size=size), rng.integers(0, size, (rows, 3))
         counts = rng.integers(0, 4, rows)
-        logits = logits + (weights[cells] * (np.arange(3) < counts[:, None])).sum(1)
+        sums = (weights[cells] * (np.arange(3) < counts[:, None])).sum(1)
+        logits = logits + (2 * sums / np.maximum(counts, 1) if lists else sums)
         lists.append([cell[:count] for cell, count in zip(cells.tolist(), counts.tolist())])
     chances = 1 / (1 + np.exp(-logits))
     return AnyRows(drawn, codes, lists, chances, (rng.random(rows) < chances).astype(np.uint8))

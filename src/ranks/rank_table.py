@@ -18,6 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 from src.base.errors import InputError, run
 from src.base.files import whole_file
 from src.model_utils.options import NOT_NEGATIVE, matching, option, options_of

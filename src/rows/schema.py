@@ -4,8 +4,8 @@ label: clicked                  # required, 0 or 1 unless the lines below say ot
 dense: [price, age]             # numeric columns
 categorical: [site, device]     # columns of any text, or as below; of both lists, one may be left away
 header: true                    # each file begins with a line of names; default false
-columns: [id, clicked, price, age, site, device]   # without header, where the order is not label, dense,
-                                                    # categorical, or other columns stand between
+columns: [id, clicked, price, age, site, device]   # without header, where the order is not label, weight,
+                                                    # dense, categorical, or other columns stand between
 separator: ","                  # default tab
 encoding: gb18030               # of the text; default utf-8
 quote: '"'                      # cells may stand between such signs (RFC 4180); "" for none; the default is a quotation
@@ -16,6 +16,7 @@ negative: ["-1"]                # labels of the others; with positive too, any o
 missing: ["\\N", "NULL", "nan"] # cells that are as good as empty ones
 decimal: ","                    # the sign in numbers; default a point
 thousands: "."                  # the sign between groups of three digits; default none
+weight: paid                    # column of the rows' weights, numbers of 0 or more; default none
 dense:                          # an entry may be a column of points in time, which gives hour of the day, weekday and
   - price                       # age in days since a day
   - {name: hour, as: timestamp, format: "%y%m%d%H", since: 2014-10-21}
@@ -44,7 +45,7 @@ from src.rows.text import UTF8, encoding_named
 _KEYS: dict[str, Any] = {
     "label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str,
     "encoding": str, "quote": str, "comment": str, "positive": list, "negative": list, "missing": list, "decimal": str,
-    "thousands": str,
+    "thousands": str, "weight": str,
 }  # fmt: skip
 _TEXTS = ("positive", "negative", "missing")
 _SIGNS = ("separator", "quote", "comment", "decimal", "thousands")
@@ -85,14 +86,13 @@ def load_schema(path: Path) -> Columns:
     columns = Columns(
         dense, categorical, content["label"], tuple(content.get("columns", ())),
         header=content.get("header", False), encoding=encoding, timestamps=timestamps, lists=lists, shared=shared,
-        **given,
+        weight=content.get("weight", ""), **given,
     )  # fmt: skip
     plain = [entry for entry in content.get("dense", ()) if isinstance(entry, str)]
-    for name in columns.names:
-        if columns.names.count(name) > 1 or plain.count(name) > 1 or columns.file_names.count(name) != 1:
-            raise InputError(
-                f"schema {path}: column {name!r} must stand once among label, dense and categorical, once in columns"
-            )
+    for name in columns.read_names:
+        if columns.read_names.count(name) > 1 or plain.count(name) > 1 or columns.file_names.count(name) != 1:
+            among = "label, weight, dense and categorical" if columns.weight else "label, dense and categorical"
+            raise InputError(f"schema {path}: column {name!r} must stand once among {among}, once in columns")
     if repeated := [name for name in columns.dense if columns.dense.count(name) > 1]:
         raise InputError(f"schema {path}: {repeated[0]!r} is one of the numbers of a timestamp: rename that column")
     if columns.header and columns.order:

@@ -46,6 +46,10 @@ class DataSpec:
     batch_size: int = option(128, "samples a training step, over all ranks", POSITIVE)
     shuffle: bool = option(True, "whether training rows are shuffled, anew each epoch")
     seed: int = option(1, "seed of everything random", NOT_NEGATIVE)
+    unseen_share: float = option(
+        0.0, "share of the categories in training rows, at random, that are taken for unseen, so that their row of "
+        "each table learns what to make of new ones", BELOW_ONE,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,16 @@ class OptimizationSpec:
 
 @dataclass(frozen=True)
 class ScheduleSpec:
-    """What changes in the course of a training."""
+    """With what a training begins, and what changes in its course."""
 
+    from_checkpoint: str = option(
+        "", "checkpoint, or its folder, with whose network and optimizer a training begins; its data folder must have "
+        "grown from that one's",
+    )  # fmt: skip
+    new_rows: str = option(
+        "initial", "with what rows of tables begin that did not stand for their values in from_checkpoint: initial "
+        "values, or its vector for unseen values", one_of(("initial", "unseen")),
+    )  # fmt: skip
     epochs: int = option(1, "passes over the training rows", POSITIVE, free=True)
     reset_tables_each_epoch: bool = option(
         False, "whether tables and their optimizer begin each epoch with new initial values, MLPs go on"
@@ -142,6 +154,12 @@ class ScheduleSpec:
     )
 
     def __post_init__(self) -> None:
+        if not self.from_checkpoint:
+            refuse_changed(self, ["new_rows"], "without from_checkpoint: drop it")
+        elif self.reset_tables_each_epoch and self.epochs > 1:
+            raise InputError(
+                "reset_tables_each_epoch gives up what from_checkpoint has learned: drop one of them, or give 1 epoch"
+            )
         if self.lr_schedule == "constant" and (self.decay_steps or self.decay_share or self.lr_end_factor):
             raise InputError(
                 "decay_steps, decay_share and lr_end_factor have no effect with lr_schedule constant: drop them"

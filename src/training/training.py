@@ -20,6 +20,7 @@ from src.training import resume
 from src.training.evaluation import evaluate
 from src.training.prepare import Prepared
 from src.training.step import TrainStep
+from src.training.warm_start import WarmStart
 
 MOST_TIMES_BACK = 8
 _LESS = 0.1  # of the larger rate, each time
@@ -40,6 +41,7 @@ class Training:
         finite_step: the last one behind which all values were seen to be finite.
         is_alone: whether nothing but the step changes values, so that they need be looked at once behind a step.
         initial: the values of the step at its begin, but for what has a row for each row of the tables.
+        warm: what it began with, if not with nothing.
     """
 
     prepared: Prepared
@@ -52,6 +54,7 @@ class Training:
     finite_step: int = -1
     is_alone: bool = False
     initial: Arrays = field(default_factory=dict)
+    warm: WarmStart | None = None
 
     def __post_init__(self) -> None:
         if self.prepared.specs.kept.on_nonfinite == "back":
@@ -185,8 +188,13 @@ class Training:
             self.step.reset_tables(initial_values(rows, seed))
             for name, value in self.step.other_values().items():
                 value.set_data(Tensor(self.initial[name].copy()))
+            if self.warm:
+                self.warm.restore(self.step, initial_values(rows, seed))
             begun = self.begun
-            self.begun = resume.Progress(begun.run, begun.batch_size, rates=begun.rates, times_back=times_back)
+            self.begun = resume.Progress(
+                begun.run, begun.batch_size, rates=begun.rates, times_back=times_back, steps_before=begun.steps_before,
+                begun_with=begun.begun_with,
+            )  # fmt: skip
         self.saved_step, self.finite_step = self.begun.step, -1
         self.best.metrics, self.best.step, self.best.waited = self.begun.best, self.begun.best_step, self.begun.waited
         self.set_rates()
@@ -207,7 +215,7 @@ class Training:
         columns = self.prepared.batch(step - 1)
         try:
             if self.prepared.specs.runtime.ranks.rank == 0:
-                save_arrays(path, dict(zip(("dense", "ids", "labels"), columns)))
+                save_arrays(path, dict(zip(self.prepared.batches.source.columns, columns)))
         except OSError as error:
             return f"the step's batch is not kept, as {path} can't be written ({error.strerror or error})"
         return f"the step's batch is in {path}"

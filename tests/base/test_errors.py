@@ -1,6 +1,7 @@
 """What a program says at its end, and with which exit code."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,22 @@ STOPPED = (
     "import os, signal; from src.base.errors import run; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "run(lambda _: os.kill(os.getpid(), signal.SIGINT){})"
 )
+# A program, whose import of a module a signal meets.
+IMPORTS = """
+import os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "src.base.errors":
+            os.kill(os.getpid(), signal.{})
+sys.meta_path.insert(0, Finder())
+sys.path.insert(0, os.getcwd())
+runpy.run_path("{}", run_name="__main__")
+"""
+PROGRAMS = sorted(
+    str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.py"), *ROOT.glob("src/**/*.py"))
+    if re.search(r"^ +run\(main", path.read_text(), re.MULTILINE)
+)  # fmt: skip
 WRITES = """
 from src.base.errors import run
 def main(_):
@@ -34,6 +51,18 @@ def test_only_who_goes_on_says_so(goes_on):
     assert done.returncode == 130
     assert done.stderr.startswith("stopped by the keyboard or a signal")
     assert ("the same command goes on" in done.stderr) == goes_on
+
+
+@pytest.mark.parametrize(
+    ("program", "signal"), [*((program, "SIGINT") for program in PROGRAMS), ("train.py", "SIGTERM")]
+)
+def test_who_stops_a_program_while_it_is_imported_gets_a_line(program, signal):
+    done = end_of(IMPORTS.format(signal, program))
+    assert (done.returncode, done.stderr) == (130, "stopped by the keyboard or a signal\n")
+
+
+def test_programs_are_found():
+    assert {"train.py", "eval.py", "export.py", "preprocess.py", "postprocess.py", "src/launch.py"} <= set(PROGRAMS)
 
 
 def test_what_is_done_already_is_no_error():

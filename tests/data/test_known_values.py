@@ -17,7 +17,8 @@ from src.data.known_values import (
     usual_shares,
     warning,
 )
-from src.data.manifest import File, Manifest, Part
+from src.data.manifest import Manifest
+from src.data.parts import File, Part
 from src.data.vocabulary import HashedVocabulary, Vocabulary
 from src.rows.block import Block
 from src.rows.keys import keys_of
@@ -122,6 +123,16 @@ def test_a_field_of_which_training_kept_nothing_is_not_told(later):
     manifest = Manifest(("n",), ("dead", "new"), (1, 9), parts, files, 0, {}, {})
     assert [one.field for one in unmatched_of(manifest, "test")] == ["new"]
     assert unmatched([1.0, 1.0], usual_shares(manifest), [5000] * 2) == [1]
+
+
+@pytest.mark.parametrize(("split", "told"), [("random:user", ["site"]), ("", ["user", "site"])])
+def test_values_of_a_split_at_random_are_not_told(split, told):
+    """Each of them is in one part alone."""
+    shares = {"train": (0.0, 0.0), "valid": (1.0, 0.1), "test": (1.0, 1.0)}
+    parts = {name: Part(500, 1, 500, 0.5, share, (f"{name}/a",), (500,)) for name, share in shares.items()}
+    files = tuple(File(f"{name}/a", 1, "") for name in parts)
+    manifest = Manifest((), ("user", "site"), (9, 9), parts, files, 0, {}, {"split": split})
+    assert [one.field for one in unmatched_of(manifest, "test")] == told
 
 
 def test_a_long_value_is_told_by_its_beginning():

@@ -1,6 +1,7 @@
 """Metrics beside accuracy, AUC and logloss, against scikit-learn and plain loops; ties and single labels included."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -195,6 +196,22 @@ def test_slices_by_value_are_those_of_the_rows_alone(rows, values):
         if one.rows:
             expected = plain_slice(labels, logits, mask)
             assert tuple(one.as_dict().values()) == pytest.approx(expected, rel=1e-6, abs=1e-9, nan_ok=True)
+
+
+def test_slices_take_memory_by_the_rows_whatever_a_table_has():
+    """And are the same ones for the same groups of rows, by whatever ids."""
+    rng = np.random.default_rng(4)
+    labels, logits = rng.integers(0, 2, 2000).astype(np.float32), rng.normal(size=2000).astype(np.float32)
+    small = rng.integers(0, 12, (2000, 1)).astype(np.int32)
+    (few,) = field_slices(labels, logits, small, ["C1"])
+    tracemalloc.start()
+    try:
+        (many,) = field_slices(labels, logits, small * 1_000_000, ["C1"])
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert [one.pop("id") for one in many["by_value"]] == [one.pop("id") * 1_000_000 for one in few["by_value"]]
+    assert many == few
 
 
 def test_slices_by_label_rate_rise_and_leave_out_rare_values():

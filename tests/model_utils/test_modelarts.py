@@ -19,6 +19,7 @@ from src.base.errors import InputError
 from src.model_utils import copying, moxing_adapter
 from src.model_utils.copying import CHECKSUMS
 from src.model_utils.moxing_adapter import ModelArtsSpec, job
+from src.ranks import cluster
 
 FAKES = ROOT / "tests/fakes"
 
@@ -509,7 +510,7 @@ def test_two_processes_train_and_one_checkpoint_goes_out(obs, tiny_data, here):
     shutil.copytree(tiny_data.path, obs / "bucket/dataset")
     (here / "cache").mkdir()
     command = [Path(sys.executable).with_name("msrun"), "--worker_num=2", "--local_worker_num=2", "--join=True",
-               f"--master_port={launch.free_port()}", ROOT / "train.py", CPU, ORIGINAL, *SMALL, "--batch_size=200",
+               f"--master_port={cluster.free_port()}", ROOT / "train.py", CPU, ORIGINAL, *SMALL, "--batch_size=200",
                "--parallel_mode=data", "--enable_modelarts=True", "--data_url=obs://bucket/dataset",
                "--train_url=obs://bucket/out", "--report=False", "--compare_linear=False"]  # fmt: skip
     environment = os.environ | {

@@ -11,7 +11,7 @@ from conftest import write_raw
 from stopping import run_program
 
 from src.base.errors import InputError
-from src.data.counted import COUNTS, Counted, Growth, kept_rows
+from src.data.counted import COUNTS, Counted, Growth, rows_since
 from src.data.encoder import load_encoder
 from src.data.manifest import MANIFEST, VOCABULARY, find
 from src.dataset import batches_of
@@ -114,11 +114,11 @@ def test_forgotten_values_give_their_rows_to_new_ones(tmp_path):
             assert ids.tolist() == [0, 1, 3]
         if number == 3:
             assert Growth.of(data.manifest).tables["a"]["dealt"] == 1
-        kept = kept_rows(data.path, data.manifest, old.manifest.sha256(VOCABULARY))
-        assert kept[0].tolist()[2] is (number not in (2, 3)), number
+        kept = rows_since(data.path, data.manifest, old.manifest.sha256(VOCABULARY))
+        assert kept[0].kept.tolist()[2] is (number not in (2, 3)), number
     first = find(str(tmp_path / "base")).manifest.sha256(VOCABULARY)
-    assert kept_rows(data.path, data.manifest, first)[0].tolist() == [True, True, False, True, False]
-    assert kept_rows(data.path, data.manifest, "another") is None
+    assert rows_since(data.path, data.manifest, first)[0].kept.tolist() == [True, True, False, True, False]
+    assert rows_since(data.path, data.manifest, "another") is None
 
 
 def test_a_bounded_table_keeps_the_most_frequent_values(tmp_path):
@@ -156,8 +156,8 @@ def test_numbers_and_frequencies_stay_or_are_learned_anew(tmp_path):
     mean = np.average(other.counts[0], weights=weights)
     np.testing.assert_allclose([mean, np.average(other.counts[0] ** 2, weights=weights)], [0, 1], atol=1e-5)
     first = base.manifest.sha256(VOCABULARY)
-    assert kept_rows(kept.path, kept.manifest, first)[2].all()
-    assert not kept_rows(anew.path, anew.manifest, first)[2].any(), "buckets are others now"
+    assert rows_since(kept.path, kept.manifest, first)[2].kept.all()
+    assert not rows_since(anew.path, anew.manifest, first)[2].kept.any(), "buckets are others now"
 
 
 def test_hashed_values_need_no_growth(tmp_path):
@@ -166,7 +166,7 @@ def test_hashed_values_need_no_growth(tmp_path):
     assert data.manifest.sha256(VOCABULARY) == base.manifest.sha256(VOCABULARY)
     assert not (data.path / COUNTS).exists()
     assert data.manifest.parts["train"].rows == 100
-    assert kept_rows(data.path, data.manifest, base.manifest.sha256(VOCABULARY))[0].tolist() == [True] * 50
+    assert rows_since(data.path, data.manifest, base.manifest.sha256(VOCABULARY))[0].kept.tolist() == [True] * 50
 
 
 def test_refusals(tmp_path):

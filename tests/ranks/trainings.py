@@ -84,7 +84,8 @@ def together(folder, data, ranks, trainings, code=0):
 
     The launcher ends with this code; what it says of an error is in error.txt.
     """
-    from src.launch import Cluster, Launch, free_port
+    from src.launch import Launch
+    from src.ranks.cluster import Cluster, free_port
 
     folder.mkdir(exist_ok=True)
     commands = {

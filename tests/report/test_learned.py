@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from runs import rows_of, train_small
 
 from src.base.errors import InputError
 from src.dataset import batches_of
+from src.metrics import linear
 from src.metrics.binary import auc, logloss
 from src.metrics.linear import LinearModel
 from src.report import learned as report_learned
@@ -33,6 +35,22 @@ def test_the_linear_model_finds_what_is_linear():
     assert auc(labels, found) > auc(labels, logits) - 0.01
     assert logloss(labels, found) < logloss(labels, logits) + 0.02
     np.testing.assert_array_equal(found, LinearModel(*additive(5000, 1)[:3]).logits(dense, ids))
+
+
+def test_the_linear_model_takes_hardly_more_than_its_matrix(monkeypatch):
+    """12 bytes a cell. At the end of a training it comes on top of the tables."""
+    dense, ids, labels, _ = additive(50_000, 1)
+    dense, ids = np.tile(dense, 6), np.tile(ids, 12)
+    monkeypatch.setattr(linear, "_STEPS", 1)
+    matrix_bytes = 12 * (dense.size + ids.size)
+    model = LinearModel(dense[:100], ids[:100], labels[:100])  # which imports what it needs
+    for work, most in ((lambda: LinearModel(dense, ids, labels), 2), (lambda: model.logits(dense, ids), 0.5)):
+        tracemalloc.start()
+        try:
+            work()
+            assert tracemalloc.get_traced_memory()[1] < most * matrix_bytes
+        finally:
+            tracemalloc.stop()
 
 
 def test_too_few_rows_of_a_label_give_no_linear_model():

@@ -1,0 +1,1 @@
+"""Why rows are scored badly: checks of rows against what their model was trained on."""

@@ -1,0 +1,145 @@
+"""How far rows have moved away from others: the population stability index of each column, and the label means.
+
+The index (PSI) is the sum over bins of (q - p) ln(q / p), of the shares p of the old rows and q of the new ones, which
+is Jeffreys' divergence. As a rule of thumb nothing has moved below 0.1, and much above 0.25 (Siddiqi 2006, "Credit Risk
+Scorecards", chapter 9). Of B bins, N old rows and M new ones of one law, PSI / (1 / N + 1 / M) follows the chi-squared
+distribution of B - 1 degrees of freedom (Yurdakul 2018, "Statistical Properties of Population Stability Index").
+
+Legend: B rows.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+MUCH = 0.25
+_QUANTILES, _TOP = 10, 20  # bins of a number; values of a category that have one each
+_SMOOTHED = 0.5  # added to each bin's rows, so that an empty one has a logarithm
+_ONE_IN_A_MILLION = 4.7534  # deviations of a normal variable
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a column has moved.
+
+    Attributes:
+        psi: the index.
+        chance: what it exceeds in one of a million pairs of such samples of one law.
+    """
+
+    psi: float
+    chance: float
+
+    def beyond(self, most: float = MUCH) -> bool:
+        """Whether it has moved further than this, and chance does not do so."""
+        return self.psi >= most and self.psi > self.chance
+
+
+@dataclass(frozen=True)
+class ColumnRows:
+    """The columns of some rows.
+
+    Attributes:
+        numbers: values [B] of each numeric column, by name; nan for an empty cell.
+        categories: ids [B] of each field, by name; 0 for a value that is not known, as a vocabulary has it.
+        labels: [B] of 0 and 1.
+    """
+
+    numbers: Mapping[str, np.ndarray]
+    categories: Mapping[str, np.ndarray]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far rows have moved away from others.
+
+    Attributes:
+        columns: of both kinds, by name.
+        old_mean, new_mean: of the labels.
+    """
+
+    columns: dict[str, Moved]
+    old_mean: float
+    new_mean: float
+
+    @property
+    def odds(self) -> float:
+        """The odds of a click, as a multiple of the old rows'; nan where rows have one label."""
+        return odds_ratio(self.old_mean, self.new_mean)
+
+
+def drift(old: ColumnRows, new: ColumnRows) -> Drift:
+    """How far new rows have moved away from old ones, of the columns that both have; neither may be empty."""
+    numbers = {name: moved_number(values, new.numbers[name]) for name, values in old.numbers.items()
+               if name in new.numbers}  # fmt: skip
+    categories = {name: moved_category(ids, new.categories[name]) for name, ids in old.categories.items()
+                  if name in new.categories}  # fmt: skip
+    means = (float(np.mean(rows.labels, dtype=np.float64)) for rows in (old, new))
+    return Drift(numbers | categories, *means)
+
+
+def moved_number(old: np.ndarray, new: np.ndarray) -> Moved:
+    """How far a numeric column has moved, of old [B] and new values: in bins between the old one's deciles.
+
+    What lies below or above all old values, and empty cells, have bins of their own.
+    """
+    known = old[~np.isnan(old)]
+    if not len(known):
+        edges, low, high = np.zeros(0), math.inf, -math.inf
+    else:
+        low, high = float(known.min()), float(known.max())
+        edges = np.unique(np.quantile(known, np.arange(1, _QUANTILES) / _QUANTILES, method="inverted_cdf"))
+
+    def counts(values: np.ndarray) -> np.ndarray:
+        bins = np.searchsorted(edges, values) + 1
+        bins = np.where(values < low, 0, np.where(values > high, len(edges) + 2, bins))
+        return np.bincount(np.where(np.isnan(values), len(edges) + 3, bins), minlength=len(edges) + 4)
+
+    return moved(counts(old), counts(new))
+
+
+def moved_category(old: np.ndarray, new: np.ndarray) -> Moved:
+    """How far a field has moved, of old [B] and new ids: a bin for 0, each frequent old one, and all others."""
+    values, counts = np.unique(old[old != 0], return_counts=True)
+    top = np.sort(values[np.argsort(-counts, kind="stable")[:_TOP]])
+
+    def counts_of(ids: np.ndarray) -> np.ndarray:
+        places = np.searchsorted(top, ids)
+        known = np.append(top, -2)[places] == ids if len(top) else np.zeros(len(ids), bool)
+        return np.bincount(np.where(ids == 0, 0, np.where(known, places + 1, len(top) + 1)), minlength=len(top) + 2)
+
+    return moved(counts_of(old), counts_of(new))
+
+
+def moved(old: np.ndarray, new: np.ndarray) -> Moved:
+    """How far the shares of bins have moved, of the old and the new rows in each; bins that both lack count nothing."""
+    used = (old + new) > 0
+    bins = int(used.sum())
+    p, q = ((rows[used] + _SMOOTHED) / (rows.sum() + _SMOOTHED * bins) for rows in (old, new))
+    scale = 1 / max(old.sum(), 1) + 1 / max(new.sum(), 1)
+    return Moved(float(np.sum((q - p) * np.log(q / p))), scale * _chi_squared(bins - 1))
+
+
+def _chi_squared(freedom: int) -> float:
+    """What a chi-squared variable exceeds once in a million (Wilson and Hilferty 1931)."""
+    if freedom < 1:
+        return 0.0
+    spread = 2 / (9 * freedom)
+    return freedom * (1 - spread + _ONE_IN_A_MILLION * math.sqrt(spread)) ** 3
+
+
+def odds_ratio(old_mean: float, new_mean: float) -> float:
+    """The odds of one mean as a multiple of another's; nan unless both lie between 0 and 1."""
+    if not (0 < old_mean < 1 and 0 < new_mean < 1):
+        return math.nan
+    return new_mean / (1 - new_mean) * (1 - old_mean) / old_mean
+
+
+def deviations_apart(old_mean: float, old_rows: int, new_mean: float, new_rows: int) -> float:
+    """How many standard deviations two shares lie apart that would be one (the two-proportion z-test)."""
+    both = (old_mean * old_rows + new_mean * new_rows) / (old_rows + new_rows)
+    deviation = math.sqrt(both * (1 - both) * (1 / old_rows + 1 / new_rows))
+    return abs(new_mean - old_mean) / deviation if deviation else 0.0
