@@ -46,7 +46,10 @@ def evaluate(options: EvalOptions) -> None:
     MetricsFile(logs.metrics_file_name, str(path)).write(
         "eval", part=part, rows=found.rows, **found.metrics, **found.beside
     )
-    print(f"{part}: {found.rows} rows, {line}")
+    weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+    if part == "train" and (one := data.manifest.negatives):
+        print(f"{part}: {one.kept} of {one.rows} rows without a click are kept, and metrics are of these")
+    print(f"{part}: {found.rows} rows{weighted}, {line}")
     if found.warning:
         warn(found.warning)
     shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in found.more.items())

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from src.base.errors import InputError, run
 from src.checkpoints.names import file_of, folder_of
-from src.data.manifest import find
 from src.export.delta import write_applied
-from src.export.exported import check_export_place, checkpoint_manifest
+from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
 from src.model_utils.moxing_adapter import job
 from src.options import ExportOptions, resolve
 
@@ -34,13 +33,15 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
         write_applied(spec)
         print(f"applied {spec.apply_delta} to {spec.delta_from}: {spec.export_path} is a whole export")
         return
-    unused = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
-    if unused and not spec.calibrate:
-        raise InputError(f"{unused[0]} has no effect without calibrate: drop it, or give --calibrate=True")
+    given = [name for name in ("dataset_path", "eval_batch_size") if any(w.startswith(f"--{name}") for w in argv)]
+    if given and not spec.calibrate:
+        raise InputError(f"{given[0]} has no effect without calibrate: drop it, or give --calibrate=True")
+    if "dataset_path" in given and not spec.calibrates_by_own:
+        raise InputError(f"dataset_path has no effect with calibrate {spec.calibrate}, which names the rows: drop one")
     path = file_of(spec.checkpoint_path)
     check_export_place(spec)
     manifest = checkpoint_manifest(path)
-    data = find(spec.dataset_path) if spec.calibrate else None
+    data = calibrating_rows(spec)
     # Imported here, so that a mistake does not wait for MindSpore.
     from src.export.folder import export_checkpoint
     from src.model_utils.device_target import set_device

@@ -31,6 +31,8 @@ def main(argv: Sequence[str]) -> None:
         table.insert(0, "file", names)
     if rows.has_labels:
         table["label"] = labels = rows.labels()
+    if (weights := rows.weights()) is not None:
+        table["weight"] = weights
     path = Path(spec.scores_path)
     if path.is_dir():
         raise InputError(f"scores_path {path} is a folder: name a file")
@@ -42,7 +44,11 @@ def main(argv: Sequence[str]) -> None:
         print("the labels of these rows are not known, so there are no metrics")
         return
     open_logs(logs.eval_file_name, logs.metrics_file_name)
-    metrics = measured(labels, logits_of(scores.values))
+    if weights is not None:
+        print(f"weighted by column {rows.weight}: the metrics are weighted means")
+        if not weights.any():
+            raise InputError(f"all weights of column {rows.weight} are 0, so there are no metrics: mend it")
+    metrics = measured(labels, logits_of(scores.values), weights)
     append_line(logs.eval_file_name, evaluation_line(metrics, scores.seconds))
     MetricsFile(logs.metrics_file_name, spec.result_path).write(
         "infer", rows=rows.rows, **metrics, eval_s=scores.seconds

@@ -40,6 +40,8 @@ AXES: dict[str, tuple[Any, ...]] = {
     "decay": (0.0, 0.01),
     "label_smoothing": (0.0, 0.1),
     "reset_tables_each_epoch": (False, True),
+    "weighted": (False, True),
+    "logit_shift": (0.0, -2.3),
     "place": (("none", 1), ("data", 2), ("hybrid", 2), ("data", 8), ("hybrid", 8)),
     "batch": (128, 16384),
     "hidden": (((64,), (64,)),),  # sizes of the MLPs' layers but the last ones: more of them are more of the same
@@ -62,6 +64,7 @@ class Graph:
         total_rows: of all tables, shared out as Criteo's.
         placement: of the tables in an export.
         layout: of a row's ids.
+        weighted, logit_shift: as of TrainStep.
         group: what it is an example of, in words.
     """
 
@@ -77,6 +80,8 @@ class Graph:
     total_rows: int = SMALL_ROWS
     placement: str = "graph"
     layout: Layout = PLAIN
+    weighted: bool = False
+    logit_shift: float = 0.0
     group: str = ""
 
     @property
@@ -89,6 +94,8 @@ class Graph:
             words.append(f"{self.mode} rank {self.rank} of {self.ranks}")
         if self.layout.has_lists:
             words.append("lists and shared tables")
+        words += ["weighted"] if self.weighted else []
+        words += ["sampled negatives"] if self.logit_shift else []
         if self.total_rows != SMALL_ROWS:
             words.append(f"{self.total_rows:,} rows")
         if self.compute_dtype != "float32":
@@ -103,7 +110,7 @@ class Graph:
     def make(self) -> tuple[Any, tuple[Any, ...]]:
         """The cell and its inputs."""
         if self.kind == "train":
-            return self._step(), self._inputs(1)
+            return self._step(), self._inputs(1 + self.weighted)
         model, _ = self._model()
         model.set_train(False)
         return (model, self._inputs(0)) if self.kind == "evaluate" else self._exported(model)
@@ -139,14 +146,18 @@ class Graph:
             factors = np.ones(1000)
         scale = self.optimization.loss_scale if self.compute_dtype == "float16" else None
         average_from = 500 if schedule.average_share else None
-        return TrainStep(model, self.optimization, factors, average_from, scale, 1, exchange, resets)
+        return TrainStep(
+            model, self.optimization, factors, average_from, scale, 1, exchange, resets, 0, self.weighted,
+            self.logit_shift,
+        )  # fmt: skip
 
-    def _inputs(self, labels: int) -> tuple[Any, ...]:
+    def _inputs(self, columns: int) -> tuple[Any, ...]:
         from mindspore import Tensor
 
         own = self.batch // self.ranks
-        shapes = [(own, DENSE), (own, self.layout.ids), *[(own, 1)] * labels]
-        return tuple(Tensor(np.zeros(shape, kind)) for shape, kind in zip(shapes, ("float32", "int32", "float32")))
+        shapes = [(own, DENSE), (own, self.layout.ids), *[(own, 1)] * columns]
+        kinds = ("float32", "int32", *["float32"] * columns)
+        return tuple(Tensor(np.zeros(shape, kind)) for shape, kind in zip(shapes, kinds))
 
     def _exported(self, model: Any) -> tuple[Any, tuple[Any, ...]]:
         import mindspore as ms
@@ -192,8 +203,9 @@ def of_values(values: dict[str, Any], number: int = 0) -> Graph | None:
         lr_schedule=values["lr_schedule"],
     )  # fmt: skip
     return Graph(
-        "train", network, optimization, schedule, values["compute_dtype"], mode, ranks, number % ranks, values["batch"]
-    )
+        "train", network, optimization, schedule, values["compute_dtype"], mode, ranks, number % ranks, values["batch"],
+        weighted=values["weighted"], logit_shift=values["logit_shift"],
+    )  # fmt: skip
 
 
 def combined() -> list[Graph]:
@@ -268,7 +280,7 @@ def lists() -> Iterator[Graph]:
     graph = Graph(layout=LISTS)
     for optimizer in AXES["optimizer"]:
         yield replace(graph, optimization=OptimizationSpec(optimizer))
-    yield replace(graph, compute_dtype="float16", network=NetworkSpec(mixed_dims=0.3))
+    yield replace(graph, compute_dtype="float16", network=NetworkSpec(mixed_dims=0.3), weighted=True)
     for mode, rank in itertools.product(("data", "hybrid"), (0, 1)):
         yield replace(graph, mode=mode, ranks=2, rank=rank)
     for mode, ranks in (("none", 1), ("hybrid", 2)):

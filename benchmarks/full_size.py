@@ -31,7 +31,8 @@ from benchmarks.epoch import memory_mb
 from benchmarks.workers import FULL_ROWS, make_batches, table_rows
 from src.data import records
 from src.data.encoder import Encoder
-from src.data.manifest import VOCABULARY, File, Manifest, Part
+from src.data.manifest import VOCABULARY, Manifest
+from src.data.parts import File, Part
 from src.data.vocabulary import Vocabulary
 from src.run import train
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec

@@ -43,7 +43,8 @@ PROGRAM = ROOT / "ascend310_infer/out/main"
 def make_encoder(place: Path, total: int) -> None:
     """A vocabulary for tables of `total` rows, and the manifest beside it; for a process of its own."""
     from src.data.encoder import Encoder
-    from src.data.manifest import VOCABULARY, File, Manifest
+    from src.data.manifest import VOCABULARY, Manifest
+    from src.data.parts import File
     from src.data.vocabulary import Vocabulary
 
     rows = table_rows(total)

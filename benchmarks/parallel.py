@@ -37,7 +37,8 @@ from benchmarks.preprocess import memory_kb
 from benchmarks.workers import FULL_ROWS, SMALL_ROWS, make_batches, table_rows
 from src.base.npz import save_arrays
 from src.data import records
-from src.data.manifest import VOCABULARY, DataFolder, File, Manifest, Part, find
+from src.data.manifest import VOCABULARY, DataFolder, Manifest, find
+from src.data.parts import File, Part
 from src.ranks.placement import Piece, place, plan, step_bytes
 
 STEPS, BATCH, WIDTH = 50, 256, 16

@@ -6,6 +6,7 @@ Legend: B rows of a batch, N numeric columns, L ids of a row.
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,12 @@ from src.base.errors import InputError
 from src.data import records
 from src.data.layout import PADDING
 from src.data.manifest import DataFolder
+from src.data.pieces import between, joined, taken
 from src.data.vocabulary import UNSEEN
+from src.ranks.dealing import parts
 
-Batch = tuple[np.ndarray, ...]  # dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32
+# dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32, and weights [B, 1] float32 if rows have some
+Batch = tuple[np.ndarray, ...]
 _WINDOW_ROWS = 1 << 16
 _UNSEEN_STREAM = 1  # behind seed, epoch and place, it tells this randomness from others
 
@@ -37,6 +41,8 @@ class Rows:
         tables: of each id its field, the rows of its table, and whether it is of a list, and may be padding; ids are
             checked against them, unless there are none.
         category_ids: how many of a row's ids, which come first, are of categorical columns.
+        weighted: whether rows have weights.
+        record_rows: rows in each record but a file's last one; 0 where that is not known.
     """
 
     shards: Sequence[str]
@@ -46,6 +52,18 @@ class Rows:
     shard_rows: Sequence[int] = ()
     tables: Sequence[tuple[str, int, bool]] = ()
     category_ids: int = 0
+    weighted: bool = False
+    record_rows: int = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of a batch's arrays."""
+        return ("dense", "ids", "labels", "weights")[: 3 + self.weighted]
+
+    def record_sizes(self) -> np.ndarray:
+        """Rows of each record."""
+        starts = [(rows, first) for rows in self.shard_rows for first in range(0, rows, self.record_rows)]
+        return np.array([min(self.record_rows, rows - first) for rows, first in starts])
 
 
 class RowBatches:
@@ -73,12 +91,19 @@ class RowBatches:
         self, source: Rows, batch_size: int, shuffle: bool = False, drop_last: bool = False, seed: int = 1,
         rank: int = 0, ranks: int = 1, unseen_share: float = 0.0,
     ):  # fmt: skip
-        self.unseen_share = unseen_share
+        self.rank, self.ranks, self.unseen_share, self.deals = rank, ranks, unseen_share, False
         self.own_rows = batch_size // ranks
         self.own_start = rank * self.own_rows
         self.source, self.rows, self.batch_size = source, source.count, batch_size
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
         self.epoch = self.skipped = 0
+
+    def deal(self) -> None:
+        """Let ranks take any parts of a batch, so that each reads little more than its share of the records.
+
+        Without effect where the rows of records are not known.
+        """
+        self.deals = self.ranks > 1 and bool(self.source.record_rows and self.source.shard_rows)
 
     def go_to(self, step: int) -> None:
         """Let the next iteration begin behind so many batches, counted over all epochs, and end with its epoch."""
@@ -90,9 +115,9 @@ class RowBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator, so that only asking for a batch begins an epoch: MindSpore calls iter() to see whether it can.
-        windows = _ahead(self._windows(self.epoch))
+        windows = _ahead(self._dealt_windows(self.epoch) if self.deals else self._windows(self.epoch))
         skipped, self.epoch, self.skipped = self.skipped, self.epoch + 1, 0
-        yield from itertools.islice(_joined(windows, self.own_rows), skipped, len(self))
+        yield from itertools.islice(joined(windows, self.own_rows), skipped, len(self))
 
     def share(self, rank: int, ranks: int) -> Iterator[Batch]:
         """A rank's share of the batches, in their order: equal parts of batches that follow one another.
@@ -109,8 +134,8 @@ class RowBatches:
         before = int(ends[first - 1]) if first else 0
         if source.shard_rows:
             source = replace(source, shards=source.shards[first : last + 1])
-        pieces = _between(self._records(source), low - before, high - before)
-        for batch in _ahead(_joined(pieces, self.batch_size)):
+        pieces = between(self._records(source), low - before, high - before)
+        for batch in _ahead(joined(pieces, self.batch_size)):
             _check_ids(batch[1], source.tables)
             yield batch
 
@@ -120,15 +145,19 @@ class RowBatches:
 
     def _records(self, source: Rows, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """The records one by one, unpacked, in a random order if there is one."""
+        return self._read(source, None if rng is None else rng.permutation(_count(source)))
+
+    def _read(self, source: Rows, numbers: np.ndarray | None) -> Iterator[Batch]:
+        """Records by their numbers, or all in their order, one by one, unpacked."""
         reading = {"columns_list": [records.COLUMN], "num_parallel_workers": 1}
         shards = list(source.shards)
-        found = ds.MindDataset(shards, shuffle=False, **reading)
-        if rng is not None:
-            order = rng.permutation(found.get_dataset_size())
-            found = ds.MindDataset(shards, sampler=ds.SubsetSampler(order.tolist()), **reading)
+        if numbers is None:
+            found = ds.MindDataset(shards, shuffle=False, **reading)
+        else:
+            found = ds.MindDataset(shards, sampler=ds.SubsetSampler(numbers.tolist()), **reading)
         for (record,) in found.create_tuple_iterator(num_epochs=1, output_numpy=True):
-            dense, ids, labels = records.unpack(record, source.dense_dim, source.slot_dim)
-            yield dense, ids, labels.astype(np.float32)[:, None]
+            dense, ids, *more = records.unpack(record, source.dense_dim, source.slot_dim, source.weighted)
+            yield dense, ids, *(one.astype(np.float32)[:, None] for one in more)
 
     def _windows(self, epoch: int) -> Iterator[Batch]:
         """The own rows of windows, in their order, shuffled if asked.
@@ -142,17 +171,22 @@ class RowBatches:
             waiting.append(record)
             rows += len(record[0])
             if rows >= _WINDOW_ROWS or done + rows == self.rows:
-                window = tuple(np.concatenate(column) for column in zip(*waiting))
                 own = self._own(done, rows, rng.permutation(rows) if self.shuffle else None)
-                dense, ids, labels = (column[own] for column in window)
-                _check_ids(ids, self.source.tables)
-                if self.unseen_share:
-                    chosen = np.random.default_rng([self.seed, epoch, done, _UNSEEN_STREAM])
-                    ids = self._with_unseen(ids, chosen.random((rows, self.source.category_ids), np.float32)[own])
-                yield dense, ids, labels
+                yield self._checked(taken(waiting, own), epoch, done, rows, own)
                 waiting, rows, done = [], 0, done + rows
         if done != self.rows or waiting:
             raise ValueError(f"{list(self.source.shards)} hold {done + rows} rows, not {self.rows}")
+
+    def _checked(self, window: Batch, epoch: int, done: int, rows: int, own: np.ndarray | None) -> Batch:
+        """The own rows of a window, by their numbers there, whose ids are seen to be ids, and made those of unseen
+        values as asked; behind so many rows of the epoch."""
+        dense, ids, *others = window
+        _check_ids(ids, self.source.tables)
+        if not self.unseen_share:
+            return window
+        chosen = np.random.default_rng([self.seed, epoch, done, _UNSEEN_STREAM])
+        chances = chosen.random((rows, self.source.category_ids), np.float32)
+        return dense, self._with_unseen(ids, chances if own is None else chances[own]), *others
 
     def _with_unseen(self, ids: np.ndarray, chances: np.ndarray) -> np.ndarray:
         """Ids [B, L] some of which are those for unseen values, by chances [B, category_ids]."""
@@ -161,10 +195,30 @@ class RowBatches:
         own[(chances < self.unseen_share) & (own != PADDING)] = UNSEEN
         return found
 
-    def _own(self, done: int, rows: int, order: np.ndarray | None) -> np.ndarray | slice:
-        """Which rows of a window are this rank's, in their order, behind so many rows of the epoch."""
+    def _dealt_windows(self, epoch: int) -> Iterator[Batch]:
+        """As `_windows`, of the same windows, of which this rank takes other rows, and reads the records that it needs.
+
+        What it needs is found twice, for all windows before it reads and for each one then: all at once would take
+        memory by the rows of the epoch.
+        """
+        sizes, rng = self.source.record_sizes(), np.random.default_rng([self.seed, epoch])
+        if (count := _count(self.source)) != len(sizes) or sizes.sum() != self.rows:
+            raise ValueError(f"{list(self.source.shards)} hold {count} records, not {len(sizes)} of {self.rows} rows")
+        order = rng.permutation(len(sizes)) if self.shuffle else np.arange(len(sizes))
+        facts = order, sizes, _WINDOW_ROWS, self.batch_size, self.rank, self.ranks
+        shuffling, again = (rng, deepcopy(rng)) if self.shuffle else (None, None)
+        needed = np.concatenate([part.records for part in parts(*facts, again)])
+        reading = self._read(self.source, needed)
+        for part in parts(*facts, shuffling):
+            pieces = list(itertools.islice(reading, len(part.records)))
+            if [len(piece[0]) for piece in pieces] != sizes[part.records].tolist():
+                raise ValueError(f"records of {list(self.source.shards)} have other numbers of rows than the manifest")
+            yield self._checked(taken(pieces, part.own_of_read), epoch, part.done, part.rows, part.own)
+
+    def _own(self, done: int, rows: int, order: np.ndarray | None) -> np.ndarray | None:
+        """Which rows of a window are this rank's, in their order, behind so many rows of the epoch; None for all."""
         if self.own_rows == self.batch_size:
-            return slice(None) if order is None else order
+            return order
         places = (done + np.arange(rows)) % self.batch_size - self.own_start
         (own,) = np.nonzero((places >= 0) & (places < self.own_rows))
         return own if order is None else order[own]
@@ -177,8 +231,12 @@ def batches_of(data: DataFolder, part: str, batch_size: int, **options: Any) -> 
     layout = manifest.layout
     of_fields = zip(manifest.fields, manifest.table_rows, (pool != "" for pool in layout.pools))
     tables = layout.of_ids(tuple(of_fields))
-    of_categories = sum(layout.sizes[: len(manifest.categorical)])
-    rows = Rows(shards, sum(shard_rows), len(manifest.inputs), layout.ids, shard_rows, tables, of_categories)
+    of_categories, weighted = sum(layout.sizes[: len(manifest.categorical)]), bool(manifest.weight)
+    record_rows = int(manifest.options.get("record_rows", 0))
+    rows = Rows(
+        shards, sum(shard_rows), len(manifest.inputs), layout.ids, shard_rows, tables, of_categories, weighted,
+        record_rows,
+    )  # fmt: skip
     return RowBatches(rows, batch_size, **options)
 
 
@@ -197,42 +255,24 @@ def _check_ids(ids: np.ndarray, tables: Sequence[tuple[str, int, bool]]) -> None
             )
 
 
+def _count(source: Rows) -> int:
+    """How many records there are."""
+    return int(ds.MindDataset(list(source.shards), shuffle=False).get_dataset_size())
+
+
 def _no_rows(source: Rows) -> Batch:
     return (
         np.empty((0, source.dense_dim), np.float32),
         np.empty((0, source.slot_dim), np.int32),
-        np.empty((0, 1), np.float32),
+        *[np.empty((0, 1), np.float32)] * (1 + source.weighted),
     )
 
 
-def _between(pieces: Iterator[Batch], low: int, high: int) -> Iterator[Batch]:
-    """The rows low <= row < high of pieces that follow one another."""
-    done = 0
-    for piece in pieces:
-        rows = len(piece[0])
-        if done + rows > low:
-            yield tuple(column[max(low - done, 0) : high - done] for column in piece)
-        done += rows
-        if done >= high:
-            return
-
-
-def _joined(pieces: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Pieces of any number of rows as batches of one size, the last one of what is left."""
-    carried: list[Batch] = []
-    for piece in pieces:
-        if carried:
-            piece = tuple(np.concatenate(pair) for pair in zip(carried.pop(), piece))
-        whole = len(piece[0]) // size * size
-        for start in range(0, whole, size):
-            yield tuple(column[start : start + size] for column in piece)
-        if whole < len(piece[0]):
-            carried = [tuple(column[whole:] for column in piece)]
-    yield from carried
-
-
 def sample(rows: Rows, most: int) -> Batch:
-    """Some of the rows in their order, labels [B]: all, or those of records spread evenly, some `most` rows."""
+    """Some of the rows in their order: all, or those of records spread evenly, some `most` rows.
+
+    Labels, and weights if rows have some, are [B].
+    """
     reading = {"columns_list": [records.COLUMN], "num_parallel_workers": 1}
     shards = list(rows.shards)
     found = ds.MindDataset(shards, shuffle=False, **reading)
@@ -241,7 +281,7 @@ def sample(rows: Rows, most: int) -> Batch:
         chosen = np.unique(np.linspace(0, count - 1, max(1, most * count // rows.count)).astype(int))
         found = ds.MindDataset(shards, sampler=ds.SubsetSampler(chosen.tolist()), **reading)
     taken = found.create_tuple_iterator(num_epochs=1, output_numpy=True)
-    columns = zip(*(records.unpack(record, rows.dense_dim, rows.slot_dim) for (record,) in taken))
+    columns = zip(*(records.unpack(record, rows.dense_dim, rows.slot_dim, rows.weighted) for (record,) in taken))
     return tuple(np.concatenate(column) for column in columns)
 
 
@@ -262,7 +302,7 @@ class TrainingDataset(ds.GeneratorDataset):
     """
 
     def __init__(self, batches: RowBatches):
-        super().__init__(batches, ["dense", "ids", "labels"], shuffle=False, python_multiprocessing=False)
+        super().__init__(batches, list(batches.source.columns), shuffle=False, python_multiprocessing=False)
         self.batches = batches
 
     def create_tuple_iterator(self, *_: Any, **__: Any) -> "_Epochs":

@@ -21,7 +21,6 @@ from src.network.layers import MLP
 from src.network.mixed_dims import Widths, projections_of
 from src.network.operators import Operators
 from src.network.options import NetworkSpec
-from src.network.pooling import Pooling
 
 
 def mlp_values(dense_dim: int, fields: int, network: NetworkSpec) -> int:
@@ -137,7 +136,7 @@ class DLRM(nn.Cell):
         tables_of_ids = tables.layout.of_ids(tables.layout.tables)
         primitives = self.operators.primitives
         self.projections = projections_of(widths, rng, tables_of_ids, primitives) if widths else None
-        self.pooling = Pooling(tables.layout, primitives) if tables.layout.has_lists else None
+        self.pooling = self.operators.pooling(tables.layout) if tables.layout.has_lists else None
         for number, tower in enumerate(self.towers):
             for parameter in tower.get_parameters():
                 parameter.name = _name_in_checkpoints(parameter.name, number)
@@ -146,6 +145,13 @@ class DLRM(nn.Cell):
         """All parameters but the tables, which get row-sparse updates of their own."""
         towers = [parameter for tower in self.towers for parameter in tower.get_parameters()]
         return [*towers, *(self.projections.get_parameters() if self.projections is not None else ())]
+
+    def change_logits(self, slope: float, shift: float) -> None:
+        """Let each logit become slope times it plus a shift, in the towers' last layers, which are linear."""
+        for tower in self.towers:
+            weight, bias = list(tower.top.get_parameters())[-2:]
+            weight.set_data(Tensor((weight.asnumpy() * slope).astype(np.float32)))
+            bias.set_data(Tensor((bias.asnumpy() * slope + shift).astype(np.float32)))
 
     def set_dropout(self, rate: float, seed: int, rank: int = 0) -> None:
         """Let `each` drop values behind the MLPs' hidden layers when it is given a step; arguments as for Dropout."""

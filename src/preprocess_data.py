@@ -62,6 +62,13 @@ def report(data: DataFolder) -> str:
     if manifest.inputs != manifest.dense:
         lines.append(f"numeric inputs: {len(manifest.inputs)}, {', '.join(manifest.inputs)}")
     lines += growth_lines(manifest)
+    if manifest.weight:
+        lines.append(f"weighted by column {manifest.weight}, label means too")
+    if one := manifest.negatives:
+        lines.append(
+            f"training rows without a click: {one.kept} of {one.rows} are kept; scores will be of all rows, with "
+            f"logits {one.shift:+.4f}"
+        )
     for name, part in manifest.parts.items():
         lines.append(
             f"{name}: {part.rows} rows, label mean {part.label_mean:.5f}, "

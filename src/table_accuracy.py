@@ -81,12 +81,12 @@ def compare(path: Path, data: DataFolder, part: str, batch_size: int, network: N
         tables = whole_tables(manifest.rows_of_tables, network.emb_dim, fill, layout=manifest.layout)
         model = DLRM(dense_dim_of(manifest), tables, network, has_fields=has_fields(manifest))
         checkpoint.fill_mlps(model, parts)
-        labels, logits = score(model, batches_of(data, part, batch_size), batch_size)
+        labels, logits, *weights = score(model, batches_of(data, part, batch_size), batch_size)
         scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
         exact = exact if len(exact) else scores
         share = row_bytes(table_type, network.emb_dim) / row_bytes("fp32", network.emb_dim)
         difference = float(np.abs(scores - exact).max())
-        found.append(Rounded(table_type, share, measured(labels, logits), difference))
+        found.append(Rounded(table_type, share, measured(labels, logits, *weights), difference))
     return found
 
 
@@ -115,7 +115,8 @@ def evaluate(argv: Sequence[str]) -> list[Rounded]:
     path = file_of(options.score.checkpoint_path)
     checkpoint.check_encoder(path, data)
     set_device(options.device.device_target, options.device.device_id)
-    print(f"{part}: {data.manifest.parts[part].rows} rows")
+    weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+    print(f"{part}: {data.manifest.parts[part].rows} rows{weighted}")
     return compare(path, data, part, options.score.eval_batch_size, options.network)
 
 

@@ -15,6 +15,7 @@ from conftest import CPU, ORIGINAL, ROOT, SMALL, preprocess_lines, raw_lines, wr
 
 import eval as eval_program
 import train as train_program
+from src.base import errors
 from src.base.errors import InputError
 
 
@@ -35,6 +36,26 @@ def run_program(folder, program, *argv):
     return done.returncode, done.stdout, done.stderr.splitlines()
 
 
+@pytest.fixture
+def run_here(interrupting, monkeypatch, capfd):
+    """As `run_program`, in this process, where nothing depends on which it is: MindSpore is imported already."""
+
+    def run(folder, program, *argv):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [program, *argv])
+        with pytest.raises(SystemExit) as ended:
+            errors.run({"train": train_program, "eval": eval_program}[program].main)
+        out, err = capfd.readouterr()
+        return ended.value.code, out, err.splitlines()
+
+    return run
+
+
+DIVERGING = ["train", CPU, *SMALL, "--lr=3e38", "--log_steps=2", "--eval_steps=99"]
+# The programs as users start them: refused before MindSpore is imported, by MindSpore, and while its threads run.
+IN_OWN_PROCESS = (["train", "--batchsize=3"], ["train"], DIVERGING)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -49,26 +70,26 @@ def run_program(folder, program, *argv):
             r"error: garbage\.ckpt is not a MindSpore .*",
         ),
         (
-            ["train", CPU, *SMALL, "--lr=3e38", "--log_steps=2", "--eval_steps=99"],
+            DIVERGING,
             r"error: the loss is .*: training diverged; .*--lr.*",
         ),
         (["train", CPU, "--batch_size=9999"], r"error: batch_size is 9999, but there are only 1715 training rows.*"),
     ],
 )
-def test_refusal_is_one_line_and_exit_code_2(tiny_data, tmp_path, argv, message):
+def test_refusal_is_one_line_and_exit_code_2(tiny_data, tmp_path, run_here, argv, message):
     (tmp_path / "dataset").symlink_to(tiny_data.path)
     (tmp_path / "garbage.ckpt").write_bytes(b"not a checkpoint\n" * 50)
-    code, _, errors = run_program(tmp_path, *argv)
+    code, _, said = (run_program if argv in IN_OWN_PROCESS else run_here)(tmp_path, *argv)
     assert code == 2
-    assert len(errors) == 1, errors
-    assert re.fullmatch(message, errors[0])
+    assert len(said) == 1, said
+    assert re.fullmatch(message, said[0])
     assert not list(tmp_path.glob("**/dlrm*.ckpt"))
 
 
 def test_good_run_is_silent_on_stderr(tiny_data, tmp_path):
     (tmp_path / "dataset").symlink_to(tiny_data.path)
-    code, out, errors = run_program(tmp_path, "train", CPU, *SMALL, "--log_steps=5")
-    assert (code, errors) == (0, [])
+    code, out, said = run_program(tmp_path, "train", CPU, *SMALL, "--log_steps=5")
+    assert (code, said) == (0, [])
     assert re.search(r"^epoch: 1, step: 5/13, loss is \d\.\d{4}, \d+ samples/s, \d+ s left$", out, re.MULTILINE)
     assert out.splitlines()[-1] == "checkpoint: checkpoint/dlrm.ckpt"
 
@@ -213,8 +234,8 @@ def test_keyboard_stops_training_in_one_line_and_nothing_looks_whole(tiny_data, 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         next(line for line in child.stdout if "EvalCallBack" in line)
         child.send_signal(signal.SIGINT)
-        _, errors = child.communicate()
+        _, said = child.communicate()
     assert child.returncode == 130
-    assert errors.startswith("stopped by the keyboard")
-    assert len(errors.splitlines()) == 1
+    assert said.startswith("stopped by the keyboard")
+    assert len(said.splitlines()) == 1
     assert os.listdir("checkpoint") == ["unfinished"]

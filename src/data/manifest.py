@@ -5,7 +5,6 @@ dataset/vocabulary.npz     the encoder: keys of the categories, in the order of 
 dataset/train/ valid/ test/    MindRecord files
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.sealed import check_json, sealed_json
 from src.data.layout import Layout
+from src.data.parts import File, Negatives, Part, sha256_of
 from src.rows.cells.lists import ListColumn
 from src.rows.columns import Columns, Timestamp
 
@@ -67,41 +67,6 @@ def has_fields(coded: Coded) -> bool:
 
 
 @dataclass(frozen=True)
-class File:
-    """A file of the data folder: its name within the folder, size, and SHA-256."""
-
-    name: str
-    bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, folder: Path, path: Path) -> "File":
-        """Measure a file that lies below the folder."""
-        return cls(path.relative_to(folder).as_posix(), path.stat().st_size, _sha256(path))
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows for one use.
-
-    Attributes:
-        rows: how many.
-        first_line, last_line: of the raw file, from 1, both included; bad lines between them are not among the rows.
-        label_mean: share of clicks.
-        unseen_share: share of each field's values, of lists those that are kept, that have the id for unseen ones.
-        shards: the MindRecord files in the order of the rows, and the rows in each.
-    """
-
-    rows: int
-    first_line: int
-    last_line: int
-    label_mean: float
-    unseen_share: tuple[float, ...]
-    shards: tuple[str, ...]
-    shard_rows: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Manifest:
     """A data folder's facts.
 
@@ -120,6 +85,7 @@ class Manifest:
             columns; unless given, these are the columns.
         layout: of the ids; a file without it is of fields of one value with a table each.
         dropped: how many values of a field's lists are left out, of the fields that have any.
+        negatives: what became of the training rows without a click, if not all are kept.
     """
 
     dense: tuple[str, ...]
@@ -136,11 +102,12 @@ class Manifest:
     shared_keys: dict[str, int] = field(default_factory=dict)
     layout: Layout = Layout((), (), ())
     dropped: dict[str, int] = field(default_factory=dict)
+    negatives: Negatives | None = None
 
     def __post_init__(self) -> None:
         listed = {file.name for file in self.files}
         for name, part in self.parts.items():
-            _check_shards(name, part, listed)
+            part.check(name, listed)
         object.__setattr__(self, "inputs", self.inputs or self.dense)
         object.__setattr__(self, "fields", self.fields or self.categorical)
         if self.layout.is_plain:  # also one that says nothing
@@ -157,6 +124,16 @@ class Manifest:
     def rows_of_tables(self) -> tuple[int, ...]:
         """Rows of each table."""
         return self.layout.of_tables(self.table_rows)
+
+    @property
+    def weight(self) -> str:
+        """Name of the column of the rows' weights; "" where they have none."""
+        return str(self.source.get("columns", {}).get("weight", ""))
+
+    @property
+    def logit_shift(self) -> float:
+        """What a logit of the full data lies above that of the training rows; 0 where these are all."""
+        return self.negatives.shift if self.negatives else 0.0
 
     def columns(self) -> Columns:
         """The columns of the raw files."""
@@ -175,10 +152,12 @@ class Manifest:
             file.write(sealed_json({"version": _VERSION, **self._content()}).encode())
 
     def _content(self) -> dict[str, Any]:
-        """All that is kept; programs that know no lists read it where there are none."""
+        """All that is kept; programs that know no lists, or no sampling, read it where there are none."""
         content = asdict(self)
-        for name, is_kept in (("layout", not self.layout.is_plain), ("dropped", bool(self.dropped))):
-            if not is_kept:
+        if self.layout.is_plain:
+            del content["layout"]
+        for name in ("dropped", "negatives"):
+            if not content[name]:
                 del content[name]
         return content
 
@@ -196,8 +175,9 @@ class Manifest:
             }
             files = tuple(File(**file) for file in content.pop("files"))
             layout = Layout.from_json(content.pop("layout", {"tables": (), "sizes": (), "pools": ()}))
+            negatives = Negatives(**content.pop("negatives")) if "negatives" in content else None
             values = {key: _tuples(value) for key, value in content.items()}
-            manifest = cls(parts=parts, files=files, layout=layout, **values)
+            manifest = cls(parts=parts, files=files, layout=layout, negatives=negatives, **values)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not a manifest of this program ({error!r}): {remedy}") from None
         check_json(found, path, remedy)
@@ -225,7 +205,7 @@ class Manifest:
                 raise InputError(
                     f"{path} has {path.stat().st_size} bytes, {MANIFEST} says {known[name].bytes}: {remedy}"
                 )
-            if _sha256(path) != known[name].sha256:
+            if sha256_of(path) != known[name].sha256:
                 raise InputError(f"{path} has changed since {MANIFEST} was written (its checksum differs): {remedy}")
 
     def sha256(self, name: str) -> str | None:
@@ -263,15 +243,6 @@ class DataFolder:
         self.manifest.verify(self.path, self.manifest.part_files(part))
         shards = self.manifest.parts[part]
         return [str(self.path / name) for name in shards.shards], list(shards.shard_rows)
-
-
-def _check_shards(name: str, part: Part, listed: set[str]) -> None:
-    """Raise TypeError unless a part's shards are of its folder, listed with checksums, and make up its rows."""
-    for shard in part.shards:
-        if not shard.startswith(name + "/") or ".." in shard.split("/") or shard not in listed:
-            raise TypeError(f"{shard!r} is no listed file of {name}/")
-    if len(part.shards) != len(part.shard_rows) or sum(part.shard_rows) != part.rows:
-        raise TypeError(f"the shards of {name} do not make up its {part.rows} rows")
 
 
 _ALWAYS_TOLD = ("label", "order", "separator", "header")
@@ -340,11 +311,3 @@ def find(dataset_path: str) -> DataFolder:
 
 def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

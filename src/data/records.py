@@ -1,11 +1,12 @@
-"""MindRecord files of rows: some hundred in a record, which is one value of type bytes, three blocks behind each other.
+"""MindRecord files of rows: some hundred in a record, which is one value of type bytes, blocks behind each other.
 
     dense   [R, N] float32
     ids     [R, L] int32
+    weights [R]    float32    where rows have weights
     labels  [R]    uint8
 
-A row takes 4 N + 4 L + 1 bytes with its L ids, 157 with Criteo's columns, and R follows from the length. Packing them
-makes writing and reading several times faster than a record a row.
+A row takes 4 N + 4 L + 1 bytes with its L ids, 157 with Criteo's columns, 4 more with a weight, and R follows from the
+length. Packing them makes writing and reading several times faster than a record a row.
 """
 
 import errno
@@ -25,28 +26,29 @@ _PAGE_BYTES = 4 << 20
 _HEADER_BYTES = 1 << 20
 
 
-def row_bytes(dense_dim: int, slot_dim: int) -> int:
+def row_bytes(dense_dim: int, slot_dim: int, weighted: bool = False) -> int:
     """Bytes of a row."""
-    return 4 * dense_dim + 4 * slot_dim + 1
+    return 4 * (dense_dim + slot_dim + weighted) + 1
 
 
-def pack(dense: np.ndarray, ids: np.ndarray, labels: np.ndarray) -> bytes:
-    """A record of rows: dense [R, N] float32, ids [R, L] int32, labels [R] uint8."""
-    return dense.astype("<f4").tobytes() + ids.astype("<i4").tobytes() + labels.astype(np.uint8).tobytes()
+def pack(dense: np.ndarray, ids: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> bytes:
+    """A record of rows: dense [R, N] float32, ids [R, L] int32, labels [R] uint8, weights [R] float32 if any."""
+    blocks = [dense.astype("<f4"), ids.astype("<i4"), *([] if weights is None else [weights.astype("<f4")])]
+    return b"".join(block.tobytes() for block in (*blocks, labels.astype(np.uint8)))
 
 
-def unpack(record: np.ndarray, dense_dim: int, slot_dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Dense [R, N] float32, ids [R, L] int32 and labels [R] uint8 of a record, as views of its bytes."""
-    data = np.ascontiguousarray(record).view(np.uint8).reshape(-1)
-    rows, rest = divmod(len(data), row_bytes(dense_dim, slot_dim))
+def unpack(record: np.ndarray, dense_dim: int, slot_dim: int, weighted: bool = False) -> tuple[np.ndarray, ...]:
+    """Dense [R, N] float32, ids [R, L] int32, labels [R] uint8, and weights [R] float32 if there are any, of a record,
+    as views of its bytes."""
+    data, of_row = np.ascontiguousarray(record).view(np.uint8).reshape(-1), row_bytes(dense_dim, slot_dim, weighted)
+    rows, rest = divmod(len(data), of_row)
     if rest:
-        raise ValueError(f"a record of {len(data)} bytes does not hold whole rows of {row_bytes(dense_dim, slot_dim)}")
-    ids_start, labels_start = 4 * dense_dim * rows, 4 * (dense_dim + slot_dim) * rows
-    return (
-        data[:ids_start].view("<f4").reshape(rows, dense_dim),
-        data[ids_start:labels_start].view("<i4").reshape(rows, slot_dim),
-        data[labels_start:],
-    )
+        raise ValueError(f"a record of {len(data)} bytes does not hold whole rows of {of_row}")
+    ids_start, ids_end = 4 * dense_dim * rows, 4 * (dense_dim + slot_dim) * rows
+    labels_start = ids_end + 4 * weighted * rows
+    dense, ids = data[:ids_start].view("<f4"), data[ids_start:ids_end].view("<i4")
+    weights = (data[ids_end:labels_start].view("<f4"),) if weighted else ()
+    return dense.reshape(rows, dense_dim), ids.reshape(rows, slot_dim), data[labels_start:], *weights
 
 
 def prepare() -> None:

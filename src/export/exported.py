@@ -1,14 +1,14 @@
 """An exported model that is there whole: reading its folder and checking it, without MindSpore."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from src.base.errors import InputError
 from src.base.files import check_place
 from src.base.sealed import Facts, begins_as, read_facts, seal_of
-from src.data.manifest import MANIFEST, VOCABULARY, Manifest
+from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, Manifest, find
 from src.export.options import ExportSpec
 from src.export.table_file import TableFile, Tables
 
@@ -63,6 +63,41 @@ def checkpoint_manifest(checkpoint_path: Path) -> Manifest:
     manifest = Manifest.load(folder / MANIFEST, FROM_TRAINING)
     manifest.verify(folder, [VOCABULARY], FROM_TRAINING)
     return manifest
+
+
+def calibrating_rows(spec: ExportSpec) -> DataFolder | None:
+    """The data folder whose named part calibrates, None for no calibration.
+
+    Raises:
+        InputError: there is none, or not this part, or it is that of training, whose scores are too sure of themselves.
+    """
+    if not spec.calibrate:
+        return None
+    named = "valid" if spec.calibrate is True else spec.calibrate
+    folder, _, part = named.rpartition(":")
+    if spec.calibrates_by_own:
+        folder, part = spec.dataset_path, named
+    elif not folder or part not in PARTS:
+        folder, part = named, ""
+    data = find(folder)
+    if part and data.named_part not in (None, part):
+        raise InputError(
+            f"calibrate {spec.calibrate} asks for the {part} rows, and {data.named_part} is another part: give "
+            f"{data.path} in place of {folder}, or --calibrate={data.named_part}"
+        )
+    found = data.manifest.parts
+    part = part or data.named_part or ("valid" if "valid" in found else "test")
+    if part == "train":
+        raise InputError(
+            f"calibrate {spec.calibrate}: a network knows its training rows too well to be calibrated by them: give "
+            f"rows of valid or test"
+        )
+    if part not in found:
+        raise InputError(
+            f"data folder {data.path} has no {part} rows to calibrate with, only {', '.join(found)}: preprocess it "
+            f"with some, or calibrate by other rows"
+        )
+    return replace(data, named_part=part)
 
 
 @dataclass(frozen=True)

@@ -38,19 +38,12 @@ def table_placement(
 ) -> str:
     """Where the tables go, "graph" or "host": as wanted; for "auto" into the graph up to so many MB of float32.
 
-    Fields of lists, whose names are given, are pooled where they are looked up, on the host.
-
-    Raises:
-        InputError: tables of lists are wanted in the graph.
+    With fields of lists, whose names are given, "auto" is the host, where a list's vectors are pooled as they come.
     """
-    if lists and wanted == "graph":
-        raise InputError(
-            f"table_placement graph: fields of lists, such as {lists[0]}, are pooled on the host: give host or auto"
-        )
-    if lists:
-        return "host"
     if wanted != "auto":
         return wanted
+    if lists:
+        return "host"
     return "graph" if table_type == "fp32" and 4 * sum(table_rows) * width <= graph_mb * 1e6 else "host"
 
 
@@ -82,7 +75,7 @@ def export_checkpoint(
         path, manifest: the checkpoint, and the manifest beside it.
         network: its shape.
         spec: how, and to where.
-        data: whose validation rows calibrate; None for no calibration.
+        data: whose named part's rows calibrate; None for no calibration.
 
     Raises:
         InputError: as of `write_export`, or the rows can't calibrate.
@@ -92,9 +85,14 @@ def export_checkpoint(
     placement = table_placement(
         wanted, spec.table_type, manifest.rows_of_tables, network.emb_dim, GRAPH_TABLES_MB, lists
     )  # fmt: skip
-    found = learned(path, data, spec.eval_batch_size, network) if data else None
-    if found:
-        print(f"calibrated by {found.rows} validation rows: temperature {found.temperature:.4f}, bias {found.bias:.4f}")
+    found = None
+    if data:
+        found = learned(path, data, spec.eval_batch_size, network)
+        weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+        print(
+            f"calibrated by {found.rows} {data.named_part} rows of {data.path}{weighted}: temperature "
+            f"{found.temperature:.4f}, bias {found.bias:.4f}"
+        )
         print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")
     write_export(Export(path, manifest, network, placement, found), spec)
     if spec.delta_from:

@@ -7,6 +7,7 @@ from src.model_utils.options import NOT_EMPTY, NOT_NEGATIVE, POSITIVE, Rule, mat
 
 GRAPH_TABLES_MB = 64  # MindSpore Lite takes 1 s and three times their size to load tables of 64 MB within a graph
 SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
+_PARTS = ("train", "valid", "test")
 TABLE_TYPES = ("fp32", "fp16", "int8")
 _NAME = matching(r"[A-Za-z0-9_-]+", "must be a name of letters, digits, _ and -; its folder is export_path's matter")
 _MINDIR_VERSION = Rule(lambda value: value in (1, 3), "must be 1 or 3")
@@ -34,8 +35,11 @@ class ExportSpec:
         "", "earlier export: what changed since is written, or apply_delta's changes applied to it"
     )
     apply_delta: str = option("", "deltas, with commas between, that become a whole export with delta_from's")
-    calibrate: bool = option(False, "whether scores are calibrated by the validation rows of dataset_path")
-    dataset_path: str = option("./dataset", "data folder whose validation rows calibrate", NOT_EMPTY)
+    calibrate: bool | str = option(
+        False, "rows that calibrate scores: valid (or True) or test of dataset_path, or another data folder, or a part "
+        "of one as FOLDER:test",
+    )  # fmt: skip
+    dataset_path: str = option("./dataset", "data folder whose rows calibrate", NOT_EMPTY)
     eval_batch_size: int = option(16384, "samples an evaluation step", POSITIVE)
 
     def __post_init__(self) -> None:
@@ -50,6 +54,11 @@ class ExportSpec:
             )
         if self.file_format != "MINDIR":
             refuse_changed(self, ["mindir_version"], f"with file_format {self.file_format}: drop it")
+
+    @property
+    def calibrates_by_own(self) -> bool:
+        """Whether rows of dataset_path calibrate."""
+        return self.calibrate is True or self.calibrate in _PARTS
 
     def check_device(self, device_target: str) -> None:
         """Refuse a form that a device can't write.

@@ -12,9 +12,9 @@ from src.data.known_values import Unseen, usual_shares, warning, warning_of_drop
 from src.data.manifest import VOCABULARY, DataFolder
 from src.export.exported import ExportFolder
 from src.export.scored_files import Rows, RowSource
-from src.rows.block import BadRow, first_categories
+from src.rows.block import BadRow, Block, first_categories
 from src.rows.columns import Columns
-from src.rows.raw_files import REJECTS, find_raws, write_rejects
+from src.rows.raw_files import REJECTS, advice, find_raws, is_many, write_rejects
 from src.rows.reader import RawInput
 
 _BATCH = 1 << 16
@@ -35,8 +35,14 @@ def of_part(data: DataFolder, model: ExportFolder) -> RowSource:
         )
     from src.dataset import batches_of  # late, for it needs MindSpore, and raw rows do not
 
-    batches = batches_of(data, part, _BATCH)
-    return RowSource((dense, ids, labels[:, 0].astype(np.uint8)) for dense, ids, labels in batches)
+    def blocks() -> Iterator[Rows]:
+        done = 0
+        for dense, ids, labels, *weights in batches_of(data, part, _BATCH):
+            lines = np.arange(done + 1, done + len(ids) + 1)
+            yield dense, ids, labels[:, 0].astype(np.uint8), lines, *(one[:, 0] for one in weights)
+            done += len(ids)
+
+    return RowSource(blocks(), data.manifest.weight)
 
 
 def of_raw_files(
@@ -71,7 +77,7 @@ def of_raw_files(
     columns = encoder.keyed(columns)
     manifest = model.manifest
     unseen = Unseen(manifest.fields, usual_shares(manifest), columns.key_seed, manifest.layout)
-    source = RowSource(iter(()))
+    source = RowSource(iter(()), columns.weight)
     source.blocks = _coded(raws, columns, max_bad_rows, encoder, folder, source, unseen)
     return source
 
@@ -87,10 +93,10 @@ def _coded(
         for block in raw_input.read(span):
             source.skipped += block.bad
             if len(source.skipped) > max_bad_rows:
-                raise _refusal(source.skipped[0], raws[0], columns, max_bad_rows)
+                raise _refusal(source.skipped[0], raws[0], block, columns, max_bad_rows)
             dense, ids = encoder.encode(block)
             unseen.add(ids, block)
-            yield dense, ids, block.labels, block.lines
+            yield dense, ids, block.labels, block.lines, *([] if block.weights is None else [block.weights])
             rows += len(ids)
         source.inputs += [(span.raw, rows)] if span.raw else []
     found = unseen.unmatched(encoder.examples, lambda: first_categories(spans[:1], raw_input.columns[0], _CELL_BYTES))
@@ -103,11 +109,13 @@ def _coded(
     raw_input.remove_unpacked()
 
 
-def _refusal(row: BadRow, raw: Path, columns: Columns, max_bad_rows: int) -> InputError:
+def _refusal(row: BadRow, raw: Path, block: Block, columns: Columns, max_bad_rows: int) -> InputError:
+    """The error of the first bad row, once there are too many, which is with those of a block."""
     place = str(row) if row.file else f"{raw} {row}"  # of several files the row knows its own
-    hint = ""
-    if columns.label and row.reason.startswith(f"{len(columns.file_names) - 1} columns"):
+    share, width, hint = len(block.bad) / (len(block.bad) + len(block.labels)), len(columns.file_names), ""
+    if columns.label and row.reason.startswith(f"{len(columns.without_label().file_names)} columns"):
         hint = " (rows without a label need --has_labels=False)"
-    return InputError(
-        f"{place}{hint}; {max_bad_rows} bad rows are allowed: mend it, or leave such rows out with --max_bad_rows"
-    )
+    elif not columns.label and row.reason.startswith(f"{width + 1} columns"):
+        hint = " (rows with a label need --has_labels=True)"
+    what = f". {advice(block.bad, share, columns, 'leave such rows out with --max_bad_rows')}"
+    return InputError(f"{place}{hint}; {max_bad_rows} bad rows are allowed{'' if hint and is_many(share) else what}")

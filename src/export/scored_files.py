@@ -4,6 +4,7 @@
     preprocess_Result/ids/000000.bin       [B, L] int32, each table's own, or -1 for padding of lists
     preprocess_Result/labels/000000.bin    [B] uint8; absent where labels are not known
     preprocess_Result/lines/000000.bin     [B] int64, number of each row's line in its file, from 1
+    preprocess_Result/weights/000000.bin   [B] float32; absent where rows have no weights, or no labels
     preprocess_Result/index                what is there, with checksums; written last
     result_Files/000000.bin                [B] float32, probabilities, a file for each of the rows'
     result_Files/index                     what is there; written last
@@ -26,8 +27,9 @@ from src.rows.block import BadRow
 INDEX = "index"
 _ROWS = 1 << 16
 _AGAIN = "run preprocess.py again"
-_TYPES = {"dense": "<f4", "ids": "<i4", "labels": "u1", "lines": "<i8"}
-Rows = tuple[np.ndarray, ...]  # dense [B, N], ids [B, L], labels [B], and where not all rows of one input: lines [B]
+_TYPES = {"dense": "<f4", "ids": "<i4", "labels": "u1", "lines": "<i8", "weights": "<f4"}
+# dense [B, N], ids [B, L], labels [B]; lines [B] where rows are not all of one input; weights [B] if they have some
+Rows = tuple[np.ndarray, ...]
 
 
 @dataclass
@@ -36,11 +38,13 @@ class RowSource:
 
     Attributes:
         blocks: the rows.
+        weight: the column of their weights; "" where they have none.
         skipped: the lines that were left out; complete when blocks has ended.
         inputs: where there are several files, their names and how many rows of each are among the rows; likewise.
     """
 
     blocks: Iterator[Rows]
+    weight: str = ""
     skipped: list[BadRow] = field(default_factory=list)
     inputs: list[tuple[str, int]] = field(default_factory=list)
 
@@ -53,8 +57,8 @@ class RowFiles:
         path: the folder.
         files: name and rows of each file, in order.
         has_labels: whether the labels are known.
-        inputs: as of `RowSource`.
-        checksums: of each file's labels, where they are known, and lines.
+        inputs, weight: as of `RowSource`.
+        checksums: of each file's labels, where they are known, lines, and weights, if there are any.
         skipped: numbers of rows that were left out, from 1, of a folder that has no lines, as they were at first.
     """
 
@@ -64,6 +68,7 @@ class RowFiles:
     inputs: tuple[tuple[str, int], ...] = ()
     checksums: dict[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[int, ...] = ()
+    weight: str = ""
 
     @classmethod
     def write(
@@ -81,7 +86,8 @@ class RowFiles:
         Raises:
             InputError: no rows.
         """
-        columns = [name for name in _TYPES if name != "labels" or has_labels]
+        left_away = {"labels": not has_labels, "weights": not (has_labels and source.weight)}
+        columns = [name for name in _TYPES if not left_away.get(name)]
         for name in columns:
             (path / name).mkdir()
         files: list[tuple[Any, ...]] = []
@@ -102,6 +108,7 @@ class RowFiles:
             ("labels", "known" if has_labels else "unknown"),
             ("vocabulary", vocabulary),
             ("lines", "known"),
+            *([("weights", source.weight)] if "weights" in columns else []),
             *(("input", rows, name) for name, rows in source.inputs),
             *files,
         ]
@@ -124,10 +131,12 @@ class RowFiles:
         files = tuple((name, int(rows)) for name, rows, *_ in facts["file"])
         skipped = tuple(int(row) for (row,) in facts.get("skipped", []))
         has_labels = facts["labels"] == [("known",)]
-        beside = [name for name, known in (("labels", has_labels), ("lines", "lines" in facts)) if known]
+        known = {"labels": has_labels, "lines": "lines" in facts, "weights": "weights" in facts}
+        beside = [name for name, is_known in known.items() if is_known]
+        weight = facts["weights"][0][0] if "weights" in facts else ""
         columns = zip(*(crcs[2:] for _, _, *crcs in facts["file"]))  # behind those of dense and ids
         inputs = tuple((name, int(rows)) for rows, name in facts.get("input", []))
-        return cls(path, files, has_labels, inputs, dict(zip(beside, columns)), skipped)
+        return cls(path, files, has_labels, inputs, dict(zip(beside, columns)), skipped, weight)
 
     @property
     def rows(self) -> int:
@@ -144,6 +153,14 @@ class RowFiles:
         if (wrong := labels.max()) > 1:
             raise InputError(f"{self.path / 'labels'} holds the label {wrong}, not 0 or 1: {_AGAIN}")
         return labels
+
+    def weights(self) -> np.ndarray | None:
+        """The weights of all rows, float32 [B]; None where they have none.
+
+        Raises:
+            InputError: a file of them is missing or damaged.
+        """
+        return self._column("weights") if self.weight else None
 
     def numbers(self) -> np.ndarray:
         """The number of each row's line in its file, from 1.
@@ -218,8 +235,7 @@ def _numbered(blocks: Iterable[Rows]) -> Iterator[Rows]:
     """The rows with lines, which are all of one input where they have none."""
     done = 0
     for block in blocks:
-        lines = np.arange(done + 1, done + len(block[0]) + 1)
-        yield (*block, lines)[: len(_TYPES)]
+        yield block if len(block) > 3 else (*block, np.arange(done + 1, done + len(block[0]) + 1))
         done += len(block[0])
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.metrics.binary import auc, logloss, row_losses, tie_starts
+from src.metrics.binary import Weights, auc, logloss, row_losses, tie_starts
 
 RESAMPLES, FEWEST = 200, 20
 _DRAWN_ROWS = 1 << 28
@@ -42,7 +42,7 @@ class _Ranked:
         low, high: for each click, how many rows score lower, and how many score lower or the same.
     """
 
-    def __init__(self, labels: np.ndarray, logits: np.ndarray):
+    def __init__(self, labels: np.ndarray, logits: np.ndarray, weights: Weights = None):
         self.order = np.argsort(logits)
         clicks = labels[self.order] > 0.5
         self.others = (~clicks).astype(np.uint8)
@@ -51,14 +51,17 @@ class _Ranked:
         group = np.searchsorted(starts, self.places, "right")
         self.low, self.high = starts[group - 1], np.append(starts, len(labels))[group]
         self.losses = row_losses(labels, logits)[self.order]
-        self._below = np.zeros(len(labels) + 1, np.int64)
+        self.weights = None if weights is None else weights[self.order].astype(np.float64)
+        self._below = np.zeros(len(labels) + 1, np.int64 if weights is None else np.float64)
         self._weights = np.empty(len(labels))
 
     def figures(self, counts: np.ndarray) -> tuple[float, float]:
         """AUC, nan if all drawn labels are the same, and logloss of rows [B] that come so many times."""
         counts = counts[self.order]
+        if self.weights is not None:
+            counts = counts * self.weights
         below = self._below
-        np.cumsum(counts * self.others, dtype=np.int64, out=below[1:])
+        np.cumsum(counts * self.others, dtype=below.dtype, out=below[1:])
         clicks = counts[self.places].astype(np.float64)
         pairs = float(clicks.sum()) * float(below[-1])
         wins = float(np.dot(clicks, below[self.low] + below[self.high])) / 2
@@ -91,25 +94,34 @@ def _interval(value: float, drawn: np.ndarray) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def intervals(labels: np.ndarray, logits: np.ndarray, resamples: int = 0, seed: int = 1) -> dict[str, Interval]:
+def intervals(
+    labels: np.ndarray, logits: np.ndarray, resamples: int = 0, seed: int = 1, weights: Weights = None
+) -> dict[str, Interval]:
     """Intervals of "auc" and "logloss" of labels [B] and logits [B].
 
     Args:
         labels, logits: of all rows.
         resamples: how many; 0 for `resamples_for`.
         seed: of the drawing.
+        weights: of all rows, if they have some, which stay with them.
     """
-    drawn = _resampled([_Ranked(labels, logits)], len(labels), resamples or resamples_for(len(labels)), seed)[:, 0]
-    values = auc(labels, logits), logloss(labels, logits)
+    ranked = [_Ranked(labels, logits, weights)]
+    drawn = _resampled(ranked, len(labels), resamples or resamples_for(len(labels)), seed)[:, 0]
+    values = auc(labels, logits, weights), logloss(labels, logits, weights)
     return {name: _interval(values[place], drawn[:, place]) for place, name in enumerate(("auc", "logloss"))}
 
 
 def differences(
-    labels: np.ndarray, first: np.ndarray, second: np.ndarray, resamples: int = 0, seed: int = 1
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    resamples: int = 0,
+    seed: int = 1,
+    weights: Weights = None,
 ) -> dict[str, Interval]:
     """How much "auc" and "logloss" of the second logits lie above the first's, on the same rows in each resample."""
-    ranked = [_Ranked(labels, first), _Ranked(labels, second)]
+    ranked = [_Ranked(labels, first, weights), _Ranked(labels, second, weights)]
     drawn = _resampled(ranked, len(labels), resamples or resamples_for(len(labels)), seed)
     apart = drawn[:, 1] - drawn[:, 0]
-    values = [metric(labels, second) - metric(labels, first) for metric in (auc, logloss)]
+    values = [metric(labels, second, weights) - metric(labels, first, weights) for metric in (auc, logloss)]
     return {name: _interval(values[place], apart[:, place]) for place, name in enumerate(("auc", "logloss"))}

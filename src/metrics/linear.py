@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from src.base.errors import InputError
-from src.metrics.binary import logloss
+from src.metrics.binary import Weights, logloss, mean
 
 _BUCKETS = 1 << 18
 _FURTHEST = 5.0  # deviations from the mean, so that no single number moves the weights
@@ -25,12 +25,16 @@ class LinearModel:
         ids: each table's own [B, L], negative ones for what is not there.
         labels: [B] of 0 and 1.
         fields: the number of each id's field, [L]; unless given, each is of its own.
+        weights: [B], if rows have some.
 
     Raises:
         InputError: scikit-learn is not installed, or there are too few rows of a label.
     """
 
-    def __init__(self, dense: np.ndarray, ids: np.ndarray, labels: np.ndarray, fields: Sequence[int] = ()):
+    def __init__(
+        self, dense: np.ndarray, ids: np.ndarray, labels: np.ndarray, fields: Sequence[int] = (),
+        weights: Weights = None,
+    ):  # fmt: skip
         try:
             from sklearn.linear_model import SGDClassifier  # late: it takes a second, and not everyone has it
         except ImportError:
@@ -41,17 +45,23 @@ class LinearModel:
         self.fields = np.array(fields or range(ids.shape[1]))
         self.mean, self.deviation = dense.mean(0, dtype=np.float64), dense.std(0, dtype=np.float64) + 1e-6
         features, clicks = self._features(dense, ids), labels > 0.5
+        if weights is not None:  # of mean 1, so that they say nothing of how far a step goes
+            weights = weights.astype(np.float64) / (mean(weights) or 1)
+            if not weights[fitted:].any():
+                raise InputError("too few of its training rows have a weight above 0")
 
         def fit(strength: float, rows: int) -> SGDClassifier:
             passes = min(_MOST_PASSES, max(1, _STEPS // rows))
             model = SGDClassifier(
                 loss="log_loss", alpha=strength, max_iter=passes, tol=None, average=True, random_state=1
             )
-            return model.fit(_first(features, rows), clicks[:rows])
+            own = None if weights is None else weights[:rows]
+            return model.fit(_first(features, rows), clicks[:rows], sample_weight=own)
 
         def loss(strength: float) -> float:
             self.model = fit(strength, fitted)
-            return logloss(clicks[fitted:], self.logits(dense[fitted:], ids[fitted:]))
+            held_out = None if weights is None else weights[fitted:]
+            return logloss(clicks[fitted:], self.logits(dense[fitted:], ids[fitted:]), held_out)
 
         self.model = fit(min(_STRENGTHS, key=loss), len(labels))
 
@@ -65,7 +75,7 @@ class LinearModel:
         from scipy.sparse import csr_matrix
 
         rows, inputs = dense.shape
-        values = np.empty((rows, inputs + ids.shape[1]))
+        values = np.empty((rows, inputs + ids.shape[1]), np.float32)
         columns = np.empty(values.shape, np.int32)
         for place in range(inputs):
             numbers = (dense[:, place].astype(np.float64) - self.mean[place]) / self.deviation[place]

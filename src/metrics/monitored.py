@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.metrics.binary import accuracy, auc, logloss, normalised_entropy
+from src.metrics.binary import Weights, accuracy, auc, logloss, normalised_entropy
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,13 @@ class Monitored:
     """A metric that can choose.
 
     Attributes:
-        of: its value for labels [B] and logits [B]; nan where these rows have none.
+        of: its value for labels [B] and logits [B], and weights [B] where rows have some; nan where these rows have
+            none.
         rises: whether a higher value is better.
         shown: as people read it.
     """
 
-    of: Callable[[np.ndarray, np.ndarray], float]
+    of: Callable[..., float]
     rises: bool
     shown: str
 
@@ -30,6 +31,10 @@ class Monitored:
     def knows_one_label(self) -> bool:
         """Whether rows that all have one label have a value."""
         return not math.isnan(self.of(np.ones(2), np.zeros(2)))
+
+    def value(self, labels: np.ndarray, logits: np.ndarray, weights: Weights = None) -> float:
+        """The metric of rows, by weight if they have some."""
+        return self.of(labels, logits) if weights is None else self.of(labels, logits, weights)
 
     def worse_by(self, value: float, other: float) -> float:
         """How far a value is worse than another one; below 0 where it is better."""
@@ -50,15 +55,15 @@ LOGGED = ("acc", "auc", "logloss")  # of every evaluation, as the public origina
 Metrics = dict[str, float]  # by name
 
 
-def measured(labels: np.ndarray, logits: np.ndarray, monitor: str = "auc") -> Metrics:
-    """The metrics that every evaluation logs, and the monitored one, of labels [B] and logits [B].
+def measured(labels: np.ndarray, logits: np.ndarray, weights: Weights = None, *, monitor: str = "auc") -> Metrics:
+    """The metrics that every evaluation logs, and the monitored one, of labels [B] and logits [B], by weights [B].
 
     Raises:
         ValueError: no rows, or a logit that is not finite.
     """
     if not len(labels) or not np.isfinite(logits).all():
         raise ValueError(f"{len(labels)} rows, {np.sum(~np.isfinite(logits))} of whose logits are not finite")
-    return {name: MONITORED[name].of(labels, logits) for name in dict.fromkeys((*LOGGED, monitor))}
+    return {name: MONITORED[name].value(labels, logits, weights) for name in dict.fromkeys((*LOGGED, monitor))}
 
 
 @dataclass

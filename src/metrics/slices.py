@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from src.data.vocabulary import UNSEEN
-from src.metrics.binary import row_losses, scores_of, sorted_auc
+from src.metrics.binary import Weights, mean, row_losses, scores_of, sorted_auc
 
 TOP = 8
 _FEW_ROWS = 50
@@ -19,7 +19,8 @@ _FEW_ROWS = 50
 
 @dataclass(frozen=True)
 class Slice:
-    """Some rows: how many, the means of their labels and scores, AUC (nan for one label), and logloss."""
+    """Some rows: how many, the means of their labels and scores, AUC (nan for one label), and logloss, by weight
+    where rows have some."""
 
     rows: int
     label_mean: float
@@ -37,12 +38,14 @@ class Sliced:
 
     Args:
         labels, logits: of all rows.
+        weights: likewise, if they have some.
     """
 
-    def __init__(self, labels: np.ndarray, logits: np.ndarray):
+    def __init__(self, labels: np.ndarray, logits: np.ndarray, weights: Weights = None):
         self.order = np.argsort(logits)
         self._labels, self._logits = labels[self.order], logits[self.order]
         self._scores, self._losses = scores_of(self._logits), row_losses(self._labels, self._logits)
+        self._weights = None if weights is None else weights[self.order].astype(np.float64)
 
     def _of_groups(self, groups: np.ndarray, number: int) -> list[Slice]:
         """The rows of each group from 0 to below number, by each row's group [B], in the order of the scores."""
@@ -52,12 +55,12 @@ class Sliced:
 
     def _slice(self, places: np.ndarray) -> Slice:
         """The rows at these rising places in the order of the scores."""
-        if not len(places):
-            return Slice(0, math.nan, math.nan, math.nan, math.nan)
+        weights = None if self._weights is None else self._weights[places]
+        if not len(places) or (weights is not None and not weights.any()):
+            return Slice(len(places), math.nan, math.nan, math.nan, math.nan)
         labels = self._labels[places]
-        label, score = (float(np.mean(values, dtype=np.float64)) for values in (labels, self._scores[places]))
-        area = sorted_auc(labels, self._logits[places])
-        return Slice(len(places), label, score, area, float(np.mean(self._losses[places])))
+        label, score, loss = (mean(one, weights) for one in (labels, self._scores[places], self._losses[places]))
+        return Slice(len(places), label, score, sorted_auc(labels, self._logits[places], weights), loss)
 
     def by_value(self, ids: np.ndarray, top: int = TOP) -> dict[int, Slice]:
         """The rows of each of a field's most frequent ids [B], the one with most rows first."""
@@ -74,9 +77,11 @@ class Sliced:
         Rates are those of these rows, so ids with fewer than 50 of them, whose rates are chance, are left out.
         """
         _, ordered = _numbered(ids[self.order])
-        counts, clicks = np.bincount(ordered), np.bincount(ordered, self._labels)
-        values = np.flatnonzero(counts >= _FEW_ROWS)
-        values = values[np.argsort(clicks[values] / counts[values], kind="stable")]
+        each = 1.0 if self._weights is None else self._weights
+        counts, clicks = np.bincount(ordered), np.bincount(ordered, self._labels * each)
+        weights = counts if self._weights is None else np.bincount(ordered, self._weights)
+        values = np.flatnonzero((counts >= _FEW_ROWS) & (weights > 0))
+        values = values[np.argsort(clicks[values] / weights[values], kind="stable")]
         middle = np.cumsum(counts[values]) - counts[values] / 2
         group_of = np.full(len(counts), groups, np.uint8)
         group_of[values] = middle * groups / max(1, counts[values].sum())
@@ -100,15 +105,18 @@ def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, places
 
 
-def field_slices(labels: np.ndarray, logits: np.ndarray, ids: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def field_slices(
+    labels: np.ndarray, logits: np.ndarray, ids: np.ndarray, names: Sequence[str], weights: Weights = None
+) -> list[dict[str, Any]]:
     """For each field: its share of unseen ids, and metrics with and without one, by value, and by label rate.
 
     Args:
         labels, logits: [B].
         ids: [B, F].
         names: of the fields.
+        weights: [B], if rows have some.
     """
-    sliced, found = Sliced(labels, logits), []
+    sliced, found = Sliced(labels, logits, weights), []
     for name, column in zip(names, ids.T):
         unseen, seen = sliced.unseen(column)
         found.append({

@@ -40,7 +40,7 @@ def parse_flags(
     """
     parser = _Parser(prog=program, usage=usage, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for name, one in options.items():
-        more: dict[str, Any] = {"nargs": "?", "const": "true"} if one.kind is bool else {}
+        more: dict[str, Any] = {"nargs": "?", "const": "true"} if bool in (one.kind, *get_args(one.kind)) else {}
         parser.add_argument(
             f"--{name}",
             *(f"--{other}" for other in one.metadata["aliases"]),

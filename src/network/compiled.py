@@ -53,6 +53,9 @@ class CompiledOperators(StockOperators):
     def cross_entropy(self) -> nn.Cell:
         return CompiledCrossEntropy(self.kernels)
 
+    def weighted_cross_entropy(self) -> nn.Cell:
+        return CompiledWeightedCrossEntropy(self.kernels)
+
     def lookup(self) -> Any:
         return self.kernels.lookup()
 
@@ -149,6 +152,20 @@ class CompiledCrossEntropy(nn.Cell):
 
     def bprop(self, logits, labels, out, dout):
         return self.backward(logits, labels, dout), ops.zeros_like(labels)
+
+
+class CompiledWeightedCrossEntropy(nn.Cell):
+    """Weighted mean of the same; see `Operators.weighted_cross_entropy`."""
+
+    def __init__(self, kernels: Kernels):
+        super().__init__()
+        self.forward, self.backward = kernels.weighted_cross_entropy()
+
+    def construct(self, logits, labels, weights):
+        return self.forward(logits, labels, weights).reshape(())
+
+    def bprop(self, logits, labels, weights, out, dout):
+        return self.backward(logits, labels, weights, dout), ops.zeros_like(labels), ops.zeros_like(weights)
 
 
 class CompiledAverage(nn.Cell):

@@ -82,6 +82,13 @@ class Kernels:
             self._operator("CrossEntropyGrad", lambda logits, *_: logits),
         )
 
+    def weighted_cross_entropy(self) -> tuple[ops.Custom, ops.Custom]:
+        """The same of (logits [B, 1], labels [B, 1], weights [B, 1]), weights times losses."""
+        return (
+            self._operator("WeightedCrossEntropy", lambda *_: [1]),
+            self._operator("WeightedCrossEntropyGrad", lambda logits, *_: logits),
+        )
+
     @staticmethod
     def can_interact(width: int) -> bool:
         """Whether there is an interaction operator for vectors of this width D."""

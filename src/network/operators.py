@@ -16,7 +16,9 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn
 
+from src.data.layout import Layout
 from src.network.dropout import Dropout
+from src.network.pooling import Pooling
 from src.network.primitives import PRIMITIVES, Primitives
 
 
@@ -58,12 +60,20 @@ class Operators(ABC):
         """(logits [B, 1], labels [B, 1]) to the mean sigmoid cross entropy, a scalar (paper, section 2.1)."""
 
     @abstractmethod
+    def weighted_cross_entropy(self) -> Any:
+        """(logits [B, 1], labels [B, 1], weights [B, 1] of a mean of 1) to the mean of weight times cross entropy."""
+
+    @abstractmethod
     def lookup(self) -> Any:
         """(table [R, D], ids [B, L] int32, starts [L] int32) to rows [B, L] int32 of the table, and vectors [B, L, D].
 
         The rows of an id's table begin at starts[l], and end where others begin. An id outside them is an error of the
         compiled operators; MindSpore's own give zeros, or another table's row, on GPU and CPU, and anything on Ascend.
         """
+
+    def pooling(self, layout: Layout) -> nn.Cell:
+        """The vectors of lists as one: a cell like `Pooling`."""
+        return Pooling(layout, self.primitives)
 
     @abstractmethod
     def next_step(self, lengths: Sequence[int]) -> Any:

@@ -34,6 +34,9 @@ class StockOperators(Operators):
     def cross_entropy(self) -> nn.Cell:
         return StockCrossEntropy()
 
+    def weighted_cross_entropy(self) -> nn.Cell:
+        return StockWeightedCrossEntropy()
+
     def lookup(self) -> nn.Cell:
         return StockLookup(self.primitives)
 
@@ -123,6 +126,17 @@ class StockCrossEntropy(nn.Cell):
 
     def bprop(self, logits, labels, out, dout):
         return (ops.sigmoid(logits) - labels) * (dout / logits.shape[0]), ops.zeros_like(labels)
+
+
+class StockWeightedCrossEntropy(nn.Cell):
+    """Weighted mean of the same; see `Operators.weighted_cross_entropy`."""
+
+    def construct(self, logits, labels, weights):
+        return ops.binary_cross_entropy_with_logits(logits, labels, weights, None, "mean")
+
+    def bprop(self, logits, labels, weights, out, dout):
+        gradient = (ops.sigmoid(logits) - labels) * weights * (dout / logits.shape[0])
+        return gradient, ops.zeros_like(labels), ops.zeros_like(weights)
 
 
 class StockLookup(nn.Cell):

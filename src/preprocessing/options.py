@@ -40,7 +40,8 @@ _LEARNED = (
 HELD_OUT = 1 / 7  # share of the rows that is validation and test
 _BOUND = "max_rows_per_field"
 _OF_GROWTH = ("forget_after", "relearn_numbers")
-_OF_TRAINING = ("valid_fraction", "shuffle_rows", "split")
+_OF_TRAINING = ("valid_fraction", "shuffle_rows", "split", "keep_negatives")
+_SHARE = Rule(lambda value: 0 < value <= 1, "must lie above 0, and at most be 1")
 _DATA_PATH = "folder of origin_data/train.txt or train.txt, or the raw file itself; several with commas between"
 
 
@@ -118,6 +119,9 @@ class PreprocessingSpec:
         False, "whether each field has a numeric input more: how frequent the category was in training"
     )
     shuffle_rows: bool = option(False, "whether training rows are written in random order")
+    keep_negatives: float = option(
+        1.0, "share of the training rows without a click that is kept; scores still are of all rows", _SHARE
+    )
     seed: int = option(1, "seed of everything random", NOT_NEGATIVE)
     max_bad_rows: int = option(0, "bad rows to skip into a reject file", NOT_NEGATIVE)
     record_rows: int = option(512, "rows packed in a MindRecord record", _RECORD_ROWS)
@@ -194,7 +198,10 @@ class PreprocessingSpec:
         """
         by = self.adopted(trained) if trained else self
         of_encoder = {name: getattr(by, name) for name in _LEARNED if name in (trained or ())}
-        return asdict(self) | of_encoder | {"vocab_path": Path(self.vocab_path).name}
+        found = asdict(self) | of_encoder | {"vocab_path": Path(self.vocab_path).name}
+        if is_default(self, "keep_negatives"):
+            del found["keep_negatives"]  # as data folders had it before there was sampling
+        return found
 
     def adopted(self, trained: Mapping[str, Any]) -> "PreprocessingSpec":
         """These options with those by which an encoder was learned in place of vocab_path and its like.

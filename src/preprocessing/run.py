@@ -11,40 +11,31 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.base.files import flush
 from src.base.logs import warn
-from src.data import records
 from src.data.counted import COUNTS, Counted
 from src.data.encoder import Encoder
 from src.data.known_values import Unmatched, unmatched_of, warning, warning_of_dropped
 from src.data.layout import Layout
-from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, File, Manifest, Part, raw_format
+from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, Manifest, raw_format
+from src.data.parts import File, Negatives, Part
 from src.data.vocabulary import UNSEEN
+from src.preprocessing.coding import Shards, code
 from src.preprocessing.growing import Grower
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
 from src.preprocessing.learning import Known, groups_of, key_seed_of, learn_encoder, load_known, loaded
 from src.preprocessing.options import PreprocessingSpec
-from src.preprocessing.source import OwnFiles, Piece, Source, find_rows
-from src.preprocessing.steps import (
-    Coding,
-    Shard,
-    bad_rows_of,
-    bundle_rows,
-    bundles_of,
-    count_rows,
-    encode_rows,
-    gather_bucket,
-    scatter_rows,
-)
+from src.preprocessing.sampling import negatives_of
+from src.preprocessing.shards import Shard
+from src.preprocessing.source import OwnFiles, Source, find_rows
+from src.preprocessing.steps import bad_rows_of, count_rows
 from src.rows.block import BadRow, first_categories
 from src.rows.columns import Columns
 from src.rows.keys import keys_of
-from src.rows.raw_files import REJECTS, nature_of, write_rejects
+from src.rows.raw_files import REJECTS, advice, write_rejects
 from src.rows.reader import RawInput
 from src.rows.unpacking import fingerprint
 
 _SHOWN_BAD_ROWS = 3
-_FEW = 10  # of so many rows a bad one may be skipped
 _SAMPLE_BYTES = 8 << 20  # in which unseen values are looked for
-Shards = dict[str, list[Shard]]  # of each part
 
 
 def preprocess(
@@ -157,15 +148,34 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec, grower: 
     if bad_rows > allowed:
         shown = "; ".join(str(row) for row in bad[:_SHOWN_BAD_ROWS])
         more = "; ..." if bad_rows > _SHOWN_BAD_ROWS else ""
-        skipping = f"--max_bad_rows={bad_rows}, which goes on from what was counted"
-        advice = f"Mend them, or skip them into {REJECTS} with {skipping}"
-        if bad_rows * _FEW > source.rows:
-            share = f"These are {bad_rows / source.rows:.0%} of the rows, too many to skip. "
-            advice = share + (nature_of(bad, source.columns) or "Mend them, or say in a --schema how cells are read")
-        raise InputError(f"{source.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. {advice}")
+        skipping = f"skip them into {REJECTS} with --max_bad_rows={bad_rows}, which goes on from what was counted"
+        what = advice(bad, bad_rows / source.rows, source.columns, skipping)
+        raise InputError(f"{source.names} has {bad_rows} bad rows, {allowed} are allowed: {shown}{more}. {what}")
     if not rows["train" if "train" in source.bounds else "test"]:
         raise InputError(f"{source.names} has no good row to train on: mend the bad ones")
+    if source.columns.weight:
+        _refuse_no_weight(source, journal, rows)
+    if source.sampled:
+        _negatives(source, journal)  # a mistake is found before more is done
     return bad
+
+
+def _refuse_no_weight(source: Source, journal: Journal, rows: dict[str, int]) -> None:
+    weights = dict.fromkeys(rows, 0.0)
+    for number, piece in enumerate(source.pieces):
+        weights[piece.part] += float(journal.load("count", number, "weights")[0])
+    for part, count in rows.items():
+        if count and not weights[part]:
+            raise InputError(
+                f"{source.names}: all {count} {part} rows have a weight of 0 in column {source.columns.weight}, so "
+                f"none of them counts: mend it, or leave weight out of the schema"
+            )
+
+
+def _negatives(source: Source, journal: Journal) -> Negatives:
+    training = [number for number, piece in enumerate(source.pieces) if piece.part == "train"]
+    counts = [journal.load("count", number, "negatives")[0] for number in training]
+    return negatives_of(counts, source.sampled["share"])
 
 
 def _forget_too_few_bad_rows(journal: Journal, pieces: int, wanted: int) -> None:
@@ -177,8 +187,9 @@ def _forget_too_few_bad_rows(journal: Journal, pieces: int, wanted: int) -> None
 
 
 def _counted(source: Source, journal: Journal) -> dict[str, Any]:
-    """Negative numbers, and values of lists that are left out, of all rows: of the columns that have any, by name."""
-    found = {}
+    """Negative numbers, and values of lists that are left out, of all rows: of the columns that have any, by name; and
+    what became of training rows without a click, if not all are kept."""
+    found: dict[str, Any] = {"negatives": _negatives(source, journal)} if source.sampled else {}
     columns = {"negative": source.columns.dense, "dropped": [one.name for one in source.columns.lists]}
     for name, of_columns in columns.items():
         of_pieces = [journal.load("count", number, name)[0] for number in range(len(source.pieces))]
@@ -240,59 +251,6 @@ def _put_in_place(new: Path, folder: Path, manifest: Manifest) -> None:
     flush(folder)
 
 
-def _forget_lost_shards(journal: Journal, folder: Path, step: str, names: Sequence[str]) -> None:
-    """Of a run that was killed while it put them in place, shards may stand there; without a manifest they are whole.
-
-    With a manifest that run had ended, and the shards that stand there are those of an earlier data folder.
-    """
-    for number, name in enumerate(names):
-        if not (folder / NEW / name).is_file() and ((folder / MANIFEST).exists() or not (folder / name).is_file()):
-            journal.forget(step, number)
-
-
-def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, options: PreprocessingSpec) -> Shards:
-    """Code all rows to MindRecord files, those of training in random order if the options say so."""
-    new = folder / NEW
-    for part in source.bounds:
-        (new / part).mkdir(exist_ok=True)
-    shuffled = "train" if options.shuffle_rows else None
-    mixed = [piece for piece in source.pieces if piece.part == shuffled]
-    others = [piece for piece in source.pieces if piece.part != shuffled]
-    scattered = tuple(journal.path("scatter", number).with_suffix(".rows") for number in range(len(mixed)))
-    bundles = bundles_of(scattered)
-    bundled = tuple(journal.path("bundle", number).with_suffix(".rows") for number in range(len(bundles)))
-    coding = Coding(source.columns, encoder, new, options.record_rows, options.seed, scattered, bundled)
-    decides = source.plan() | {"vocabulary": File.of(new, new / VOCABULARY).sha256}
-    journal.plan("scatter", decides | ({"seed": options.seed, "pieces": len(mixed)} if mixed else {}))
-    journal.plan("bundle", {}, "scatter")
-    journal.plan("gather", {"record_rows": options.record_rows}, "scatter")
-    journal.plan("encode", decides | {"record_rows": options.record_rows, "pieces": [_name(piece) for piece in others]})
-    for step, pieces in (("gather", mixed), ("encode", others)):
-        _forget_lost_shards(journal, folder, step, [_name(piece) for piece in pieces])
-    if journal.missing("gather", len(mixed)) or journal.missing("encode", len(others)):
-        encoder.prepare()
-        records.prepare()
-    scatter = [
-        Work(scatter_rows, (piece.spans, number), piece.rows, piece.follows) for number, piece in enumerate(mixed)
-    ]
-    journal.finish("scatter", scatter, "rows", coding)
-    journal.finish("bundle", [Work(bundle_rows, pair) for pair in zip(bundles, bundled)], "bundles", coding)
-    gather = [Work(gather_bucket, (piece.number, new / _name(piece)), piece.rows) for piece in mixed]
-    journal.finish("gather", gather, "rows", coding)
-    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows, piece.follows) for piece in others]
-    journal.finish("encode", encode, "rows", coding)
-    shards: Shards = {part: [] for part in source.bounds}
-    for step, pieces in (("gather", mixed), ("encode", others)):
-        for number, piece in enumerate(pieces):
-            shards[piece.part].append(Shard.of(journal.load(step, number, "shard")[0]))
-    return shards
-
-
-def _name(piece: Piece) -> str:
-    """Of a piece's shard, below the data folder."""
-    return f"{piece.part}/part-{piece.number:05d}.mindrecord"
-
-
 def manifest_of(
     folder: Path,
     source: Source,
@@ -330,7 +288,7 @@ def _part(bounds: tuple[int, int], shards: list[Shard]) -> Part | None:
         rows,
         bounds[0] + 1,
         bounds[1],
-        sum(shard.clicks for shard in shards) / rows,
+        sum(shard.clicks for shard in shards) / sum(shard.weight for shard in shards),
         tuple((unseen / np.maximum(values, 1)).tolist()),
         tuple(shard.files[0].name for shard in shards if shard.rows),
         tuple(shard.rows for shard in shards if shard.rows),

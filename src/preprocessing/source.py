@@ -4,7 +4,7 @@ The split is chronological: the last seventh of the lines is validation and test
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.preprocessing.options import PreprocessingSpec
+from src.preprocessing.sampling import SampledSpan
 from src.rows.block import PartSpan, Span
 from src.rows.cells.split import PARTS
 from src.rows.columns import Columns
@@ -59,6 +60,7 @@ class Source:
         rows: lines that are read, bad ones among them.
         bounds: each part's first and behind-the-last row.
         pieces: the rows of all parts, in order.
+        sampled: how many of the training rows without a click are kept, and by which seed, if not all are.
     """
 
     raws: tuple[Path, ...]
@@ -66,6 +68,7 @@ class Source:
     rows: int
     bounds: dict[str, tuple[int, int]]
     pieces: tuple[Piece, ...]
+    sampled: dict[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> str:
@@ -82,7 +85,7 @@ class Source:
             "raws": [(str(raw), *fingerprint(raw)) for raw in self.raws],
             "columns": asdict(self.columns),
             "rows": [(piece.part, piece.rows) for piece in self.pieces],
-        }
+        } | ({"sampled": self.sampled} if self.sampled else {})
 
 
 def names_of(raws: tuple[Path, ...]) -> str:
@@ -132,9 +135,12 @@ def find_rows(raw_input: RawInput, options: PreprocessingSpec, all_test: bool, o
     )
     if rule:
         pieces = tuple(replace(piece, spans=_chosen(piece, rule.parts[0])) for piece in pieces)
+    if options.keep_negatives < 1:
+        pieces = tuple(_sampled(piece, options) if piece.part == "train" else piece for piece in pieces)
     parts = ", ".join(f"{part} {first + 1}-{last}" for part, (first, last) in bounds.items())
     print(f"{names}: {rows} rows; " + (f"{', '.join(bounds)} by {rule.column}" if rule else parts), flush=True)
-    return Source(raw_input.raws, raw_input.columns[0], rows, bounds, pieces)
+    kept = {"share": options.keep_negatives, "seed": options.seed} if options.keep_negatives < 1 else {}
+    return Source(raw_input.raws, raw_input.columns[0], rows, bounds, pieces, kept)
 
 
 def _of_files(raw_input: RawInput, own: OwnFiles) -> dict[str, tuple[int, int]]:
@@ -152,6 +158,11 @@ def _chosen(piece: Piece, first_part: str) -> tuple[Span, ...]:
         PartSpan(span.first_row, span.rows, span, number, with_bad, raw=span.raw, follows=span.follows)
         for span in piece.spans
     )
+
+
+def _sampled(piece: Piece, options: PreprocessingSpec) -> Piece:
+    spans = (SampledSpan.of(span, options.keep_negatives, options.seed) for span in piece.spans)
+    return replace(piece, spans=tuple(spans))
 
 
 def _together(spans: list[Span], most_rows: int) -> list[tuple[Span, ...]]:

@@ -13,23 +13,19 @@ was finished before a crash need not be done again.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from src.base.errors import naming
 from src.base.files import whole_file
 from src.base.npz import Arrays
-from src.data import numeric, records
-from src.data.encoder import Encoder
+from src.data import numeric
 from src.data.growth import Watched
-from src.data.layout import PADDING
-from src.data.manifest import File
-from src.data.vocabulary import UNSEEN, Counts, count
+from src.data.vocabulary import Counts, count
+from src.preprocessing.shards import Coded, Coding, from_json, packed_rows, seen, sums_of, to_json, write_shard
 from src.rows.block import BadRow, Block, Span
 from src.rows.cells.lists import joined_lists
 from src.rows.columns import Columns
@@ -51,16 +47,20 @@ def count_rows(
         values_0, values_counts_0, ...: each numeric column's summary.
         negative: how many numbers of each numeric column are below 0.
         dropped: how many values of each column of lists are beyond those that a cell may have.
+        weights: of a run with weights, the sum of the rows'.
+        negatives: rows without a click and the sum of their weights, and those of the rows left out by chance.
         bad_rows: lines that can't be used; bad: the first of them as JSON, keep_bad at least.
     """
     keys, checks, bad, of_numbers, lists = [], [], [], [], []
-    negative = np.zeros(len(columns.dense), np.int64)
+    negative, weights, negatives = np.zeros(len(columns.dense), np.int64), 0.0, np.zeros(4)
     for block in _blocks(spans, replace(columns, checked=True)):
         keys.append(block.keys)
         lists.append(block.lists)
         checks.append(block.checks)
         negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
+        negatives += [*block.negative_sums, *block.left_out]
+        weights += 0.0 if block.weights is None else float(block.weights.sum(dtype=np.float64))
         bad += block.bad
     joined = np.concatenate(keys, axis=1)
     # More than asked for, where they are short: a later run may allow them, and goes on from these counts.
@@ -68,8 +68,9 @@ def count_rows(
     kept = [
         (row.line, row.reason, row.text.decode("latin-1"), row.file, row.unit) for row in bad[: max(keep_bad, short)]
     ]
-    arrays = {"rows": np.array(joined.shape[1]), "negative": negative}
-    arrays |= {"bad_rows": np.array(len(bad)), "bad": _from_json(kept)}
+    arrays = {"rows": np.array(joined.shape[1]), "negative": negative, "negatives": negatives}
+    arrays |= {"bad_rows": np.array(len(bad)), "bad": from_json(kept)}
+    arrays |= {"weights": np.array(weights)} if columns.weight else {}
     for field, found in enumerate(count(joined, _joined_checks(keys, checks))):
         arrays |= _counts(field, found)
         arrays |= _late(watched, field, joined[field], np.arange(joined.shape[1]))
@@ -113,53 +114,7 @@ def _blocks(spans: Sequence[Span], columns: Columns) -> Iterator[Block]:
 
 def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
     """The bad lines that `count_rows` kept."""
-    return [BadRow(line, why, text.encode("latin-1"), *place) for line, why, text, *place in _to_json(bad)]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What encoding some lines gave: the MindRecord file, its index, and sums for the manifest's means."""
-
-    files: tuple[File, File]
-    rows: int
-    clicks: int
-    unseen: tuple[int, ...]  # of each field's values
-    values: tuple[int, ...]
-
-    @classmethod
-    def of(cls, shard: np.ndarray) -> "Shard":
-        """What `encode_rows` returned."""
-        content = _to_json(shard)
-        files = (File(**content["files"][0]), File(**content["files"][1]))
-        return cls(files, content["rows"], content["clicks"], tuple(content["unseen"]), tuple(content["values"]))
-
-
-@dataclass(frozen=True)
-class Coding:
-    """What all pieces of coded rows have in common.
-
-    Attributes:
-        columns: of the raw files.
-        encoder: codes the rows.
-        folder: the data folder; shards lie below it.
-        record_rows: rows in a MindRecord record.
-        seed: of shuffling.
-        scattered: where `scatter_rows` leaves the rows of each piece that is shuffled; they make as many buckets.
-        bundled: where `bundle_rows` leaves the same rows, where there are many pieces.
-    """
-
-    columns: Columns
-    encoder: Encoder
-    folder: Path
-    record_rows: int
-    seed: int = 0
-    scattered: tuple[Path, ...] = ()
-    bundled: tuple[Path, ...] = ()
-
-    @property
-    def row_bytes(self) -> int:
-        """Of a coded row."""
-        return records.row_bytes(len(self.encoder.inputs), self.encoder.layout.ids)
+    return [BadRow(line, why, text.encode("latin-1"), *place) for line, why, text, *place in to_json(bad)]
 
 
 def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
@@ -169,23 +124,21 @@ def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
         shard: a `Shard`, as JSON.
     """
     packed: list[bytes] = []
-    rest: tuple[np.ndarray, ...] = ()
-    rows, clicks = 0, 0
-    unseen, values = _seen(np.empty((0, coding.encoder.layout.ids), np.int32), coding)
+    rest: Coded = ()
+    sums = np.zeros(3)
+    unseen, values = seen(np.empty((0, coding.encoder.layout.ids), np.int32), coding)
     for block in _blocks(spans, coding.columns):
-        dense, ids = coding.encoder.encode(block)
-        rows += len(ids)
-        clicks += int(block.labels.sum())
-        found = _seen(ids, coding)
+        arrays = coding.coded(block)
+        sums += sums_of(arrays)
+        found = seen(arrays[1], coding)
         unseen, values = unseen + found[0], values + found[1]
-        arrays: tuple[np.ndarray, ...] = (dense, ids, block.labels)
         if rest:
             arrays = tuple(np.concatenate(pair) for pair in zip(rest, arrays))
         whole = len(arrays[0]) // coding.record_rows * coding.record_rows
-        packed += _pack(tuple(array[:whole] for array in arrays), coding.record_rows)
+        packed += packed_rows(tuple(array[:whole] for array in arrays), coding.record_rows)
         rest = tuple(array[whole:] for array in arrays)
-    packed += _pack(rest, coding.record_rows) if rest else []
-    return _shard(path, coding.folder, packed, rows, clicks, (unseen, values))
+    packed += packed_rows(rest, coding.record_rows) if rest else []
+    return write_shard(path, coding.folder, packed, sums, (unseen, values))
 
 
 def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
@@ -199,8 +152,9 @@ def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
     """
     rows, buckets = [], len(coding.scattered)
     for block in _blocks(spans, coding.columns):
-        dense, ids = coding.encoder.encode(block)
-        rows.append(np.concatenate([dense.view(np.uint8), ids.view(np.uint8), block.labels[:, None]], axis=1))
+        dense, ids, labels, *weights = coding.coded(block)
+        values = [dense, ids, *(one[:, None] for one in weights), labels[:, None]]
+        rows.append(np.concatenate([one.view(np.uint8) for one in values], axis=1))
     joined = np.concatenate(rows)
     bucket = np.random.default_rng([coding.seed, number]).integers(0, buckets, len(joined))
     bounds = np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=buckets))))
@@ -250,38 +204,10 @@ def gather_bucket(bucket: int, path: Path, coding: Coding) -> Arrays:
             rows.append(np.fromfile(file, np.uint8, (high - low) * row_bytes))
     joined = np.concatenate(rows).reshape(-1, row_bytes)
     joined = joined[np.random.default_rng([coding.seed, len(coding.scattered), bucket]).permutation(len(joined))]
-    ids_start = 4 * len(coding.encoder.inputs)
-    dense = np.ascontiguousarray(joined[:, :ids_start]).view("<f4")
-    ids = np.ascontiguousarray(joined[:, ids_start:-1]).view("<i4")
-    packed = _pack((dense, ids, joined[:, -1]), coding.record_rows)
-    return _shard(path, coding.folder, packed, len(joined), int(joined[:, -1].sum()), _seen(ids, coding))
-
-
-def _pack(arrays: tuple[np.ndarray, ...], record_rows: int) -> list[bytes]:
-    """Records of dense, ids and labels."""
-    return [
-        records.pack(*(array[start : start + record_rows] for array in arrays))
-        for start in range(0, len(arrays[0]), record_rows)
-    ]
-
-
-def _seen(ids: np.ndarray, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
-    """Of ids [B, L], how many of each field's are for unseen values, and how many are there."""
-    return coding.encoder.layout.count(ids == UNSEEN), coding.encoder.layout.count(ids != PADDING)
-
-
-def _shard(
-    path: Path, folder: Path, packed: list[bytes], rows: int, clicks: int, seen: tuple[np.ndarray, np.ndarray]
-) -> Arrays:
-    records.write(path, packed)
-    files = File.of(folder, path), File.of(folder, path.with_name(path.name + ".db"))
-    unseen, values = (tuple(counts.tolist()) for counts in seen)
-    return {"shard": _from_json(asdict(Shard(files, rows, clicks, unseen, values)))}
-
-
-def _from_json(value: Any) -> np.ndarray:
-    return np.frombuffer(json.dumps(value).encode(), np.uint8)
-
-
-def _to_json(array: np.ndarray) -> Any:
-    return json.loads(array.tobytes())
+    bounds = 4 * np.cumsum([len(coding.encoder.inputs), coding.encoder.layout.ids])
+    dense, ids, weights = np.split(joined[:, :-1], bounds, axis=1)
+    rest = (np.ascontiguousarray(weights).view("<f4")[:, 0],) if coding.weighted else ()
+    dense, ids = np.ascontiguousarray(dense).view("<f4"), np.ascontiguousarray(ids).view("<i4")
+    arrays = dense, ids, joined[:, -1], *rest
+    packed = packed_rows(arrays, coding.record_rows)
+    return write_shard(path, coding.folder, packed, sums_of(arrays), seen(ids, coding))

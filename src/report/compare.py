@@ -22,13 +22,15 @@ _FIRST = ("auc", "logloss")  # of a table's metrics
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run that ended: its folder as the user named it, report, labels, logits, and which rows these are of."""
+    """A run that ended: its folder as the user named it, report, labels, logits, and which rows these are of; and the
+    weights of these, if they have some."""
 
     name: str
     report: dict[str, Any]
     labels: np.ndarray
     logits: np.ndarray
     rows_identity: str
+    weights: np.ndarray | None = None
 
     @classmethod
     def load(cls, name: str) -> "ComparedRun":
@@ -50,11 +52,12 @@ class ComparedRun:
         try:
             with np.load(folder / SCORES) as arrays:
                 labels, logits, identity = (arrays[key] for key in ("labels", "logits", "rows_identity"))
+                weights = arrays.get("weights")
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             raise InputError(f"{folder / SCORES} is missing or damaged: train the run again") from None
         if str(identity) != report["evaluation"]["rows_identity"]:
             raise InputError(f"{folder / SCORES} is of another run than its report: train the run again")
-        return cls(name, report, labels.astype(np.float32), logits, str(identity))
+        return cls(name, report, labels.astype(np.float32), logits, str(identity), weights)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -71,7 +74,7 @@ class ComparedRun:
         """Differences of AUC and logloss to the first run with paired intervals; None if the rows are others."""
         if self.rows_identity != first.rows_identity:
             return None
-        return differences(self.labels, first.logits, self.logits)
+        return differences(self.labels, first.logits, self.logits, weights=self.weights)
 
 
 def compared(runs: list[ComparedRun]) -> tuple[list[str], list[list[str]]]:

@@ -15,7 +15,7 @@ from src.data.known_values import unmatched_of, warning
 from src.data.manifest import VOCABULARY, DataFolder
 from src.dataset import Batch, RowBatches
 from src.dlrm import DLRM
-from src.metrics.binary import auc, scores_of
+from src.metrics.binary import auc, mean, scores_of
 from src.metrics.bootstrap import intervals
 from src.metrics.curves import curves, histogram, quality, reliability
 from src.metrics.monitored import MONITORED
@@ -60,54 +60,63 @@ def evaluation_content(
         seed: of the shuffling and of resampling.
     """
     kept, batch_size = _Kept(batches), batches.batch_size
-    labels, logits = finite_score(model, kept, batch_size, ranks)
+    scored = Scored(*finite_score(model, kept, batch_size, ranks))
+    labels, logits, weights = scored.labels, scored.logits, scored.weights
     dense, ids = kept.dense, kept.ids
     some, manifest = slice(None, None, kept.every), data.manifest
     content: dict[str, Any] = {}
     if importance_rows:
-        found = importance(model, Sample(dense, ids, labels[some]), batch_size, ranks, importance_rows, seed)
+        sample = Sample(dense, ids, labels[some], None if weights is None else weights[some])
+        found = importance(model, sample, batch_size, ranks, importance_rows, seed)
         names = (*manifest.inputs, *manifest.fields)
         content["importance"] = {"rows": min(importance_rows, len(ids)), "auc_drop": dict(zip(names, found))}
     if ranks.rank:
-        return Scored(labels, logits), {}
-    content |= {"part": part, "rows_identity": rows_identity(data, part, labels)} | score_content(labels, logits, seed)
+        return scored, {}
+    content |= {"part": part, "rows_identity": rows_identity(data, part, scored)} | score_content(scored, seed)
+    content |= {"weighted_by": f"column {manifest.weight}"} if manifest.weight else {}
     content["sliced_every"] = kept.every
     leading = manifest.layout.leading(ids, manifest.table_rows)
-    content["fields"] = field_slices(labels[some], logits[some], leading, manifest.fields)
+    few = None if weights is None else weights[some]
+    content["fields"] = field_slices(labels[some], logits[some], leading, manifest.fields, few)
     for field, rows in zip(content["fields"], manifest.table_rows):
         field["table_rows"] = rows
-    return Scored(labels, logits), content
+    return scored, content
 
 
-def score_content(labels: np.ndarray, logits: np.ndarray, seed: int) -> dict[str, Any]:
-    """What labels [B] and logits [B] alone say."""
+def score_content(scored: Scored, seed: int) -> dict[str, Any]:
+    """What labels, logits and weights alone say."""
+    labels, logits, weights = scored.labels, scored.logits, scored.weights
     scores = scores_of(logits)
+    monitored = {name: one.value(labels, logits, weights) for name, one in MONITORED.items()}
+    bins = reliability(labels, scores, weights=weights)
     return {
         "rows": len(labels),
-        "label_mean": float(np.mean(labels, dtype=np.float64)),
-        "score_mean": float(np.mean(scores)),
-        "metrics": {name: one.of(labels, logits) for name, one in MONITORED.items()} | quality(labels, logits),
-        "intervals": {name: asdict(one) for name, one in intervals(labels, logits, seed=seed).items()},
-        **curves(labels, logits),
-        "reliability": {name: values.tolist() for name, values in vars(reliability(labels, scores)).items()},
-        "histogram": histogram(labels, scores),
+        "label_mean": mean(labels, weights),
+        "score_mean": mean(scores, weights),
+        "metrics": monitored | quality(labels, logits, weights),
+        "intervals": {name: asdict(one) for name, one in intervals(labels, logits, seed=seed, weights=weights).items()},
+        **curves(labels, logits, weights=weights),
+        "reliability": {name: values.tolist() for name, values in vars(bins).items()},
+        "histogram": histogram(labels, scores, weights=weights),
     }
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows: dense [B, N], ids [B, L], labels [B]."""
+    """Rows: dense [B, N], ids [B, L], labels [B], and weights [B] if they have some."""
 
     dense: np.ndarray
     ids: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
-    def some(self, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def some(self, rows: int, seed: int) -> "Sample":
         """At most so many of them, by chance."""
         if len(self.labels) <= rows:
-            return self.dense, self.ids, self.labels
+            return self
         chosen = np.sort(np.random.default_rng([seed, 0]).choice(len(self.labels), rows, replace=False))
-        return self.dense[chosen], self.ids[chosen], self.labels[chosen]
+        weights = None if self.weights is None else self.weights[chosen]
+        return Sample(self.dense[chosen], self.ids[chosen], self.labels[chosen], weights)
 
 
 def importance(
@@ -128,7 +137,8 @@ def importance(
         rows: how many of B are taken, by chance.
         seed: of the choice, and of the shuffling of each column.
     """
-    dense, ids, labels = sample.some(rows, seed)
+    sample = sample.some(rows, seed)
+    dense, ids, labels = sample.dense, sample.ids, sample.labels
     layout = model.tables.layout
     columns = dense.shape[1] + layout.fields
 
@@ -143,7 +153,7 @@ def importance(
             yield (values, ids) if field < 0 else (dense, values)
 
     _, logits = finite_score(model, _rebatched(copies(), batch_size), batch_size, ranks)
-    areas = [auc(labels, part) for part in np.split(logits, columns + 1)]
+    areas = [auc(labels, part, sample.weights) for part in np.split(logits, columns + 1)]
     return [areas[0] - area for area in areas[1:]]
 
 
@@ -163,11 +173,12 @@ def _rebatched(parts: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> Ite
         dense, ids = [all_dense[whole:]], [all_ids[whole:]]
 
 
-def rows_identity(data: DataFolder, part: str, labels: np.ndarray) -> str:
-    """A checksum of which raw rows these are, however they were coded: their lines and labels."""
+def rows_identity(data: DataFolder, part: str, scored: Scored) -> str:
+    """A checksum of which raw rows these are, however they were coded: their lines, labels, and weights if any."""
     rows = data.manifest.parts[part]
     facts = f"{rows.first_line} {rows.last_line} {rows.rows} ".encode()
-    return hashlib.sha256(facts + np.packbits(labels > 0.5).tobytes()).hexdigest()
+    weights = b"" if scored.weights is None else scored.weights.astype("<f4").tobytes()
+    return hashlib.sha256(facts + np.packbits(scored.labels > 0.5).tobytes() + weights).hexdigest()
 
 
 def data_content(data: DataFolder) -> dict[str, Any]:
@@ -188,4 +199,6 @@ def data_content(data: DataFolder) -> dict[str, Any]:
         "preprocessing": manifest.options,
         "dense": list(manifest.inputs),
         "table_rows": dict(zip(manifest.tables, manifest.rows_of_tables)),
+        **({"weighted_by": f"column {manifest.weight}"} if manifest.weight else {}),
+        **({"negatives": asdict(manifest.negatives)} if manifest.negatives else {}),
     } | ({"warnings": [line for line in told if line]} if any(told) else {})

@@ -36,10 +36,11 @@ _KEPT_POINTS = 4 * _CURVE_POINTS
 
 @dataclass(frozen=True)
 class Scored:
-    """Rows that the network has scored: labels [B] and logits [B]."""
+    """Rows that the network has scored: labels [B] and logits [B], and weights [B] if they have some."""
 
     labels: np.ndarray
     logits: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def machine() -> dict[str, Any]:
@@ -175,6 +176,7 @@ class RunReport(MetricsFile):
             save_arrays(self.folder / SCORES, {
                 "labels": scored.labels.astype(np.uint8), "logits": scored.logits,
                 "rows_identity": np.array(evaluation["rows_identity"]),
+                **({} if scored.weights is None else {"weights": scored.weights}),
             })  # fmt: skip
             for follower in self.followers:
                 follower.scored(training["kept_step"], evaluation["part"], scored.labels, scored.logits)

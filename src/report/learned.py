@@ -97,7 +97,7 @@ def learned(
     mean_logloss = entropy(facts.label_mean)
     if sources and mean_logloss:
         try:
-            linear = _linear(*sources)
+            linear = _linear(*sources, manifest.logit_shift)
         except InputError as error:
             why_none = str(error)
         except Exception as error:  # whatever it is, the run has trained its network, which must not be lost for it
@@ -107,14 +107,15 @@ def learned(
     return replace(found, hint=_hint(found, manifest, rate, interval))
 
 
-def _linear(training: Rows, evaluated: Rows) -> Linear:
+def _linear(training: Rows, evaluated: Rows, logit_shift: float) -> Linear:
     names = [name for name, *_ in training.tables]
-    dense, ids, labels = sample(training, SAMPLE_ROWS)
-    model, fitted = LinearModel(dense, ids, labels, [names.index(name) for name in names]), len(labels)
+    dense, ids, labels, *weights = sample(training, SAMPLE_ROWS)
+    model, fitted = LinearModel(dense, ids, labels, [names.index(name) for name in names], *weights), len(labels)
     del dense, ids  # before as many come
-    dense, ids, labels = sample(evaluated, SAMPLE_ROWS)
-    logits = model.logits(dense, ids)
-    return Linear(fitted, training.count, len(labels), auc(labels, logits), logloss(labels, logits))
+    dense, ids, labels, *weights = sample(evaluated, SAMPLE_ROWS)
+    logits = model.logits(dense, ids) + logit_shift
+    area, loss = auc(labels, logits, *weights), logloss(labels, logits, *weights)
+    return Linear(fitted, training.count, len(labels), area, loss)
 
 
 def _hint(found: Learned, manifest: Manifest, rate: float, interval: tuple[float, float] | None) -> str:

@@ -43,6 +43,9 @@ class Block:
         parts: [B] int8, number of the part that each row belongs to, if a column tells it: see `cells.split`.
         lines: [B] int64, number of each row's line in its file, from 1; empty where the rows stand in none.
         lists: the values of columns of lists, by the columns' numbers among F.
+        weights: [B] float32, 0 or more, if a column gives them.
+        left_out: how many rows without a click are left out of the block by chance, and the sum of their weights,
+            which are 1 where rows have none.
     """
 
     labels: np.ndarray
@@ -54,6 +57,15 @@ class Block:
     lines: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     parts: np.ndarray | None = None
     lists: dict[int, CellLists] = field(default_factory=dict)
+    weights: np.ndarray | None = None
+    left_out: tuple[int, float] = (0, 0.0)
+
+    @property
+    def negative_sums(self) -> np.ndarray:
+        """How many rows have no click, and the sum of their weights, as of `left_out`, float64 [2]."""
+        others = self.labels == 0
+        weight = others.sum() if self.weights is None else self.weights[others].sum(dtype=np.float64)
+        return np.array([others.sum(), weight], np.float64)
 
     def chosen(self, rows: np.ndarray) -> "Block":
         """Some of the rows, [B] bool, and no bad ones."""
@@ -61,7 +73,7 @@ class Block:
         lists = {number: one.of_rows(rows) for number, one in self.lists.items()}
         return Block(
             self.labels[rows], self.numbers[rows], self.keys[:, rows], [], self.key_seed, checks, self.lines[rows],
-            lists=lists,
+            lists=lists, weights=None if self.weights is None else self.weights[rows],
         )  # fmt: skip
 
 
@@ -84,6 +96,14 @@ class Span(ABC):
     @abstractmethod
     def blocks(self, columns: Columns) -> Iterator[Block]:
         """The rows, in order, some thousand at a time."""
+
+    def numbered(self, columns: Columns) -> Iterator[tuple[Block, np.ndarray]]:
+        """The blocks, and the number of each of their rows among all rows of all files, from 0, int64 [B]."""
+        done = self.first_row
+        for block in self.blocks(columns):
+            bad = np.array([row.line for row in block.bad], np.int64)
+            yield block, done + np.arange(len(block.labels)) + np.searchsorted(bad, block.lines)
+            done += len(block.labels) + len(bad)
 
     @abstractmethod
     def cells(self, columns: Columns) -> Iterator[list[list[str]]]:
@@ -109,11 +129,15 @@ class PartSpan(Span):
     with_bad: bool
 
     def blocks(self, columns: Columns) -> Iterator[Block]:
-        for block in self.span.blocks(columns):
+        return (block for block, _ in self.numbered(columns))
+
+    def numbered(self, columns: Columns) -> Iterator[tuple[Block, np.ndarray]]:
+        for block, numbers in self.span.numbered(columns):
             assert block.parts is not None, "the columns have a split"
-            own = block.chosen(block.parts == self.part)
+            chosen = block.parts == self.part
+            own = block.chosen(chosen)
             own.bad = block.bad if self.with_bad else []
-            yield own
+            yield own, numbers[chosen]
 
     def cells(self, columns: Columns) -> Iterator[list[list[str]]]:
         for *cells, parts in self.span.cells(columns):

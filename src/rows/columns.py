@@ -38,12 +38,12 @@ class Columns:
         dense, categorical, label: names of what is used, in the order that training sees; of a timestamp, dense has the
             three numbers; label is "" for rows that have none, which are read with 0.
         order: names of all columns in the order of the file, others among them; empty for label, dense, categorical.
-        separator: one character, tab or one that prints.
+        separator: tab, or signs that print, most often one.
         header: whether each file begins with a line of names, which then gives the order.
         encoding: of the text, by Python's name.
         key_seed: of the keys of long categories, which the vocabulary tells: `Encoder.keyed` puts it here.
         quote: the sign between a pair of which a cell may stand, as RFC 4180 has it; "" for none, None for a quotation
-            mark unless tabs separate.
+            mark unless tabs or several signs separate.
         comment: the sign that begins lines that are no rows; "" for none.
         positive, negative: labels of clicks, and of the others; where one is empty, it is all that the other has not.
             Where both are, 1 and 0.
@@ -55,6 +55,7 @@ class Columns:
             name.
         checked: whether blocks have checks of hashed keys, too.
         split: tells the part of each row, if a column does.
+        weight: the column of the rows' weights, "" for none.
     """
 
     dense: tuple[str, ...]
@@ -77,6 +78,7 @@ class Columns:
     shared: tuple[tuple[str, str], ...] = ()
     checked: bool = False
     split: Split | None = None
+    weight: str = ""
 
     @classmethod
     def numbered(cls, dense_dim: int = 13, slot_dim: int = 26) -> "Columns":
@@ -91,37 +93,52 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that are used: label, numbers and points in time, categories."""
+        """The columns that are learned from: label, numbers and points in time, categories."""
         return (*self._label, *self.numeric, *self.categorical)
 
     @property
     def read_names(self) -> tuple[str, ...]:
-        """The same, and behind them the column that tells a row's part, if it is none of them."""
-        names = self.names
+        """The same, and behind them that of the weights, and the one that tells a row's part, if it is none of them."""
+        names = (*self.names, *self._weight)
         return (*names, self.split.column) if self.split and self.split.column not in names else names
 
     @property
     def _label(self) -> tuple[str, ...]:
         return (self.label,) if self.label else ()
 
+    @property
+    def _weight(self) -> tuple[str, ...]:
+        return (self.weight,) if self.weight else ()
+
+    def with_weight_as_number(self) -> "Columns":
+        """The same columns with that of the weights as the last one of numbers."""
+        return replace(self, dense=(*self.dense, self.weight), weight="", order=self.file_names)
+
     def without_label(self) -> "Columns":
-        """The columns of rows whose label is not known, and does not stand in the file."""
-        return replace(self, label="", order=tuple(name for name in self.order if name != self.label))
+        """The columns of rows whose label is not known, and does not stand in the file, nor does a weight."""
+        order = tuple(name for name in self.order if name not in (self.label, self.weight))
+        return replace(self, label="", weight="", order=order)
 
     @property
     def file_names(self) -> tuple[str, ...]:
         """All columns in the order of the file."""
-        return self.order or self.names
+        return self.order or (*self._label, *self._weight, *self.numeric, *self.categorical)
 
     @property
     def quotes(self) -> str:
         """The sign of quotes, "" for none."""
-        return (QUOTE if self.separator != "\t" else "") if self.quote is None else self.quote
+        if self.quote is not None:
+            return self.quote
+        return "" if self.separator == "\t" or len(self.separator) > 1 else QUOTE
 
     @property
     def plain(self) -> bool:
-        """Whether cells are read as they stand: labels 0 and 1, numbers with a point, no missing marks, no lists."""
+        """Whether cells are read as they stand: labels 0 and 1, numbers with a point, no marks, lists or weights.
+
+        And one sign separates them.
+        """
         others = (
-            self.positive, self.negative, self.missing, self.thousands, self.timestamps, self.lists, self.split
+            self.positive, self.negative, self.missing, self.thousands, self.timestamps, self.lists, self.split,
+            self.weight,
         )  # fmt: skip
-        return not any(others) and self.decimal == "."
+        return not any(others) and self.decimal == "." and len(self.separator) == 1

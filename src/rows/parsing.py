@@ -6,7 +6,7 @@ import numpy as np
 
 from src.rows import lines
 from src.rows.block import BadRow, Block
-from src.rows.cells.assembling import block_of, texts_of
+from src.rows.cells.assembling import block_of, no_weights, texts_of
 from src.rows.cells.finding import Found, find_cells
 from src.rows.cells.reasons import cells_reason, not_utf8
 from src.rows.columns import Columns
@@ -17,6 +17,11 @@ def parse(text: bytes, columns: Columns, first_line: int = 1) -> Block:
     """Rows of whole text; arguments as for `lines.parse`."""
     if _is_plain(text, columns):
         return lines.parse(text, columns, first_line)
+    if columns.weight and _is_plain(text, with_number := columns.with_weight_as_number()):
+        block = lines.parse(text, with_number, first_line)
+        numbers, weights = block.numbers[:, :-1], block.numbers[:, -1]
+        if not block.bad and not no_weights(weights).any():  # else cells have the last word
+            return replace(block, numbers=np.ascontiguousarray(numbers), weights=np.ascontiguousarray(weights))
     return parse_rows(text, columns, first_line)[0]
 
 

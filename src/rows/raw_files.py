@@ -4,6 +4,7 @@ import fnmatch
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise, permutations
 from pathlib import Path
@@ -16,6 +17,9 @@ from src.rows.unpacking import file_and_member, members_of
 
 REJECTS = "rejected_rows.txt"
 _LOOKED_AT = 200  # rows, and bytes of each
+_FEW = 10  # of so many rows a bad one may be skipped
+_NEARLY_ALL, _SHOWN_NAMES = 0.9, 5
+_OTHER_WIDTH = re.compile(r"(\d+) columns instead of \d+")
 _NAMES = ("train.txt", "train.txt.gz", "train.txt.xz")
 _LONGEST_NAME = 4096
 _MANIFEST = "manifest.json"  # of a data folder, whose files are no raw ones
@@ -139,10 +143,42 @@ def nature_of(bad: Sequence[BadRow], columns: Columns) -> str:
     separator = columns.separator.encode()
     if not columns.quotes and any(line.startswith(b'"') or separator + b'"' in line for line in texts):
         return "Cells stand between quotation marks: a --schema may say quote: '\"'"
-    for other in (sign for sign in (b"\t", b",", b";", b"|") if sign != separator):
+    for other in (sign for sign in (b"\t", b",", b";", b"|", b"::") if sign != separator):
         if texts and all(line.count(other) == len(columns.file_names) - 1 > 0 for line in texts):
             return f"{other.decode()!r} seems to separate the columns: a --schema may name it as separator"
     return ""
+
+
+def misfit(bad: Sequence[BadRow], share: float, columns: Columns) -> str:
+    """What to say of bad rows that are as many of a file's as `share`, where nearly all rows have one other number of
+    columns than they should; else ""."""
+    counts = Counter(found[1] for row in bad if (found := _OTHER_WIDTH.match(row.reason)))
+    count, times = counts.most_common(1)[0] if counts else ("", 0)
+    if share * times < _NEARLY_ALL * len(bad):
+        return ""
+    return (
+        f"Rows of the file have {count} columns, and those of the schema are {len(columns.file_names)}, "
+        f"{_some(columns.file_names)}: they do not fit; give a --schema of the file's columns, or the right file"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < _SHOWN_NAMES else f"{names[0]}, {names[1]} .. {names[-1]}"
+
+
+def is_many(share: float) -> bool:
+    """Whether bad rows that are as many of a file's are too many to leave out."""
+    return share * _FEW > 1
+
+
+def advice(bad: Sequence[BadRow], share: float, columns: Columns, skipping: str) -> str:
+    """What to do about bad rows that are as many of a file's as `share`: of few, what `skipping` says."""
+    if not is_many(share):
+        return f"Mend them, or {skipping}"
+    what = (
+        nature_of(bad, columns) or misfit(bad, share, columns) or "Mend them, or say in a --schema how cells are read"
+    )
+    return f"These are {share:.0%} of the rows, too many to skip. {what}"
 
 
 def write_rejects(path: Path, bad: Sequence[BadRow]) -> None:

@@ -24,7 +24,7 @@ from src.rows.columns import Columns, Timestamp
 from src.rows.keys import keys_of
 from src.rows.lines import with_point
 from src.rows.parsing import cells_of, names_in, parse
-from src.rows.raw_files import find_raws
+from src.rows.raw_files import find_raws, misfit
 from src.rows.reader import RawInput
 from src.rows.text import BYTE_ORDER_MARK, NUMBER, encoding_named, utf8
 from src.rows.unpacking import file_and_member, members_of
@@ -92,7 +92,7 @@ def _whole_text(texts: Sequence[bytes], columns: Columns) -> tuple[bytes, Column
     taken = lines = 0
     if columns.header:
         names, taken, lines = names_in(text, columns)
-        if missing := [name for name in columns.names if names.count(name) != 1]:
+        if missing := [name for name in columns.read_names if names.count(name) != 1]:
             raise InputError(f"line 1 is no header with column {missing[0]!r}: begin with the names of the columns")
         columns = replace(columns, order=names)
     text = text[taken:]
@@ -110,7 +110,8 @@ def categories_of_lines(texts: Sequence[bytes], columns: Columns) -> list[list[s
 def _good(block: Block, columns: Columns) -> Block:
     if block.bad:
         labelled = not columns.label and block.bad[0].reason.startswith(f"{len(columns.file_names) + 1} columns")
-        raise InputError(f"{block.bad[0]}: {'it has a label, so give has_labels=True' if labelled else 'mend it'}")
+        other = misfit(block.bad, len(block.bad) / (len(block.bad) + len(block.labels)), columns) or "mend it"
+        raise InputError(f"{block.bad[0]}: {'it has a label, so give has_labels=True' if labelled else other}")
     return block
 
 

@@ -4,18 +4,19 @@ label: clicked                  # required, 0 or 1 unless the lines below say ot
 dense: [price, age]             # numeric columns
 categorical: [site, device]     # columns of any text, or as below; of both lists, one may be left away
 header: true                    # each file begins with a line of names; default false
-columns: [id, clicked, price, age, site, device]   # without header, where the order is not label, dense,
-                                                    # categorical, or other columns stand between
-separator: ","                  # default tab
+columns: [id, clicked, price, age, site, device]   # without header, where the order is not label, weight,
+                                                    # dense, categorical, or other columns stand between
+separator: ","                  # default tab; or several signs, such as "::"
 encoding: gb18030               # of the text; default utf-8
 quote: '"'                      # cells may stand between such signs (RFC 4180); "" for none; the default is a quotation
-                                # mark, and none where tabs separate
+                                # mark, and none where tabs or several signs separate
 comment: "#"                    # lines that begin with it are no rows; default none
 positive: ["1", "1.0", "True"]  # labels of clicks; other labels are none, but for an empty one, which is refused
 negative: ["-1"]                # labels of the others; with positive too, any other label is refused
 missing: ["\\N", "NULL", "nan"] # cells that are as good as empty ones
 decimal: ","                    # the sign in numbers; default a point
 thousands: "."                  # the sign between groups of three digits; default none
+weight: paid                    # column of the rows' weights, numbers of 0 or more; default none
 dense:                          # an entry may be a column of points in time, which gives hour of the day, weekday and
   - price                       # age in days since a day
   - {name: hour, as: timestamp, format: "%y%m%d%H", since: 2014-10-21}
@@ -44,11 +45,12 @@ from src.rows.text import UTF8, encoding_named
 _KEYS: dict[str, Any] = {
     "label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str,
     "encoding": str, "quote": str, "comment": str, "positive": list, "negative": list, "missing": list, "decimal": str,
-    "thousands": str,
+    "thousands": str, "weight": str,
 }  # fmt: skip
 _TEXTS = ("positive", "negative", "missing")
 _SIGNS = ("separator", "quote", "comment", "decimal", "thousands")
 _MAY_BE_NONE = ("quote", "comment", "thousands")
+_LONGEST_SEPARATOR = 8
 _OF_TIMESTAMP = ("name", "as", "format", "since")
 
 
@@ -85,14 +87,13 @@ def load_schema(path: Path) -> Columns:
     columns = Columns(
         dense, categorical, content["label"], tuple(content.get("columns", ())),
         header=content.get("header", False), encoding=encoding, timestamps=timestamps, lists=lists, shared=shared,
-        **given,
+        weight=content.get("weight", ""), **given,
     )  # fmt: skip
     plain = [entry for entry in content.get("dense", ()) if isinstance(entry, str)]
-    for name in columns.names:
-        if columns.names.count(name) > 1 or plain.count(name) > 1 or columns.file_names.count(name) != 1:
-            raise InputError(
-                f"schema {path}: column {name!r} must stand once among label, dense and categorical, once in columns"
-            )
+    for name in columns.read_names:
+        if columns.read_names.count(name) > 1 or plain.count(name) > 1 or columns.file_names.count(name) != 1:
+            among = "label, weight, dense and categorical" if columns.weight else "label, dense and categorical"
+            raise InputError(f"schema {path}: column {name!r} must stand once among {among}, once in columns")
     if repeated := [name for name in columns.dense if columns.dense.count(name) > 1]:
         raise InputError(f"schema {path}: {repeated[0]!r} is one of the numbers of a timestamp: rename that column")
     if columns.header and columns.order:
@@ -120,8 +121,12 @@ def _check(path: Path, key: Any, value: Any) -> None:
 
 def _check_signs(path: Path, content: dict[str, Any]) -> None:
     separator = content.get("separator", "\t")
-    if len(separator) != 1 or not (separator == "\t" or " " <= separator <= "~") or separator.isalnum():
-        raise InputError(f"schema {path}: separator is {separator!r}: it must be a tab or one sign such as , ; or |")
+    prints = all(" " <= sign <= "~" and not sign.isalnum() for sign in separator)
+    if not (separator == "\t" or (prints and 1 <= len(separator) <= _LONGEST_SEPARATOR)):
+        raise InputError(
+            f"schema {path}: separator is {separator!r}: it must be a tab or signs such as , ; | or ::, "
+            f"{_LONGEST_SEPARATOR} at most"
+        )
     for key in _SIGNS[1:]:
         sign = content.get(key, "." if key == "decimal" else "")
         if not (sign == "" and key in _MAY_BE_NONE) and (len(sign) != 1 or not " " <= sign <= "~" or sign.isalnum()):
@@ -131,8 +136,10 @@ def _check_signs(path: Path, content: dict[str, Any]) -> None:
     if content.get("thousands") == content.get("decimal", "."):
         raise InputError(f"schema {path}: thousands and decimal are both {content['thousands']!r}: change one")
     for key in ("quote", "comment"):
-        if content.get(key) == separator:
+        if content.get(key) and content[key] == separator:
             raise InputError(f"schema {path}: {key} and separator are both {separator!r}: change one")
+        if content.get(key) and content[key] in separator:
+            raise InputError(f"schema {path}: {key} {content[key]!r} stands in separator {separator!r}: change one")
 
 
 def _dense(path: Path, entries: list[Any]) -> tuple[tuple[str, ...], tuple[Timestamp, ...]]:

@@ -26,14 +26,13 @@ from src.network.compiled import operators_for
 from src.network.options import ComputeSpec, NetworkSpec
 from src.ranks.group import ONE_RANK, Ranks
 
+Scores = tuple[np.ndarray, ...]  # labels, logits, and weights if rows have some
 # The rows of a batch that networks' graphs are compiled for.
 _compiled: weakref.WeakKeyDictionary[DLRM, set[int]] = weakref.WeakKeyDictionary()
 
 
-def score(
-    model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels [B] and logits [B] of all rows, the same on every rank.
+def score(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Scores:
+    """Labels [B] and logits [B] of all rows, and weights [B] if they have some, the same on every rank.
 
     A last batch that is not full is filled up with zeros and cut again, so that one compiled graph serves all. Ranks
     share the batches, and go on together, for split tables need all of them: who has none left takes zeros.
@@ -46,23 +45,23 @@ def score(
         ranks: that share the work.
     """
     shared = ranks.size > 1 and isinstance(batches, RowBatches)
-    own: list[tuple[np.ndarray, np.ndarray]] = []  # labels and logits [batch_size] each
+    own: list[tuple[np.ndarray, ...]] = []  # labels, logits and weights [batch_size] each
     sizes = []
     model.set_train(False)
     for batch in _own_share(batches, ranks) if shared else _own_turns(batches, ranks):
         sizes.append(len(batch[2]))
         missing = ((0, batch_size - sizes[-1]), (0, 0))
-        dense, ids, labels = (np.pad(column, missing) for column in batch) if sizes[-1] < batch_size else batch
+        dense, ids, *more = (np.pad(column, missing) for column in batch) if sizes[-1] < batch_size else batch
+        labels, *weights = (column[:, 0] for column in more)
         compiles = batch_size not in (known := _compiled.setdefault(model, set()))
         with held_back(), ranks.sign.work(compiles):
-            own.append((labels[:, 0], model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0]))
+            own.append((labels, model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0], *weights))
         known.add(batch_size)
     by_rank, all_sizes = ranks.gather(np.array(own)), ranks.gather(np.array(sizes, np.int32))  # [N, turns, ...]
     if not shared:
         by_rank, all_sizes = by_rank.swapaxes(0, 1), all_sizes.swapaxes(0, 1)
-    in_order = zip(by_rank.reshape(-1, 2, batch_size), all_sizes.reshape(-1))
-    labels, logits = np.concatenate([batch[:, :rows] for batch, rows in in_order], 1)
-    return labels, logits
+    in_order = zip(by_rank.reshape(-1, by_rank.shape[-2], batch_size), all_sizes.reshape(-1))
+    return tuple(np.concatenate([batch[:, :rows] for batch, rows in in_order], 1))
 
 
 def _own_turns(batches: Iterable[Batch], ranks: Ranks) -> Iterator[Batch]:
@@ -86,25 +85,23 @@ def _nothing_of(batch: Batch) -> Batch:
     return tuple(column[:0] for column in batch)
 
 
-def finite_score(
-    model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK
-) -> tuple[np.ndarray, np.ndarray]:
+def finite_score(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Scores:
     """As `score`, of a network that did not diverge.
 
     Raises:
         NotFinite: a logit is not.
     """
-    labels, logits = score(model, batches, batch_size, ranks)
-    if wrong := int(np.sum(~np.isfinite(logits))):
-        raise NotFinite(f"{wrong} of {len(logits)} logits are not finite")
-    return labels, logits
+    found = score(model, batches, batch_size, ranks)
+    if wrong := int(np.sum(~np.isfinite(found[1]))):
+        raise NotFinite(f"{wrong} of {len(found[1])} logits are not finite")
+    return found
 
 
 def evaluate(
     model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK, monitor: str = "auc"
 ) -> Metrics:
     """Accuracy, AUC, logloss and the monitored metric over all rows; arguments and errors as for `finite_score`."""
-    return measured(*finite_score(model, batches, batch_size, ranks), monitor)
+    return measured(*finite_score(model, batches, batch_size, ranks), monitor=monitor)
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ def evaluate_checkpoint(
         data, part: the rows, coded by its encoder.
         network, compute: its shape, and how it is computed.
         batch_size: rows at once.
-        begins: called when the checkpoint is read, and before rows are.
+        begins: called when the checkpoint is read and the rows are found, before they are scored.
 
     Raises:
         InputError: another encoder coded the rows, the checkpoint is damaged, or a logit is not finite.
@@ -151,13 +148,15 @@ def evaluate_checkpoint(
     checkpoint.check_encoder(path, data)
     operators = operators_for(ms.get_context("device_target"), compute.cpu_kernels)
     model = checkpoint.load(path, data.manifest, network, operators, getattr(ms, compute.compute_dtype))
+    batches = batches_of(data, part, batch_size)
     begins()
     begin = time.perf_counter()
-    labels, logits = finite_score(model, batches_of(data, part, batch_size), batch_size)
-    metrics = measured(labels, logits)
+    labels, logits, *others = finite_score(model, batches, batch_size)
+    weights = others[0] if others else None
+    metrics = measured(labels, logits, weights)
     seconds = time.perf_counter() - begin
     found = unmatched_of(data.manifest, part, checkpoint.manifest_beside(path))
     return Evaluation(
-        metrics, intervals(labels, logits)["auc"], quality(labels, logits), data.manifest.parts[part].rows, seconds,
-        warning(f"{part} rows", found) if found else "",
+        metrics, intervals(labels, logits, weights=weights)["auc"], quality(labels, logits, weights),
+        data.manifest.parts[part].rows, seconds, warning(f"{part} rows", found) if found else "",
     )  # fmt: skip

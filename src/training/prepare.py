@@ -9,7 +9,7 @@ import numpy as np
 from src.base.errors import InputError
 from src.base.logs import open_logs
 from src.checkpoints import run_folder
-from src.data.manifest import DataFolder, dense_dim_of, find, has_fields
+from src.data.manifest import DataFolder, Manifest, dense_dim_of, find, has_fields
 from src.dataset import RowBatches, batches_of, sample
 from src.dlrm import activation_values, mlp_values
 from src.metrics.labels import one_label, sorted_by_label
@@ -140,12 +140,16 @@ def prepare(specs: Specs) -> Prepared:
         folder, "train", batch_size, shuffle=data.shuffle, drop_last=True, seed=data.seed, rank=ranks.rank,
         ranks=ranks.size, unseen_share=data.unseen_share,
     )  # fmt: skip
+    if not specs.optimization.dropout:  # which follows from a sample's place in the batch
+        batches.deal()
     if not len(batches):
         raise InputError(f"batch_size is {batch_size}, but there are only {batches.rows} training rows: lower it")
     part = evaluation_part(folder, evaluation.early_stopping) if evaluation.do_eval else ""
     if part == "test":
         print("no validation rows: test rows are evaluated, and choose nothing; the last network is kept", flush=True)
     if ranks.rank == 0:
+        for line in about_rows(folder.manifest):
+            print(line, flush=True)
         for line in _about_labels(folder, batches, part, evaluation.monitor):
             print(f"warning: {line}", flush=True)
         open_logs(kept.loss_file_name, kept.metrics_file_name, *([kept.eval_file_name] if part else []))
@@ -163,6 +167,17 @@ def prepare(specs: Specs) -> Prepared:
         place(widths.packed_rows, specs.runtime.parallel.parallel_mode, ranks.size, folder.manifest.layout.uses),
         _factors(specs.schedule, len(batches)),
     )
+
+
+def about_rows(manifest: Manifest) -> Iterator[str]:
+    """What is to be known of how rows count."""
+    if manifest.weight:
+        yield f"weighted by column {manifest.weight}: the loss and all metrics are weighted means"
+    if one := manifest.negatives:
+        yield (
+            f"{one.kept} of {one.rows} training rows without a click are kept: the loss of training is of these rows, "
+            f"and scores are of all, with logits {one.shift:+.4f}"
+        )
 
 
 def _about_labels(folder: DataFolder, batches: RowBatches, part: str, monitor: str) -> Iterator[str]:

@@ -22,6 +22,8 @@ from src.training.options import OptimizationSpec, Scale
 from src.training.rules import UpdateRule
 from src.training.step_counter import StepCounter
 
+_LEAST_MEAN = float(np.finfo(np.float32).tiny)
+
 
 class TrainStep(nn.Cell):
     """Forward, backward and update for one batch.
@@ -42,8 +44,12 @@ class TrainStep(nn.Cell):
         reset_steps: steps behind which `reset_tables` is called, each time; 0 for never. The corrections of the
             tables' rule begin anew with them, and the factors are those of the whole training.
         steps_before: steps of earlier trainings that the rules' states have behind them, and so their corrections.
+        weighted: whether samples have weights: the loss is then their weighted mean, over the batch of all ranks; 0
+            where all of its weights are.
+        logit_shift: what the network's logits lie above those of the training rows' clicks, which the loss is of.
 
-    Inputs: dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32 of 0 and 1.
+    Inputs: dense [B, N] float32, ids [B, L] int32, labels [B, 1] float32 of 0 and 1, and if weighted weights [B, 1]
+        float32 of 0 or more.
     Outputs: the mean loss of the batch before the update, scalar float32.
 
     Attributes:
@@ -61,6 +67,8 @@ class TrainStep(nn.Cell):
         exchange: Exchange | None = None,
         reset_steps: int = 0,
         steps_before: int = 0,
+        weighted: bool = False,
+        logit_shift: float = 0.0,
     ):
         super().__init__(auto_prefix=False)
         if loss_scale is not None and not model.operators.skips_updates:
@@ -78,6 +86,8 @@ class TrainStep(nn.Cell):
         self.factor_places = tuple(_place(one, series) for one in wanted)
         self.dropout, self.label_smoothing = optimization.dropout, optimization.label_smoothing
         self.step_place = int(model.pooling is not None)  # behind what the model pools by
+        self.weight_place = self.step_place + int(self.dropout > 0)
+        self.weighted, self.logit_shift = weighted, logit_shift
         if self.dropout:
             model.set_dropout(self.dropout, seed, exchange.rank if exchange else 0)
         counts = bool(series or self.dropout or average_from is not None)
@@ -86,7 +96,7 @@ class TrainStep(nn.Cell):
         self.exchange, primitives = exchange, self.operators.primitives
         self.scale = None if loss_scale is None else LossScale(loss_scale, primitives)
         self.may_lack = {value.name for value in self.scale.values} if self.scale is not None else set()
-        self.cross_entropy = self.operators.cross_entropy()
+        self.cross_entropy = self.operators.weighted_cross_entropy() if weighted else self.operators.cross_entropy()
         parameters = model.mlp_parameters()
         overflows = [] if self.scale is None else [1]
         self.parts = primitives.parts([*(value.size for value in parameters), 1, *overflows], 0)
@@ -150,18 +160,27 @@ class TrainStep(nn.Cell):
 
     def scaled_loss(self, dense, vectors, labels, *more):
         """The mean loss of the batch, times the loss scale; more are what the model pools by, if it does, the step, if
-        there is dropout, and the scale."""
+        there is dropout, the weights, if there are any, and the scale."""
         step = more[self.step_place] if self.dropout else None
         if self.label_smoothing != 0:
             labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         logits = self.model.each(dense, vectors, more, step)
-        if self.model.count == 1:
-            loss = self.cross_entropy(logits[0], labels)
-        else:  # the mean of the towers' losses, so that each learns by itself
-            loss = self.cross_entropy(ops.concat(logits, 0), ops.tile(labels, (self.model.count, 1)))
+        columns: tuple = (labels,)
+        if self.weighted:
+            columns = (labels, more[self.weight_place])
+        joined = logits[0]
+        if self.model.count > 1:  # the mean of the towers' losses, so that each learns by itself
+            joined, columns = ops.concat(logits, 0), self.each(self.of_towers, columns)
+        if self.logit_shift != 0:
+            joined = joined - self.logit_shift
+        loss = self.cross_entropy(joined, *columns)
         return loss if self.scale is None else loss * more[-1]
 
-    def construct(self, dense, ids, labels):
+    def of_towers(self, column):
+        """A column of the samples [B, 1], once for each tower."""
+        return ops.tile(column, (self.model.count, 1))
+
+    def construct(self, dense, ids, labels, *weights):
         counted: tuple = ()
         if self.counter is not None:
             counted = self.counter()
@@ -169,8 +188,11 @@ class TrainStep(nn.Cell):
         factor = None
         if self.scale is not None:
             factor = self.scale.factor()  # once: of parameters read again behind messages MindSpore makes copies
-            more = (*more, factor)
         rows, vectors, mask = self.model.look_up(ids)
+        if self.weighted:
+            more = (*more, self.normalised(weights[0], vectors))
+        if self.scale is not None:
+            more = (*more, factor)
         loss, (vector_gradients, gradients) = self.loss_and_gradients(dense, vectors, labels, *more)
         applied = None if self.scale is None else self.scale.all_finite((loss, vector_gradients, *gradients))
         if self.exchange is not None:
@@ -184,6 +206,13 @@ class TrainStep(nn.Cell):
         done = self.update(rows, vector_gradients, gradients, counted, applied)
         loss = ops.depend(loss, done)
         return loss if self.scale is None else ops.depend(loss, self.scale(applied, factor))
+
+    def normalised(self, weights, vectors):
+        """Weights whose mean over the batch of all ranks is 1, or which are all 0."""
+        mean = weights.sum() / weights.shape[0]  # no mean, whose kernel on Ascend is an older one
+        if self.exchange is not None:  # all ranks send in one order: this behind the messages that give the vectors
+            mean = self.exchange.mean(ops.depend(mean, vectors).reshape(1)).reshape(())
+        return weights / ops.maximum(mean, _LEAST_MEAN)
 
     def mean_over_ranks(self, loss, gradients, applied, exchange):
         """The loss and the MLPs' gradients, and whether all ranks' were finite; all in one message."""

@@ -17,7 +17,8 @@ from src.data.known_values import (
     usual_shares,
     warning,
 )
-from src.data.manifest import File, Manifest, Part
+from src.data.manifest import Manifest
+from src.data.parts import File, Part
 from src.data.vocabulary import HashedVocabulary, Vocabulary
 from src.rows.block import Block
 from src.rows.keys import keys_of

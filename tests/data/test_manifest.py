@@ -4,7 +4,8 @@ import json
 import pytest
 
 from src.base.errors import InputError
-from src.data.manifest import MANIFEST, DataFolder, File, Manifest, Part, find
+from src.data.manifest import MANIFEST, DataFolder, Manifest, find
+from src.data.parts import File, Part
 
 CONTENTS = {
     "vocabulary.npz": b"vocabulary",

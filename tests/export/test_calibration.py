@@ -34,6 +34,18 @@ def by_scikit_learn(labels, logits):
     return found.coef_[0, 0], found.intercept_[0]
 
 
+def test_fit_of_weighted_rows_is_weighted_logistic_regression():
+    rng = np.random.default_rng(9)
+    logits, weights = rng.normal(0, 1.5, 2000).astype(np.float32), rng.exponential(1, 2000).astype(np.float32)
+    labels = (rng.random(2000) < scores_of(0.5 * logits - 1)).astype(np.float32)
+    found, columns = calibration.fit(labels, logits, weights), logits.astype(np.float64)[:, None]
+    expected = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(columns, labels, weights)
+    assert (1 / found.temperature, found.bias) == pytest.approx((expected.coef_[0, 0], *expected.intercept_), abs=1e-4)
+    calibrated = logits / found.temperature + found.bias
+    assert found.after == pytest.approx(logloss(labels, calibrated, weights), abs=1e-6)
+    assert abs(1 / found.temperature - by_scikit_learn(labels, logits)[0]) > 1e-3
+
+
 @given(st.integers(0, 10_000), st.floats(0.2, 5), st.floats(-3, 3))
 def test_fit_is_logistic_regression(seed, slope, bias):
     rng = np.random.default_rng(seed)
@@ -99,6 +111,18 @@ def test_cpp_program_gives_calibrated_scores(program, calibrated, tiny_data, tmp
     assert np.abs(found - Scorer(calibrated).score_ids(dense, ids)).max() < 1e-6
 
 
+@pytest.mark.parametrize(("rows", "part"), [
+    ("test", "test"), ("{}:test", "test"), ("{}/test", "test"), ("{}", "valid"),
+])  # fmt: skip
+def test_named_rows_calibrate(run_folder, tiny_data, tmp_path, rows, part):
+    own = [f"--dataset_path={tiny_data.path}"] if rows == "test" else []
+    export_program.main([CPU, f"--checkpoint_path={run_folder}/checkpoint", f"--export_path={tmp_path}/e", *own,
+                         f"--calibrate={rows.format(tiny_data.path)}", "--eval_batch_size=64"])  # fmt: skip
+    (fact,) = read_facts(tmp_path / "e/dlrm.model", "model")["calibration"]
+    slope, intercept = by_scikit_learn(*logits_of(run_folder, tiny_data, part))
+    assert (1 / float(fact[0]), float(fact[1])) == pytest.approx((slope, intercept), abs=1e-4)
+
+
 def test_export_without_calibration_has_none(exports):
     assert "calibration" not in read_facts(exports["fp32"] / "dlrm.model", "model")
 
@@ -108,13 +132,27 @@ def test_data_that_may_not_calibrate_are_refused(run_folder, tiny_data, tmp_path
     none = preprocess_lines(write_raw(tmp_path / "n/train.txt", raw_lines(300)), tmp_path / "none", valid_fraction=0.0)
     argv = [CPU, f"--checkpoint_path={run_folder}/checkpoint", f"--export_path={tmp_path}/e"]
     for data, message in [
-        (f"{tiny_data.path}/test", "calibrate learns from validation rows, and test is another part"),
-        (f"{tiny_data.path}/train", "calibrate learns from validation rows, and train is another part"),
+        (f"{tiny_data.path}/test", "calibrate True asks for the valid rows, and test is another part"),
+        (f"{tiny_data.path}/train", "calibrate True asks for the valid rows, and train is another part"),
         (other.path, "was trained with another vocabulary than that of"),
-        (none.path, "has no validation rows to calibrate with"),
+        (none.path, "has no valid rows to calibrate with, only train, test"),
     ]:
         with pytest.raises(InputError, match=re.escape(message)):
             export_program.main([*argv, "--calibrate=True", f"--dataset_path={data}"])
+    for rows, message in [
+        (f"{tiny_data.path}:train", "a network knows its training rows too well to be calibrated by them"),
+        (f"{tiny_data.path}/train", "a network knows its training rows too well to be calibrated by them"),
+        ("train", "a network knows its training rows too well to be calibrated by them"),
+        (f"{tiny_data.path}/test:valid", "asks for the valid rows, and test is another part"),
+        (f"{other.path}", "was trained with another vocabulary than that of"),
+        (f"{other.path}:test", "was trained with another vocabulary than that of"),
+        (f"{tiny_data.path}:nothing", "is not a folder"),
+    ]:
+        more = [f"--dataset_path={tiny_data.path}"] if rows == "train" else []
+        with pytest.raises(InputError, match=re.escape(message)):
+            export_program.main([*argv, f"--calibrate={rows}", *more])
+    with pytest.raises(InputError, match="dataset_path has no effect with calibrate"):
+        export_program.main([*argv, f"--calibrate={tiny_data.path}", f"--dataset_path={tiny_data.path}"])
     for flag in (f"--dataset_path={tiny_data.path}", "--eval_batch_size=64"):
         with pytest.raises(InputError, match="has no effect without calibrate"):
             export_program.main([*argv, flag])

@@ -160,6 +160,17 @@ def test_row_with_39_columns_is_refused_by_line_number(preprocessed, tmp_path):
     assert [row[0] for row in scores_csv()[1:]] == [str(number) for number in range(1, 51) if number != 42]
 
 
+@pytest.mark.parametrize(("more", "width"), [(["--has_labels=True"], 40), (["--has_labels=False"], 39)])
+def test_file_of_other_columns_is_said_to_be_so(preprocessed, tmp_path, more, width):
+    """To leave out nearly all rows is no advice."""
+    raw = write_raw(tmp_path / "rows.txt", [*raw_lines(2), *("\t".join("abcdefgh") for _ in range(60))])
+    names = "label, I1 .. C26" if width == 40 else "I1, I2 .. C26"
+    with pytest.raises(InputError) as raised:
+        preprocessed(raw, *more, *(["--max_bad_rows=3"] if width == 39 else []))
+    assert f"Rows of the file have 8 columns, and those of the schema are {width}, {names}" in str(raised.value)
+    assert "max_bad_rows" not in str(raised.value)
+
+
 def test_bad_rows_of_several_files_are_named_with_their_file(preprocessed, tmp_path):
     """Those before the refusal too, and in the file of rejected rows."""
     lines = raw_lines(20)

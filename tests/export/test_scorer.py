@@ -91,7 +91,7 @@ def test_frames_that_can_not_be_scored(scorer, change, message):
 
 
 @pytest.mark.parametrize(("lines", "message"), [
-    (["1\t2\t3"], "line 1: 3 columns instead of 39"),
+    (["1\t2\t3"], "line 1: 3 columns instead of 39: Rows of the file have 3 columns, and those of the schema are 39"),
     ([raw_lines(1)[0].split("\t", 1)[1], raw_lines(1)[0]], "line 2: 40 columns instead of 39"),
     ([raw_lines(1)[0].split("\t", 1)[1] + "\n\n"], "line 1"),
     (["a\nb"], "line 1 holds a line end within"),

@@ -5,7 +5,8 @@ import pytest
 from conftest import write_raw
 
 from src.data.encoder import Encoder, load_encoder
-from src.data.manifest import VOCABULARY, File, Manifest
+from src.data.manifest import VOCABULARY, Manifest
+from src.data.parts import File
 from src.data.vocabulary import Vocabulary
 from src.dataset import batches_of
 from src.preprocess_data import report

@@ -11,13 +11,14 @@ from mindspore.mindrecord import FileReader
 
 from src.data import records
 from src.data.encoder import Encoder
-from src.data.manifest import File
+from src.data.parts import File
 from src.data.vocabulary import HashedVocabulary
 from src.dataset import batches_of
-from src.preprocessing import steps
+from src.preprocessing import shards, steps
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
-from src.preprocessing.steps import Coding, Shard, bundle_rows, bundles_of, gather_bucket, scatter_rows
+from src.preprocessing.shards import Coding, Shard
+from src.preprocessing.steps import bundle_rows, bundles_of, gather_bucket, scatter_rows
 from src.rows.columns import Columns
 from src.rows.reader import RawInput
 
@@ -114,8 +115,8 @@ def test_thousands_of_pieces_are_put_together_before_each_bucket_opens_them(tmp_
     rows = [int(bundle_rows(files, path, together)["rows"]) for files, path in zip(bundles, together.bundled)]
     assert rows == [4 * 64, 4 * 64, 4 * 22]
     gathered = []
-    monkeypatch.setattr(steps.records, "write", lambda path, packed: gathered.append(packed))
-    monkeypatch.setattr(steps.File, "of", lambda folder, path: File(path.name, 0, ""))
+    monkeypatch.setattr(shards.records, "write", lambda path, packed: gathered.append(packed))
+    monkeypatch.setattr(shards.File, "of", lambda folder, path: File(path.name, 0, ""))
     for bucket in range(0, 150, 10):
         for coding in (apart, together):
             gather_bucket(bucket, tmp_path / f"part-{bucket}", coding)

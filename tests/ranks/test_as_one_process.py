@@ -34,6 +34,7 @@ from src.base.locks import hold
 from src.data.manifest import find
 from src.scorer import Scorer
 from tests.lists import lists_data
+from tests.weights import weighted_data
 
 ROWWISE = ["--optimizer=rowwise_adagrad", "--self_interaction=True"]
 MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
@@ -46,6 +47,8 @@ STOCK = ["--cpu_kernels=False", "--optimizer=adam", "--table_weight_decay=0.01",
          "--report=False"]  # fmt: skip
 LISTS = [*RATE, "--optimizer=adagrad", "--mixed_dims=0.5", "--report=False"]  # on rows of their own
 WIDE = [*STOCK, "--towers=2", "--interaction=dcnv2", "--dcn_layers=1", "--dcn_rank=4", "--emb_dim=16"]
+# Weights of 0 to 7, and a part of the negatives, on rows of their own.
+WEIGHTED = [*RATE, "--optimizer=adagrad", "--mlp_optimizer=sgd", "--towers=2", "--emb_dim=16", "--report=False"]
 # By name: the options, and those of the network that differ from most.
 RECIPES = {
     "sgd": (SGD, {}),
@@ -53,6 +56,7 @@ RECIPES = {
     "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),
     "stock": (STOCK, {"bottom_mlp": (8,), "top_mlp": (1,)}),
     "lists": (LISTS, {"mixed_dims": 0.5}),
+    "weighted": (WEIGHTED, {"towers": 2, "emb_dim": 16}),
     "wide": (
         WIDE,
         {
@@ -67,7 +71,7 @@ RECIPES = {
     ),
 }
 TWO = [("sgd", "data"), ("sgd", "hybrid"), ("rowwise", "hybrid"), ("more", "data"), ("more", "hybrid"),
-       ("lists", "data"), ("lists", "hybrid"),
+       ("lists", "data"), ("lists", "hybrid"), ("weighted", "data"), ("weighted", "hybrid"),
        ("stock", "data"), ("wide", "hybrid")]  # fmt: skip
 FOUR = [("sgd", "hybrid"), ("rowwise", "data")]
 ODD = {"--batch_size=32": "--batch_size=31", "--batch_size=64": "--batch_size=63"}
@@ -80,8 +84,12 @@ FAIL = {"refused-data": [*RATE, "--parallel_mode=data"], "refused-whole": [*RATE
 @pytest.fixture(scope="module")
 def data_of(tiny_data, made_once):
     """The data folder of a recipe."""
-    lists = find(str(made_once("lists", lists_data) / "dataset"))
-    return lambda recipe: lists if recipe == "lists" else tiny_data
+    own = {
+        "lists": made_once("lists", lists_data),
+        "weighted": made_once("weighted", lambda folder: weighted_data(folder, 3000, keep_negatives=0.5)),
+    }
+    found = {recipe: find(str(folder / "dataset")) for recipe, folder in own.items()}
+    return lambda recipe: found.get(recipe, tiny_data)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +161,7 @@ def test_ranks_send_in_one_order(two, recipe, mode):
     found = [json.loads((two / f"{recipe}-{mode}/collectives_{rank}.json").read_text()) for rank in range(2)]
     assert found[0] == found[1]
     assert [name for name, _ in found[0]].count("AllGather") == (2 if mode == "data" else 3)
-    assert [name for name, _ in found[0]].count("AllReduce") == 1
+    assert [name for name, _ in found[0]].count("AllReduce") == (2 if recipe == "weighted" else 1)
     assert all(waits for _, waits in found[0]), found[0]
 
 

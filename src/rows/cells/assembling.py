@@ -13,11 +13,21 @@ import numpy as np
 from src.rows.block import BadRow, Block
 from src.rows.cells.column import Column
 from src.rows.cells.lists import CellLists
-from src.rows.cells.reasons import CONTROL, SHOWN, cells_reason, number_reason, time_reason
+from src.rows.cells.reasons import (
+    CONTROL,
+    SHOWN,
+    cells_reason,
+    not_utf8,
+    number_reason,
+    time_reason,
+    weight_reason,
+)  # fmt: skip
 from src.rows.cells.split import NO_PART
 from src.rows.cells.times import numbers_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.text import number_text
+
+_MOST_WEIGHT = 1e30  # so that a batch's sum is within float32
 
 
 def block_of(
@@ -40,7 +50,7 @@ def block_of(
             bad.setdefault(row, reason(row))
 
     for wrong in odd:
-        note(wrong, lambda _: cells_reason(CONTROL, 0))
+        note(wrong, lambda row: _odd_reason(text_of(row), columns))
     labels = np.zeros(rows, np.uint8)
     if columns.label:
         of_labels = left.pop(0)
@@ -56,23 +66,17 @@ def block_of(
             values, wrong = column.numbers(columns)
             numbers.append(values[:, None])
         note(wrong, partial(_reason, name, column, times))
-    keys, checks = np.empty((len(columns.categorical), rows), np.uint64), None
-    of_lists, lists = {one.name: one for one in columns.lists}, dict[int, CellLists]()
-    for field, (name, column) in enumerate(zip(columns.categorical, left)):
-        if name in of_lists:
-            lists[field] = column.lists(of_lists[name], columns)
-            keys[field] = 0
-            continue
-        keys[field], own = column.keys(columns)
-        if own is not None and own.any():
-            checks = np.zeros(keys.shape, np.uint32) if checks is None else checks
-            checks[field] = own
-    found, parts = np.concatenate(numbers, axis=1), None
+    keys, checks, lists = _categories(left, columns, rows)
+    found, parts, weights = np.concatenate(numbers, axis=1), None, None
+    if columns.weight:
+        of_weights = cells[columns.read_names.index(columns.weight)]
+        weights, wrong = _weights(of_weights, columns)
+        note(wrong, lambda row: weight_reason(columns.weight, of_weights.texts([row])[0][:SHOWN]))
     if columns.split:
         of_parts = cells[columns.read_names.index(columns.split.column)]
         parts = columns.split.parts_of(of_parts, columns)
         note(parts == NO_PART, partial(_part_reason, columns.split.column, of_parts))
-    block = Block(labels, found, keys, [], columns.key_seed, checks, places, parts, lists)
+    block = Block(labels, found, keys, [], columns.key_seed, checks, places, parts, lists, weights)
     if not bad:
         return block
     good = np.ones(rows, bool)
@@ -80,6 +84,40 @@ def block_of(
     block = replace(block.chosen(good), parts=None if parts is None else parts[good])
     block.bad = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
     return block
+
+
+def _odd_reason(text: bytes, columns: Columns) -> str:
+    """What is wrong with a row of which a cell holds what no text could; what is not UTF-8 has U+FFFD in its place."""
+    return cells_reason(CONTROL, 0) if min(text) < ord("\t") else not_utf8(columns)
+
+
+def _categories(
+    cells: Sequence[Column], columns: Columns, rows: int
+) -> tuple[np.ndarray, np.ndarray | None, dict[int, CellLists]]:
+    """Keys, checks and lists, as of a block, of cells of each of `columns.categorical`, and of others behind these."""
+    keys, checks = np.zeros((len(columns.categorical), rows), np.uint64), None
+    of_lists, lists = {one.name: one for one in columns.lists}, dict[int, CellLists]()
+    for field, (name, column) in enumerate(zip(columns.categorical, cells)):
+        if name in of_lists:
+            lists[field] = column.lists(of_lists[name], columns)
+            continue
+        keys[field], own = column.keys(columns)
+        if own is not None and own.any():
+            checks = np.zeros(keys.shape, np.uint32) if checks is None else checks
+            checks[field] = own
+    return keys, checks, lists
+
+
+def _weights(column: Column, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 [B], and which cells hold none: an empty one has no weight."""
+    weights, wrong = column.numbers(columns)
+    return weights, wrong | no_weights(weights)
+
+
+def no_weights(numbers: np.ndarray) -> np.ndarray:
+    """Which numbers are no weights, nan of empty cells among them."""
+    wrong: np.ndarray = ~((numbers >= 0) & (numbers <= _MOST_WEIGHT))
+    return wrong
 
 
 def _reason(name: str, column: Column, times: dict[str, Timestamp], row: int) -> str:

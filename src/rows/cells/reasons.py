@@ -36,6 +36,11 @@ def number_reason(name: str, shown: str) -> str:
     return f"{name} is {shown!r}, which is not a number{marks}"
 
 
+def weight_reason(name: str, shown: str) -> str:
+    """What is wrong with the cell of a row's weight."""
+    return f"{name} is {shown!r}, and a weight must be a number of 0 or more"
+
+
 def time_reason(name: str, shown: str, form: str) -> str:
     """What is wrong with a cell that must hold a point in time."""
     return f"{name} is {shown!r}, which is no point in time of the form {form}"

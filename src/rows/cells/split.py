@@ -4,7 +4,7 @@ Legend: B rows.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 PARTS = ("train", "valid", "test")
 FORM = re.compile(r"random:.+|[^:=]+:[^,]+(,[^,]+)?|[^:=]+=[^/]+(/[^/]*){1,2}")
 NO_PART = -1
+
+
+def mixed_shares(numbers: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
+    """Of each number [B] uint64 another one from 0 to 1, float64, which looks random and follows from these."""
+    mixed = numbers + np.random.default_rng(seed).integers(0, 2**64, dtype=np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
+        mixed = (mixed ^ mixed >> np.uint64(shift)) * np.uint64(factor)
+    shares: np.ndarray = (mixed ^ mixed >> np.uint64(31)).astype(np.float64) / 2.0**64
+    return shares
 
 
 @dataclass(frozen=True)
@@ -80,10 +89,7 @@ class Split:
         return found
 
     def _at_random(self, keys: np.ndarray) -> np.ndarray:
-        mixed = keys + np.random.default_rng(self.seed).integers(0, 2**64, dtype=np.uint64)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
-            mixed = (mixed ^ mixed >> np.uint64(shift)) * np.uint64(factor)
-        share = (mixed ^ mixed >> np.uint64(31)).astype(np.float64) / 2.0**64
+        share = mixed_shares(keys, self.seed)
         valid, held_out = self.shares
         parts: np.ndarray = np.where(share < valid, 1, np.where(share < held_out, 2, 0)).astype(np.int8)
         return parts

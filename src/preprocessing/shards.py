@@ -1,0 +1,124 @@
+"""Coded rows and the MindRecord files of them: what all pieces have in common, and what each comes to."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.base.npz import Arrays
+from src.data import records
+from src.data.encoder import Encoder
+from src.data.layout import PADDING
+from src.data.parts import File
+from src.data.vocabulary import UNSEEN
+from src.rows.block import Block
+from src.rows.columns import Columns
+
+Coded = tuple[np.ndarray, ...]  # dense [B, N], ids [B, L], labels [B], and weights [B] if rows have some
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What encoding some lines gave: the MindRecord file, its index, and sums for the manifest's means."""
+
+    files: tuple[File, File]
+    rows: int
+    clicks: float  # by weight, as weight, where rows have weights
+    weight: float
+    unseen: tuple[int, ...]  # of each field's values
+    values: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shard: np.ndarray) -> "Shard":
+        """What `encode_rows` returned."""
+        content = to_json(shard)
+        files = (File(**content["files"][0]), File(**content["files"][1]))
+        sums = content["rows"], content["clicks"], content.get("weight", content["rows"])
+        return cls(files, *sums, tuple(content["unseen"]), tuple(content["values"]))
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What all pieces of coded rows have in common.
+
+    Attributes:
+        columns: of the raw files.
+        encoder: codes the rows.
+        folder: the data folder; shards lie below it.
+        record_rows: rows in a MindRecord record.
+        seed: of shuffling.
+        scattered: where `scatter_rows` leaves the rows of each piece that is shuffled; they make as many buckets.
+        bundled: where `bundle_rows` leaves the same rows, where there are many pieces.
+    """
+
+    columns: Columns
+    encoder: Encoder
+    folder: Path
+    record_rows: int
+    seed: int = 0
+    scattered: tuple[Path, ...] = ()
+    bundled: tuple[Path, ...] = ()
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a coded row."""
+        return records.row_bytes(len(self.encoder.inputs), self.encoder.layout.ids, self.weighted)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights."""
+        return bool(self.columns.weight)
+
+    def coded(self, block: Block) -> Coded:
+        """A block's rows as they are packed."""
+        dense, ids = self.encoder.encode(block)
+        return dense, ids, block.labels, *([] if block.weights is None else [block.weights])
+
+
+def sums_of(arrays: Coded) -> np.ndarray:
+    """Rows, and clicks and weights, which are rows where these have none."""
+    labels, weights = arrays[2], arrays[3] if len(arrays) > 3 else None
+    if weights is None:
+        return np.array([len(labels), labels.sum(), len(labels)], np.float64)
+    weights = weights.astype(np.float64)
+    return np.array([len(labels), np.dot(labels, weights), weights.sum()])
+
+
+def packed_rows(arrays: Coded, record_rows: int) -> list[bytes]:
+    """Records of coded rows."""
+    return [
+        records.pack(*(array[start : start + record_rows] for array in arrays))
+        for start in range(0, len(arrays[0]), record_rows)
+    ]
+
+
+def seen(ids: np.ndarray, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
+    """Of ids [B, L], how many of each field's are for unseen values, and how many are there."""
+    return coding.encoder.layout.count(ids == UNSEEN), coding.encoder.layout.count(ids != PADDING)
+
+
+def write_shard(
+    path: Path, folder: Path, packed: list[bytes], sums: np.ndarray, found: tuple[np.ndarray, np.ndarray]
+) -> Arrays:
+    """Write records to a shard below the data folder; sums as `sums_of`, found as `seen` has them.
+
+    Returns:
+        shard: a `Shard`, as JSON.
+    """
+    records.write(path, packed)
+    files = File.of(folder, path), File.of(folder, path.with_name(path.name + ".db"))
+    unseen, values = (tuple(counts.tolist()) for counts in found)
+    rows, clicks, weight = sums.tolist()
+    return {"shard": from_json(asdict(Shard(files, int(rows), clicks, weight, unseen, values)))}
+
+
+def from_json(value: Any) -> np.ndarray:
+    """A value of JSON's types as an array of its text's bytes."""
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
+
+
+def to_json(array: np.ndarray) -> Any:
+    """The value of such an array."""
+    return json.loads(array.tobytes())
