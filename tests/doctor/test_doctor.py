@@ -17,7 +17,7 @@ import train as train_program
 from src import preprocess_data as preprocess_data_program
 from src.base.errors import InputError
 from src.data.manifest import find
-from src.doctor.__main__ import main
+from src.doctor import __main__ as program
 from src.doctor.diagnosis import CHECKS, diagnose
 from src.doctor.evidence import of_folder, of_raw
 from src.doctor.trained import Trained
@@ -242,23 +242,24 @@ def test_a_good_folder_is_told_nothing(trained, shop, part):
     assert set(found.not_looked) == {"the rows are coded: name their raw files by --data_path"}
 
 
-def test_a_good_model_of_categories_alone_is_told_nothing(made_once, capsys):
+def test_a_good_model_of_categories_alone_is_told_nothing(made_once, monkeypatch, capsys):
     folder = made_once(
         "categories", lambda folder: trained_shop(folder, WITHOUT_NUMBERS, shop_rows(2100), None, "--epochs=1")
     )
     path = written(folder / "rows.csv", shop_rows(500, 7), None)
-    capsys.readouterr()
+    once = Trained(f"{folder}/checkpoint", NETWORK)  # compiled once
+    monkeypatch.setattr(program, "Trained", lambda *_: once)
     for where in (f"--dataset_path={folder}/dataset", f"--data_path={path}"):
-        assert main([f"--checkpoint={folder}/checkpoint", where]) == 0
+        assert program.main([f"--checkpoint={folder}/checkpoint", where]) == 0
         assert said(capsys)[0].startswith("nothing found: ")
 
 
-def test_a_folder_of_another_vocabulary_is_told_first(trained, shop, tmp_path, capsys):
+def test_a_folder_of_another_vocabulary_is_told_first(trained, shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(program, "Trained", lambda *_: trained)
     written(tmp_path / "rows.csv", shop_rows(1000, 8, LATER))
     preprocess_data_program.main([f"--data_path={tmp_path}/rows.csv", f"--schema={shop}/schema.yaml",
                                   f"--output_path={tmp_path}/dataset", "--numeric_transform=signed_log"])  # fmt: skip
-    capsys.readouterr()
-    assert main([f"--checkpoint_path={shop}/checkpoint", f"--dataset_path={tmp_path}/dataset"]) == 1
+    assert program.main([f"--checkpoint_path={shop}/checkpoint", f"--dataset_path={tmp_path}/dataset"]) == 1
     first, *others = said(capsys)
     assert first.startswith("first: another vocabulary: the rows are coded by another vocabulary of ")
     assert "numeric_transform 'signed_log', expected 'log'" in first
@@ -266,10 +267,14 @@ def test_a_folder_of_another_vocabulary_is_told_first(trained, shop, tmp_path, c
     assert any("shuffled labels" in line and "not looked for" in line for line in others)
 
 
-def test_a_schema_in_another_order_is_told_and_rows_are_not_read(shop, later, tmp_path, capsys):
+def test_a_schema_in_another_order_is_told_and_rows_are_not_read(trained, shop, later, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(program, "Trained", lambda *_: trained)
     path = written(tmp_path / "rows.csv", later)
     (tmp_path / "schema.yaml").write_text(SCHEMA.replace("site, city", "city, site"))
-    assert main([f"--checkpoint={shop}/checkpoint", f"--data_path={path}", f"--schema={tmp_path}/schema.yaml"]) == 1
+    assert (
+        program.main([f"--checkpoint={shop}/checkpoint", f"--data_path={path}", f"--schema={tmp_path}/schema.yaml"])
+        == 1
+    )
     first, *_ = said(capsys)
     assert first.startswith(
         "first: other columns: column 7 of 12 is 'city', expected 'site' (the same names in another"
@@ -352,13 +357,13 @@ def test_without_the_training_rows_what_can_be_is_told(trained, shop, columns, l
 def test_what_cant_be_followed_is_refused(shop, argv, message):
     argv = argv if any("checkpoint" in word for word in argv) else [f"--checkpoint={shop}/checkpoint", *argv]
     with pytest.raises(InputError, match=message):
-        main(argv)
+        program.main(argv)
 
 
 def test_a_checkpoint_without_a_manifest_is_refused(tmp_path):
     (tmp_path / "dlrm.ckpt").touch()
     with pytest.raises(InputError, match="has no manifest.json beside it"):
-        main([f"--checkpoint={tmp_path}", "--dataset_path=x"])
+        program.main([f"--checkpoint={tmp_path}", "--dataset_path=x"])
 
 
 def test_the_documentation_has_all_checks_as_they_are():
