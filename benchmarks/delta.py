@@ -183,11 +183,13 @@ def measure(folder: Path, total: int, days: int) -> dict[str, Any]:
     for thread in threads:
         thread.start()
     begun.wait()
-    applied = []
+    applied: list[float] = []
+    computed: list[float] = []
     for day in range(1, days + 1):
-        count, begin = sum(map(len, seen)), time.perf_counter()
+        count, begin, own = sum(map(len, seen)), time.perf_counter(), time.thread_time()
         scorer.apply(folder / f"delta_{day}")
         applied.append(time.perf_counter() - begin)
+        computed.append(time.thread_time() - own)
         while sum(map(len, seen)) < count + 4 * len(calls):  # by this day's model
             time.sleep(0.01)
     done.set()
@@ -206,6 +208,7 @@ def measure(folder: Path, total: int, days: int) -> dict[str, Any]:
         "delta, MB": " and ".join(f"{size / 1e6:,.1f}" for size in sizes),
         "share of the table file": f"{max(sizes) / table.stat().st_size:.2%}",
         "applied, s": " and ".join(f"{seconds:.2f}" for seconds in applied),
+        "of these of a processor, s": " and ".join(f"{seconds:.2f}" for seconds in computed),
         "longest call meanwhile, ms": f"{1000 * max(seconds for seconds, _ in found[4:]):,.0f}",
         "calls by each model": " and ".join(str(counts[day]) for day in range(days + 1)), "mixed": counts[-1],
         "copied on write instead, s": f"{copied_on_write(table, old):.2f}",
