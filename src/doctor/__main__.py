@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     trained = Trained(spec.checkpoint_path, options.network, spec.trained_path)
     if spec.data_path:
         columns = load_schema(Path(spec.schema)) if spec.schema else trained.manifest.columns()
-        evidence = of_raw(trained, find_raws(spec.data_path), columns, spec.data_path)
+        evidence = of_raw(trained, find_raws(spec.data_path), columns, spec.data_path, spec.schema)
     else:
         evidence = of_folder(trained, find(spec.dataset_path), spec.dataset_path)
     diagnosis = diagnose(evidence)
