@@ -126,8 +126,9 @@ class Scorer:
     def _apply(self, path: Path) -> None:
         before = self._live
         live = before.changed_by(Delta.load(path))
-        with _ONE_AT_A_TIME:
-            live.load_as(before)
+        if not live.shares_graph(before):
+            with _ONE_AT_A_TIME:
+                live.load_as(before)
         self._live = live
 
     def _latest(self) -> LiveModel:

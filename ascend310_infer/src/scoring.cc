@@ -133,7 +133,7 @@ class Following {
  public:
   // Loads the model, and lets deltas that are there already change it: up to the last one whose vocabulary is the rows'.
   explicit Following(const Options &options)
-      : followed_(options.follow), vocabulary_(RowFiles::Vocabulary(options.input)), version_(Version::Load(options.model)) {
+      : followed_(options.follow), version_(Version::Load(options.model)), vocabulary_(RowFiles::Vocabulary(options.input)) {
     if (!options.follow.empty() && !version_.model.on_host()) {
       throw Error("--follow takes a model with its tables in a file: export it with --table_placement=host");
     }
@@ -165,8 +165,8 @@ class Following {
 
  private:
   Followed followed_;
-  const std::string vocabulary_;
   Version version_;
+  const std::string vocabulary_;
 };
 
 }  // namespace

@@ -201,7 +201,7 @@ class Delta:
         facts = read_facts(self.description, "model")
         size = sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
         whole = int(facts["table"][0][1])
-        rows = sum(_rows_of_tables(facts))
+        rows = sum(rows_of_tables(facts))
         return (
             f"{sum(self.table.table_rows):,} of {rows:,} rows, {size / 1e6:,.1f} MB, {size / whole:.2%} of the tables' "
             f"{whole / 1e6:,.1f}"
@@ -218,7 +218,7 @@ class Delta:
                 f"{self.path} changes another export than {model.path}: it is of {' '.join(self.old)}, and this one is "
                 f"{' '.join(model.identity)}: apply the deltas in the order in which they were made"
             )
-        table_rows = _rows_of_tables(read_facts(self.description, "model"))
+        table_rows = rows_of_tables(read_facts(self.description, "model"))
         assert model.table is not None
         self._check_ids(model.table, table_rows)
         later = ExportFolder.described_by(
@@ -239,7 +239,7 @@ class Delta:
                 raise InputError(f"{self.path}: the rows that change contradict the model's {now}: {_AGAIN}")
 
 
-def _rows_of_tables(facts: Facts) -> tuple[int, ...]:
+def rows_of_tables(facts: Facts) -> tuple[int, ...]:
     """Rows of each table, of a description."""
     rows = {int(line[2]) if len(line) > 2 else place: int(line[1]) for place, line in enumerate(facts["field"])}
     return tuple(rows[table] for table in sorted(rows))

@@ -43,7 +43,8 @@ class Graphs:
             self._cells[size] = nn.GraphCell(ms.load(str(graph)))
         elif weights is not self._held[size] and weights is not None:
             for name, parameter in self._cells[size].parameters_dict().items():
-                parameter.set_data(Tensor(weights[name.rpartition(":")[2]]))
+                if (own := name.rpartition(":")[2]) in weights:  # else it is the same in all
+                    parameter.set_data(Tensor(weights[own]))
         self._held[size] = weights
         return self._cells[size]
 
@@ -109,12 +110,17 @@ class LiveModel:
             raise InputError(f"{delta.path}: its vocabulary is not that of its tables: make the delta again")
         self._weights = self._weights or weights_of(self.model.graph)
         weights = weights_of(later.graph)
-        graphs = self._graphs if weights[0] == self._weights[0] else Graphs(self._graphs.sizes)
+        is_same = weights[0] and weights[0] == self._weights[0]
+        graphs = self._graphs if is_same else Graphs(self._graphs.sizes)
         return LiveModel(later, encoder, arrays, graphs, weights)
+
+    def shares_graph(self, other: "LiveModel") -> bool:
+        """Whether both run one graph, which nobody has to load."""
+        return self._graphs is other._graphs
 
     def load_as(self, other: "LiveModel") -> None:
         """Load the graph for all sizes for which another model has it, so that no one waits for that later."""
-        for size in other._graphs.loaded() if self._graphs is not other._graphs else ():
+        for size in other._graphs.loaded():
             dense = np.zeros((size, len(self.model.manifest.inputs)), np.float32)
             self.run(dense, np.zeros((size, self.model.manifest.layout.ids), np.int32))
 

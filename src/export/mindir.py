@@ -26,9 +26,13 @@ _ATTRIBUTES = {
     "Gather": {3: "batch_dims"},
     "Concat": {1: "axis"},
     "Split": {1: "axis", 2: "output_num"},
+    "ReduceSum": {2: "keep_dims", 3: "skip_mode"},
 }
 # Operators whose nodes are the same in both versions.
-_ALIKE = {"ReLU", "Sigmoid", "Reshape", "Add", "Mul", "MakeTuple", "TupleGetItem", "Load", "UpdateState", "Depend"}
+_ALIKE = {
+    "ReLU", "Sigmoid", "Reshape", "Add", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "MakeTuple", "TupleGetItem",
+    "Load", "UpdateState", "Depend",
+}  # fmt: skip
 _FORMATS = {0: "NCHW"}
 
 
@@ -73,7 +77,8 @@ def written_as(version: int) -> Callable[[Any], None]:
 def weights_of(path: Path) -> tuple[bytes, Weights]:
     """What is left of a graph's file without the values of its parameters, and these.
 
-    Two graphs of which the first is the same compute the same with the same weights.
+    Two graphs of which the first is the same compute the same with the same weights; it is empty where values stand in
+    files of their own.
     """
     from mindspore.train.mind_ir_pb2 import ModelProto
 
@@ -81,8 +86,10 @@ def weights_of(path: Path) -> tuple[bytes, Weights]:
     model.ParseFromString(path.read_bytes())
     name_anew(model)  # which earlier exports were not
     weights = {}
+    if not all(parameter.raw_data for parameter in model.graph.parameter):
+        return b"", {}
     for parameter in model.graph.parameter:
-        if parameter.data_type == _FLOAT32 and parameter.raw_data:
+        if parameter.data_type == _FLOAT32:
             values = np.frombuffer(parameter.raw_data, "<f4").reshape(tuple(parameter.dims))
             weights[parameter.name.rpartition(":")[2]] = values
             parameter.raw_data = b""
