@@ -22,13 +22,6 @@ namespace {
 constexpr char kMagic[] = "DLRMTBL\n";
 constexpr uint64_t kPage = 4096, kFixedBytes = 48;
 
-template <typename Number>
-Number NumberAt(const uint8_t *data, uint64_t offset) {
-  Number number;
-  std::memcpy(&number, data + offset, sizeof number);
-  return number;
-}
-
 }  // namespace
 
 TableFile::TableFile(const std::filesystem::path &path) : path_(path) {

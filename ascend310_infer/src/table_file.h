@@ -6,11 +6,20 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 namespace dlrm {
+
+// A number of a file, which need not be aligned.
+template <typename Number>
+Number NumberAt(const uint8_t *data, uint64_t offset) {
+  Number number;
+  std::memcpy(&number, data + offset, sizeof number);
+  return number;
+}
 
 class TableFile {
  public:

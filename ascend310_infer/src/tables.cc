@@ -15,13 +15,6 @@ namespace {
 
 constexpr size_t kAhead = 4;  // rows whose vectors are fetched into the caches beforehand
 
-template <typename Number>
-Number NumberAt(const uint8_t *data, uint64_t offset) {
-  Number number;
-  std::memcpy(&number, data + offset, sizeof number);
-  return number;
-}
-
 // The float of a half precision one; no table holds infinite values or nan.
 [[maybe_unused]] float FromHalf(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16, rest = half & 0x7FFF;
