@@ -47,6 +47,8 @@ def evaluate(options: EvalOptions) -> None:
         "eval", part=part, rows=found.rows, **found.metrics, **found.beside
     )
     weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
+    if part == "train" and (one := data.manifest.negatives):
+        print(f"{part}: {one.kept} of {one.rows} rows without a click are kept, and metrics are of these")
     print(f"{part}: {found.rows} rows{weighted}, {line}")
     if found.warning:
         warn(found.warning)

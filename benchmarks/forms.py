@@ -77,12 +77,13 @@ def run_form(form: Form, rows: int, program: Path, *options: str) -> dict[str, A
     in_cpp = Scores.load(Path("result_Files"), RowFiles.load(Path("preprocess_Result"))).values
     postprocess_program.main([])
     labels, count = made.labels[test].astype(np.float32), len(test)
+    weights = None if made.weights is None else made.weights[test]
     if not len(in_python) == len(in_cpp) == len(Path("scores.csv").read_text().splitlines()) - 1 == count:
         raise AssertionError(f"{count} rows, of which {len(in_python)} and {len(in_cpp)} were scored")
     logits = np.log(in_python.astype(np.float64) / (1 - in_python.astype(np.float64)))
     return {
-        "rows": rows, "test_rows": count, "auc": evaluated["auc"], "best": auc(labels, made.chances[test]),
-        "auc_of_scores": auc(labels, logits), "apart": float(np.abs(in_cpp - in_python).max()),
+        "rows": rows, "test_rows": count, "auc": evaluated["auc"], "best": auc(labels, made.chances[test], weights),
+        "auc_of_scores": auc(labels, logits, weights), "apart": float(np.abs(in_cpp - in_python).max()),
     }  # fmt: skip
 
 

@@ -22,11 +22,14 @@ _FEW, _TAIL = (6, 4, 40, 12), 1_000_000  # values of fields with effects, and of
 
 @dataclass(frozen=True)
 class Made:
-    """Rows in the order of the file, with the label's column among them; labels and their chances, [B]."""
+    """Rows in the order of the file, with the label's column among them; labels, their chances and, if they have some,
+    weights, [B].
+    """
 
     frame: pd.DataFrame
     labels: np.ndarray
     chances: np.ndarray
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +228,14 @@ def _lists(rows: int) -> Made:
     return Made(pd.DataFrame(columns), drawn.labels, drawn.chances)
 
 
+def _weighted(rows: int) -> Made:
+    """Half of the rows count a tenth, and their labels are turned round: without weights there is nothing to learn."""
+    made = _plain(rows)
+    weights = np.where(np.random.default_rng(8).random(rows) < 0.5, 1.0, 0.1)
+    labels = np.where(weights < 1, 1 - made.labels, made.labels).astype(np.uint8)
+    return Made(made.frame.assign(label=labels, paid=weights), labels, made.chances, weights)
+
+
 def _csv(frame: pd.DataFrame, name: str) -> str:
     return _text(frame, f"{name}.csv")
 
@@ -254,6 +265,7 @@ FORMS = (
          schema=_HEADER | {"label": "label", "dense": ["price"], "categorical": [
              *(f"field {place}" for place in range(3)), {"name": "tags", "list": "|", "max_values": 3},
              {"name": "seen", "list": "|", "max_values": 3, "pool": "mean"}]}),
+    Form("weights", _weighted, _csv, schema=_HEADER | _SCHEMA | {"weight": "paid"}),
 )  # fmt: skip
 
 

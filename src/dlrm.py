@@ -21,7 +21,6 @@ from src.network.layers import MLP
 from src.network.mixed_dims import Widths, projections_of
 from src.network.operators import Operators
 from src.network.options import NetworkSpec
-from src.network.pooling import Pooling
 
 
 def mlp_values(dense_dim: int, fields: int, network: NetworkSpec) -> int:
@@ -137,7 +136,7 @@ class DLRM(nn.Cell):
         tables_of_ids = tables.layout.of_ids(tables.layout.tables)
         primitives = self.operators.primitives
         self.projections = projections_of(widths, rng, tables_of_ids, primitives) if widths else None
-        self.pooling = Pooling(tables.layout, primitives) if tables.layout.has_lists else None
+        self.pooling = self.operators.pooling(tables.layout) if tables.layout.has_lists else None
         for number, tower in enumerate(self.towers):
             for parameter in tower.get_parameters():
                 parameter.name = _name_in_checkpoints(parameter.name, number)

@@ -34,9 +34,9 @@ from src.base.locks import hold_folder
 from src.base.logs import warn
 from src.checkpoints.names import CHECKPOINT, REPORT_PAGE, check_is_file
 from src.data.manifest import PARTS, find
-from src.export.exported import check_export_place, checkpoint_manifest
+from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
 from src.export.folder import export_checkpoint
-from src.model_utils.device_target import check_products, in_graph_mode, set_device
+from src.model_utils.device_target import as_guest, check_products, set_device
 from src.model_utils.options import options_of
 from src.model_utils.parsing import read_yaml
 from src.options import PROGRAMS, EvalOptions, ExportOptions, PreprocessDataOptions, TrainOptions, resolve_values
@@ -112,7 +112,7 @@ def fit(
         _keep_schema(schema, place / _SCHEMA)
         _write_rows(rows, prepares)
         data = make_data_folder(prepares)
-    with in_graph_mode():
+    with as_guest():
         chosen.check_place(data)
         runtime = start(chosen.device, chosen.compute, chosen.parallel)
         train(chosen.data, chosen.network, chosen.optimization, chosen.schedule, chosen.evaluation, chosen.kept,
@@ -167,7 +167,7 @@ class FittedModel:
         Raises:
             InputError: a row can't be used, or a column is missing.
         """
-        with in_graph_mode():
+        with as_guest():
             if self._scorer is None:
                 if not (self.folder / _EXPORT).is_dir():
                     self.export()
@@ -208,7 +208,7 @@ class FittedModel:
     def _evaluate(self, data_path: Path, options: Mapping[str, Any]) -> dict[str, float]:
         chosen = self._resolved(EvalOptions, options, "evaluate", dataset_path=str(data_path))
         data = find(str(data_path))
-        with in_graph_mode():
+        with as_guest():
             set_device(chosen.device.device_target, chosen.device.device_id)
             check_products(chosen.compute.compute_dtype)
             found = evaluate_checkpoint(
@@ -230,11 +230,12 @@ class FittedModel:
             InputError: as of export.py.
         """
         place = Path(folder).absolute() if folder else self.folder / _EXPORT
-        chosen = self._resolved(ExportOptions, options, "export", export_path=str(place), dataset_path=str(self.data))
+        own = {"export_path": str(place), "dataset_path": str(self.data), "apply_delta": ""}
+        chosen = self._resolved(ExportOptions, options, "export", **own)
         spec = chosen.export
         check_export_place(spec)
-        data = find(spec.dataset_path) if spec.calibrate else None
-        with in_graph_mode():
+        data = calibrating_rows(spec)
+        with as_guest():
             set_device(chosen.device.device_target, chosen.device.device_id)
             export_checkpoint(self.checkpoint, checkpoint_manifest(self.checkpoint), chosen.network, spec, data)
         if not folder:

@@ -162,7 +162,7 @@ def begin(
     )
     dtype = getattr(ms, compute.compute_dtype)
     model = DLRM(prepared.dense_dim, tables, specs.network, dtype, seed, prepared.widths, prepared.has_fields)
-    corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections and not warm
+    corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections
     reset_steps = len(prepared.batches) if corrects else 0
     manifest = prepared.folder.manifest
     if manifest.logit_shift:  # so that it begins, for the training rows, where it does without sampling
@@ -175,7 +175,8 @@ def begin(
         bool(manifest.weight), manifest.logit_shift,
     )  # fmt: skip
     if warm and not state:
-        warm.restore(step)
+        warm.restore_tables(step)
+        warm.restore_mlps(step)
         print(warm.line(), flush=True)
     evaluation = specs.evaluation
     best = BestSoFar(
@@ -229,8 +230,7 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
     times = SaveTimes(kept.save_steps and steps_between(kept.save_steps, of_epoch), kept.save_minutes, ranks)
     used: list[Callback] = [ResumeCallBack(first, schedule.epochs, save_state, times, best, clock)]
     if schedule.reset_tables_each_epoch:
-        fill = partial(initial_values, prepared.folder.manifest.rows_of_tables, prepared.specs.data.seed)
-        used.append(EpochCallBack(lambda epoch: step.reset_tables(fill(epoch))))
+        used.append(EpochCallBack(training.begin_tables))
     used.append(losses)
     evaluations = None
     if prepared.part:

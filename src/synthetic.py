@@ -67,6 +67,7 @@ def generate_days(
 
     The rows of a day depend on `rows`, `seed` and its number alone, not on how many days there are.
     """
+    Path(folder).mkdir(parents=True, exist_ok=True)
     places = [Path(folder) / day_name(day) for day in range(days)]
     return [generate(place, rows=rows, seed=seed, workers=workers, day=day) for day, place in enumerate(places)]
 

@@ -45,13 +45,17 @@ FIRST = ["preprocessing", "data", "rows", "ranks", "export", "training", "networ
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two hands of whole files, each in the order of FIRST: of two processes each begins with one half of the tests."""
-    folders = {name: place for place, name in enumerate(FIRST)}
     files: dict[Path, list[pytest.Item]] = {}
-    for item in sorted(items, key=lambda one: folders.get(one.path.parent.name, len(FIRST))):
+    for item in items:
         files.setdefault(item.path, []).append(item)
+
+    def place(path: Path) -> tuple[int, int]:
+        folder = path.parent.name
+        return FIRST.index(folder) if folder in FIRST else len(FIRST), -len(files[path])  # so both end about alike
+
     hands: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
-    for of_file in files.values():
-        min(hands, key=len).extend(of_file)
+    for path in sorted(files, key=place):
+        min(hands, key=len).extend(files[path])
     items[:] = [*hands[0], *hands[1]]
 
 

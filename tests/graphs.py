@@ -4,7 +4,8 @@ MindSpore compiles each cell object anew. Here one that is built as an earlier o
 call the graph's parameters get its values, which it gets back as the call left them. What is compiled, what is computed
 and how it is called stay the same. Which cells are alike is found by `Structure`, which walks all that they hold.
 
-A test that is about compiling itself, or spoils a graph, takes the fixture `own_graphs` of conftest.py.
+A test that is about compiling itself, fails a graph, or changes what a graph takes from a module, takes the fixture
+`own_graphs` of conftest.py.
 """
 
 import contextlib
@@ -185,10 +186,16 @@ def loan_of(cell: nn.Cell) -> Loan | None:
 
 def run_own_or_shared(self, cell, *inputs, phase="predict"):
     loan = loan_of(cell)
-    if loan is None:
-        return run_alone(self, cell, *inputs, phase=phase)
-    with lent(loan.pairs):
-        return copies(self._exec_pip(loan.graph.cell, *inputs, phase=loan.graph.phase))
+    try:
+        if loan is None:
+            return run_alone(self, cell, *inputs, phase=phase)
+        with lent(loan.pairs):
+            return copies(self._exec_pip(loan.graph.cell, *inputs, phase=loan.graph.phase))
+    except BaseException:  # behind which MindSpore may not run the graph again
+        owner = cell if loan is None else loan.graph.cell
+        for name in [name for name, graph in graphs.items() if graph.cell is owner]:
+            del graphs[name]
+        raise
 
 
 def proto_of_own_or_shared(self, cell, phase, ir_type="onnx_ir", use_prefix=False, incremental=False):

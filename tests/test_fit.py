@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import threading
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CPU, files_of
+from mindspore.train import Callback
 from runs import StopAt, bits, rows_of
 from sklearn.metrics import roc_auc_score
 
@@ -51,6 +53,13 @@ def frame_of(rows=1400, seed=1):
     }, index=[f"r{row}" for row in range(rows)])  # fmt: skip
 
 
+class HasHandler(Callback):
+    """Of SIGTERM, which MindSpore makes of Ctrl-C while a graph runs, and which would end a notebook's process."""
+
+    def on_train_step_end(self, run_context):
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+
+
 @pytest.fixture(scope="module")
 def model(made_once):
     """Trained on frame_of(), in two calls, of which the first was stopped behind step 25."""
@@ -61,7 +70,8 @@ def model(made_once):
             patch.chdir(folder)
             with pytest.raises(KeyboardInterrupt):
                 fit(frame_of(), SCHEMA, callbacks=[StopAt(25)], **options)
-            fit(frame_of(), SCHEMA, **options)
+            fit(frame_of(), SCHEMA, callbacks=[HasHandler()], **options)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
     return FittedModel(made_once("fitted", make) / "model")
 

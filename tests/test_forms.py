@@ -45,7 +45,7 @@ def test_labels_follow_the_chances():
 def test_there_are_twelve_forms_with_one_schema_each(here):
     from src.rows.schema import load_schema
 
-    assert len(FORMS) == 11
+    assert len(FORMS) == 12
     for form in FORMS:
         if form.schema:
             assert form.label == load_schema(form.schema_file(here / "schema.yaml")).label

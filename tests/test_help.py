@@ -7,7 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-PROGRAMS = [path for folder in (ROOT, ROOT / "src", ROOT / "src/ranks", ROOT / "src/report", ROOT / "benchmarks")
+PROGRAMS = [path for folder in (ROOT, ROOT / "src", ROOT / "src/ranks", ROOT / "src/report", ROOT / "src/doctor",
+                                           ROOT / "benchmarks")
             for path in sorted(folder.glob("*.py")) if '\nif __name__ == "__main__":' in path.read_text()]  # fmt: skip
 
 

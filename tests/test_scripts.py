@@ -111,7 +111,7 @@ def test_ranks_of_fewer_cards_leave_no_logs_of_more(here, capfd):
 def test_a_refused_start_leaves_the_ranks_logs_of_an_earlier_run(here, capfd):
     refused = "import sys; print('error: no'); sys.exit(2)"
     assert launched(1, refused) == 2
-    assert logs() == {"log0/output.log": "error: no\n"}
+    assert logs() == {}  # what it had to say was shown
     assert launched(4, "print('ten hours')") == 0
     capfd.readouterr()
     assert launched(2, refused) == 2

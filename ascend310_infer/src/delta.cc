@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kAgain[] = ": make the delta again";
+constexpr char kRemake[] = ": make the delta again";
 
 // A file of rows' ids, which must be of a folder's checked files.
 std::vector<uint32_t> ReadIds(const fs::path &path) {
@@ -42,7 +42,7 @@ void CheckRows(const fs::path &path, const std::vector<uint32_t> &ids, const std
     good = good && more == now[table] - before[table];
   }
   if (!good || place != ids.size()) {
-    throw Error(path.string() + ": the rows that change contradict the model's tables" + kAgain);
+    throw Error(path.string() + ": the rows that change contradict the model's tables" + kRemake);
   }
 }
 
@@ -76,19 +76,19 @@ Version Delta::Applied(const Version &version) const {
   std::vector<std::string> checked;
   for (const auto &line : facts.Lines("file", 3)) {
     const fs::path file = ModelFolder::Inside(folder, line[0]);
-    ModelFolder::CheckSize(file, line[1], kAgain);
-    if (FileChecksum(file) != line[2]) throw Error(file.string() + " is damaged (its checksum differs)" + kAgain);
+    ModelFolder::CheckSize(file, line[1], kRemake);
+    if (FileChecksum(file) != line[2]) throw Error(file.string() + " is damaged (its checksum differs)" + kRemake);
     checked.push_back(line[0]);
   }
   for (const char *key : {"description", "rows"}) {
     if (std::find(checked.begin(), checked.end(), facts.Text(key)) == checked.end()) {
-      throw Error(folder.string() + " has no checksum of " + facts.Text(key) + kAgain);
+      throw Error(folder.string() + " has no checksum of " + facts.Text(key) + kRemake);
     }
   }
   Version later{ModelFolder::Described(folder / facts.Text("description"), false), nullptr};
   const auto &table = facts.Lines("table", 3).front();
   const fs::path values = ModelFolder::Inside(folder, table[0]);
-  ModelFolder::CheckSize(values, table[1], kAgain);
+  ModelFolder::CheckSize(values, table[1], kRemake);
   auto file = std::make_shared<TableFile>(values);
   file->CheckAll();
   const std::vector<uint32_t> ids = ReadIds(folder / facts.Text("rows"));
@@ -96,7 +96,7 @@ Version Delta::Applied(const Version &version) const {
   if (later.model.identity() != facts.Lines("new", 3).front() || file->identity() != table[2] ||
       file->width() != before.width() || file->type() != before.type() || later.model.width != before.width() ||
       !later.model.HasFieldsOf(version.model)) {
-    throw Error(folder.string() + " contradicts itself, or the model that it is of" + kAgain);
+    throw Error(folder.string() + " contradicts itself, or the model that it is of" + kRemake);
   }
   CheckRows(folder, ids, file->table_rows(), before.table_rows(), later.model.table_rows);
   later.tables = std::make_shared<const Tables>(before, std::move(file), ids, later.model.table_rows);

@@ -71,7 +71,7 @@ void ModelFolder::Add(const Field &field) {
   if (field.table == table_rows.size()) table_rows.push_back(field.rows);
   ids += field.ids;
   if (field.table >= table_rows.size() || table_rows[field.table] != field.rows || field.ids == 0 ||
-      ids > kMostColumns || (field.pool == Pool::kOne && field.ids != 1) || (field.pool != Pool::kOne && !on_host())) {
+      ids > kMostColumns || (field.pool == Pool::kOne && field.ids != 1)) {
     throw Error("field " + std::to_string(fields.size() + 1) + " of the model contradicts the others" + kRemedy);
   }
   fields.push_back(field);

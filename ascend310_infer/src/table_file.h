@@ -13,7 +13,7 @@
 
 namespace dlrm {
 
-// A number of a file, which need not be aligned.
+// A number that stands at any place among bytes.
 template <typename Number>
 Number NumberAt(const uint8_t *data, uint64_t offset) {
   Number number;

@@ -37,6 +37,24 @@ def _end(*_: Any) -> None:
 
 
 @contextmanager
+def answered_alike() -> Iterator[None]:
+    """Let SIGTERM, where it would end the process, interrupt as Ctrl-C does: MindSpore makes it of Ctrl-C in a graph.
+
+    For programs of others, such as notebooks, whose handler is there again at the end; the programs here do so from
+    their beginning. Other threads than the main one receive no signals.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def held_back() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back until the end.
 

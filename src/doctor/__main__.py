@@ -11,6 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 from src.base.errors import run
 from src.data.manifest import find
 from src.doctor.diagnosis import diagnose
@@ -28,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     trained = Trained(spec.checkpoint_path, options.network, spec.trained_path)
     if spec.data_path:
         columns = load_schema(Path(spec.schema)) if spec.schema else trained.manifest.columns()
-        evidence = of_raw(trained, find_raws(spec.data_path), columns, spec.data_path)
+        evidence = of_raw(trained, find_raws(spec.data_path), columns, spec.data_path, spec.schema)
     else:
         evidence = of_folder(trained, find(spec.dataset_path), spec.dataset_path)
     diagnosis = diagnose(evidence)

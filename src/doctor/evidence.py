@@ -32,6 +32,7 @@ class Evidence:
         columns: of the raw rows, or of the data folder's.
         new: the rows; None if none could be read.
         old: rows to compare with, coded alike: the training rows of the same folder, or the model's; None for none.
+        schema: the file that says the columns of raw rows; "" for none.
         unmatched: fields with far more unseen values than usual.
         explained: columns in which something was found.
     """
@@ -39,6 +40,7 @@ class Evidence:
     def __init__(self, trained: Trained, place: str, columns: Columns, data: DataFolder | None = None, part: str = ""):
         self.trained, self.place, self.columns, self.data, self.part = trained, place, columns, data, part
         self.raw: RawRows | None = None
+        self.schema = ""
         self.new: Gathered | None = None
         self.unmatched: Sequence[Unmatched] = ()
         self.explained: set[str] = set()
@@ -107,8 +109,12 @@ class Evidence:
 
     @property
     def categories(self) -> dict[str, int]:
-        """The categorical columns, by name: their places among the fields."""
-        return {name: place for place, name in enumerate(self.manifest.categorical)}
+        """The categorical columns, by name: their places among the fields.
+
+        But the one by whose values rows were split at random, of which each is in one part alone.
+        """
+        drawn = str(self.manifest.options.get("split", "")).removeprefix("random:")
+        return {name: place for place, name in enumerate(self.manifest.categorical) if name != drawn}
 
     def leading(self, rows: Gathered) -> np.ndarray:
         """One id for each field, [S, F]."""
@@ -174,7 +180,18 @@ class Evidence:
     @property
     def code_again(self) -> str:
         """The command that codes raw rows as the model's."""
-        raw = ",".join(map(str, self.raw.raws)) if self.raw else "RAW_FILE"
+        numbered = Columns.numbered(len(self.columns.dense), len(self.columns.categorical))
+        schema = self.schema or ("" if self.columns == numbered else "SCHEMA.yaml")
+        return self._code + (f" --schema={schema}" if schema else "")
+
+    @property
+    def code_by_schema(self) -> str:
+        """The same, where a schema must be written or mended first."""
+        return f"{self._code} --schema={self.schema or 'SCHEMA.yaml'}"
+
+    @property
+    def _code(self) -> str:
+        raw = self.place if self.raw else "RAW_FILE"
         return f"python src/preprocess_data.py --data_path={raw} --vocab_path={self.trained.folder} --output_path=NEW"
 
 
@@ -185,6 +202,7 @@ def of_folder(trained: Trained, data: DataFolder, place: str) -> Evidence:
         InputError: it has no rows.
     """
     part = data.part_to_score()
+    trained.take(data)
     found = Evidence(trained, place, data.manifest.columns(), data, part)
     found.new = rows_of(data, part)
     if part != "train":
@@ -192,9 +210,10 @@ def of_folder(trained: Trained, data: DataFolder, place: str) -> Evidence:
     return found
 
 
-def of_raw(trained: Trained, raws: Sequence[Path], columns: Columns, place: str) -> Evidence:
-    """Of raw files, which are read only if their columns are the model's."""
+def of_raw(trained: Trained, raws: Sequence[Path], columns: Columns, place: str, schema: str = "") -> Evidence:
+    """Of raw files, read only if their columns are the model's; place and schema are as the user named them."""
     found = Evidence(trained, place, columns)
+    found.schema = schema
     found.raw = RawRows(raws, columns)
     if not columns_differ(columns, trained.manifest):
         found.raw = read(raws, columns, trained.encoder, trained.manifest)

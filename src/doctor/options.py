@@ -13,8 +13,12 @@ class DoctorSpec:
     checkpoint_path: str = option(
         "./checkpoint/dlrm.ckpt", "checkpoint that train.py wrote", NOT_EMPTY, aliases=("checkpoint",)
     )
-    dataset_path: str = option("", "data folder, or one of its parts such as dataset/valid; of a folder test is taken")
-    data_path: str = option("", "raw files instead: a file, a folder of files, or several with commas between")
+    dataset_path: str = option(
+        "", "data folder, or one of its parts such as dataset/valid; of a folder test is taken", NOT_EMPTY
+    )
+    data_path: str = option(
+        "", "raw files instead: a file, a folder of files, or several with commas between", NOT_EMPTY
+    )
     schema: str = option("", "YAML file of the raw files' columns; without it they are as those of training were")
     trained_path: str = option(
         "", "data folder that the model was trained on, where it is no longer where the training had it"

@@ -89,6 +89,11 @@ class Trained:
             return None
         return found
 
+    def take(self, data: DataFolder) -> None:
+        """Take a folder for the one that it was trained on if that is not known where, and this is a copy of it."""
+        if self.data is None and data.manifest == self.manifest:
+            self.data, self.why_no_data = data, ""
+
     @cached_property
     def rows(self) -> Gathered | None:
         """The rows that it learned from."""

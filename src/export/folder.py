@@ -38,19 +38,12 @@ def table_placement(
 ) -> str:
     """Where the tables go, "graph" or "host": as wanted; for "auto" into the graph up to so many MB of float32.
 
-    Fields of lists, whose names are given, are pooled where they are looked up, on the host.
-
-    Raises:
-        InputError: tables of lists are wanted in the graph.
+    With fields of lists, whose names are given, "auto" is the host, where a list's vectors are pooled as they come.
     """
-    if lists and wanted == "graph":
-        raise InputError(
-            f"table_placement graph: fields of lists, such as {lists[0]}, are pooled on the host: give host or auto"
-        )
-    if lists:
-        return "host"
     if wanted != "auto":
         return wanted
+    if lists:
+        return "host"
     return "graph" if table_type == "fp32" and 4 * sum(table_rows) * width <= graph_mb * 1e6 else "host"
 
 

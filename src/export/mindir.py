@@ -26,9 +26,13 @@ _ATTRIBUTES = {
     "Gather": {3: "batch_dims"},
     "Concat": {1: "axis"},
     "Split": {1: "axis", 2: "output_num"},
+    "ReduceSum": {2: "keep_dims", 3: "skip_mode"},
 }
 # Operators whose nodes are the same in both versions.
-_ALIKE = {"ReLU", "Sigmoid", "Reshape", "Add", "Mul", "MakeTuple", "TupleGetItem", "Load", "UpdateState", "Depend"}
+_ALIKE = {
+    "ReLU", "Sigmoid", "Reshape", "Add", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "MakeTuple", "TupleGetItem",
+    "Load", "UpdateState", "Depend",
+}  # fmt: skip
 _FORMATS = {0: "NCHW"}
 
 

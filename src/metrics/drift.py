@@ -102,14 +102,18 @@ def moved_number(old: np.ndarray, new: np.ndarray) -> Moved:
 
 
 def moved_category(old: np.ndarray, new: np.ndarray) -> Moved:
-    """How far a field has moved, of old [B] and new ids: a bin for 0, each frequent old one, and all others."""
+    """How far a field has moved, of old [B] and new ids: a bin for each frequent old one, and one for all others.
+
+    Unknown values, 0, are among the others, where the old rows' rare ones are: where a vocabulary was learned from the
+    old rows, these have none, and any later rows would seem to have moved.
+    """
     values, counts = np.unique(old[old != 0], return_counts=True)
     top = np.sort(values[np.argsort(-counts, kind="stable")[:_TOP]])
 
     def counts_of(ids: np.ndarray) -> np.ndarray:
-        places = np.searchsorted(top, ids)
-        known = np.append(top, -2)[places] == ids if len(top) else np.zeros(len(ids), bool)
-        return np.bincount(np.where(ids == 0, 0, np.where(known, places + 1, len(top) + 1)), minlength=len(top) + 2)
+        places = np.minimum(np.searchsorted(top, ids), max(len(top) - 1, 0))
+        known = top[places] == ids if len(top) else np.zeros(len(ids), bool)
+        return np.bincount(np.where(known, places, len(top)), minlength=len(top) + 1)
 
     return moved(counts_of(old), counts_of(new))
 
@@ -124,7 +128,7 @@ def moved(old: np.ndarray, new: np.ndarray) -> Moved:
 
 
 def _chi_squared(freedom: int) -> float:
-    """What a chi-squared variable exceeds once in a million (Wilson and Hilferty 1931)."""
+    """What a chi-squared variable exceeds once in a million (Wilson and Hilferty 1931), or up to 15 % more."""
     if freedom < 1:
         return 0.0
     spread = 2 / (9 * freedom)

@@ -75,7 +75,7 @@ class LinearModel:
         from scipy.sparse import csr_matrix
 
         rows, inputs = dense.shape
-        values = np.empty((rows, inputs + ids.shape[1]))
+        values = np.empty((rows, inputs + ids.shape[1]), np.float32)
         columns = np.empty(values.shape, np.int32)
         for place in range(inputs):
             numbers = (dense[:, place].astype(np.float64) - self.mean[place]) / self.deviation[place]

@@ -12,17 +12,22 @@ from mindspore import Tensor, ops
 
 from src.base.errors import InputError
 from src.base.signs import SignOfLife, sign_of
+from src.base.stops import answered_alike
 from src.model_utils import ALIVE_FOLDER
 from src.model_utils.local_adapter import get_device_id, in_cluster, in_rank_table
 
 
 @contextmanager
-def in_graph_mode() -> Iterator[None]:
-    """Work in MindSpore's graph mode, and leave the mode behind that the caller's program had set."""
+def as_guest() -> Iterator[None]:
+    """Work in MindSpore's graph mode in a program of someone else's, such as a notebook, which Ctrl-C does not end.
+
+    Mode and signals are left behind as they were.
+    """
     before = ms.get_context("mode")
     ms.set_context(mode=ms.GRAPH_MODE)
     try:
-        yield
+        with answered_alike():
+            yield
     finally:
         ms.set_context(mode=before)
 

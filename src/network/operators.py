@@ -16,7 +16,9 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn
 
+from src.data.layout import Layout
 from src.network.dropout import Dropout
+from src.network.pooling import Pooling
 from src.network.primitives import PRIMITIVES, Primitives
 
 
@@ -68,6 +70,10 @@ class Operators(ABC):
         The rows of an id's table begin at starts[l], and end where others begin. An id outside them is an error of the
         compiled operators; MindSpore's own give zeros, or another table's row, on GPU and CPU, and anything on Ascend.
         """
+
+    def pooling(self, layout: Layout) -> nn.Cell:
+        """The vectors of lists as one: a cell like `Pooling`."""
+        return Pooling(layout, self.primitives)
 
     @abstractmethod
     def next_step(self, lengths: Sequence[int]) -> Any:

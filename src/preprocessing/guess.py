@@ -27,7 +27,7 @@ from src.rows.text import BYTE_ORDER_MARK, NUMBER, UTF8, is_utf8, utf8
 from src.rows.unpacking import first_bytes
 
 _SAMPLE_BYTES, _SAMPLE_ROWS = 4 << 20, 20_000
-_SEPARATORS = ("\t", ",", ";", "|")
+_SEPARATORS = ("\t", ",", ";", "|", "::")
 _MARKS = ("\\N", "NULL", "null", "nan", "NaN", "NA", "N/A", "n/a", "None", "<NA>", "#N/A")
 _LABELS = re.compile(r"(is_?)?(label|click(ed|s)?|target|y|conver(sion|ted))", re.IGNORECASE)
 _TIME_FORMS = ("%Y%m%d%H", "%y%m%d%H", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")

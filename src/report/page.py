@@ -8,6 +8,7 @@ from src.report.plots import Axes, Series, number, plot, ranked_bars
 from src.report.style import page, section, table, tile
 
 _SHARE = (0.0, 1.0)
+_BEGIN_ANEW = ("new", "dealt", "free")  # rows of tables of a training that begins with an earlier network
 
 
 def run_page(content: dict[str, Any]) -> str:
@@ -74,6 +75,10 @@ def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
         ]
         if skipped := training.get("skipped_updates"):
             tiles.append(tile("skipped updates", number(skipped), "gradients that overflowed under the loss scale"))
+        if begun := training.get("begun_with"):
+            totals = {what: sum(one[what] for one in begun["tables"].values()) for what in ("kept", *_BEGIN_ANEW)}
+            others = ", ".join(f"{number(totals[what])} {what}" for what in _BEGIN_ANEW)
+            tiles.append(tile("table rows kept", number(totals["kept"]), f"of an earlier network; {others}"))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 

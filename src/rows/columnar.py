@@ -44,6 +44,11 @@ def needed(raw: Path, what: str) -> Any:
     return pyarrow
 
 
+def damaged(raw: Path | str, error: Exception, where: str = "") -> InputError:
+    """What to say of a file, or of some of its rows, that pyarrow can't read."""
+    return InputError(f"{raw}: {where}can't be read ({str(error).splitlines()[0]}): is it whole?")
+
+
 @dataclass(frozen=True)
 class ColumnarSpan(Span):
     """A run of rows of such a file.
@@ -83,14 +88,19 @@ class _Reading:
 
     def __init__(self, span: ColumnarSpan, names: Sequence[str], rows: int):
         self.what = _what(span, names, rows)
-        self.place = span.first
+        self.place, self.raw, self.check = span.first, span.raw or str(span.path), span.kind != "parquet"
         self._batches = _opened(span.path, span.kind).batches(list(names), span.first, rows)
         self._begin, self._batch = span.first, None
 
     def next(self, end: int) -> Any:
         """Some rows, from `place` on, of those before `end`; None where the file has no more."""
         while self._batch is None or self.place >= self._begin + self._batch.num_rows:
-            self._begin, self._batch = next(self._batches, (self.place, None))
+            try:
+                self._begin, self._batch = next(self._batches, (self.place, None))
+                if self._batch is not None and self.check:
+                    self._batch.validate(full=True)
+            except (ValueError, OSError) as error:  # pyarrow's own errors are such
+                raise damaged(self.raw, error, f"rows from {self.place + 1} on ") from None
             if self._batch is None:
                 return None
         batch = self._batch.slice(self.place - self._begin, end - self.place)
@@ -133,7 +143,7 @@ class ColumnarFile(RowFile):
             opened = _opened(path, kind)
             self.rows, self._starts = opened.rows, opened.starts
         except (pyarrow.ArrowInvalid, OSError) as error:
-            raise InputError(f"{raw} can't be read ({str(error).splitlines()[0]}): is it whole?") from None
+            raise damaged(raw, error) from None
         self.names = names = opened.schema.names
         lists = [one.name for one in columns.lists]
         for name in columns.read_names:

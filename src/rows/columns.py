@@ -38,12 +38,12 @@ class Columns:
         dense, categorical, label: names of what is used, in the order that training sees; of a timestamp, dense has the
             three numbers; label is "" for rows that have none, which are read with 0.
         order: names of all columns in the order of the file, others among them; empty for label, dense, categorical.
-        separator: one character, tab or one that prints.
+        separator: tab, or signs that print, most often one.
         header: whether each file begins with a line of names, which then gives the order.
         encoding: of the text, by Python's name.
         key_seed: of the keys of long categories, which the vocabulary tells: `Encoder.keyed` puts it here.
         quote: the sign between a pair of which a cell may stand, as RFC 4180 has it; "" for none, None for a quotation
-            mark unless tabs separate.
+            mark unless tabs or several signs separate.
         comment: the sign that begins lines that are no rows; "" for none.
         positive, negative: labels of clicks, and of the others; where one is empty, it is all that the other has not.
             Where both are, 1 and 0.
@@ -127,13 +127,18 @@ class Columns:
     @property
     def quotes(self) -> str:
         """The sign of quotes, "" for none."""
-        return (QUOTE if self.separator != "\t" else "") if self.quote is None else self.quote
+        if self.quote is not None:
+            return self.quote
+        return "" if self.separator == "\t" or len(self.separator) > 1 else QUOTE
 
     @property
     def plain(self) -> bool:
-        """Whether cells are read as they stand: labels 0 and 1, numbers with a point, no marks, lists or weights."""
+        """Whether cells are read as they stand: labels 0 and 1, numbers with a point, no marks, lists or weights.
+
+        And one sign separates them.
+        """
         others = (
             self.positive, self.negative, self.missing, self.thousands, self.timestamps, self.lists, self.split,
             self.weight,
         )  # fmt: skip
-        return not any(others) and self.decimal == "."
+        return not any(others) and self.decimal == "." and len(self.separator) == 1

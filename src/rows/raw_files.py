@@ -143,7 +143,7 @@ def nature_of(bad: Sequence[BadRow], columns: Columns) -> str:
     separator = columns.separator.encode()
     if not columns.quotes and any(line.startswith(b'"') or separator + b'"' in line for line in texts):
         return "Cells stand between quotation marks: a --schema may say quote: '\"'"
-    for other in (sign for sign in (b"\t", b",", b";", b"|") if sign != separator):
+    for other in (sign for sign in (b"\t", b",", b";", b"|", b"::") if sign != separator):
         if texts and all(line.count(other) == len(columns.file_names) - 1 > 0 for line in texts):
             return f"{other.decode()!r} seems to separate the columns: a --schema may name it as separator"
     return ""

@@ -6,10 +6,10 @@ categorical: [site, device]     # columns of any text, or as below; of both list
 header: true                    # each file begins with a line of names; default false
 columns: [id, clicked, price, age, site, device]   # without header, where the order is not label, weight,
                                                     # dense, categorical, or other columns stand between
-separator: ","                  # default tab
+separator: ","                  # default tab; or several signs, such as "::"
 encoding: gb18030               # of the text; default utf-8
 quote: '"'                      # cells may stand between such signs (RFC 4180); "" for none; the default is a quotation
-                                # mark, and none where tabs separate
+                                # mark, and none where tabs or several signs separate
 comment: "#"                    # lines that begin with it are no rows; default none
 positive: ["1", "1.0", "True"]  # labels of clicks; other labels are none, but for an empty one, which is refused
 negative: ["-1"]                # labels of the others; with positive too, any other label is refused
@@ -50,6 +50,7 @@ _KEYS: dict[str, Any] = {
 _TEXTS = ("positive", "negative", "missing")
 _SIGNS = ("separator", "quote", "comment", "decimal", "thousands")
 _MAY_BE_NONE = ("quote", "comment", "thousands")
+_LONGEST_SEPARATOR = 8
 _OF_TIMESTAMP = ("name", "as", "format", "since")
 
 
@@ -120,8 +121,12 @@ def _check(path: Path, key: Any, value: Any) -> None:
 
 def _check_signs(path: Path, content: dict[str, Any]) -> None:
     separator = content.get("separator", "\t")
-    if len(separator) != 1 or not (separator == "\t" or " " <= separator <= "~") or separator.isalnum():
-        raise InputError(f"schema {path}: separator is {separator!r}: it must be a tab or one sign such as , ; or |")
+    prints = all(" " <= sign <= "~" and not sign.isalnum() for sign in separator)
+    if not (separator == "\t" or (prints and 1 <= len(separator) <= _LONGEST_SEPARATOR)):
+        raise InputError(
+            f"schema {path}: separator is {separator!r}: it must be a tab or signs such as , ; | or ::, "
+            f"{_LONGEST_SEPARATOR} at most"
+        )
     for key in _SIGNS[1:]:
         sign = content.get(key, "." if key == "decimal" else "")
         if not (sign == "" and key in _MAY_BE_NONE) and (len(sign) != 1 or not " " <= sign <= "~" or sign.isalnum()):
@@ -131,8 +136,10 @@ def _check_signs(path: Path, content: dict[str, Any]) -> None:
     if content.get("thousands") == content.get("decimal", "."):
         raise InputError(f"schema {path}: thousands and decimal are both {content['thousands']!r}: change one")
     for key in ("quote", "comment"):
-        if content.get(key) == separator:
+        if content.get(key) and content[key] == separator:
             raise InputError(f"schema {path}: {key} and separator are both {separator!r}: change one")
+        if content.get(key) and content[key] in separator:
+            raise InputError(f"schema {path}: {key} {content[key]!r} stands in separator {separator!r}: change one")
 
 
 def _dense(path: Path, entries: list[Any]) -> tuple[tuple[str, ...], tuple[Timestamp, ...]]:

@@ -140,7 +140,7 @@ def evaluate_checkpoint(
         data, part: the rows, coded by its encoder.
         network, compute: its shape, and how it is computed.
         batch_size: rows at once.
-        begins: called when the checkpoint is read, and before rows are.
+        begins: called when the checkpoint is read and the rows are found, before they are scored.
 
     Raises:
         InputError: another encoder coded the rows, the checkpoint is damaged, or a logit is not finite.
@@ -148,9 +148,10 @@ def evaluate_checkpoint(
     checkpoint.check_encoder(path, data)
     operators = operators_for(ms.get_context("device_target"), compute.cpu_kernels)
     model = checkpoint.load(path, data.manifest, network, operators, getattr(ms, compute.compute_dtype))
+    batches = batches_of(data, part, batch_size)
     begins()
     begin = time.perf_counter()
-    labels, logits, *others = finite_score(model, batches_of(data, part, batch_size), batch_size)
+    labels, logits, *others = finite_score(model, batches, batch_size)
     weights = others[0] if others else None
     metrics = measured(labels, logits, weights)
     seconds = time.perf_counter() - begin

@@ -132,7 +132,9 @@ class ScheduleSpec:
     )  # fmt: skip
     epochs: int = option(1, "passes over the training rows", POSITIVE, free=True)
     reset_tables_each_epoch: bool = option(
-        False, "whether tables and their optimizer begin each epoch with new initial values, MLPs go on"
+        False,
+        "whether tables and their optimizer begin each epoch anew, with other initial values or as "
+        "from_checkpoint has them, MLPs go on",
     )
     average_share: float = option(
         0.0, "share of all steps, at their end, over which the MLPs' weights are averaged, for evaluations and the "
@@ -156,10 +158,6 @@ class ScheduleSpec:
     def __post_init__(self) -> None:
         if not self.from_checkpoint:
             refuse_changed(self, ["new_rows"], "without from_checkpoint: drop it")
-        elif self.reset_tables_each_epoch and self.epochs > 1:
-            raise InputError(
-                "reset_tables_each_epoch gives up what from_checkpoint has learned: drop one of them, or give 1 epoch"
-            )
         if self.lr_schedule == "constant" and (self.decay_steps or self.decay_share or self.lr_end_factor):
             raise InputError(
                 "decay_steps, decay_share and lr_end_factor have no effect with lr_schedule constant: drop them"

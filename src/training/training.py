@@ -92,6 +92,13 @@ class Training:
         for parameter, rate in zip((self.step.learning_rate, self.step.table_learning_rate), self.rates):
             parameter.set_data(Tensor(np.array(rate, np.float32)))
 
+    def begin_tables(self, epoch: int = 0) -> None:
+        """Let tables and their optimizer begin anew, as the training began, with other initial values in each epoch."""
+        fill = initial_values(self.prepared.folder.manifest.rows_of_tables, self.prepared.specs.data.seed, epoch)
+        self.step.reset_tables(fill)
+        if self.warm:
+            self.warm.restore_tables(self.step, fill)
+
     def go_on(self, state: resume.State) -> None:
         """Give the step all the other values of a state, and begin behind it; log and report say what has changed."""
         begun, run = self.begun, self.run
@@ -177,19 +184,18 @@ class Training:
 
     def _take(self, content: dict | None) -> None:
         """Put the values of a state, or those of the beginning, in their places."""
-        rows, times_back = self.prepared.folder.manifest.rows_of_tables, self.begun.times_back + 1
-        ranks, seed = self.prepared.specs.runtime.ranks, self.prepared.specs.data.seed
+        ranks, times_back = self.prepared.specs.runtime.ranks, self.begun.times_back + 1
         if content:
             packed, tables = self.prepared.widths.packed_rows, self.prepared.folder.manifest.tables
             state = resume.State(self.run, content, tables, packed, ranks)
             state.restore(self.step, tables_too=True)
             self.begun = state.progress
         else:
-            self.step.reset_tables(initial_values(rows, seed))
+            self.begin_tables()
             for name, value in self.step.other_values().items():
                 value.set_data(Tensor(self.initial[name].copy()))
             if self.warm:
-                self.warm.restore(self.step, initial_values(rows, seed))
+                self.warm.restore_mlps(self.step)
             begun = self.begun
             self.begun = resume.Progress(
                 begun.run, begun.batch_size, rates=begun.rates, times_back=times_back, steps_before=begun.steps_before,

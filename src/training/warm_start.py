@@ -277,22 +277,21 @@ class WarmStart:
 
         return fill
 
-    def restore(self, step: TrainStep, anew: Fill | None = None) -> None:
-        """Give a step all the values that go on, in their places.
-
-        Args:
-            step: the new run's.
-            anew: as for `tables`, where the tables are to be filled too; else they have their values.
-        """
-        of_tables, of_mlps = self._goes_on
+    def restore_tables(self, step: TrainStep, anew: Fill | None = None) -> None:
+        """Give a step its tables' states that go on, and their vectors where `anew`, as for `tables`, is given."""
+        goes_on, _ = self._goes_on
         for name, parameter in step.row_values().items():
             if parameter is step.tables.table:
                 if anew:
                     step.tables.refill(parameter, self.tables(anew))
-            elif of_tables and self._states:
+            elif goes_on and self._states:
                 step.tables.refill(parameter, self._fill(self._states.fill(f"{name}."), _zeros))
+
+    def restore_mlps(self, step: TrainStep) -> None:
+        """Give a step the MLPs, and those of their states that go on."""
         checkpoint.fill_mlps(step.model, self._values)
-        if of_mlps and self._states:
+        _, goes_on = self._goes_on
+        if goes_on and self._states:
             for parameter in (state for states in step.dense_optimizer.states for state in states):
                 parameter.set_data(Tensor.from_numpy(self._states.value(parameter.name, parameter.shape)))
 

@@ -4,11 +4,11 @@ import numpy as np
 
 SCHEMA = """label: click
 dense: [{name: when, as: timestamp, format: seconds, since: 2023-11-14}, price, age, visits]
-categorical: [site, city, device, item, user]
+categorical: [site, city, device, item, user, {name: tags, list: "|", max_values: 4, pool: mean}]
 header: true
 separator: ","
 """
-NAMES = ["click", "when", "price", "age", "visits", "site", "city", "device", "item", "user"]
+NAMES = ["click", "when", "price", "age", "visits", "site", "city", "device", "item", "user", "tags"]
 CITIES = ["北京", "上海", "广州市", "深圳", "重庆市", "Łódź", "Zürich"]
 DEVICES = ["phone", "tablet", "desktop"]
 FIRST = 1_700_000_000
@@ -28,10 +28,12 @@ def shop_rows(rows, seed=1, first=FIRST, drift=0.0):
     effect = np.random.default_rng(9).normal(0, 1.6, 41)
     logits = effect[rank] + 1.2 * (city == 0) - 1.3 * (device == 2) - 0.9 * (np.log(price) - 3) - 0.8
     clicks = rng.random(rows) < 1 / (1 + np.exp(-logits))
+    tags = [rng.integers(0, 12, count) for count in rng.integers(0, 4, rows)]
     return [
         [str(int(clicks[row])), str(first + STEP_S * row), f"{price[row]:.2f}", str(age[row]) * (rng.random() > 0.1),
          str(visits[row]), f"{(int(rank[row]) * 0x9E3779B1) % 2**32:08x}", CITIES[city[row]], DEVICES[device[row]],
-         f"{int(item[row]):05d}", f"u{int(user[row])}@mail"]
+         f"{int(item[row]):05d}", f"u{int(user[row])}@mail",
+         "|".join(f"t{tag}" for tag in tags[row])]
         for row in range(rows)
     ]  # fmt: skip
 

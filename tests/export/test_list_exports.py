@@ -25,7 +25,7 @@ from src.data.manifest import VOCABULARY, find
 from src.dataset import batches_of
 from src.dlrm import DLRM
 from src.export.exported import ExportFolder
-from src.export.graph import export_graph
+from src.export.graph import EXPORTED, export_graph
 from src.export.options import ExportSpec
 from src.metrics.binary import logloss
 from src.network.embedding import initial_values, whole_tables
@@ -51,6 +51,8 @@ def model(made_once):
             for kind in ("fp32", "int8"):
                 export_program.main([CPU, "--checkpoint_path=checkpoint", f"--export_path={kind}",
                                      f"--table_type={kind}", "--export_batch_size=64"])  # fmt: skip
+            export_program.main([CPU, "--checkpoint_path=checkpoint", "--export_path=graph", "--table_placement=graph",
+                                 "--export_batch_size=64"])  # fmt: skip
             Path("new.csv").write_text("".join(f"{line}\n" for line in ROWS))
             preprocess_program.main(["--dataset_path=new.csv", "--export_path=fp32", "--preprocess_path=rows"])
 
@@ -77,7 +79,7 @@ def test_scorer_gives_the_logits_of_eval(model, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:rows to score")
-@pytest.mark.parametrize("kind", ["fp32", "int8"])
+@pytest.mark.parametrize("kind", ["fp32", "int8", "graph"])
 def test_the_cpp_program_gives_the_scores_of_the_scorer(model, program, here, kind):
     found = scored(program, model / kind, model / "rows")
     expected = Scorer(model / kind).score_lines(ROWS, has_labels=True)
@@ -122,11 +124,54 @@ def test_ids_of_other_shapes_or_padding_elsewhere_are_refused(model):
         scorer.score_ids(np.zeros((1, 1)), row)
 
 
-def test_tables_of_lists_in_the_graph_are_refused(model, here):
-    with pytest.raises(InputError, match=r"table_placement graph: fields of lists, such as tags, are pooled on the"):
-        export_program.main([CPU, f"--checkpoint_path={model}/checkpoint", "--export_path=e",
-                             "--table_placement=graph"])  # fmt: skip
-    assert not list(here.iterdir())
+def test_lists_are_pooled_in_the_graph_as_where_they_are_looked_up(model, here):
+    """By MindIR of both versions and by ONNX; auto leaves the tables in a file."""
+    data = find(str(model / "dataset"))
+    dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(data, "test", 64)))
+    assert (ids == -1).any()
+    expected = Scorer(model / "fp32").score_ids(dense, ids)
+    assert ExportFolder.load(model / "fp32").table
+    assert ExportFolder.load(model / "graph").table is None
+    np.testing.assert_allclose(Scorer(model / "graph").score_ids(dense, ids), expected, rtol=0, atol=1e-6)
+    into_graph = [CPU, f"--checkpoint_path={model}/checkpoint", "--table_placement=graph"]
+    export_program.main([*into_graph, "--export_path=v3", "--mindir_version=3"])
+    np.testing.assert_allclose(Scorer("v3").score_ids(dense, ids), expected, rtol=0, atol=1e-6)
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install -r tests/requirements.txt")
+    export_program.main([*into_graph, "--export_path=onnx", "--file_format=ONNX", f"--export_batch_size={len(ids)}"])
+    session = onnxruntime.InferenceSession("onnx/dlrm.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"dense": dense, "ids": ids})
+    np.testing.assert_allclose(found[:, 0], expected, rtol=0, atol=1e-6)
+
+
+POOLED = Layout((0, 1, 0, 2, 1), (1, 3, 4, 3, 2), ("", "sum", "mean", "max", "max"))
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_each_pool_in_the_graph_is_that_of_plain_loops(tmp_path, version):
+    """Values that come twice, and empty lists, whose vectors are zeros."""
+    rows, rng = (9, 14, 6), np.random.default_rng(4)
+    model = DLRM(2, whole_tables(rows, 4, initial_values(rows, 2), EXPORTED, POOLED), NetworkSpec(4, (4,), (1,)))
+    ids = np.stack([rng.integers(0, rows[table], 20) for table in POOLED.of_ids(POOLED.tables)], 1).astype(np.int32)
+    for start, size, pool in zip(POOLED.starts, POOLED.sizes, POOLED.pools):
+        lengths = np.append([0, size], rng.integers(0, size + 1, 18)) if pool else np.full(20, 1)
+        ids[:, start : start + size][np.arange(size) >= lengths[:, None]] = -1
+    dense = rng.normal(size=(20, 2)).astype(np.float32)
+    joint = model.tables.table.asnumpy()
+    ends = np.cumsum([0, *(own + 1 for own in rows)])
+    vectors = np.zeros((20, POOLED.fields, 4), np.float32)
+    for row in range(20):
+        for field, (start, size, pool) in enumerate(zip(POOLED.starts, POOLED.sizes, POOLED.pools)):
+            own = [joint[ends[POOLED.tables[field]] + one] for one in ids[row, start : start + size] if one >= 0]
+            if own:
+                vectors[row, field] = {"mean": np.mean, "max": np.max}.get(pool, np.sum)(own, axis=0)
+    plain = DLRM(2, whole_tables([1] * POOLED.fields, 4, lambda *_: None), NetworkSpec(4, (4,), (1,)))
+    for mine, given in zip(plain.mlp_parameters(), model.mlp_parameters()):
+        mine.set_data(given)
+    expected = 1 / (1 + np.exp(-plain.score(Tensor(dense), Tensor(vectors)).asnumpy()))
+    graph, *_ = export_graph(model, tmp_path, ExportSpec(export_batch_size=20, mindir_version=version), 2, "graph")
+    found = nn.GraphCell(ms.load(str(graph)))(Tensor(dense), Tensor(ids)).asnumpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert np.ptp(expected) > 0.01
 
 
 def test_the_cpp_program_refuses_damaged_layouts_and_ids(model, program, here):

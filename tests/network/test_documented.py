@@ -10,6 +10,8 @@ from conftest import ROOT
 from mindspore import Tensor, ops
 from networks import make_batch, make_model, make_step
 
+from src.training.rules import RULES
+
 USED = sorted({
     name for path in (ROOT / "src").rglob("*.py") for name in re.findall(r"(?<![\w.])ops\.([a-z]\w*)", path.read_text())
 })  # fmt: skip
@@ -20,6 +22,18 @@ def test_functions_are_not_those_that_will_go_or_mean_something_else(name):
     text = " ".join((inspect.getdoc(getattr(ops, name)) or "").split())
     assert not re.search(r"deprecated and (will be )?removed|signature will change|semantics (of this API )?will", text)
     assert not re.search(r"this interface (will change|currently has)", text)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rows_that_repeat_are_added_up_under_a_lock(rule):
+    """Without it what they get is not defined; and sums by segments want as many of these as there are."""
+    step = make_step(make_model(slot_dim=2), optimizer=rule, table_weight_decay=0.1 if rule == "adagrad" else 0.0)
+    used = [one for cell in [step, *step.cells()] for _, inner in cell.cells_and_names()
+            for one in inner._primitives.values() if one is not None]  # fmt: skip
+    writes = [one for one in used if one.name.startswith("Scatter") and "use_locking" in one.attrs]
+    assert writes
+    assert all(one.attrs["use_locking"] for one in writes), [one.name for one in writes]
+    assert not [one for one in used if one.name == "UnsortedSegmentSum"]
 
 
 def test_a_step_logs_no_deprecation(capfd, own_graphs):

@@ -89,8 +89,8 @@ def test_a_file_of_columns_is_guessed(tmp_path):
     frame = frame_of().assign(price=lambda frame: pd.to_numeric(frame["price"], "coerce"), tags=tags)
     frame.to_parquet(tmp_path / "rows.parquet")
     schema, content = guess(tmp_path / "rows.parquet")
-    assert (content["label"], content["categorical"]) == ("clicked", ["site", "city", "known_later"])
-    assert {"name": "tags", "list": "|", "max_values": 3} in content["categorical"]
+    lists = {"name": "tags", "list": "|", "max_values": 3}
+    assert (content["label"], content["categorical"]) == ("clicked", ["site", "city", "known_later", lists])
     check_read(tmp_path / "rows.parquet", schema)
 
 

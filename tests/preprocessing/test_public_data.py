@@ -53,6 +53,21 @@ def test_movielens(tmp_path):
     assert round(clicks) == sum(float(row.split(",")[2]) >= 4 for row in rows)
 
 
+def test_movielens_of_several_signs(tmp_path):
+    rng = random.Random(2)
+    rows = [f"{user}::{rng.randrange(90)}::{rng.randrange(1, 6)}::{978_300_000 + rng.randrange(10**6)}"
+            for user in range(1, 71) for _ in range(5)]  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "ml-1m.zip", "w") as archive:
+        archive.writestr("ml-1m/movies.dat", "1::Toy Story (1995)::Animation|Children's|Comedy\n")
+        archive.writestr("ml-1m/ratings.dat", "\n".join([*rows, ""]))
+    manifest = run(tmp_path, f"{tmp_path}/ml-1m.zip/ml-1m/ratings.dat", "movielens_dat", "--split=random:userId")
+    assert sum(rows_in(manifest).values()) == 350
+    clicks = sum(part.rows * part.label_mean for part in manifest.parts.values())
+    assert round(clicks) == sum(int(row.split("::")[2]) >= 4 for row in rows)
+    assert manifest.dense == ("timestamp hour", "timestamp weekday", "timestamp days")
+    assert manifest.table_rows[0] == 1 + manifest.parts["train"].rows // 5
+
+
 def test_kdd_cup_2012(tmp_path):
     rng = random.Random(3)
     rows = [[rng.choice([0, 0, 0, 1, 2]), rng.randrange(1, 9), *(rng.randrange(9) for _ in range(3)), 3, 1,

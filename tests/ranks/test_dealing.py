@@ -67,7 +67,7 @@ def test_records_of_other_sizes_than_the_manifest_has_are_refused(shards, sizes,
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_dealt_rows_have_the_unseen_values_that_one_process_gives_them(shards, shuffle):
     """Which are those of the row's place in the epoch."""
-    rows = Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, (), 2, RECORD_ROWS)
+    rows = Rows(shards, ROWS, DENSE_DIM, SLOT_DIM, SHARD_ROWS, category_ids=2, record_rows=RECORD_ROWS)
     options = {"shuffle": shuffle, "drop_last": True, "unseen_share": 0.3}
     one = RowBatches(rows, 100, **options)
     two = [dealt(rows, 100, **options, rank=rank, ranks=2) for rank in range(2)]

@@ -72,11 +72,12 @@ def test_what_csv_writes_is_read_in_any_spans_and_blocks(both_ways, tmp_path, mo
 
 def test_cells_are_found_by_compiled_code_as_by_python(monkeypatch):
     rng = random.Random(1)
-    signs = [b"a", b'"', b",", b"\n", b"\r\n", b'"', b"\1", b"#", b"\xc3\xa9"]
+    signs = [b"a", b'"', b",", b"\n", b"\r\n", b'"', b"\1", b"#", b"\xc3\xa9", b":", b"::", b",,:"]
     compiled = finding._library
     for _ in range(4000):
         text = b"".join(rng.choices(signs, k=rng.randrange(14)))
-        columns = Columns((), ("a", "b"), "", separator=",", comment=rng.choice(["", "#"]), quote=rng.choice(['"', ""]))
+        columns = Columns((), ("a", "b"), "", separator=rng.choice([",", "::", ",,:"]), comment=rng.choice(["", "#"]),
+                          quote=rng.choice(['"', ""]))  # fmt: skip
         last, found = rng.random() < 0.5, []
         for library in (compiled, lambda: None):
             monkeypatch.setattr(finding, "_library", library)
@@ -86,6 +87,30 @@ def test_cells_are_found_by_compiled_code_as_by_python(monkeypatch):
             assert getattr(ours, name).tolist() == getattr(theirs, name).tolist(), (text, name)
         good = np.flatnonzero(ours.counts == 2)
         assert [one.texts() for one in ours.columns(good)] == [one.texts() for one in theirs.columns(good)], text
+
+
+@pytest.mark.parametrize("separator", ["::", "|#|", "||||||||"])
+@pytest.mark.parametrize("block_bytes", [8 << 20, 61, 7])
+def test_several_signs_separate_cells_as_pythons_split_does(both_ways, tmp_path, monkeypatch, separator, block_bytes):
+    """Of which single ones may stand in cells, and quotation marks are signs like any other."""
+    monkeypatch.setattr(text_file, "_BLOCK_BYTES", block_bytes)
+    rng, rows = random.Random(2), []
+    for row in range(200):
+        cells = ["".join(rng.choices(["a", separator[0], "é", '"', " ", "#"], k=rng.randrange(4))) for _ in "ab"]
+        rows.append(separator.join([str(row % 2), str(row), *cells]))
+    columns = Columns(("n",), ("a", "b"), "y", separator=separator)
+    path = tmp_path / "rows.dat"
+    path.write_text("\r\n".join(rows) + "\r\n", newline="")
+    file = TextFile(path, columns, path)
+    blocks = [block for span in file.spans(0, file.rows, 90) for block in span.blocks(columns)]
+    good = [(number, row.split(separator)) for number, row in enumerate(rows, 1) if row.count(separator) == 3]
+    good = [(number, cells) for number, cells in good if len(cells) == 4 and cells[1].isdigit()]
+    assert len(good) > 100
+    assert [line for block in blocks for line in block.lines.tolist()] == [number for number, _ in good]
+    keys = np.concatenate([block.keys for block in blocks], axis=1)
+    assert keys.tolist() == [keys_of([cells[place] for _, cells in good]).tolist() for place in (2, 3)]
+    assert all("columns instead of 4" in row.reason for block in blocks for row in block.bad)
+    assert sum(len(block.bad) for block in blocks) == len(rows) - len(good)
 
 
 def test_a_row_that_quotes_spoil_is_told_by_its_line_and_the_next_one_is_read(both_ways, monkeypatch):

@@ -163,7 +163,7 @@ def test_columns_that_are_none_are_refused(pyarrow, frame, tmp_path, change, mes
 def test_a_damaged_file_of_columns_is_refused(pyarrow, frame, tmp_path):
     parquet(frame, tmp_path / "p.parquet")
     (tmp_path / "p.parquet").write_bytes((tmp_path / "p.parquet").read_bytes()[:-20])
-    with pytest.raises(InputError, match=r"p.parquet can't be read \(.*\): is it whole\?"):
+    with pytest.raises(InputError, match=r"p.parquet: can't be read \(.*\): is it whole\?"):
         RawInput([tmp_path / "p.parquet"], COLUMNS, tmp_path)
 
 

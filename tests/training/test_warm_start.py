@@ -166,6 +166,22 @@ def test_going_back_to_the_beginning_begins_with_it_again(days, tmp_path):
         assert begin.seen[1][name].tobytes() == value.tobytes(), name
 
 
+def test_tables_may_begin_each_epoch_with_it(days, old, tmp_path):
+    """What the first step of the second epoch did not look up is as it was at the beginning, but for new rows."""
+    begin, watch = Begin(), Watch(7)
+    train_small(days[1], tmp_path, [begin, watch], **ONCE, optimizer="adagrad", epochs=2, reset_tables_each_epoch=True,
+                from_checkpoint=str(old))  # fmt: skip
+    values, touched = watch.seen[7]
+    others = np.setdiff1d(np.arange(len(values["embedding"])), touched)
+    kept = np.concatenate([one.kept for one in warm(days, old).rows])
+    for name in ("embedding", "tables.sum"):
+        same = (values[name] == begin.seen[0][name]).all(axis=1)
+        assert same[others[kept[others]]].all()
+        assert same[touched].mean() < 0.1
+    assert not (values["embedding"] == begin.seen[0]["embedding"]).all(axis=1)[others[~kept[others]]].any()
+    assert len(others[kept[others]]) > 30
+
+
 def warm(days, old, **changed):
     network = NetworkSpec(**NETWORK | changed)
     return WarmStart(str(old), days[1], network, ("adagrad", "adagrad"), "initial", ONE_RANK)
@@ -238,11 +254,8 @@ def test_refusals(days, old, tmp_path):
     (narrow / "finished/dlrm.yaml").write_text(saved.replace("mixed_dims: 0.0", "mixed_dims: 0.56"))
     refused("has vectors of width 2 for C2, and by mixed_dims 0.56 this run 1, for the tables have grown: train anew",
             warm(days, narrow, mixed_dims=0.56))  # fmt: skip
-    for options, message in (({"new_rows": "unseen"}, "new_rows unseen has no effect without from_checkpoint: drop it"),
-                             ({"from_checkpoint": "x", "reset_tables_each_epoch": True, "epochs": 2},
-                              "gives up what from_checkpoint has learned")):  # fmt: skip
-        with pytest.raises(InputError, match=message):
-            train_small(days[1], tmp_path, **ONCE, **options)
+    with pytest.raises(InputError, match="new_rows unseen has no effect without from_checkpoint: drop it"):
+        train_small(days[1], tmp_path, **ONCE, new_rows="unseen")
     with pytest.raises(KeyboardInterrupt):
         train_small(days[1], tmp_path, [StopAt(5)], **ONCE, save_steps=2)
     kept = sorted(path.name for path in (tmp_path / "unfinished").iterdir())

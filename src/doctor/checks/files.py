@@ -129,7 +129,7 @@ def _bad_rows(evidence: Evidence) -> Found | None:
 _ANY = "always: a file that is read otherwise than it was written has other columns"
 CHECKS = (
     Check("another separator", "the signs between cells", _ANY, ("raw rows",), _separator),
-    Check("header as a row", "the first line", _ANY, ("raw rows",), _header),
+    Check("header as a row", "lines that name columns", _ANY, ("raw rows",), _header),
     Check("truncated file", "the last line, and packed files", _ANY, ("raw rows",), _truncated),
     Check("another encoding", "the first bytes", "bytes beyond ASCII that are not what the schema says: UTF-8 is "
           "hardly ever met by chance", ("raw rows",), _encoding),

@@ -15,6 +15,7 @@ from src.doctor.gathering import Gathered
 from src.metrics.drift import MUCH, Moved, moved_number
 
 _FACTORS = (1e6, 3600, 1000, 100, 86_400, 60, 24, 10, 7)
+_LARGEST = float(np.finfo(np.float32).max)
 _BETTER = 4.0  # times nearer, so that it explains what is wrong
 Change = Callable[[np.ndarray], np.ndarray]
 # What was done to numbers, in words, and what undoes it.
@@ -63,7 +64,7 @@ def _changed(evidence: Evidence, changes: dict[str, Change], others: dict[str, C
             assert numbers is not None
             with np.errstate(all="ignore"):
                 values = change(numbers[:, [place]])
-            values = np.where(np.isfinite(values), values, np.where(np.isnan(numbers[:, [place]]), np.nan, 3e38))
+            values = np.clip(values, -_LARGEST, _LARGEST)
             coded = TRANSFORMS[learned.transform](values.astype(np.float32), learned.columns[place : place + 1])
             return moved_number(old.dense[:, place], coded[:, 0])
 

@@ -153,7 +153,7 @@ def _decoded(evidence: Evidence) -> Found | None:
     words, example = next(iter(found.values()))
     return Found(
         f"values of {some_of(list(found))} look like {words}: {example}",
-        f"say encoding: {words.split(' ')[0]} in a schema, then {evidence.code_again} --schema=SCHEMA.yaml",
+        f"say encoding: {words.split(' ')[0]} in a schema, then {evidence.code_by_schema}",
         tuple(found),
     )
 
@@ -248,6 +248,7 @@ CHECKS = (
     Check("another hashing", "unknown values that have the form of known ones", _UNMATCHED, _TEXT, _hashed),
     Check("unknown values", "shares of values that training did not have", _UNMATCHED, ("rows",), _unseen),
     Check("moved categories", "shares of each field's values (PSI)",
-          f"PSI of {FIELD_MOVED:g}, beyond what one of a million samples has: from week to week real click logs' "
-          f"fields move by some tenths", ("rows", "coding", "training rows"), _moved),
+          f"PSI of {FIELD_MOVED:g}, beyond what one of a million samples has: twice what is much for numbers, since "
+          f"what is shown changes; the fields of Criteo's last day moved by at most 0.06",
+          ("rows", "coding", "training rows"), _moved),
 )  # fmt: skip

@@ -46,6 +46,8 @@ def column_of(array: Any) -> Column | None:
         return _Numbers(array)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         values = column_of(array.flatten())
+        if isinstance(values, Lists):
+            return None
         from pyarrow import compute
 
         counts = compute.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
@@ -219,16 +221,22 @@ class _Moments(_Written):
         import pyarrow as pa
 
         # To microseconds first: a date has days, and a cast to another unit refuses what it would cut off.
-        moments = self.array.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False)
+        array = self.array
+        if pa.types.is_timestamp(array.type):  # without its zone, which may be none: times are kept in UTC
+            array = array.cast("int64").cast(pa.timestamp(array.type.unit))
+        moments = array.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False)
         moments = moments.astype("datetime64[us]")
         seconds = bounded(seconds_of(moments))
         return seconds, np.isnan(seconds) & ~np.isnat(moments)
 
 
 def _encoded(array: Any) -> Coded:
-    """Cells of Python's text of values."""
+    """Cells of Python's text of values, of a point in time that Python has not its number."""
     coded = array.dictionary_encode()
-    texts = ["" if value is None else str(value) for value in coded.dictionary.to_pylist()]
+    try:
+        texts = ["" if value is None else str(value) for value in coded.dictionary.to_pylist()]
+    except (OverflowError, ValueError, KeyError):  # beyond the years 1 to 9999, or of no known zone
+        texts = ["" if value is None else str(value) for value in coded.dictionary.cast("int64").to_pylist()]
     return Coded(TextColumn.of([text.encode() for text in texts]), coded.indices)
 
 

@@ -13,7 +13,15 @@ import numpy as np
 from src.rows.block import BadRow, Block
 from src.rows.cells.column import Column
 from src.rows.cells.lists import CellLists
-from src.rows.cells.reasons import CONTROL, SHOWN, cells_reason, number_reason, time_reason, weight_reason
+from src.rows.cells.reasons import (
+    CONTROL,
+    SHOWN,
+    cells_reason,
+    not_utf8,
+    number_reason,
+    time_reason,
+    weight_reason,
+)  # fmt: skip
 from src.rows.cells.split import NO_PART
 from src.rows.cells.times import numbers_of
 from src.rows.columns import Columns, Timestamp
@@ -42,7 +50,7 @@ def block_of(
             bad.setdefault(row, reason(row))
 
     for wrong in odd:
-        note(wrong, lambda _: cells_reason(CONTROL, 0))
+        note(wrong, lambda row: _odd_reason(text_of(row), columns))
     labels = np.zeros(rows, np.uint8)
     if columns.label:
         of_labels = left.pop(0)
@@ -76,6 +84,11 @@ def block_of(
     block = replace(block.chosen(good), parts=None if parts is None else parts[good])
     block.bad = [BadRow(int(places[row]), bad[row], text_of(row), unit=unit) for row in sorted(bad)]
     return block
+
+
+def _odd_reason(text: bytes, columns: Columns) -> str:
+    """What is wrong with a row of which a cell holds what no text could; what is not UTF-8 has U+FFFD in its place."""
+    return cells_reason(CONTROL, 0) if min(text) < ord("\t") else not_utf8(columns)
 
 
 def _categories(

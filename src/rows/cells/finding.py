@@ -67,19 +67,22 @@ def find_cells(text: bytes, columns: Columns, last: bool = True, used: bool = Tr
     most = text.count(b"\n") + 1
     starts, ends = (np.zeros((len(slot_of), most), np.int64) for _ in range(2))
     begins, lines, counts = (np.zeros(most + 1, kind) for kind in (np.int64, np.int64, np.int32))
-    signs = bytes(ord(sign or "\0") for sign in (columns.separator, columns.quotes, columns.comment))
+    separator, signs = (
+        columns.separator.encode(),
+        bytes(ord(sign or "\0") for sign in (columns.quotes, columns.comment)),
+    )
     arrays = (slots, starts, ends, begins, lines, counts)
     if library := _library():
         rest = np.zeros(2, np.int64)
         places = [ctypes.c_void_p(array.ctypes.data) for array in (*arrays, rest)]
         library.FindCells.restype = ctypes.c_int64
         rows = library.FindCells(
-            ctypes.c_void_p(buffer.ctypes.data + PAD), ctypes.c_int64(len(text)), int(last), signs, places[0],
-            len(slots), ctypes.c_int64(most), *places[1:],
+            ctypes.c_void_p(buffer.ctypes.data + PAD), ctypes.c_int64(len(text)), int(last), separator,
+            len(separator), signs, places[0], len(slots), ctypes.c_int64(most), *places[1:],
         )  # fmt: skip
         begins[rows], lines[rows] = rest
     else:
-        rows = _Finder(buffer, len(text), last, signs).find(*arrays)
+        rows = _Finder(buffer, len(text), last, separator, signs).find(*arrays)
     filled = slice(rows)
     return Found(
         buffer, starts[:, filled] + PAD, ends[:, filled] + PAD, counts[filled], begins[: rows + 1], lines[: rows + 1]
@@ -99,9 +102,9 @@ class _Open(Exception):
 class _Finder:
     """The same as compiled/cells.cc."""
 
-    def __init__(self, buffer: np.ndarray, size: int, last: bool, signs: bytes):
+    def __init__(self, buffer: np.ndarray, size: int, last: bool, separator: bytes, signs: bytes):
         self.buffer, self.text, self.last = buffer, buffer[PAD : PAD + size].tobytes(), last
-        self.separator, self.quote, self.comment = (signs[place : place + 1] for place in range(3))
+        self.separator, self.quote, self.comment = separator, signs[:1], signs[1:]
         self.place = self.line = self.start = self.end = self.odd = 0
         self.ends_row = False
 
@@ -144,7 +147,7 @@ class _Finder:
             raise _Open
         self.end, self.ends_row = place, self.text[place : place + 1] in (b"\n", b"")
         self.line += self.ends_row
-        self.place = min(place + 1, len(self.text))
+        self.place = min(place + (1 if self.ends_row else len(self.separator)), len(self.text))
 
     def _see_control(self, cell: bytes) -> None:
         if min(cell, default=255) < ord("\t"):
@@ -160,13 +163,14 @@ class _Finder:
                 raise _Open
             self.odd = NOT_CLOSED
             return self._skip_line()
-        if close + 2 >= len(text) and not self.last:
-            raise _Open
         cell, behind = text[first:close], close + 1
-        if text.startswith(b"\r\n", behind) or text[behind:] == b"\r":
+        ends_line = text.startswith(b"\r\n", behind)
+        if behind + len(self.separator) >= len(text) and not self.last:
+            raise _Open
+        if ends_line or text[behind:] == b"\r":
             behind += 1
         self.line += cell.count(b"\n")
-        if text[behind : behind + 1] not in (self.separator, b"\n", b""):
+        if not (behind == len(text) or text.startswith((self.separator, b"\n"), behind)):
             self.odd, self.place = BEHIND_QUOTE, behind
             return self._skip_line()
         self._see_control(cell)

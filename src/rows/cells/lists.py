@@ -154,7 +154,7 @@ def _list_column(where: str, entry: dict[str, Any], separators: Sequence[str]) -
     sign, most = column.separator, column.max_values
     if not isinstance(sign, str) or len(sign) != 1 or not " " <= sign <= "~" or sign.isalnum():
         raise InputError(f"{where}: list is {sign!r}: it must be the one sign between values, such as | or ;")
-    if sign in separators:
+    if any(sign in other for other in separators):
         raise InputError(f"{where}: list is {sign!r}, which stands between cells or around them: write another sign")
     if not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= MOST_VALUES:
         raise InputError(f"{where}: max_values is {most!r}: it must be a whole number from 1 to {MOST_VALUES}")

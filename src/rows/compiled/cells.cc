@@ -11,7 +11,9 @@ constexpr int64_t kLongestQuoted = 1 << 20;
 constexpr int32_t kControl = -1, kBehindQuote = -2, kNotClosed = -3;
 
 struct Rules {
-  uint8_t separator, quote, comment;  // 0 for none of the latter two
+  const uint8_t *separator;
+  int64_t width;           // of the separator
+  uint8_t quote, comment;  // 0 for none
 };
 
 // Reads one cell after the other. Where the text ends before it is known what a cell is, and more may follow, `open`.
@@ -48,7 +50,7 @@ class Reader {
 
  private:
   void Bare() {
-    while (place < size_ && text_[place] != rules_.separator && text_[place] != '\n') {
+    while (place < size_ && text_[place] != '\n' && !Separates(place)) {
       if (text_[place] < '\t') odd = odd ? odd : kControl;
       ++place;
     }
@@ -60,7 +62,18 @@ class Reader {
     ends_row = place == size_ || text_[place] == '\n';
     if (ends_row && end > start && text_[end - 1] == '\r') --end;
     line += ends_row;
-    place += place < size_;
+    PassMark();
+  }
+
+  bool Separates(int64_t at) const {
+    if (text_[at] != rules_.separator[0]) return false;
+    return rules_.width == 1 ||
+           (at + rules_.width <= size_ && !std::memcmp(text_ + at, rules_.separator, rules_.width));
+  }
+
+  // Passes over what ends a cell.
+  void PassMark() {
+    if (place < size_) place += ends_row ? 1 : rules_.width;
   }
 
   void Quoted() {
@@ -90,20 +103,20 @@ class Reader {
     const int64_t first = place + 1, close = from;
     place = close + 1;
     const bool returns = place + 1 < size_ && text_[place] == '\r' && text_[place + 1] == '\n';
-    if (place + 1 >= size_ && !last_) {  // what follows is not known yet
+    if (place + rules_.width >= size_ && !last_) {  // what follows is not known yet
       open = true;
       return;
     }
     place += returns || (last_ && place + 1 == size_ && text_[place] == '\r');
     line += lines;
-    if (place < size_ && text_[place] != rules_.separator && text_[place] != '\n') {
+    if (place < size_ && text_[place] != '\n' && !Separates(place)) {
       odd = kBehindQuote;
       return SkipLine();
     }
     if (control) odd = odd ? odd : kControl;
     ends_row = place == size_ || text_[place] == '\n';
     line += ends_row;
-    place += place < size_;
+    PassMark();
     start = first;
     end = doubled ? Undoubled(first, close) : close;
   }
@@ -129,6 +142,8 @@ class Reader {
 // Args:
 //   text, size: rows, of which the last one may go on behind the text unless it is the last text; pairs of quotes within
 //     a cell become one in place.
+//   separator, separator_width: between cells, and its bytes.
+//   signs: that of quotes and that of comments.
 //   slots: of each column of the file: -1 unused, else where its cells go; `width` of them.
 //   most: rows that there may be.
 //   starts, ends [slots, most], begins, lines [most]: take the cells' places, where each row begins, and the number of
@@ -136,10 +151,11 @@ class Reader {
 //   counts [most]: takes how many cells a row has, or what is wrong with it, below 0.
 //   rest: takes where the first row begins that is not whole, and the number of line ends before it.
 // Returns how many rows there are.
-extern "C" int64_t FindCells(uint8_t *text, int64_t size, int32_t last, const uint8_t *signs, const int32_t *slots,
-                             int32_t width, int64_t most, int64_t *starts, int64_t *ends, int64_t *begins,
-                             int64_t *lines, int32_t *counts, int64_t *rest) {
-  const Rules rules{signs[0], signs[1], signs[2]};
+extern "C" int64_t FindCells(uint8_t *text, int64_t size, int32_t last, const uint8_t *separator,
+                             int32_t separator_width, const uint8_t *signs, const int32_t *slots, int32_t width,
+                             int64_t most, int64_t *starts, int64_t *ends, int64_t *begins, int64_t *lines,
+                             int32_t *counts, int64_t *rest) {
+  const Rules rules{separator, separator_width, signs[0], signs[1]};
   Reader reader(text, size, last != 0, rules);
   int64_t rows = 0;
   rest[0] = rest[1] = 0;
