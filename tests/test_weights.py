@@ -17,7 +17,10 @@ import postprocess as postprocess_program
 import preprocess as preprocess_program
 import train as train_program
 from src.data.manifest import find
+from src.doctor import __main__ as doctor_program
+from src.doctor.trained import Trained
 from src.export.scored_files import RowFiles
+from src.network.options import NetworkSpec
 from src.preprocess_data import main as preprocess_data
 from src.report import __main__ as report_program
 from src.scorer import Scorer
@@ -145,3 +148,18 @@ def test_calibration_by_other_rows(here, capsys):
     labels, weights, lines = raw_rows()
     scores = Scorer("mended").score_lines(lines, has_labels=True)
     assert np.average(scores, weights=weights) == pytest.approx(np.average(labels, weights=weights), rel=1e-4)
+
+
+@pytest.mark.parametrize("rows", [["--data_path=rows.txt", "--schema=schema.yaml"], ["--dataset_path=all"]])
+def test_the_doctor_finds_nothing_in_rows_that_are_not_sampled(here, rows, capsys):
+    """Label means, columns, and AUC by weight, beside those of training rows of which few negatives were kept."""
+    doctor_program.main(["--checkpoint_path=checkpoint", *SMALL[:3], *rows])
+    assert "nothing found: " in capsys.readouterr().out
+    one = Trained("checkpoint", NetworkSpec())
+    negatives, mean = one.manifest.negatives, one.manifest.parts["train"].label_mean
+    labels, weights, _ = raw_rows()
+    train = slice(0, one.manifest.parts["train"].last_line)
+    expected = np.average(labels[train], weights=weights[train])
+    assert mean > 1.5 * expected
+    assert negatives.mean_of_all(mean) == pytest.approx(expected, rel=1e-6)
+    assert one.rows.label_mean == pytest.approx(expected, rel=1e-6)

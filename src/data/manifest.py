@@ -135,6 +135,11 @@ class Manifest:
         """What a logit of the full data lies above that of the training rows; 0 where these are all."""
         return self.negatives.shift if self.negatives else 0.0
 
+    def label_mean_of_all(self, part: str) -> float:
+        """A part's label mean, of training rows that were sampled the one before that."""
+        mean = self.parts[part].label_mean
+        return self.negatives.mean_of_all(mean) if self.negatives and part == "train" else mean
+
     def columns(self) -> Columns:
         """The columns of the raw files."""
         given = {key: _tuples(value) for key, value in self.source.get("columns", {}).items()}

@@ -80,3 +80,7 @@ class Negatives:
         Of clicks all are kept, so that the odds of the full data are the share of those of the kept rows.
         """
         return math.log(self.share)
+
+    def mean_of_all(self, label_mean: float) -> float:
+        """The label mean of the full data, of that of the kept rows."""
+        return label_mean / (label_mean + (1 - label_mean) / self.share)

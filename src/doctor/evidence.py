@@ -127,6 +127,7 @@ class Evidence:
             {name: rows.dense[:, place] for name, place in self.numbers.items()},
             {name: ids[:, place] for name, place in self.categories.items()},
             rows.labels,
+            rows.weights,
         )
 
     @cached_property
@@ -161,14 +162,14 @@ class Evidence:
     def auc(self) -> float:
         """Of the rows; nan where logits are not finite or labels are all alike."""
         assert self.new
-        return auc(self.new.labels, self.logits) if np.isfinite(self.logits).all() else math.nan
+        return auc(self.new.labels, self.logits, self.new.weights) if np.isfinite(self.logits).all() else math.nan
 
     @cached_property
     def old_auc(self) -> float:
         """Of the rows that the model learned from."""
         rows = self.trained.rows
         assert rows
-        return auc(rows.labels, self.old_logits) if np.isfinite(self.old_logits).all() else math.nan
+        return auc(rows.labels, self.old_logits, rows.weights) if np.isfinite(self.old_logits).all() else math.nan
 
     @property
     def expected_auc(self) -> float:

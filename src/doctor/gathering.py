@@ -24,6 +24,9 @@ class Gathered:
     Attributes:
         rows, clicks: how many there are.
         dense, ids, labels: of those that are kept, in their order: [S, N] float32, [S, L] int32, [S] float32.
+        weights: how much each of these counts, [S] float64; None if each counts once.
+        label_mean: share of clicks among all rows, by weight; 0 where nothing counts.
+        effective: as many rows of weight 1 would tell a mean as surely (Kish 1965, "Survey Sampling").
         numbers, keys: the same rows' numbers as they are written, [S, columns], nan for empty cells, and keys [F, S];
             none of rows that were coded before.
         hashes, times: distinct hashes of rows without their labels, rising, and how many rows have each.
@@ -35,6 +38,9 @@ class Gathered:
     dense: np.ndarray
     ids: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray | None
+    label_mean: float
+    effective: float
     numbers: np.ndarray
     keys: np.ndarray
     hashes: np.ndarray
@@ -42,9 +48,12 @@ class Gathered:
     bound: np.uint64
 
     @property
-    def label_mean(self) -> float:
-        """Share of clicks."""
-        return self.clicks / self.rows if self.rows else 0.0
+    def of_labels(self) -> tuple[float, float]:
+        """How many clicks, and how many other rows, are kept; as many of weight 1 as tell a mean as surely."""
+        clicks = self.labels > 0.5
+        if self.weights is None:
+            return float(clicks.sum()), float(np.sum(~clicks))
+        return effective_rows(self.weights[clicks]), effective_rows(self.weights[~clicks])
 
     def within(self, bound: np.uint64) -> "tuple[np.ndarray, np.ndarray]":
         """Hashes up to a bound, and how many rows have each."""
@@ -62,6 +71,8 @@ class Gathering:
     def __init__(self, most_rows: int = MOST_ROWS, most_hashes: int = MOST_HASHES):
         self.most_rows, self.most_hashes = most_rows, most_hashes
         self.rows = self.clicks = 0
+        self._sums = np.zeros(3)  # of weights, those of clicks, and their squares
+        self._weighted = False
         self._rng = np.random.default_rng(_SEED)
         self._kept: list[tuple[np.ndarray, ...]] = []  # of each block: priority, number, and what rows hold
         self._waiting, self._below = 0, np.inf
@@ -71,15 +82,19 @@ class Gathering:
 
     def add(
         self, dense: np.ndarray, ids: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = None,
-        keys: np.ndarray | None = None,
+        keys: np.ndarray | None = None, weights: np.ndarray | None = None,
     ) -> None:  # fmt: skip
-        """Add rows dense [B, N], ids [B, L] and labels [B]; of raw ones also numbers [B, columns] and keys [F, B]."""
+        """Add rows dense [B, N], ids [B, L] and labels [B]; of raw ones also numbers [B, columns] and keys [F, B]; and
+        weights [B], of all rows or of none."""
         if not len(labels):
             return
         priority = self._rng.random(len(labels))
         chosen = np.flatnonzero(priority < self._below)
         nothing = np.empty((len(labels), 0))
-        columns = dense, ids, labels, nothing if numbers is None else numbers, nothing if keys is None else keys.T
+        self._weighted = weights is not None
+        each = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
+        raw = nothing if numbers is None else numbers, nothing if keys is None else keys.T
+        columns = dense, ids, labels, each, *raw
         self._kept.append((priority[chosen], self.rows + chosen, *(column[chosen] for column in columns)))
         self._waiting += len(chosen)
         if self._waiting > 2 * self.most_rows:
@@ -90,6 +105,7 @@ class Gathering:
             self._merge()
         self.rows += len(labels)
         self.clicks += int(np.count_nonzero(labels))
+        self._sums += each.sum(), each[labels > 0].sum(), np.dot(each, each)
 
     def _thin(self) -> None:
         """Leave those of the kept rows with the smallest priorities."""
@@ -119,19 +135,27 @@ class Gathering:
         self._merge()
         _, numbers, *columns = self._kept[0]
         order = np.argsort(numbers)
-        dense, ids, labels, raw, keys = (column[order] for column in columns)
+        dense, ids, labels, weights, raw, keys = (column[order] for column in columns)
+        all_weight, of_clicks, squares = self._sums.tolist()
         return Gathered(
-            self.rows, self.clicks, dense, ids, labels.astype(np.float32), raw, keys.T, self._hashes, self._times,
-            self._bound,
+            self.rows, self.clicks, dense, ids, labels.astype(np.float32), weights if self._weighted else None,
+            of_clicks / all_weight if all_weight else 0.0, all_weight**2 / squares if squares else 0.0, raw, keys.T,
+            self._hashes, self._times, self._bound,
         )  # fmt: skip
 
 
 def gathered(batches: Iterable[tuple[np.ndarray, ...]]) -> Gathered | None:
-    """Batches of dense, ids and labels [B, 1]; None of no rows."""
+    """Batches of dense, ids, labels [B, 1], and weights [B, 1] if rows have some; None of no rows."""
     gathering = Gathering()
-    for dense, ids, labels in batches:
-        gathering.add(dense, ids, labels[:, 0])
+    for dense, ids, labels, *weights in batches:
+        gathering.add(dense, ids, labels[:, 0], weights=weights[0][:, 0] if weights else None)
     return gathering.end()
+
+
+def effective_rows(weights: np.ndarray) -> float:
+    """As many rows of weight 1 tell a mean as surely as rows of these weights [B]."""
+    squares = float(np.dot(weights, weights))
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
 def hashes_of(dense: np.ndarray, ids: np.ndarray) -> np.ndarray:

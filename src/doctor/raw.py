@@ -72,7 +72,7 @@ def read(raws: Sequence[Path], columns: Columns, encoder: Encoder, manifest: Man
             for block in (block for span in spans for block in raw_input.read(span)):
                 _note_bad(found, block.bad)
                 dense, ids = encoder.encode(block)
-                gathering.add(dense, ids, block.labels, block.numbers, block.keys)
+                gathering.add(dense, ids, block.labels, block.numbers, block.keys, block.weights)
                 unseen.add(ids, block)
             found.texts = first_categories(spans[:1], raw_input.columns[0], _TEXT_BYTES)
     except InputError as error:

@@ -1,5 +1,6 @@
 """A model as it was trained: its folder, the rows that it learned from, and its scores."""
 
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -129,10 +130,24 @@ class Trained:
 
 
 def rows_of(data: DataFolder, part: str) -> Gathered | None:
-    """The rows of a part of a data folder; None if it has none."""
+    """The rows of a part of a data folder; None if it has none.
+
+    Where training rows without a click were sampled, each that was kept counts for those that were not, so that label
+    mean and columns are those of all rows.
+    """
     from src.dataset import batches_of
 
-    return gathered(batches_of(data, part, BATCH)) if part in data.manifest.parts else None
+    if part not in data.manifest.parts:
+        return None
+    batches: Iterable[tuple[np.ndarray, ...]] = batches_of(data, part, BATCH)
+    sampled = data.manifest.negatives if part == "train" else None
+    return gathered(_for_all(batches, sampled.share) if sampled else batches)
+
+
+def _for_all(batches: Iterable[tuple[np.ndarray, ...]], share: float) -> Iterator[tuple[np.ndarray, ...]]:
+    for dense, ids, labels, *weights in batches:
+        each = np.where(labels > 0, 1.0, 1 / share)
+        yield dense, ids, labels, each * weights[0] if weights else each
 
 
 def resolved(path: str | Path) -> Path:

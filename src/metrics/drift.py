@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.metrics.binary import Weights, mean
+
 MUCH = 0.25
 _QUANTILES, _TOP = 10, 20  # bins of a number; values of a category that have one each
 _SMOOTHED = 0.5  # added to each bin's rows, so that an empty one has a logarithm
@@ -45,11 +47,20 @@ class ColumnRows:
         numbers: values [B] of each numeric column, by name; nan for an empty cell.
         categories: ids [B] of each field, by name; 0 for a value that is not known, as a vocabulary has it.
         labels: [B] of 0 and 1.
+        weights: how much each row counts, [B]; None if each counts once.
     """
 
     numbers: Mapping[str, np.ndarray]
     categories: Mapping[str, np.ndarray]
     labels: np.ndarray
+    weights: np.ndarray | None = None
+
+    @property
+    def counted(self) -> np.ndarray | None:
+        """The weights, times what makes their sum as many rows of weight 1 as tell a share as surely (Kish 1965)."""
+        if self.weights is None or not self.weights.any():
+            return None
+        return self.weights * (self.weights.sum() / np.dot(self.weights, self.weights))
 
 
 @dataclass(frozen=True)
@@ -73,16 +84,16 @@ class Drift:
 
 def drift(old: ColumnRows, new: ColumnRows) -> Drift:
     """How far new rows have moved away from old ones, of the columns that both have; neither may be empty."""
-    numbers = {name: moved_number(values, new.numbers[name]) for name, values in old.numbers.items()
+    counted = old.counted, new.counted
+    numbers = {name: moved_number(values, new.numbers[name], *counted) for name, values in old.numbers.items()
                if name in new.numbers}  # fmt: skip
-    categories = {name: moved_category(ids, new.categories[name]) for name, ids in old.categories.items()
+    categories = {name: moved_category(ids, new.categories[name], *counted) for name, ids in old.categories.items()
                   if name in new.categories}  # fmt: skip
-    means = (float(np.mean(rows.labels, dtype=np.float64)) for rows in (old, new))
-    return Drift(numbers | categories, *means)
+    return Drift(numbers | categories, *(mean(rows.labels, rows.counted) for rows in (old, new)))
 
 
-def moved_number(old: np.ndarray, new: np.ndarray) -> Moved:
-    """How far a numeric column has moved, of old [B] and new values: in bins between the old one's deciles.
+def moved_number(old: np.ndarray, new: np.ndarray, old_weights: Weights = None, new_weights: Weights = None) -> Moved:
+    """How far a numeric column has moved, of old [B] and new values, by weight: in bins between the old one's deciles.
 
     What lies below or above all old values, and empty cells, have bins of their own.
     """
@@ -93,16 +104,17 @@ def moved_number(old: np.ndarray, new: np.ndarray) -> Moved:
         low, high = float(known.min()), float(known.max())
         edges = np.unique(np.quantile(known, np.arange(1, _QUANTILES) / _QUANTILES, method="inverted_cdf"))
 
-    def counts(values: np.ndarray) -> np.ndarray:
+    def counts(values: np.ndarray, weights: Weights) -> np.ndarray:
         bins = np.searchsorted(edges, values) + 1
         bins = np.where(values < low, 0, np.where(values > high, len(edges) + 2, bins))
-        return np.bincount(np.where(np.isnan(values), len(edges) + 3, bins), minlength=len(edges) + 4)
+        return np.bincount(np.where(np.isnan(values), len(edges) + 3, bins), weights, len(edges) + 4)
 
-    return moved(counts(old), counts(new))
+    return moved(counts(old, old_weights), counts(new, new_weights))
 
 
-def moved_category(old: np.ndarray, new: np.ndarray) -> Moved:
-    """How far a field has moved, of old [B] and new ids: a bin for each frequent old one, and one for all others.
+def moved_category(old: np.ndarray, new: np.ndarray, old_weights: Weights = None, new_weights: Weights = None) -> Moved:
+    """How far a field has moved, of old [B] and new ids, by weight: a bin for each frequent old one, and one for all
+    others.
 
     Unknown values, 0, are among the others, where the old rows' rare ones are: where a vocabulary was learned from the
     old rows, these have none, and any later rows would seem to have moved.
@@ -110,12 +122,12 @@ def moved_category(old: np.ndarray, new: np.ndarray) -> Moved:
     values, counts = np.unique(old[old != 0], return_counts=True)
     top = np.sort(values[np.argsort(-counts, kind="stable")[:_TOP]])
 
-    def counts_of(ids: np.ndarray) -> np.ndarray:
+    def counts_of(ids: np.ndarray, weights: Weights) -> np.ndarray:
         places = np.minimum(np.searchsorted(top, ids), max(len(top) - 1, 0))
         known = top[places] == ids if len(top) else np.zeros(len(ids), bool)
-        return np.bincount(np.where(known, places, len(top)), minlength=len(top) + 1)
+        return np.bincount(np.where(known, places, len(top)), weights, len(top) + 1)
 
-    return moved(counts_of(old), counts_of(new))
+    return moved(counts_of(old, old_weights), counts_of(new, new_weights))
 
 
 def moved(old: np.ndarray, new: np.ndarray) -> Moved:
@@ -142,7 +154,7 @@ def odds_ratio(old_mean: float, new_mean: float) -> float:
     return new_mean / (1 - new_mean) * (1 - old_mean) / old_mean
 
 
-def deviations_apart(old_mean: float, old_rows: int, new_mean: float, new_rows: int) -> float:
+def deviations_apart(old_mean: float, old_rows: float, new_mean: float, new_rows: float) -> float:
     """How many standard deviations two shares lie apart that would be one (the two-proportion z-test)."""
     both = (old_mean * old_rows + new_mean * new_rows) / (old_rows + new_rows)
     deviation = math.sqrt(both * (1 - both) * (1 / old_rows + 1 / new_rows))

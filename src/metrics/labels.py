@@ -13,7 +13,7 @@ def entropy(mean: float) -> float:
     return -mean * math.log(mean) - (1 - mean) * math.log1p(-mean) if 0 < mean < 1 else 0.0
 
 
-def auc_deviation(clicks: int, others: int) -> float:
+def auc_deviation(clicks: float, others: float) -> float:
     """The standard deviation of the AUC, 0.5 on average, of scores that know nothing (Mann and Whitney 1947)."""
     return math.sqrt((clicks + others + 1) / (12 * clicks * others)) if clicks and others else math.nan
 

@@ -72,3 +72,19 @@ def test_rows_that_differ_have_other_hashes():
 
 def test_no_rows_are_nothing():
     assert Gathering().end() is None
+
+
+def test_rows_count_by_their_weights():
+    weights = RNG.choice([0.0, 0.5, 3.0], ROWS)
+    gathering = Gathering(most_rows=1000)
+    for start in range(0, ROWS, 777):
+        part = slice(start, start + 777)
+        gathering.add(DENSE[part], IDS[part], LABELS[part], weights=weights[part])
+    found = gathering.end()
+    assert found.label_mean == pytest.approx(np.average(LABELS, weights=weights))
+    assert found.effective == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    assert len(found.weights) == 1000
+    kept = found.weights[found.labels == 1]
+    assert found.of_labels[0] == pytest.approx(kept.sum() ** 2 / (kept**2).sum())
+    one = gathered()
+    assert (one.weights, one.effective, one.of_labels) == (None, ROWS, (LABELS.sum(), ROWS - LABELS.sum()))

@@ -1,6 +1,7 @@
 """How far columns have moved: by hand, beside the distribution that chance has, and of what a day's rows are."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,3 +99,27 @@ def test_label_means_are_compared():
     assert deviations_apart(0.5, 100, 0.5, 100) == 0
     assert deviations_apart(0.4, 100, 0.6, 100) == pytest.approx(0.2 / math.sqrt(0.25 * 0.02))
     assert deviations_apart(0, 10, 0, 10) == 0
+
+
+def test_sampled_rows_that_count_for_all_have_not_moved():
+    """Of rows whose negatives are a tenth, each of which counts ten times; unless it does, they have moved."""
+    rng = np.random.default_rng(7)
+
+    def rows(count):
+        clicks = rng.random(count) < 0.2
+        return rng.normal(2.0 * clicks, 1, count), 1 + clicks + 2 * (rng.random(count) < 0.5), clicks.astype(np.float32)
+
+    numbers, ids, labels = rows(40_000)
+    kept = (labels > 0) | (rng.random(40_000) < 0.1)
+    weights = np.where(labels > 0, 1.0, 10.0)[kept]
+    new_numbers, new_ids, new_labels = rows(10_000)
+    new = ColumnRows({"price": new_numbers}, {"site": new_ids}, new_labels)
+    sampled = ColumnRows({"price": numbers[kept]}, {"site": ids[kept]}, labels[kept])
+    without = drift(sampled, new)
+    assert all(one.beyond() for one in without.columns.values())
+    assert without.old_mean > 0.6
+    found = drift(replace(sampled, weights=weights), new)
+    assert not any(one.beyond(0.0) for one in found.columns.values())
+    assert found.old_mean == pytest.approx(0.2, abs=0.02)
+    none = drift(replace(sampled, weights=np.ones(len(weights))), new)
+    assert none.columns == without.columns

@@ -16,8 +16,7 @@ _APART, _ODDS = 5.0, 1.5  # standard deviations, and odds, by which label means 
 
 def chance_of(rows: Gathered) -> float:
     """The standard deviation of the AUC that scores have by chance, on the kept rows."""
-    clicks = int(rows.labels.sum())
-    return auc_deviation(clicks, len(rows.labels) - clicks)
+    return auc_deviation(*rows.of_labels)
 
 
 def best_alone(evidence: Evidence, rows: Gathered) -> tuple[str, float]:
@@ -59,7 +58,8 @@ def _inverted(evidence: Evidence) -> Found | None:
     if 2 * below < evidence.expected_auc - 0.5 or evidence.explained:
         return None
     old = evidence.trained.manifest.parts.get("train")
-    expected = f", training's {old.label_mean:.4f}" if old else ""
+    mean = evidence.trained.manifest.label_mean_of_all("train") if old else 0.0
+    expected = f", training's {mean:.4f}" if old else ""
     return Found(
         f"scores rank clicks last: AUC {evidence.auc:.4f}, expected {evidence.expected_auc:.4f}; the label mean is "
         f"{evidence.new.label_mean:.4f}{expected}",
@@ -110,15 +110,15 @@ def _mean(evidence: Evidence) -> Found | None:
     part = evidence.trained.manifest.parts.get("train")
     assert new
     if old:
-        mean, rows = old.label_mean, old.rows
+        mean, rows = old.label_mean, old.effective
     elif part and evidence.is_coded_alike:
-        mean, rows = part.label_mean, part.rows
+        mean, rows = evidence.trained.manifest.label_mean_of_all("train"), part.rows
     else:
         return None
     odds = odds_ratio(mean, new.label_mean)
     if math.isnan(odds) or max(odds, 1 / odds) < _ODDS:
         return None
-    if deviations_apart(mean, rows, new.label_mean, new.rows) < _APART:
+    if deviations_apart(mean, rows, new.label_mean, new.effective) < _APART:
         return None
     why = "were rows without a click left out, in one of both?" if odds > 1 else "were they in training?"
     return Found(

@@ -7,8 +7,10 @@ import numpy as np
 from src.doctor.check import ANY, Check, Found
 from src.doctor.checks.labels import CHANCE, chance_of, has_signal
 from src.doctor.evidence import Evidence
+from src.doctor.gathering import Gathered
 from src.doctor.trained import rows_of
 from src.metrics.binary import auc, scores_of
+from src.metrics.binary import mean as mean_of
 from src.metrics.drift import deviations_apart, odds_ratio
 
 _SAME = 2e-3  # of AUC: more than rounding on another device makes
@@ -28,8 +30,8 @@ def _other(evidence: Evidence) -> Found | None:
     if rows is None or rows.label_mean in (0, 1):
         return None
     logits = trained.logits(rows.dense, rows.ids)
-    found = auc(rows.labels, logits) if np.isfinite(logits).all() else math.nan
-    allowed = _SAME if len(rows.labels) == rows.rows else _SAME + _DEVIATIONS * spread(found, rows.labels)
+    found = auc(rows.labels, logits, rows.weights) if np.isfinite(logits).all() else math.nan
+    allowed = _SAME if len(rows.labels) == rows.rows else _SAME + _DEVIATIONS * spread(found, rows)
     if abs(found - reported) <= allowed:
         return None
     return Found(
@@ -40,10 +42,9 @@ def _other(evidence: Evidence) -> Found | None:
     )
 
 
-def spread(area: float, labels: np.ndarray) -> float:
+def spread(area: float, rows: Gathered) -> float:
     """The most that an AUC's standard deviation can be (Birnbaum and Klose 1957)."""
-    clicks = float(labels.sum())
-    fewest = min(clicks, len(labels) - clicks)
+    fewest = min(rows.of_labels)
     return math.sqrt(max(area * (1 - area), 0) / fewest) if fewest else math.inf
 
 
@@ -70,11 +71,12 @@ def _off(evidence: Evidence) -> Found | None:
     assert new
     if not np.isfinite(evidence.logits).all():
         return None
-    mean, label_mean = float(np.mean(scores_of(evidence.logits))), float(np.mean(new.labels))
+    label_mean, rows = mean_of(new.labels, new.weights), sum(new.of_labels)
+    mean = mean_of(scores_of(evidence.logits), new.weights)
     odds = odds_ratio(label_mean, mean)
     if math.isnan(odds) or max(odds, 1 / odds) < _ODDS:
         return None
-    if deviations_apart(label_mean, len(new.labels), mean, len(new.labels)) < _DEVIATIONS:
+    if deviations_apart(label_mean, rows, mean, rows) < _DEVIATIONS:
         return None
     return Found(
         f"the mean score is {mean:.4f}, expected the label mean {label_mean:.4f}; AUC stands, logloss suffers",
@@ -85,7 +87,7 @@ def _off(evidence: Evidence) -> Found | None:
 def _worse(evidence: Evidence) -> Found | None:
     new, expected = evidence.new, evidence.expected_auc
     assert new
-    by_chance = _DEVIATIONS * spread(evidence.auc, new.labels)
+    by_chance = _DEVIATIONS * spread(evidence.auc, new)
     if math.isnan(expected) or not evidence.auc < expected - _LOST - by_chance:
         return None
     return Found(
