@@ -66,12 +66,13 @@ def model(made_once):
     options = {"folder": "model", "lr": 0.01, "epochs": 3, "save_steps": 10, "log_steps": 10, **SMALL}
 
     def make(folder):
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             with pytest.raises(KeyboardInterrupt):
                 fit(frame_of(), SCHEMA, callbacks=[StopAt(25)], **options)
             fit(frame_of(), SCHEMA, callbacks=[HasHandler()], **options)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert signal.signal(signal.SIGTERM, before) is signal.SIG_DFL
 
     return FittedModel(made_once("fitted", make) / "model")
 

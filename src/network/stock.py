@@ -131,8 +131,12 @@ class StockCrossEntropy(nn.Cell):
 class StockWeightedCrossEntropy(nn.Cell):
     """Weighted mean of the same; see `Operators.weighted_cross_entropy`."""
 
+    def __init__(self):
+        super().__init__()
+        self.mean_loss = ops.BCEWithLogitsLoss("mean")
+
     def construct(self, logits, labels, weights):
-        return ops.binary_cross_entropy_with_logits(logits, labels, weights, None, "mean")
+        return self.mean_loss(logits, labels, weights, ops.ones_like(logits))
 
     def bprop(self, logits, labels, weights, out, dout):
         gradient = (ops.sigmoid(logits) - labels) * weights * (dout / logits.shape[0])

@@ -37,7 +37,8 @@ def obs(here, monkeypatch):
     monkeypatch.setattr(copying, "WAIT_S", 0.0)
     for name in ("RANK_ID", "MS_NODE_ID", "DLRM_ALIVE_FOLDER"):
         monkeypatch.delenv(name, raising=False)
-    return here / "obs"
+    yield here / "obs"
+    sys.modules.pop("moxing", None)  # of this folder, which no other test is to find
 
 
 def spec_of(**urls):

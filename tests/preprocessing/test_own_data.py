@@ -103,7 +103,7 @@ WRONG_SCHEMA = [
     ("label: y", "has neither dense nor categorical"),
     (SCHEMA + "colour: red", "unknown key 'colour'"),
     (SCHEMA + "columns: [a]", "column 'clicked' must stand once"),
-    (SCHEMA.replace("','", "',,'"), "separator is ',,'"),
+    (SCHEMA.replace("','", "'x'"), "separator is 'x'"),
     (SCHEMA.replace("price", "age"), "column 'age' must stand once"),
     ("label: y\ndense: [1]\ncategorical: [c]", "names must be text"),
     ("- a", "must hold lines of the form"),
