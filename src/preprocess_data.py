@@ -22,9 +22,9 @@ from src.base.errors import run
 from src.data.counted import Growth
 from src.data.encoder import load_encoder
 from src.data.known_values import worst
-from src.data.manifest import VOCABULARY, DataFolder, Manifest
+from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.data.transforms import TRANSFORMS
-from src.model_utils.options import refuse_changed
+from src.model_utils.options import is_default, refuse_changed
 from src.options import PreprocessDataOptions, resolve
 from src.preprocessing.guess import guess_schema
 from src.preprocessing.options import RawSpec
@@ -45,10 +45,13 @@ def output_folder(data_path: str, output_path: str, raws: Sequence[Path]) -> Pat
     return (Path(data_path) if os.path.isdir(data_path) else file_and_member(raws[0])[0].parent) / "dataset"
 
 
-def columns_of(raw: RawSpec) -> Columns:
-    """The columns that a schema file names, or Criteo's in the numbers that the options give."""
+def columns_of(raw: RawSpec, vocab_path: str = "") -> Columns:
+    """The columns that a schema file names, or those of an earlier folder, or Criteo's in numbers that options give."""
     if raw.schema:
         return load_schema(Path(raw.schema))
+    known = Path(vocab_path) / MANIFEST
+    if vocab_path and known.is_file() and is_default(raw, "dense_dim") and is_default(raw, "slot_dim"):
+        return Manifest.load(known).columns()
     return Columns.numbered(raw.dense_dim, raw.slot_dim)
 
 
@@ -122,7 +125,15 @@ def make_data_folder(options: PreprocessDataOptions) -> DataFolder:
         refuse_changed(options.preprocessing, contradicting,
                        "with valid_path or test_path, whose rows are these parts: drop it")  # fmt: skip
     output = output_folder(raw.data_path, raw.output_path, raws)
-    data = preprocess(raws, output, columns_of(raw), options.preprocessing, raw.overwrite, own, raw.order_by)
+    data = preprocess(
+        raws,
+        output,
+        columns_of(raw, options.preprocessing.vocab_path),
+        options.preprocessing,
+        raw.overwrite,
+        own,
+        raw.order_by,
+    )
     print(report(data))
     return data
 

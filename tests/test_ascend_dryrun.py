@@ -131,8 +131,9 @@ def test_both_ranks_of_graphs_with_most_options_are_compared():
     names = [own[0].name for own in of_one_graph(graphs, [Outcome(graph.name, "") for graph in graphs])]
     assert len(names) == 4 + 2 + sum(graph.ranks == 2 for graph in ascend_graphs.combined())  # 2 of lists
     for options in (
-        ("hybrid", "float16", "dropout", "average_share"), ("hybrid", "mixed_dims", "mlp_optimizer=adam"),
-        ("hybrid", " optimizer=adam", "batch=16384"), ("hybrid", "bfloat16", "cat"), ("data", "float16", "towers=4"),
+        ("hybrid", "float16"), ("hybrid", "dropout"), ("hybrid", "average_share"), ("hybrid", "mixed_dims"),
+        ("hybrid", "weighted"), ("hybrid", " optimizer=adam"), ("hybrid", "bfloat16"), ("hybrid", "cat"),
+        ("hybrid", "lists"), ("data", "float16"), ("data", "towers=4"), ("data", "sampled negatives"),
     ):  # fmt: skip
         assert any(all(option in name for option in options) and " of 2" in name for name in names), options
 

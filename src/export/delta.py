@@ -51,7 +51,10 @@ def check_alike(old: ExportFolder, manifest: Manifest, width: int, table_type: s
     """
     whole = "export the model whole"
     if old.table is None:
-        raise InputError(f"delta_from {old.path} has its tables in the graph, which comes as a whole anyway: {whole}")
+        raise InputError(
+            f"delta_from {old.path} has its tables in the graph, and a delta changes those of a file: {whole}, with "
+            f"--table_placement=host if deltas are to follow"
+        )
     facts = {
         "numeric inputs": (old.manifest.inputs, manifest.inputs),
         "fields": (old.manifest.fields, manifest.fields),
@@ -203,7 +206,7 @@ class Delta:
         whole = int(facts["table"][0][1])
         rows = sum(rows_of_tables(facts))
         return (
-            f"{sum(self.table.table_rows):,} of {rows:,} rows, {size / 1e6:,.1f} MB, {size / whole:.2%} of the tables' "
+            f"{sum(self.table.table_rows):,} of {rows:,} rows; the delta takes {size / 1e6:,.1f} MB, the table file "
             f"{whole / 1e6:,.1f}"
         )
 

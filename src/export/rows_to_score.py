@@ -14,7 +14,7 @@ from src.export.exported import ExportFolder
 from src.export.scored_files import Rows, RowSource
 from src.rows.block import BadRow, Block, first_categories
 from src.rows.columns import Columns
-from src.rows.raw_files import REJECTS, advice, find_raws, is_many, write_rejects
+from src.rows.raw_files import REJECTS, advice, find_raws, is_many, misfit, write_rejects
 from src.rows.reader import RawInput
 
 _BATCH = 1 << 16
@@ -117,5 +117,7 @@ def _refusal(row: BadRow, raw: Path, block: Block, columns: Columns, max_bad_row
         hint = " (rows without a label need --has_labels=False)"
     elif not columns.label and row.reason.startswith(f"{width + 1} columns"):
         hint = " (rows with a label need --has_labels=True)"
+    if misfit(block.bad, share, columns):
+        hint = ""  # nearly all rows have another width than this one
     what = f". {advice(block.bad, share, columns, 'leave such rows out with --max_bad_rows')}"
     return InputError(f"{place}{hint}; {max_bad_rows} bad rows are allowed{'' if hint and is_many(share) else what}")

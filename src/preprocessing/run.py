@@ -90,6 +90,7 @@ def preprocess(
         manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
         shared, grown = shared_keys(source, journal) if counted else {}, grower.growth.content() if grower else {}
         manifest = replace(manifest, shared_keys=shared, source=manifest.source | grown, **_counted(source, journal))
+        _check_labels(source.columns, manifest, known)
         _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
         happens("the manifest is to be written")
         manifest.save(new)
@@ -105,6 +106,21 @@ def _refuse_finished(folder: Path, overwrite: bool) -> None:
             f"output {folder} already holds preprocessed data: name another --output_path, or replace it with "
             f"--overwrite=True"
         )
+
+
+def _check_labels(columns: Columns, manifest: Manifest, known: Known | None) -> None:
+    """Refuse labels that a schema lists and no row has, unless the rows are few of a known kind: they are misspelt.
+
+    Raises:
+        InputError: they are all alike.
+    """
+    means = {part.label_mean for part in manifest.parts.values()}
+    for listed, kind, found in ((columns.positive, "positive", {0.0}), (columns.negative, "negative", {1.0})):
+        if listed and means == found and not known:
+            raise InputError(
+                f"no row's label {columns.label} is one of {kind}: {list(listed)}, so that all are alike: say in the "
+                f"schema how labels are spelt in the file"
+            )
 
 
 def _learned(

@@ -222,5 +222,6 @@ def _fact_table(facts: dict[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {number(one)}" for name, one in value.items())
+        shown = {name: number(one) if isinstance(one, int | float) else _text(one) for name, one in value.items()}
+        return ", ".join(f"{name} {one}" for name, one in shown.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -15,8 +15,8 @@ from src.data.counted import COUNTS, Counted, Growth, rows_since
 from src.data.encoder import load_encoder
 from src.data.manifest import MANIFEST, VOCABULARY, find
 from src.dataset import batches_of
-from src.preprocess_data import growth_lines, main
-from src.preprocessing.options import PreprocessingSpec
+from src.preprocess_data import columns_of, growth_lines, main
+from src.preprocessing.options import PreprocessingSpec, RawSpec
 from src.preprocessing.run import preprocess
 from src.rows.cells.lists import ListColumn
 from src.rows.columns import Columns
@@ -37,6 +37,12 @@ def made(folder, name, lines, columns=SMALL, **options):
 
 def grown(folder, name, old, lines, columns=SMALL, **options):
     return made(folder, name, lines, columns, vocab_path=str(old.path), grow=True, **options)
+
+
+def test_columns_are_the_earlier_folder_s_unless_given(tmp_path):
+    old = made(tmp_path, "old", random_lines(40, 1))
+    assert columns_of(RawSpec(), str(old.path)) == old.manifest.columns() == SMALL
+    assert columns_of(RawSpec(dense_dim=2), str(old.path)) == Columns.numbered(2, 26)
 
 
 def encoder_of(data):

@@ -271,3 +271,12 @@ def test_shuffled_training_rows_are_the_same_rows_in_another_order(tmp_path):
 
 def test_a_record_takes_no_more_than_its_rows_need():
     assert records.row_bytes(13, 26) == 157
+
+
+@pytest.mark.parametrize("rule", ["positive", "negative"])
+def test_labels_that_are_spelt_otherwise_than_the_schema_says_are_refused(tmp_path, rule):
+    raw = write_raw(tmp_path / "rows.txt", [f"{'yes' if row % 3 else 'no'}\t{row}\ta" for row in range(50)])
+    columns = Columns(("n",), ("c",), "bought", **{rule: ("Yes",)})
+    with pytest.raises(InputError, match=rf"no row's label bought is one of {rule}: \['Yes'\], so that all are alike"):
+        preprocess_lines(raw, tmp_path / "dataset", columns)
+    assert not (tmp_path / "dataset/manifest.json").exists()

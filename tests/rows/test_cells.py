@@ -157,6 +157,14 @@ def test_a_label_that_others_write_names_the_line_of_a_schema(label, hint):
     )
 
 
+@pytest.mark.parametrize(("cell", "hint"), [
+    ("1,5", 'decimal: ","'), ("1.949,93", 'decimal: "," and thousands: "."'), ("1,234.56", 'thousands: ","'),
+])  # fmt: skip
+def test_a_number_that_others_write_names_the_lines_of_a_schema(cell, hint):
+    (row,) = parse(f"1\t{cell}\n".encode(), Columns.numbered(1, 0)).bad
+    assert str(row) == f"line 1: I1 is {cell!r}, which is not a number (a schema may say {hint})"
+
+
 NUMBERS = {
     "1,5": 1.5, "1.234,5": 1234.5, "-1.234.567": -1234567, "1.5": None, "12.34,5": None, "1234,5": 1234.5, "": np.nan,
     "\\N": np.nan, "1,2,3": None, "1.2345": None, ",5": 0.5, "+7": 7, "1e3": 1000, "-": None, ".123": None,

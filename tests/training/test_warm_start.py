@@ -150,7 +150,8 @@ def test_a_stopped_one_goes_on_as_any_other(days, tmp_path):
     assert bits(tmp_path / "parts/dlrm.ckpt") == bits(tmp_path / "whole/dlrm.ckpt")
     assert bits(tmp_path / "parts/finished/rest-6.ckpt") == bits(tmp_path / "whole/finished/rest-6.ckpt")
     options["from_checkpoint"] = str(tmp_path / "parts")
-    train_small(days[2], tmp_path / "third", **options)
+    train_small(days[2], tmp_path / "third", **options, report=True)
+    assert "ancestors" in (tmp_path / "third/report.html").read_text()
     assert json.loads((tmp_path / "third/finished/progress.json").read_text())["steps_before"] == 12
 
 

@@ -8,6 +8,12 @@ SHOWN = 40
 # Labels and marks for missing cells that others write, of which messages know; in small letters.
 CLICKS = ("1.0", "true", "t", "yes", "y", "click", "clicked", "+1")
 _OTHERS = ("-1", "0.0", "-1.0", "false", "f", "no", "n")
+# Numbers as others write them, and what a schema says of such.
+_NUMBERS = {
+    r"[+-]?\d{1,3}(\.\d{3})+,\d*": 'decimal: "," and thousands: "."',
+    r"[+-]?\d{1,3}(,\d{3})+\.\d*": 'thousands: ","',
+    r"[+-]?\d*,\d+": 'decimal: ","',
+}
 _MARKS = ("\\n", "null", "nan", "na", "n/a", "none", "<na>", "#n/a", "-", "?")
 
 
@@ -31,8 +37,10 @@ def label_reason(columns: Columns, shown: str) -> str:
 def number_reason(name: str, shown: str) -> str:
     """What is wrong with a cell that must hold a number."""
     marks = f" (a schema may list it: missing: [{shown!r}])" if shown.strip().lower() in _MARKS else ""
-    if not marks and re.fullmatch(r"[+-]?[\d.]*,\d+", shown):
-        marks = ' (a schema may say decimal: ",")'
+    if not marks:
+        marks = next(
+            (f" (a schema may say {what})" for form, what in _NUMBERS.items() if re.fullmatch(form, shown)), ""
+        )
     return f"{name} is {shown!r}, which is not a number{marks}"
 
 
