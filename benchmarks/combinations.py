@@ -138,8 +138,9 @@ def draw(seed: int, number: int) -> Combination:
             )  # fmt: skip
             optimization.check_network(shape)
             schedule = ScheduleSpec(
-                EPOCHS, one_of(True, False), one_of(0.0, 0.5), one_of(0, 3), one_of("constant", "cosine")
-            )
+                EPOCHS, reset_tables_each_epoch=one_of(True, False), average_share=one_of(0.0, 0.5),
+                warmup_steps=one_of(0, 3), lr_schedule=one_of("constant", "cosine"),
+            )  # fmt: skip
         except InputError:
             continue
         mode, compiled = one_of(*["none"] * 4, "data", "hybrid"), one_of(True, True, True, False, False)

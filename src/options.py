@@ -13,6 +13,7 @@ from src.base.errors import InputError
 from src.checkpoints.place import trains_on
 from src.checkpoints.run_options import RunOptions
 from src.data.manifest import DataFolder
+from src.days.options import DaySpec
 from src.doctor.options import DoctorSpec
 from src.export.options import ExportSpec, ResultSpec, RowsSpec
 from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
@@ -158,6 +159,13 @@ class DoctorOptions:
     doctor: DoctorSpec
 
 
+@dataclass(frozen=True)
+class DaysOptions:
+    """Of python -m src.days, beside those that it hands on to the other programs."""
+
+    day: DaySpec
+
+
 PROGRAMS = Programs(
     {
         "train": TrainOptions,
@@ -170,6 +178,7 @@ PROGRAMS = Programs(
         "table_accuracy": TableAccuracyOptions,
         "report": ReportOptions,
         "doctor": DoctorOptions,
+        "days": DaysOptions,
     },
     {
         "report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; a RUN is a checkpoint folder, or the report "

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 PROGRAMS = [path for folder in (ROOT, ROOT / "src", ROOT / "src/ranks", ROOT / "src/report", ROOT / "src/doctor",
+                                           ROOT / "src/days",
                                            ROOT / "benchmarks")
             for path in sorted(folder.glob("*.py")) if '\nif __name__ == "__main__":' in path.read_text()]  # fmt: skip
 

@@ -24,9 +24,9 @@ LEVELS = [
     "src.training",
     "src.export src.report",
     "src.doctor",
-    "src.run src.scorer src.options",
+    "src.run src.scorer src.options src.days.options",
     "train eval export preprocess postprocess mindspore_hub_conf src.launch src.preprocess_data src.synthetic "
-    "src.table_accuracy src.report.__main__ src.doctor.__main__ src.fit",
+    "src.table_accuracy src.report.__main__ src.doctor.__main__ src.fit src.days",
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])

@@ -33,14 +33,14 @@ _LEAST_BUCKET_ROWS = 3  # of a numeric column's field; how many there are is kno
 _MOST_RECORD_BYTES = 64 << 20
 _BUCKETS = Rule(lambda value: value == 0 or 2 <= value <= 10_000, "must be 0, or lie between 2 and 10000")
 _COUNTS = matching(r"([^:,]+:[1-9]\d*(,[^:,]+:[1-9]\d*)*)?", "must be of the form FIELD:COUNT,FIELD:COUNT")
-_LEARNED = (
+LEARNED = (
     "min_count", "field_min_count", "max_rows_per_field", "hash_rows", "vocab_scope", "numeric_transform",
     "missing_indicators", "numeric_buckets", "category_counts",
 )  # fmt: skip
 HELD_OUT = 1 / 7  # share of the rows that is validation and test
-_BOUND = "max_rows_per_field"
-_OF_GROWTH = ("forget_after", "relearn_numbers")
-_OF_TRAINING = ("valid_fraction", "shuffle_rows", "split", "keep_negatives")
+BOUND = "max_rows_per_field"
+OF_GROWTH = ("forget_after", "relearn_numbers")
+OF_TRAINING = ("valid_fraction", "shuffle_rows", "split", "keep_negatives")
 _SHARE = Rule(lambda value: 0 < value <= 1, "must lie above 0, and at most be 1")
 _DATA_PATH = "folder of origin_data/train.txt or train.txt, or the raw file itself; several with commas between"
 
@@ -133,14 +133,14 @@ class PreprocessingSpec:
         if self.hash_rows and self.category_counts:
             raise InputError("category_counts needs a vocabulary, which hash_rows does without: drop one of them")
         if self.vocab_path:
-            learned = [name for name in _LEARNED if not (self.grow and name == _BOUND)]
+            learned = [name for name in LEARNED if not (self.grow and name == BOUND)]
             refuse_changed(self, learned, "with vocab_path, whose encoder is taken: drop it")
         if self.vocab_path and not self.grow:
-            refuse_changed(self, _OF_TRAINING, "with vocab_path, which makes all rows the test part: drop it")
+            refuse_changed(self, OF_TRAINING, "with vocab_path, which makes all rows the test part: drop it")
         if self.grow and not self.vocab_path:
             raise InputError("grow needs a vocab_path, the data or checkpoint folder that it grows from: give it")
         if not self.grow:
-            refuse_changed(self, _OF_GROWTH, "without grow: drop it")
+            refuse_changed(self, OF_GROWTH, "without grow: drop it")
         if self.part_rule:
             self.part_rule.check()
             if self.part_rule.kind != "random":
@@ -197,7 +197,7 @@ class PreprocessingSpec:
             trained: those in the manifest beside that encoder.
         """
         by = self.adopted(trained) if trained else self
-        of_encoder = {name: getattr(by, name) for name in _LEARNED if name in (trained or ())}
+        of_encoder = {name: getattr(by, name) for name in LEARNED if name in (trained or ())}
         found = asdict(self) | of_encoder | {"vocab_path": Path(self.vocab_path).name}
         if is_default(self, "keep_negatives"):
             del found["keep_negatives"]  # as data folders had it before there was sampling
@@ -209,8 +209,8 @@ class PreprocessingSpec:
         Args:
             trained: those in the manifest beside that encoder.
         """
-        learned = {name: trained[name] for name in _LEARNED if name in trained}
-        bound = {_BOUND: self.max_rows_per_field} if self.max_rows_per_field else {}
+        learned = {name: trained[name] for name in LEARNED if name in trained}
+        bound = {BOUND: self.max_rows_per_field} if self.max_rows_per_field else {}
         taken = {"vocab_path": "", "grow": False, "forget_after": 0, "relearn_numbers": False}
         return replace(self, **learned | bound | taken)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from src.model_utils.options import Rule, option
 
-_FAIL_BELOW = Rule(lambda value: value == -1 or 0 <= value <= 1, "must lie between 0 and 1, or be -1")
+FAIL_BELOW = Rule(lambda value: value == -1 or 0 <= value <= 1, "must lie between 0 and 1, or be -1")
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,6 @@ class CompareSpec:
 
     fail_below: float = option(
         -1.0, "how far a later run's monitored metric may be worse than the first's before the exit code is 1; -1 for "
-        "any", _FAIL_BELOW,
+        "any", FAIL_BELOW,
     )  # fmt: skip
     output: str = option("", "HTML file to write the comparison to")

@@ -129,6 +129,19 @@ class Evaluation:
         return {"eval_s": self.seconds, "auc_low": self.auc.low, "auc_high": self.auc.high, **self.more}
 
 
+def score_checkpoint(
+    path: Path, data: DataFolder, part: str, network: NetworkSpec, compute: ComputeSpec, batch_size: int,
+    begins: Callable[[], None] = lambda: None,
+) -> Scores:  # fmt: skip
+    """Labels, logits and weights, as of `score`, by a checkpoint; arguments and errors as of `evaluate_checkpoint`."""
+    checkpoint.check_encoder(path, data)
+    operators = operators_for(ms.get_context("device_target"), compute.cpu_kernels)
+    model = checkpoint.load(path, data.manifest, network, operators, getattr(ms, compute.compute_dtype))
+    batches = batches_of(data, part, batch_size)
+    begins()
+    return finite_score(model, batches, batch_size)
+
+
 def evaluate_checkpoint(
     path: Path, data: DataFolder, part: str, network: NetworkSpec, compute: ComputeSpec, batch_size: int,
     begins: Callable[[], None] = lambda: None,
@@ -145,13 +158,14 @@ def evaluate_checkpoint(
     Raises:
         InputError: another encoder coded the rows, the checkpoint is damaged, or a logit is not finite.
     """
-    checkpoint.check_encoder(path, data)
-    operators = operators_for(ms.get_context("device_target"), compute.cpu_kernels)
-    model = checkpoint.load(path, data.manifest, network, operators, getattr(ms, compute.compute_dtype))
-    batches = batches_of(data, part, batch_size)
-    begins()
     begin = time.perf_counter()
-    labels, logits, *others = finite_score(model, batches, batch_size)
+
+    def starts() -> None:
+        nonlocal begin
+        begins()
+        begin = time.perf_counter()
+
+    labels, logits, *others = score_checkpoint(path, data, part, network, compute, batch_size, starts)
     weights = others[0] if others else None
     metrics = measured(labels, logits, weights)
     seconds = time.perf_counter() - begin

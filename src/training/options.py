@@ -122,14 +122,6 @@ class OptimizationSpec:
 class ScheduleSpec:
     """With what a training begins, and what changes in its course."""
 
-    from_checkpoint: str = option(
-        "", "checkpoint, or its folder, with whose network and optimizer a training begins; its data folder must have "
-        "grown from that one's",
-    )  # fmt: skip
-    new_rows: str = option(
-        "initial", "with what rows of tables begin that did not stand for their values in from_checkpoint: initial "
-        "values, or its vector for unseen values", one_of(("initial", "unseen")),
-    )  # fmt: skip
     epochs: int = option(1, "passes over the training rows", POSITIVE, free=True)
     reset_tables_each_epoch: bool = option(
         False,
@@ -154,6 +146,14 @@ class ScheduleSpec:
     restart_lr_each_epoch: bool = option(
         False, "whether warm-up and decay begin anew in each epoch, instead of once in the training", free=True
     )
+    from_checkpoint: str = option(
+        "", "checkpoint, or its folder, with whose network and optimizer a training begins; its data folder must have "
+        "grown from that one's",
+    )  # fmt: skip
+    new_rows: str = option(
+        "initial", "with what rows of tables begin that did not stand for their values in from_checkpoint: initial "
+        "values, or its vector for unseen values", one_of(("initial", "unseen")),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if not self.from_checkpoint:
