@@ -51,6 +51,9 @@ def fit(labels: np.ndarray, logits: np.ndarray, weights: Weights = None, *, part
     Raises:
         InputError: there is no such least logloss, or it would turn the order of the scores round.
     """
+    rows = len(labels)
+    if weights is not None:  # rows that count nothing tell nothing, not even that there are both labels
+        labels, logits, weights = labels[weights > 0], logits[weights > 0], weights[weights > 0]
     if len(np.unique(labels)) < 2 or logits.min() == logits.max():
         raise InputError(f"{len(labels)} {part} rows of one label or of one score can't calibrate: give more rows")
     values = logits.astype(np.float64)
@@ -80,7 +83,7 @@ def fit(labels: np.ndarray, logits: np.ndarray, weights: Weights = None, *, part
             f"{len(labels)} {part} rows give a calibration with a slope of {slope:.3g}: their scores tell nothing or "
             f"everything about their labels; export without --calibrate"
         )
-    return Calibration(1 / slope, bias, len(labels), logloss(labels, logits, weights), loss)
+    return Calibration(1 / slope, bias, rows, logloss(labels, logits, weights), loss)
 
 
 def learned(path: Path, data: DataFolder, batch_size: int, network: NetworkSpec) -> Calibration:

@@ -44,7 +44,7 @@ class Progress:
         waited: evaluations since then.
         rates: lr and table_lr, as the options have them.
         times_back: how often the run went back to an earlier state, each time with smaller rates.
-        steps_before: steps of earlier trainings that the optimizer's states have behind them.
+        steps_before: steps of earlier trainings that the optimizer's states, of tables and of MLPs, have behind them.
         begun_with: what the report says of a training that began with another one's network.
         average_from: the first step behind which weights are averaged; None for none, or where an older version did
             not say so.
@@ -60,7 +60,7 @@ class Progress:
     times_back: int = 0
     ranks: int = 0
     average_from: int | None = None
-    steps_before: int = 0
+    steps_before: Sequence[int] = (0, 0)
     begun_with: dict[str, Any] | None = None
 
     @classmethod

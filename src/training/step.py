@@ -3,7 +3,7 @@
 Legend: B batch, N dense features, L ids of a sample, D width of a vector.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mindspore as ms
 import numpy as np
@@ -43,7 +43,8 @@ class TrainStep(nn.Cell):
             loss and the gradients are means over those of all ranks.
         reset_steps: steps behind which `reset_tables` is called, each time; 0 for never. The corrections of the
             tables' rule begin anew with them, and the factors are those of the whole training.
-        steps_before: steps of earlier trainings that the rules' states have behind them, and so their corrections.
+        steps_before: steps of earlier trainings that the rules' states, of tables and of MLPs, have behind them, and so
+            their corrections.
         weighted: whether samples have weights: the loss is then their weighted mean, over the batch of all ranks; 0
             where all of its weights are.
         logit_shift: what the network's logits lie above those of the training rows' clicks, which the loss is of.
@@ -66,7 +67,7 @@ class TrainStep(nn.Cell):
         seed: int = 1,
         exchange: Exchange | None = None,
         reset_steps: int = 0,
-        steps_before: int = 0,
+        steps_before: Sequence[int] = (0, 0),
         weighted: bool = False,
         logit_shift: float = 0.0,
     ):
@@ -79,9 +80,9 @@ class TrainStep(nn.Cell):
         rule, mlp_rule = optimization.rules
         # What the rates of tables, MLPs and weight decay are multiplied with; the last is without a rule's corrections.
         series: list[np.ndarray] = []
-        of_tables = _corrected(factors, rule, reset_steps, steps_before)
-        same = rule.name == mlp_rule.name and not reset_steps
-        of_mlps = of_tables if same else _corrected(factors, mlp_rule, 0, steps_before)
+        of_tables = _corrected(factors, rule, reset_steps, steps_before[0])
+        same = rule.name == mlp_rule.name and not reset_steps and steps_before[0] == steps_before[1]
+        of_mlps = of_tables if same else _corrected(factors, mlp_rule, 0, steps_before[1])
         wanted = [of_tables, of_mlps, factors if optimization.mlp_weight_decay else None]
         self.factor_places = tuple(_place(one, series) for one in wanted)
         self.dropout, self.label_smoothing = optimization.dropout, optimization.label_smoothing

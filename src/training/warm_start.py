@@ -200,10 +200,16 @@ class WarmStart:
         return self._parts(self.source.rest) if self.source.rest else None
 
     @property
-    def steps_before(self) -> int:
-        """The steps that the optimizer's states have behind them."""
-        done = self.source.progress
-        return done.step + done.steps_before if done and any(self._goes_on) else 0
+    def steps_before(self) -> tuple[int, int]:
+        """The steps that the optimizer's states of tables, and of MLPs, have behind them."""
+        done, (tables, mlps) = self.source.progress, self._goes_on
+        if done is None:
+            return 0, 0
+        of_tables = done.step
+        if self.source.options.get("reset_tables_each_epoch") and done.step:
+            of_epoch = self.source.manifest.parts["train"].rows // done.batch_size
+            of_tables = (done.step - 1) % of_epoch + 1
+        return (of_tables + done.steps_before[0]) * tables, (done.step + done.steps_before[1]) * mlps
 
     def facts(self) -> dict[str, Any]:
         """What the report says: the checkpoint, whether states go on, and how many rows of each table do."""

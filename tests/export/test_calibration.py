@@ -46,6 +46,19 @@ def test_fit_of_weighted_rows_is_weighted_logistic_regression():
     assert abs(1 / found.temperature - by_scikit_learn(labels, logits)[0]) > 1e-3
 
 
+def test_rows_of_weight_0_do_not_calibrate():
+    """Were all clicks of weight 0, scores would all become 0."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-2, 1, 500).astype(np.float32)
+    labels = (rng.random(500) < scores_of(logits)).astype(np.float32)
+    with pytest.raises(InputError, match="rows of one label or of one score can't calibrate"):
+        calibration.fit(labels, logits, np.where(labels > 0, 0, 1).astype(np.float32))
+    some = rng.integers(0, 2, 500).astype(np.float32)
+    found, alone = calibration.fit(labels, logits, some), calibration.fit(labels[some > 0], logits[some > 0])
+    assert (found.temperature, found.bias) == pytest.approx((alone.temperature, alone.bias))
+    assert found.rows == 500
+
+
 @given(st.integers(0, 10_000), st.floats(0.2, 5), st.floats(-3, 3))
 def test_fit_is_logistic_regression(seed, slope, bias):
     rng = np.random.default_rng(seed)

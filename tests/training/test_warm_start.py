@@ -120,7 +120,7 @@ def test_what_is_known_goes_on_to_the_bit(days, tmp_path, options, capsys):
     assert f"behind its step 6: {counts['kept']} rows of tables kept; " in out
     assert ("kept no states" if options["optimizer"] == "sgd" else "the optimizer's states go on") in out
     progress = json.loads((tmp_path / "new/finished/progress.json").read_text())
-    assert progress["steps_before"] == (0 if options["optimizer"] == "sgd" else 6)
+    assert progress["steps_before"] == ([0, 0] if options["optimizer"] == "sgd" else [6, 6])
     tables = progress["begun_with"]["tables"].values()
     assert sum(one["kept"] for one in tables) == counts["kept"]
     assert sum(one["new"] + one["dealt"] + one["free"] for one in tables) == counts["other"]
@@ -133,6 +133,27 @@ def test_adam_s_corrections_have_the_earlier_steps_behind_them():
     np.testing.assert_array_equal(_corrected(None, rule, 0, 100), whole[100:])
     assert _corrected(None, rule, 0, 10**9).tolist() == [whole[-1]]
     assert _corrected(np.array([0.5, 1.0]), rule, 0, 3)[:2].tolist() == [0.5 * whole[3], whole[4]]
+
+
+@pytest.mark.parametrize(("mlp_optimizer", "resets"), [("sgd", False), ("adam", True)])
+def test_states_that_begin_anew_are_corrected_from_the_first_step(days, tmp_path, mlp_optimizer, resets):
+    """Of tables and of MLPs apart: by late steps' corrections Adam's first updates would be three times too large."""
+    options = {**ONCE, "optimizer": "adam", "lr": 0.01, "epochs": 2}
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    train_small(days[0], tmp_path / "old", **options, mlp_optimizer=mlp_optimizer, reset_tables_each_epoch=resets)
+    found = WarmStart(str(tmp_path / "old"), days[1], NetworkSpec(**NETWORK), ("adam", "adam"), "initial", ONE_RANK)
+    assert found.steps_before == ((6, 12) if resets else (12, 0))
+    counted = []
+
+    class Factors(Callback):
+        def on_train_begin(self, run_context):
+            step = run_context.original_args().train_network
+            counted.extend(float(step.counter.series[place].asnumpy()[0]) for place in step.factor_places[:2])
+
+    train_small(days[1], tmp_path / "new", [Factors()], **options, from_checkpoint=str(tmp_path / "old"))
+    corrections = adam_corrections()
+    assert counted == pytest.approx([corrections[before] for before in found.steps_before])
 
 
 def test_a_stopped_one_goes_on_as_any_other(days, tmp_path):
@@ -152,7 +173,7 @@ def test_a_stopped_one_goes_on_as_any_other(days, tmp_path):
     options["from_checkpoint"] = str(tmp_path / "parts")
     train_small(days[2], tmp_path / "third", **options, report=True)
     assert "ancestors" in (tmp_path / "third/report.html").read_text()
-    assert json.loads((tmp_path / "third/finished/progress.json").read_text())["steps_before"] == 12
+    assert json.loads((tmp_path / "third/finished/progress.json").read_text())["steps_before"] == [12, 12]
 
 
 def test_going_back_to_the_beginning_begins_with_it_again(days, tmp_path):
@@ -224,7 +245,7 @@ def test_rows_come_from_any_parts_to_any_layout(days, old, tmp_path):
 def test_a_network_alone_begins_its_optimizer_anew(days, old, tmp_path):
     by_file = warm(days, old / "dlrm.ckpt")
     assert "the optimizer's states begin anew, as dlrm.ckpt holds the network alone" in by_file.line()
-    assert (by_file.steps_before, by_file.source.rest) == (0, None)
+    assert (by_file.steps_before, by_file.source.rest) == ((0, 0), None)
     copied = shutil.copytree(old, tmp_path / "copied", ignore=shutil.ignore_patterns("finished"))
     assert "holds the network alone" in warm(days, copied).line()
     other = WarmStart(str(old), days[1], NetworkSpec(**NETWORK), ("adam", "adagrad"), "initial", ONE_RANK)
