@@ -18,7 +18,8 @@ from typing import Any
 from src.base import errors, events
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data"])
+_context.set_forkserver_preload(["stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data",
+                                 "src.days.__main__"])  # fmt: skip
 
 
 @dataclass

@@ -113,6 +113,7 @@ class Recipe:
         if not self.first:
             return
         kept = {name: value for name, value in self.kept.items() if name not in ("schema", "retry")}
+        self.model.schema.unlink(missing_ok=True)  # of a first day that was thrown away
         if schema := self.kept.get("schema"):
             if not Path(schema).is_file():
                 raise InputError(f"schema {schema} is not a file: name a YAML file")

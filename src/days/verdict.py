@@ -128,10 +128,11 @@ def _drift(day: Day) -> dict[str, Any]:
 
 def _column_rows(data: DataFolder, part: str) -> ColumnRows:
     manifest = data.manifest
-    dense, ids, labels, *_ = sample(batches_of(data, part, 1).source, _MOST_ROWS)
+    dense, ids, labels, *weights = sample(batches_of(data, part, 1).source, _MOST_ROWS)
     leading = manifest.layout.leading(ids, manifest.table_rows)
     return ColumnRows(
         {name: dense[:, place] for place, name in enumerate(manifest.inputs)},
         {name: leading[:, place] for place, name in enumerate(manifest.categorical)},
-        labels.reshape(-1),
+        labels,
+        weights[0] if weights else None,
     )

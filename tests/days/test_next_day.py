@@ -12,11 +12,13 @@ from stopping import Comes, run_program
 from src.base.errors import AlreadyDone, InputError
 from src.days.__main__ import main
 from src.days.verdict import worse
+from src.export.delta import Delta
 from src.metrics.binary import auc
 
 SMALL = ["--device_target=CPU", "--dense_dim=2", "--slot_dim=3", "--emb_dim=4", "--bottom_mlp=[8,4]", "--top_mlp=[8,1]",
          "--batch_size=8", "--record_rows=8", "--shard_rows=64", "--compare_linear=False", "--report=False",
-         "--eval_batch_size=128", "--export_batch_size=16", "--epochs=2", "--lr=0.01", "--fail_below=-1"]  # fmt: skip
+         "--eval_batch_size=128", "--export_batch_size=16", "--epochs=2", "--lr=0.01", "--fail_below=-1",
+         "--table_placement=host", "--delta=True"]  # fmt: skip
 MOMENTS = [
     "the day is begun", "the rows are coded by the earlier encoder", "the rows are prepared",
     "the earlier model has scored", "the files are to go to their places", "the day is trained on",
@@ -83,6 +85,8 @@ def test_a_history_of_days(days):
     assert apart[0] == pytest.approx(second["after"]["auc"] - second["before"]["auc"])
     assert (model / "current").resolve() == (model / "days/0002").resolve()
     assert (model / "current/export/dlrm.model").is_file()
+    assert not (model / "days/0001/delta").exists()
+    assert Delta.load(model / "days/0002/delta").words
     assert (model / "report.html").read_text() == (model / "days/0002/report.html").read_text()
     assert "<svg" in (model / "report.html").read_text()
 
@@ -143,7 +147,7 @@ def test_refusals(days, model, tmp_path):
     )
     refused("config_path is the first day's, which holds for all", days / "2.txt", "--config_path=best_config.yaml")
     refused("min_count 2 .*with vocab_path, whose encoder is taken", days / "2.txt", "--min_count=2")
-    refused("delta needs exports with their tables in a file", days / "2.txt", "--delta=True")
+    refused("delta needs exports with their tables in a file", days / "2.txt", "--table_placement=auto")
     assert not list((model / "days/0003").glob("*"))
     day = model / "days/0003"
     with pytest.raises(InputError, match="holds something else than a model of days"):
