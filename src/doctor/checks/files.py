@@ -1,5 +1,7 @@
 """Checks of raw files: whether they hold rows at all, and are read as they were written."""
 
+from collections import Counter
+
 from src.doctor.check import Check, Found
 from src.doctor.evidence import Evidence
 from src.doctor.raw import RawRows
@@ -9,6 +11,7 @@ from src.rows.text import NUMBER, UTF8, is_utf8
 
 _SCHEMA = "--schema=SCHEMA.yaml"
 _LINES = 50  # looked at, of the first file
+_MOST = 0.9  # of these
 
 
 def _raw(evidence: Evidence) -> RawRows:
@@ -47,11 +50,12 @@ def _separator(evidence: Evidence) -> Found | None:
     if raw.gathered or not lines or needed < 1:
         return None
     for other in (sign for sign in "\t,;|" if sign != raw.columns.separator):
-        counts = {line.count(other.encode()) for line in lines}
+        counts = Counter(line.count(other.encode()) for line in lines)
+        enough = sum(times for count, times in counts.items() if count >= needed)  # more of them stand within quotes
         own = max(line.count(raw.columns.separator.encode()) for line in lines)
-        if len(counts) == 1 and min(counts) >= needed > own:
+        if enough >= _MOST * len(lines) and needed > own:
             return Found(
-                f"{other!r} separates {min(counts) + 1} cells in each line, {raw.columns.separator!r} was expected, "
+                f"{other!r} separates {counts.most_common(1)[0][0] + 1} cells, {raw.columns.separator!r} was expected, "
                 f"which makes {own + 1}",
                 f"say separator: {other!r} in a schema: {_SCHEMA}",
             )

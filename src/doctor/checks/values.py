@@ -15,6 +15,7 @@ from src.rows.keys import keys_of, text_of
 
 _LOOKED_AT = 5_000  # cells, and values of the vocabulary
 _HALF = 0.5  # of the unknown values that must become known
+_NEARLY_ALL = 0.9  # of the values, which another hash makes unknown; a new shop or town makes but some
 _LONGEST = 40
 Change = Callable[[str], str]
 
@@ -174,7 +175,8 @@ def _spelled(evidence: Evidence) -> Found | None:
 
 
 def _hashed(evidence: Evidence) -> Found | None:
-    left = evidence.unexplained([one.field for one in evidence.unmatched])
+    shares = {one.field: one.share for one in evidence.unmatched}
+    left = evidence.unexplained([name for name, share in shares.items() if share > _NEARLY_ALL])
     alike = []
     for name in left:
         place = evidence.categories.get(name)
@@ -185,7 +187,6 @@ def _hashed(evidence: Evidence) -> Found | None:
             alike.append(name)
     if not alike:
         return None
-    shares = {one.field: one.share for one in evidence.unmatched}
     return Found(
         f"values of {some_of(alike)} look like training's, and {max(shares[name] for name in alike):.0%} of them are "
         f"others: {_unknown_texts(evidence, evidence.categories[alike[0]])[0]!r} where training had "
@@ -245,7 +246,8 @@ CHECKS = (
           f"{_UNMATCHED}, and more than half of them become known", _TEXT, _decoded),
     Check("another spelling", "unknown values, written otherwise: case, prefix, zeros, .0, quotes, blanks",
           f"{_UNMATCHED}, and more than half of them become known", _TEXT, _spelled),
-    Check("another hashing", "unknown values that have the form of known ones", _UNMATCHED, _TEXT, _hashed),
+    Check("another hashing", "unknown values that have the form of known ones", "nearly no value known", _TEXT,
+          _hashed),
     Check("unknown values", "shares of values that training did not have", _UNMATCHED, ("rows",), _unseen),
     Check("moved categories", "shares of each field's values (PSI)",
           f"PSI of {FIELD_MOVED:g}, beyond what one of a million samples has: twice what is much for numbers, since "
