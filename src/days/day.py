@@ -107,6 +107,7 @@ class Day:
                     f"{before['given'] or before['kept']}, or {_REMEDY}"
                 )
         else:
+            (self.folder / _PLAN).unlink(missing_ok=True)  # first, so that what is left is never gone on with
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.recipe.keep()

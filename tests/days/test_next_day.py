@@ -108,6 +108,19 @@ def test_a_day_killed_at_each_step_ends_as_one_that_was_not(days, model, tmp_pat
     assert (model / "report.html").is_file()
 
 
+def test_a_first_day_killed_before_the_history_had_it(days, model):
+    """Though its own model is in use already."""
+    first = history(model)[0]
+    (model / "history.jsonl").unlink()
+    shutil.rmtree(model / "days/0002")
+    (model / "current").unlink()
+    (model / "current").symlink_to("days/0001")
+    with pytest.raises(InputError, match="day 1 was stopped, of other files, 0.txt: let that go on"):
+        main([str(model), str(days / "1.txt"), *SMALL])
+    assert main([str(model), str(days / "0.txt"), *SMALL]) == 0
+    assert history(model) == [first]
+
+
 def test_a_worse_model_is_refused_and_may_be_tried_again(days, model, tmp_path, capsys):
     command = [str(model), str(days / "2.txt"), "--keep_days=1"]
     turned = [f"{1 - int(line[0])}{line[1:]}" for line in lines(1)[:390]]
