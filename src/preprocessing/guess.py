@@ -16,7 +16,7 @@ from src.base.files import whole_file
 from src.base.logs import warn
 from src.metrics.alone import LEAK, LEAST_ROWS, alone_of_category, alone_of_number
 from src.rows.cells.lists import MOST_VALUES, ListColumn
-from src.rows.cells.reasons import CLICKS
+from src.rows.cells.reasons import CLICKS, NO_CLICKS
 from src.rows.cells.times import of_texts
 from src.rows.columnar import kind_of, names_of
 from src.rows.columns import Columns
@@ -30,7 +30,16 @@ _SAMPLE_BYTES, _SAMPLE_ROWS = 4 << 20, 20_000
 _SEPARATORS = ("\t", ",", ";", "|", "::")
 _MARKS = ("\\N", "NULL", "null", "nan", "NaN", "NA", "N/A", "n/a", "None", "<NA>", "#N/A")
 _LABELS = re.compile(r"(is_?)?(label|click(ed|s)?|target|y|conver(sion|ted))", re.IGNORECASE)
-_TIME_FORMS = ("%Y%m%d%H", "%y%m%d%H", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
+_DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d-%m-%Y")
+_TIME_FORMS = (
+    "%Y%m%d%H", "%y%m%d%H", "%Y%m%d", *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S"))
+)  # fmt: skip
+# How numbers are written, by decimal sign and the sign between thousands.
+_STYLES = {
+    (".", ""): r"[+-]?\d+\.\d+", (",", ""): r"[+-]?\d+,\d+", (".", ","): r"[+-]?\d{1,3}(,\d{3})+\.\d+",
+    (",", "."): r"[+-]?\d{1,3}(\.\d{3})+,\d+",
+}  # fmt: skip
+_CODE = re.compile(r"0\d+")  # a number would lose its zeros
 _TIME_NAMES = re.compile(r"time|date|hour|day|stamp|^ts$|_at$", re.IGNORECASE)
 _LIST = "|"  # between values of a list
 _SECONDS = (9e8, 2.2e9)  # from 1998 to 2039
@@ -68,16 +77,17 @@ def guess_schema(raws: Sequence[Path], target: Path, overwrite: bool = False, la
     if not cells or not cells[0]:
         raise InputError(f"{raws[0]} has no rows of one width, from which a schema could be guessed")
     missing = tuple(mark for mark in _MARKS if any(mark in column for column in cells))
-    decimal = _decimal(cells) if columns.separator != "," else "."
-    found = [_looked_at(name, texts, missing, decimal) for name, texts in zip(columns.file_names, cells)]
+    style = _style(cells, columns.separator)
+    found = [_looked_at(name, texts, missing, style) for name, texts in zip(columns.file_names, cells)]
     of_lists = [one.name for one in columns.lists]
     found = [replace(one, kind="list") if one.name in of_lists else one for one in found]
     label = _named_label(found, label_name) if label_name else _label_of(found)
     found = [replace(one, kind="label") if one is label else one for one in found]
     with whole_file(target) as file:
-        file.write(_text(raws[0], replace(columns, missing=missing, decimal=decimal), found, label).encode())
+        told = replace(columns, missing=missing, decimal=style[0], thousands=style[1])
+        file.write(_text(raws[0], told, found, label).encode())
     if label:
-        _warn_of_leaks(found, label, missing, decimal)
+        _warn_of_leaks(found, label, missing, style)
     else:
         warn(f"no column of {raws[0]} looks like a label: name one in {target}")
     return f"{target}: {len(found)} columns of {raws[0]}, guessed from {len(cells[0])} rows: look it through"
@@ -139,28 +149,35 @@ def _is_header(cells: Sequence[Sequence[str]]) -> bool:
     return not any(cell in column[1:] for cell, column in zip(first, cells))
 
 
-def _decimal(cells: Sequence[Sequence[str]]) -> str:
-    with_comma = sum(bool(re.fullmatch(r"[+-]?\d+,\d+", cell)) for column in cells for cell in column[:_FEW])
-    with_point_ = sum(bool(re.fullmatch(r"[+-]?\d+\.\d+", cell)) for column in cells for cell in column[:_FEW])
-    return "," if with_comma > with_point_ else "."
+def _style(cells: Sequence[Sequence[str]], separator: str) -> tuple[str, str]:
+    """Decimal sign, which a separator can't be, and the sign between thousands; "" for none."""
+    some = [cell for column in cells for cell in column[: _FEW * _FEW]]
+    counts = {style: sum(bool(re.fullmatch(form, cell)) for cell in some) for style, form in _STYLES.items()}
+    by_sign = {sign: sum(count for style, count in counts.items() if style[0] == sign) for sign in ".,"}
+    decimal = "," if by_sign[","] > by_sign["."] and separator != "," else "."
+    thousands = "." if decimal == "," else ","
+    return decimal, thousands if counts[decimal, thousands] else ""
 
 
-def _numbers(texts: Sequence[str], decimal: str) -> list[float] | None:
+def _numbers(texts: Sequence[str], style: tuple[str, str]) -> list[float] | None:
     """The numbers that texts are, None where one is none."""
-    plain = [with_point(text.encode(), decimal.encode(), b"").decode() for text in texts]
+    decimal, thousands = (sign.encode() for sign in style)
+    plain = [with_point(text.encode(), decimal, thousands).decode() for text in texts]
     return [float(text) for text in plain] if all(NUMBER.fullmatch(text) for text in plain) else None
 
 
-def _looked_at(name: str, texts: list[str], missing: Sequence[str], decimal: str) -> _Column:
+def _looked_at(name: str, texts: list[str], missing: Sequence[str], style: tuple[str, str]) -> _Column:
     filled = [text for text in texts if text and text not in missing]
     distinct = len(set(filled))
     facts = name, texts
     share = 1 - len(filled) / len(texts)
     if distinct < 2:
         return _Column(*facts, "constant", distinct, share)
-    numbers = _numbers(filled, decimal)
+    numbers = _numbers(filled, style)
     if form := _time_form(name, filled, numbers):
         return _Column(*facts, "time", distinct, share, form)
+    if any(map(_CODE.fullmatch, filled)):
+        return _Column(*facts, "category", distinct, share)
     whole = numbers is not None and all(number.is_integer() for number in numbers)
     if distinct > _MANY * len(filled) and len(filled) > _LEAST_ROWS and (numbers is None or whole):
         return _Column(*facts, "id", distinct, share)
@@ -184,11 +201,12 @@ def _time_form(name: str, filled: Sequence[str], numbers: Sequence[float] | None
 
 
 def _label_of(found: Sequence[_Column]) -> _Column | None:
-    """The column of two values whose name says so, or else the first one of 0 and 1."""
+    """The column of two values whose name says so, or else the first one of 0 and 1, or of words such as yes and no."""
     of_two = [one for one in found if one.distinct == 2 and one.missing == 0]
     named = [one for one in of_two if _LABELS.fullmatch(one.name)]
     plain = [one for one in of_two if set(one.texts) == {"0", "1"}]
-    return next(iter([*named, *plain]), None)
+    words = [one for one in of_two if {text.lower() for text in set(one.texts)} <= {"0", "1", *CLICKS, *NO_CLICKS}]
+    return next(iter([*named, *plain, *words]), None)
 
 
 def _named_label(found: Sequence[_Column], name: str) -> _Column:
@@ -225,7 +243,7 @@ def _text(raw: Path, columns: Columns, found: Sequence[_Column], label: _Column 
     else:
         lines.append(f"columns: {json.dumps(columns.order, ensure_ascii=False)}")
     default = Columns((), ())
-    for key in ("separator", "encoding", "decimal", "missing"):
+    for key in ("separator", "encoding", "decimal", "thousands", "missing"):
         if (value := getattr(columns, key)) != getattr(default, key):
             lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}")
     for key, kinds in (("dense", ("number", "time")), ("categorical", ("category", "list"))):
@@ -254,7 +272,7 @@ def _facts(column: _Column) -> str:
     return f"{column.kind}, {column.distinct} values, {column.missing:.1%} missing"
 
 
-def _warn_of_leaks(found: Sequence[_Column], label: _Column, missing: Sequence[str], decimal: str) -> None:
+def _warn_of_leaks(found: Sequence[_Column], label: _Column, missing: Sequence[str], style: tuple[str, str]) -> None:
     """Tell of columns that alone tell the label, as those do that are made of it or are known only after the click."""
     clicks_are = _clicks_among(Counter(label.texts))
     labels = np.array([text in clicks_are for text in label.texts], np.float32)
@@ -263,7 +281,7 @@ def _warn_of_leaks(found: Sequence[_Column], label: _Column, missing: Sequence[s
     for one in found:
         if one.kind in ("label", "constant", "id"):
             continue
-        numbers = _numbers([text if text and text not in missing else "0" for text in one.texts], decimal)
+        numbers = _numbers([text if text and text not in missing else "0" for text in one.texts], style)
         if one.kind == "number" and numbers is not None:
             alone = alone_of_number(labels, np.array(numbers))
         else:

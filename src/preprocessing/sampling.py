@@ -36,7 +36,7 @@ class SampledSpan(Span):
     @classmethod
     def of(cls, span: Span, share: float, seed: int) -> "SampledSpan":
         """The rows of a span that are kept."""
-        return cls(span.first_row, span.rows, span, share, seed, raw=span.raw)
+        return cls(span.first_row, span.rows, span, share, seed, raw=span.raw, follows=span.follows)
 
     def blocks(self, columns: Columns) -> Iterator[Block]:
         for block, numbers in self.span.numbered(columns):

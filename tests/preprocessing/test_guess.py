@@ -73,11 +73,11 @@ def test_a_guessed_schema_reads_the_file(tmp_path, capfd, separator, encoding):
 
 def test_a_file_without_header_and_with_other_labels_is_guessed(tmp_path):
     frame = frame_of().drop(columns=["id", "known_later"])
-    frame["clicked"] = frame["clicked"].map({0: "False", 1: "True"})
+    frame["clicked"] = frame["clicked"].map({0: "left", 1: "bought"})
     write_raw(tmp_path / "rows.tsv", frame.to_csv(sep="\t", index=False, header=False).splitlines())
     schema, content = guess(tmp_path / "rows.tsv")
     assert "label: ???" in schema.read_text()
-    schema.write_text(schema.read_text().replace("label: ???", 'label: "column 1"\npositive: ["True"]\n#').replace(
+    schema.write_text(schema.read_text().replace("label: ???", 'label: "column 1"\npositive: ["bought"]\n#').replace(
         '  - "column 1"', "  #"))  # fmt: skip
     manifest = check_read(tmp_path / "rows.tsv", schema)
     assert manifest.source["columns"]["order"] == [f"column {number}" for number in range(1, 7)]
@@ -103,3 +103,20 @@ def test_an_earlier_schema_is_kept(tmp_path):
     assert schema.read_text() == "mine"
     guess(tmp_path / "rows.tsv", "--overwrite=True")
     assert schema.read_text() != "mine"
+
+
+def test_what_a_shop_in_europe_writes_is_guessed(tmp_path):
+    """Prices with signs between thousands, codes that begin with zeros, days before months, labels in words."""
+    rng = random.Random(5)
+    lines = ["Retoure;Preis €;PLZ;Zeitpunkt"]
+    for row in range(400):
+        price = f"{rng.randrange(1, 9)}.{rng.randrange(1000):03},{rng.randrange(100):02}" if row % 2 else f"{row},5"
+        moment = datetime(2026, 3, 1) + timedelta(minutes=rng.randrange(9000))
+        lines.append(f"{rng.choice(['yes', 'no'])};{price};{rng.randrange(200, 300):05};{moment:%d.%m.%Y %H:%M}")
+    schema, content = guess(write_raw(tmp_path / "orders.csv", lines))
+    assert (content["label"], content["positive"]) == ("Retoure", ["yes"])
+    assert (content["decimal"], content["thousands"]) == (",", ".")
+    assert content["dense"][0] == "Preis €"
+    assert (content["dense"][1]["name"], content["dense"][1]["format"]) == ("Zeitpunkt", "%d.%m.%Y %H:%M")
+    assert content["categorical"] == ["PLZ"]
+    check_read(tmp_path / "orders.csv", schema)

@@ -15,9 +15,11 @@ from src.dataset import batches_of, sample
 from src.preprocess_data import main
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import preprocess
+from src.preprocessing.sampling import SampledSpan
 from src.rows.columns import Columns
 from src.rows.parsing import parse, parse_rows
 from src.rows.schema import load_schema
+from src.rows.text_file import TextSpan
 
 SCHEMA = "label: clicked\ndense: [price]\ncategorical: [site, user]\nweight: paid\n"
 NAMES = ["clicked", "paid", "price", "site", "user"]
@@ -215,3 +217,12 @@ def test_file_of_other_columns_is_said_to_be_so(tmp_path):
         preprocess_lines(write_raw(tmp_path / "train.txt", lines), tmp_path / "dataset")
     assert "Rows of the file have 42 columns, and those of the schema are 40, label, I1 .. C26" in str(raised.value)
     assert "--max_bad_rows" not in str(raised.value)
+
+
+def test_sampled_rows_are_best_read_behind_those_before_them():
+    """As the rows themselves are: of a Parquet file whole groups would else be read again for each piece."""
+    for follows in (False, True):
+        span = TextSpan.__new__(TextSpan)
+        vars(span).update(first_row=7, rows=9, raw="a.txt", follows=follows)
+        one = SampledSpan.of(span, 0.5, 1)
+        assert (one.first_row, one.rows, one.raw, one.follows) == (7, 9, "a.txt", follows)

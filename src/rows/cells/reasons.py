@@ -7,7 +7,7 @@ from src.rows.columns import Columns
 SHOWN = 40
 # Labels and marks for missing cells that others write, of which messages know; in small letters.
 CLICKS = ("1.0", "true", "t", "yes", "y", "click", "clicked", "+1")
-_OTHERS = ("-1", "0.0", "-1.0", "false", "f", "no", "n")
+NO_CLICKS = ("-1", "0.0", "-1.0", "false", "f", "no", "n")
 # Numbers as others write them, and what a schema says of such.
 _NUMBERS = {
     r"[+-]?\d{1,3}(\.\d{3})+,\d*": 'decimal: "," and thousands: "."',
@@ -29,7 +29,7 @@ def label_reason(columns: Columns, shown: str) -> str:
     if columns.positive or columns.negative:
         return f"{columns.label} is {shown!r}, and there must be a label"
     other = shown.strip().lower()
-    kind = "positive" if other in CLICKS else "negative" if other in _OTHERS else ""
+    kind = "positive" if other in CLICKS else "negative" if other in NO_CLICKS else ""
     hint = f" (a schema says which labels are clicks, here with {kind}: [{shown!r}])" if kind else ""
     return f"{columns.label} is {shown!r}, which is not 0 or 1{hint}"
 
