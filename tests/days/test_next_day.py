@@ -167,6 +167,11 @@ def test_refusals(days, model, tmp_path):
         main([str(tmp_path), str(days / "2.txt"), *SMALL])
     plan = {"files": [{"name": "z.txt", "bytes": 1, "sha256": "0"}], "kept": {}, "given": {}, "earlier": "0002"}
     (day / "day.json").write_text(json.dumps(plan))
+    bad = write_raw(tmp_path / "bad.txt", ["1\tx"])
+    refused("bad.txt has 1 bad rows, 0 are allowed", bad)  # nothing had been done of z.txt
+    (day / "day.json").write_text(json.dumps(plan))
+    (day / "dataset").mkdir()
+    (day / "dataset/manifest.json").touch()
     refused("day 3 was stopped, of other files, z.txt: let that go on, or throw the stopped day away", days / "2.txt")
 
 
