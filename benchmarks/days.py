@@ -1,6 +1,6 @@
 """A model that goes on from day to day beside one trained anew on all days so far, and one that stands still.
 
-    python benchmarks/days.py --folder=FOLDER [--rows=60000] [--days=10]      generated days, of a law that drifts
+    python benchmarks/days.py --folder=FOLDER [--rows=20000] [--days=10]      generated days, of a law that drifts
     python benchmarks/days.py --folder=FOLDER --data=train.txt [--best]       sevenths of a file of Criteo's form
 
 A day is scored by the models of the days before it, and then trained on. All train on the same rows, the first six
@@ -232,7 +232,7 @@ def main() -> None:
     """Measure as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where files go")
-    parser.add_argument("--rows", type=int, default=60_000, help="of each generated day")
+    parser.add_argument("--rows", type=int, default=20_000, help="of each generated day")
     parser.add_argument("--days", type=int, default=10, help="generated days")
     parser.add_argument("--data", type=Path, help="a file of Criteo's form, in order of time")
     parser.add_argument("--best", action="store_true", help="train best_config.yaml anew each day, too")

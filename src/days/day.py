@@ -90,7 +90,9 @@ class Day:
             "given": _lasting(self.recipe.given), "earlier": self.earlier.name if self.earlier else None,
         }))  # fmt: skip
         before = plan_in(self.folder)
-        if before and (resume or (self.folder / VERDICT).is_file()):
+        # A mistake that was found before can be mended as if nothing had been begun.
+        is_prepared = any(is_data_folder(self.folder / name) for name in ("known", "dataset"))
+        if before and is_prepared and (resume or (self.folder / VERDICT).is_file()):
             if not self.recipe.first:
                 before["kept"] = own["kept"]  # which may be edited between days
             if before["files"] != own["files"]:
@@ -101,12 +103,12 @@ class Day:
             if before == own:
                 print(f"going on with day {self.number}, which was stopped", flush=True)
                 return
-            if any(is_data_folder(self.folder / name) for name in ("known", "dataset")):
-                raise InputError(
-                    f"day {self.number} was stopped, with other options: give it those of then, "
-                    f"{before['given'] or before['kept']}, or {_REMEDY}"
-                )
-        else:
+            raise InputError(
+                f"day {self.number} was stopped, with other options: give it those of then, "
+                f"{before['given'] or before['kept']}, or {_REMEDY}"
+            )
+        if not (before and resume and before["files"] == own["files"]):
+            (self.folder / _PLAN).unlink(missing_ok=True)  # first, so that what is left is never gone on with
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.recipe.keep()

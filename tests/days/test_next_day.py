@@ -108,6 +108,19 @@ def test_a_day_killed_at_each_step_ends_as_one_that_was_not(days, model, tmp_pat
     assert (model / "report.html").is_file()
 
 
+def test_a_first_day_killed_before_the_history_had_it(days, model):
+    """Though its own model is in use already."""
+    first = history(model)[0]
+    (model / "history.jsonl").unlink()
+    shutil.rmtree(model / "days/0002")
+    (model / "current").unlink()
+    (model / "current").symlink_to("days/0001")
+    with pytest.raises(InputError, match="day 1 was stopped, of other files, 0.txt: let that go on"):
+        main([str(model), str(days / "1.txt"), *SMALL])
+    assert main([str(model), str(days / "0.txt"), *SMALL]) == 0
+    assert history(model) == [first]
+
+
 def test_a_worse_model_is_refused_and_may_be_tried_again(days, model, tmp_path, capsys):
     command = [str(model), str(days / "2.txt"), "--keep_days=1"]
     turned = [f"{1 - int(line[0])}{line[1:]}" for line in lines(1)[:390]]
@@ -154,6 +167,11 @@ def test_refusals(days, model, tmp_path):
         main([str(tmp_path), str(days / "2.txt"), *SMALL])
     plan = {"files": [{"name": "z.txt", "bytes": 1, "sha256": "0"}], "kept": {}, "given": {}, "earlier": "0002"}
     (day / "day.json").write_text(json.dumps(plan))
+    bad = write_raw(tmp_path / "bad.txt", ["1\tx"])
+    refused("bad.txt has 1 bad rows, 0 are allowed", bad)  # nothing had been done of z.txt
+    (day / "day.json").write_text(json.dumps(plan))
+    (day / "dataset").mkdir()
+    (day / "dataset/manifest.json").touch()
     refused("day 3 was stopped, of other files, z.txt: let that go on, or throw the stopped day away", days / "2.txt")
 
 
