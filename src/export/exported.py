@@ -79,6 +79,10 @@ def calibrating_rows(spec: ExportSpec) -> DataFolder | None:
         folder, part = spec.dataset_path, named
     elif not folder or part not in PARTS:
         folder, part = named, ""
+    if not (part or Path(folder).is_dir()):
+        raise InputError(
+            f"calibrate {spec.calibrate} is neither valid nor test, the parts of dataset_path, nor a data folder"
+        )
     data = find(folder)
     if part and data.named_part not in (None, part):
         raise InputError(

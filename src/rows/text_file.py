@@ -1,5 +1,6 @@
 """A file of plain text: where its lines begin, and spans of them."""
 
+import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,6 +243,8 @@ def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
     """The columns in the order that the first line of a file gives."""
     with text.open("rb") as file:
         begin = file.read(_HEADER_BYTES).removeprefix(BYTE_ORDER_MARK)
+    if not begin.strip():
+        raise InputError(f"{raw} is empty: it must hold a header and rows")
     order, taken, _ = names_in(begin, columns)
     hint = ""
     if not is_utf8(begin[:taken]):
@@ -250,6 +253,9 @@ def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
         hint = f", which has no {columns.separator!r} to separate columns: a schema may name another separator"
     for name in columns.read_names:
         if order.count(name) != 1:
+            alike = [one for one in order if one.strip().casefold() == name.casefold()]
+            alike += difflib.get_close_matches(name, order, 1, 0.7)
+            hint = hint or (f"; did you mean {alike[0]!r}?" if alike and name not in order else "")
             raise InputError(
                 f"{raw}: its header has column {name!r} {order.count(name)} times: it must stand there once, and "
                 f"the header is {columns.separator.join(order)[:200]!r}{hint}"

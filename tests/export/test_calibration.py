@@ -159,7 +159,8 @@ def test_data_that_may_not_calibrate_are_refused(run_folder, tiny_data, tmp_path
         (f"{tiny_data.path}/test:valid", "asks for the valid rows, and test is another part"),
         (f"{other.path}", "was trained with another vocabulary than that of"),
         (f"{other.path}:test", "was trained with another vocabulary than that of"),
-        (f"{tiny_data.path}:nothing", "is not a folder"),
+        (f"{tiny_data.path}:nothing", "is neither valid nor test, the parts of dataset_path, nor a data folder"),
+        ("vaild", "calibrate vaild is neither valid nor test"),
     ]:
         more = [f"--dataset_path={tiny_data.path}"] if rows == "train" else []
         with pytest.raises(InputError, match=re.escape(message)):

@@ -122,8 +122,10 @@ def test_header_without_a_column_is_refused(tmp_path):
     (tmp_path / "schema.yaml").write_text(SCHEMA)
     lines = table(10)
     lines[0] = lines[0].replace("brand", "Brand")
-    with pytest.raises(InputError, match=r"its header has column 'brand' 0 times"):
+    with pytest.raises(InputError, match=r"its header has column 'brand' 0 times.*did you mean 'Brand'"):
         preprocess_lines(write_raw(tmp_path / "a.csv", lines), tmp_path / "d", load_schema(tmp_path / "schema.yaml"))
+    with pytest.raises(InputError, match=r"b.csv is empty: it must hold a header and rows"):
+        preprocess_lines(write_raw(tmp_path / "b.csv", [""]), tmp_path / "d", load_schema(tmp_path / "schema.yaml"))
     assert not (tmp_path / "d").exists()
 
 
