@@ -147,8 +147,8 @@ class Graph:
         scale = self.optimization.loss_scale if self.compute_dtype == "float16" else None
         average_from = 500 if schedule.average_share else None
         return TrainStep(
-            model, self.optimization, factors, average_from, scale, 1, exchange, resets, 0, self.weighted,
-            self.logit_shift,
+            model, self.optimization, factors, average_from, scale, 1, exchange, resets, weighted=self.weighted,
+            logit_shift=self.logit_shift,
         )  # fmt: skip
 
     def _inputs(self, columns: int) -> tuple[Any, ...]:
