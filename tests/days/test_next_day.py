@@ -53,7 +53,7 @@ def days(made_once):
         assert main([str(folder / "model"), str(folder / "0.txt"), *SMALL]) == 0
         assert main([str(folder / "model"), str(folder / "1.txt")]) == 0
 
-    return made_once("days", make)
+    return made_once("next_days", make)
 
 
 @pytest.fixture

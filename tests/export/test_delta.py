@@ -229,7 +229,7 @@ def test_a_followed_delta_that_is_damaged_is_told_once(days, scores, tmp_path):
     (["--delta_from=nothing"], "nothing is no exported model"),
     (["--delta_from={days}/export_0", "--export_path={days}/export_0"], "is what delta_from names, which stays"),
     (["--delta_from={days}/export_2"], "has 874 rows for C3, and the model 870: export the model whole"),
-    (["--delta_from={exports[graph]}"], "has its tables in the graph, which comes as a whole anyway"),
+    (["--delta_from={exports[graph]}"], "has its tables in the graph, and a delta changes those of a file"),
     (["--delta_from={days}/export_0", "--table_type=int8"], "table_type .*: fp32 and int8: give --table_type=fp32"),
 ])  # fmt: skip
 def test_models_that_no_delta_leads_to(days, exports, run_folder, here, arguments, message):
