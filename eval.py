@@ -46,10 +46,9 @@ def evaluate(options: EvalOptions) -> None:
     MetricsFile(logs.metrics_file_name, str(path)).write(
         "eval", part=part, rows=found.rows, **found.metrics, **found.beside
     )
-    weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
     if part == "train" and (one := data.manifest.negatives):
         print(f"{part}: {one.kept} of {one.rows} rows without a click are kept, and metrics are of these")
-    print(f"{part}: {found.rows} rows{weighted}, {line}")
+    print(f"{part}: {found.rows} rows{data.manifest.weighting}, {line}")
     if found.warning:
         warn(found.warning)
     shown = ", ".join(f"{name} {figure(value, 4)}" for name, value in found.more.items())

@@ -115,8 +115,7 @@ def evaluate(argv: Sequence[str]) -> list[Rounded]:
     path = file_of(options.score.checkpoint_path)
     checkpoint.check_encoder(path, data)
     set_device(options.device.device_target, options.device.device_id)
-    weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
-    print(f"{part}: {data.manifest.parts[part].rows} rows{weighted}")
+    print(f"{part}: {data.manifest.parts[part].rows} rows{data.manifest.weighting}")
     return compare(path, data, part, options.score.eval_batch_size, options.network)
 
 

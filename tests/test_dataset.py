@@ -182,6 +182,14 @@ def test_ranks_get_even_parts_of_each_batch_in_their_order(shards, ranks):
     assert {len(part[0][0]) for part in parts} == {20 // ranks}
 
 
+def side_by_side(one, of_ranks):
+    """The ranks' batches and the ids of one process's, of two epochs, the second one from its middle on."""
+    for step in (0, len(one) + len(one) // 2):
+        for batches in (one, *of_ranks):
+            batches.go_to(step)
+        yield from zip(zip(*of_ranks, strict=True), [ids for _, ids, _ in one], strict=True)
+
+
 @pytest.mark.parametrize("window_rows", [1, 37, 100, 1 << 16])
 @pytest.mark.parametrize(("batch_size", "ranks"), [(4, 2), (48, 3), (128, 2), (1000, 4)])
 def test_ranks_get_even_parts_of_the_batches_of_one_process(shards, batch_size, ranks, window_rows, monkeypatch):
@@ -189,12 +197,8 @@ def test_ranks_get_even_parts_of_the_batches_of_one_process(shards, batch_size, 
     options = {"shuffle": True, "drop_last": True, "seed": 4}
     one = make(shards, batch_size, **options)
     of_ranks = [make(shards, batch_size, **options, rank=rank, ranks=ranks) for rank in range(ranks)]
-    for step in (0, len(one) + len(one) // 2):  # two epochs, the second one from its middle on
-        for batches in (one, *of_ranks):
-            batches.go_to(step)
-        expected = [ids for _, ids, _ in one]
-        for together, whole in zip(zip(*of_ranks, strict=True), expected, strict=True):
-            np.testing.assert_array_equal(np.concatenate([ids for _, ids, _ in together]), whole)
+    for together, whole in side_by_side(one, of_ranks):
+        np.testing.assert_array_equal(np.concatenate([ids for _, ids, _ in together]), whole)
 
 
 def test_a_rank_takes_out_its_own_rows_alone(shards, monkeypatch):

@@ -131,6 +131,11 @@ class Manifest:
         return str(self.source.get("columns", {}).get("weight", ""))
 
     @property
+    def weighting(self) -> str:
+        """Words behind a number of rows; "" where they have no weights."""
+        return f" weighted by column {self.weight}" if self.weight else ""
+
+    @property
     def logit_shift(self) -> float:
         """What a logit of the full data lies above that of the training rows; 0 where these are all."""
         return self.negatives.shift if self.negatives else 0.0

@@ -88,9 +88,8 @@ def export_checkpoint(
     found = None
     if data:
         found = learned(path, data, spec.eval_batch_size, network)
-        weighted = f" weighted by column {data.manifest.weight}" if data.manifest.weight else ""
         print(
-            f"calibrated by {found.rows} {data.named_part} rows of {data.path}{weighted}: temperature "
+            f"calibrated by {found.rows} {data.named_part} rows of {data.path}{data.manifest.weighting}: temperature "
             f"{found.temperature:.4f}, bias {found.bias:.4f}"
         )
         print(f"logloss of these rows: {found.before:.5f} before, {found.after:.5f} after")

@@ -23,7 +23,7 @@ from src.rows.columns import Columns
 from src.rows.lines import with_point
 from src.rows.parsing import cells_of, names_in
 from src.rows.reader import RawInput
-from src.rows.text import BYTE_ORDER_MARK, NUMBER, UTF8, is_utf8, utf8
+from src.rows.text import BYTE_ORDER_MARK, NUMBER, encoding_of, utf8
 from src.rows.unpacking import first_bytes
 
 _SAMPLE_BYTES, _SAMPLE_ROWS = 4 << 20, 20_000
@@ -131,14 +131,7 @@ def _fit(text: bytes, separator: str, width: int) -> tuple[float, int]:
 def _encoding(begin: bytes) -> str:
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
-    cut = begin[: begin.rfind(b"\n") + 1] or begin
-    if is_utf8(cut):
-        return UTF8
-    try:
-        cut.decode("gb18030")
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "gb18030"
+    return encoding_of(begin[: begin.rfind(b"\n") + 1] or begin)
 
 
 def _is_header(cells: Sequence[Sequence[str]]) -> bool:

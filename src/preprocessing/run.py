@@ -109,7 +109,7 @@ def _refuse_finished(folder: Path, overwrite: bool) -> None:
 
 
 def _check_labels(columns: Columns, manifest: Manifest, known: Known | None) -> None:
-    """Refuse labels that a schema lists and no row has, unless the rows are few of a known kind: they are misspelt.
+    """Refuse labels that a schema lists and no row has, of rows that a vocabulary is learned from: they are misspelt.
 
     Raises:
         InputError: they are all alike.

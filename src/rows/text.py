@@ -50,10 +50,19 @@ def number_text(text: str) -> str:
 
 def is_utf8(text: bytes) -> bool:
     """Whether bytes are UTF-8."""
-    if text.isascii():
-        return True
+    return text.isascii() or _decodes(text, UTF8)
+
+
+def encoding_of(text: bytes) -> str:
+    """The encoding that bytes without a byte order mark may be in: of those that are not UTF-8 a guess."""
+    if is_utf8(text):
+        return UTF8
+    return "gb18030" if _decodes(text, "gb18030") else "latin-1"
+
+
+def _decodes(text: bytes, encoding: str) -> bool:
     try:
-        text.decode(UTF8)
+        text.decode(encoding)
     except UnicodeDecodeError:
         return False
     return True

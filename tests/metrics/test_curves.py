@@ -16,14 +16,19 @@ from src.metrics import curves as score_curves
 from src.metrics.slices import Sliced, field_slices
 
 
-@st.composite
-def labelled(draw, both=True):
-    """Labels and float32 logits, many of them equal where few levels are drawn."""
+def drawn(draw, shares):
+    """Labels, a share of them clicks, float32 logits, many of them equal where few levels are drawn, and what drew."""
     rows = draw(st.integers(2, 200))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     levels = draw(st.sampled_from([1, 2, 5, 1000]))
     logits = (rng.integers(-levels, levels + 1, rows) * (4 / levels)).astype(np.float32)
-    labels = (rng.random(rows) < draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))).astype(np.float32)
+    labels = (rng.random(rows) < draw(st.sampled_from(shares))).astype(np.float32)
+    return labels, logits, rng
+
+
+@st.composite
+def labelled(draw, both=True):
+    labels, logits, _ = drawn(draw, [0.0, 0.1, 0.5, 1.0])
     if both:
         labels[:2] = 0, 1
     return labels, logits

@@ -14,6 +14,7 @@ from src.metrics import curves as score_curves
 from src.metrics.linear import LinearModel
 from src.metrics.monitored import LOGGED, MONITORED, measured
 from src.metrics.slices import Sliced, field_slices
+from tests.metrics.test_curves import drawn
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
 
@@ -21,11 +22,8 @@ CLOSE = {"rel": 1e-9, "abs": 1e-12}
 @st.composite
 def weighted(draw, whole=False):
     """Labels of both kinds, logits with ties, and weights, some of them 0 but of the first two rows; float32."""
-    rows = draw(st.integers(2, 200))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    levels = draw(st.sampled_from([1, 2, 5, 1000]))
-    logits = (rng.integers(-levels, levels + 1, rows) * (4 / levels)).astype(np.float32)
-    labels = (rng.random(rows) < draw(st.sampled_from([0.1, 0.5, 0.9]))).astype(np.float32)
+    labels, logits, rng = drawn(draw, [0.1, 0.5, 0.9])
+    rows = len(labels)
     labels[:2] = 0, 1
     weights = rng.integers(0, 5, rows) if whole else rng.exponential(3, rows) * (rng.random(rows) < 0.8)
     weights[:2] = 1, 2

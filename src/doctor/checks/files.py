@@ -7,7 +7,7 @@ from src.doctor.evidence import Evidence
 from src.doctor.raw import RawRows
 from src.rows.block import BadRow
 from src.rows.raw_files import nature_of
-from src.rows.text import NUMBER, UTF8, is_utf8
+from src.rows.text import NUMBER, UTF8, encoding_of, is_utf8
 
 _SCHEMA = "--schema=SCHEMA.yaml"
 _LINES = 50  # looked at, of the first file
@@ -96,7 +96,7 @@ def _encoding(evidence: Evidence) -> Found | None:
     if begin.isascii() or begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         return None
     if said == UTF8 and not is_utf8(begin):
-        found = "gb18030" if _decodes(begin, "gb18030") else "latin-1"
+        found = encoding_of(begin)
     elif said != UTF8 and is_utf8(begin) and not said.startswith("utf"):
         found = UTF8
     else:
@@ -107,14 +107,6 @@ def _encoding(evidence: Evidence) -> Found | None:
         f"say encoding: {found} in a schema: {_SCHEMA}",
         tuple(one.field for one in evidence.unmatched),
     )
-
-
-def _decodes(text: bytes, encoding: str) -> bool:
-    try:
-        text.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _bad_rows(evidence: Evidence) -> Found | None:
