@@ -336,6 +336,8 @@ def live(work: Work, environment: dict[str, str], log: Path, is_scheduler: bool)
                 raise
             if not runtime.ranks.rank:
                 tell(work.folder, number, "")
+    if environment:  # a process of multiprocessing ends at once, and what is not yet sent would never be
+        ms.communication.release()
 
 
 def tell(folder: Path, number: int, fault: str) -> None:
