@@ -6,6 +6,8 @@ import pytest
 from conftest import ROOT
 from pages import anchors, blocks, sections
 
+from benchmarks import results
+
 PAIRS = [(path, path.with_name(path.name.replace("_CN", ""))) for path in sorted([*ROOT.glob("*_CN.md"),
                                                                               *ROOT.glob("docs/*_CN.md")])]  # fmt: skip
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/README.md"])
@@ -64,6 +66,18 @@ def test_what_differs_is_seen(tmp_path):
     assert [different((chinese, english), part) for part in ("code", "figures", "links")] == [[], [], []]
     chinese.write_text("# 甲\n\n3381 万行，`--lr=2`，见[此处](d_CN.md#丙)，共 12 个\n")
     assert [len(different((chinese, english), part)) for part in ("code", "figures", "links")] == [1, 1, 1]
+
+
+def test_a_table_has_the_chosen_rows_and_columns_in_words_that_are_known():
+    row, column = "the whole recipe", "seconds a run"
+    whole = results.table_of("recipe")
+    chosen = results.table_of("recipe", [row], ["recipe", column]).splitlines()
+    assert chosen[:2] == [f"| recipe | {column} |", "|---|---|"]
+    assert chosen[2].split(" | ")[1] == f"{whole.splitlines()[2].split(' | ')[-1]}"
+    assert chosen[-1] == whole.splitlines()[-1]
+    assert "完整方案" in results.table_of("recipe", [row], ["recipe", column], chinese=True)
+    with pytest.raises(KeyError, match="translations.yaml has no 'no buckets'"):
+        results.table_of("recipe", ["no buckets"], chinese=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
