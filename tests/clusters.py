@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -91,6 +92,10 @@ def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
 
 
 def _schedule(writer: Connection) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "src"]:
+        del sys.modules[name]
+    sys.path[:] = [path for path in sys.path if not Path(path, "src").is_dir()]  # it may be on a machine without
+    os.chdir("/")
     from distributed import Scheduler
 
     async def main() -> None:

@@ -102,10 +102,14 @@ class DaskEngine:
         """See `Engine`; waits until there are workers."""
         self._probe = Probe.made(folder.absolute(), [path.absolute() for path in reads])
         self._fit, self._unfit, self._looked = {}, {}, 0.0
-        self._hands("a run", told=False)
-        for address, why in self._unfit.items():
-            more = f" (and {len(self._unfit) - 1} more can't work)" if len(self._unfit) > 1 else ""
-            raise InputError(f"worker {address} of scheduler {self._name} {why}{more}")
+        try:
+            self._hands("a run", told=False)
+            for address, why in self._unfit.items():
+                more = f" (and {len(self._unfit) - 1} more can't work)" if len(self._unfit) > 1 else ""
+                raise InputError(f"worker {address} of scheduler {self._name} {why}{more}")
+        except BaseException:
+            self._probe.file.unlink()
+            raise
         print(f"scheduler {self._name}: {len(self._fit)} workers", flush=True)
         others = {facts.processor for facts in self._fit.values()} - {self._here.processor}
         if others:
@@ -135,7 +139,7 @@ class DaskEngine:
                     self._recall(what, waiting, running, hands)
                     while waiting and len(running) < _AHEAD * len(hands):
                         one = waiting.popleft()
-                        future = self._submit(what, pickled((function, work[one.run])), place, hands)
+                        future = self._submit(what, _Call(function, work[one.run], *place), hands)
                         running[future] = _Try(one.run, one.number, hands)
                         future.add_done_callback(ended.put)
                     with contextlib.suppress(queue.Empty):
@@ -149,10 +153,10 @@ class DaskEngine:
                 with contextlib.suppress(Exception):
                     self._client.cancel(list(running), force=True)
 
-    def _submit(self, what: str, payload: bytes, place: tuple[str, str], hands: frozenset[str]) -> Future:
-        with self._naming_scheduler():
+    def _submit(self, what: str, call: "_Call", hands: frozenset[str]) -> Future:
+        with self._naming_scheduler():  # which need not have this program: it unpickles what there is to call
             return self._client.submit(
-                _do, payload, *place, key=f"{what}-{uuid.uuid4().hex}", workers=sorted(hands), pure=False
+                pickle.loads, pickled(call), key=f"{what}-{uuid.uuid4().hex}", workers=sorted(hands), pure=False
             )
 
     def _results(self, what: str, future: Future, one: _Try, waiting: deque[_Try]) -> list[Any]:
@@ -184,13 +188,13 @@ class DaskEngine:
         waiting.appendleft(_Try(one.run, one.number + 1, frozenset()))
 
     @contextlib.contextmanager
-    def _shared(self, values: tuple[Any, ...]) -> Iterator[tuple[str, str]]:
+    def _shared(self, values: tuple[Any, ...]) -> Iterator[tuple[Path, str]]:
         """A file of values for all pieces of a step, and its checksum."""
         assert self._probe, "the run has begun"
         path = self._probe.file.with_name(f"shared-{uuid.uuid4().hex}")
         try:
             path.write_bytes(pickled(values))
-            yield str(path), sha256_of(path)
+            yield path, sha256_of(path)
         finally:
             path.unlink(missing_ok=True)
 
@@ -268,8 +272,21 @@ def _killed(what: str) -> str:
     )
 
 
-def _do(payload: bytes, path: str, sha256: str) -> list[Any]:
-    """In a worker: the results of pieces, one behind the other."""
-    function, work = pickle.loads(payload)
-    shared = once(unpickled_from, Path(path), sha256)
+class _Call:
+    """Pieces that a worker does as it unpickles this, one behind the other: it gets their results.
+
+    Args:
+        function, work: as of `Engine.map`.
+        path, sha256: of the file of the shared arguments.
+    """
+
+    def __init__(self, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], path: Path, sha256: str):
+        self._arguments = function, work, path, sha256
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _do, self._arguments
+
+
+def _do(function: Callable[..., Any], work: Sequence[tuple[Any, ...]], path: Path, sha256: str) -> list[Any]:
+    shared = once(unpickled_from, path, sha256)
     return [function(*arguments, *shared) for arguments in work]

@@ -86,6 +86,17 @@ def test_who_can_only_count_writes_no_records(there):
     assert alone not in there.told(WROTE)
 
 
+def test_a_vocabulary_grows_by_them_as_by_processes_of_this_machine(raw, there):
+    """Counting and merging need the earlier one, and what it was counted from, which workers read."""
+    lines = [line.replace("0000", "00zz") for line in raw_lines(200, 6)]
+    flags = [f"--data_path={write_raw(raw.parent / 'new.txt', lines)}", "--vocab_path=made", "--grow=True",
+             "--shard_rows=64", "--record_rows=64"]  # fmt: skip
+    for name, more in (("here", []), ("there", ["--engine=dask", f"--scheduler={there.address}"])):
+        code, text = run_program(PROGRAM, raw.parent, *flags, f"--output_path={name}", *more)
+        assert (code, "growth 1 of the vocabulary" in text) == (0, True), text
+    assert checksums(raw.parent / "there") == checksums(raw.parent / "here")
+
+
 def test_ctrl_c_ends_the_run_and_the_next_one_goes_on(raw, there):
     """Workers, whose pieces are called off, are free for it."""
     flags = [f"--data_path={raw.name}", "--output_path=stopped", *OPTIONS]
