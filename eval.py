@@ -33,6 +33,8 @@ def evaluate(options: EvalOptions) -> None:
     # Imported here, so that a mistake does not wait for MindSpore.
     from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs, warn
     from src.model_utils.device_target import check_products, set_device
+    from src.report.content import later_content
+    from src.report.files import Scored, take_up
     from src.training.evaluation import evaluate_checkpoint
 
     set_device(device.device_target, device.device_id)
@@ -46,6 +48,7 @@ def evaluate(options: EvalOptions) -> None:
     MetricsFile(logs.metrics_file_name, str(path)).write(
         "eval", part=part, rows=found.rows, **found.metrics, **found.beside
     )
+    take_up(path, later_content(data, part, Scored(*found.scores), found.intervals))
     if part == "train" and (one := data.manifest.negatives):
         print(f"{part}: {one.kept} of {one.rows} rows without a click are kept, and metrics are of these")
     print(f"{part}: {found.rows} rows{data.manifest.weighting}, {line}")

@@ -20,6 +20,7 @@ from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
 from src.model_utils.moxing_adapter import ModelArtsSpec
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
+from src.publishing.options import PublishSpec
 from src.ranks.options import ParallelSpec
 from src.report.event_files import check_libraries
 from src.report.options import CompareSpec
@@ -98,9 +99,17 @@ class ExportOptions:
     device: DeviceSpec
     network: NetworkSpec
     export: ExportSpec
+    publishing: PublishSpec
 
     def __post_init__(self) -> None:
         self.export.check_device(self.device.device_target)
+        self.publishing.check_export(self.export)
+
+    @property
+    def results(self) -> list[Path]:
+        """What a job leaves."""
+        own = self.publishing
+        return [Path(own.publish), own.key_path] if own.publish else [Path(self.export.export_path)]
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.files import whole_file
-from src.base.logs import MetricsFile
+from src.base.logs import MetricsFile, warn
 from src.base.machine import processor
 from src.base.npz import save_arrays
-from src.checkpoints.names import REPORT, REPORT_PAGE, SCORES
+from src.checkpoints.evaluated import evaluations_of, keep_evaluation
+from src.checkpoints.names import CHECKPOINT, REPORT, REPORT_PAGE, SCORES
 from src.report.page import run_page
 
 VERSION = 1
@@ -181,6 +182,39 @@ class RunReport(MetricsFile):
             for follower in self.followers:
                 follower.scored(training["kept_step"], evaluation["part"], scored.labels, scored.logits)
         self.save("finished", training=training, evaluation=evaluation, learned=learned)
+
+
+def page_again(folder: Path) -> Path:
+    """Write the page of a run anew, of its report and what eval.py found since; returns its path.
+
+    Raises:
+        InputError: there is no report, or one of the files is damaged.
+        OSError: the folder can't be written.
+    """
+    content, page = load_report(folder), folder / REPORT_PAGE
+    checkpoint = folder / CHECKPOINT
+    later = evaluations_of(checkpoint) if checkpoint.is_file() else []
+    with whole_file(page) as file:
+        file.write(run_page(content, later).encode())
+    return page
+
+
+def take_up(checkpoint: Path, evaluation: dict[str, Any]) -> None:
+    """Keep an evaluation beside its checkpoint, and let the report's page show it; a folder that can't be written, or a
+    report that can't be read, is told and no more.
+
+    Args:
+        checkpoint: the file.
+        evaluation: from `content.later_content`.
+    """
+    try:
+        keep_evaluation(checkpoint, evaluation)
+        if checkpoint.name == CHECKPOINT and (checkpoint.parent / REPORT).is_file():
+            page_again(checkpoint.parent)
+    except OSError as error:
+        warn(f"{error.filename or checkpoint.parent}: {error.strerror}: the report will not show this evaluation")
+    except InputError as error:
+        warn(f"the report does not show this evaluation: {error}")
 
 
 def forget(folder: Path) -> None:

@@ -11,8 +11,13 @@ _SHARE = (0.0, 1.0)
 _BEGIN_ANEW = ("new", "dealt", "free")  # rows of tables of a training that begins with an earlier network
 
 
-def run_page(content: dict[str, Any]) -> str:
-    """The HTML page of a report's content, whose numbers are finite or None."""
+def run_page(content: dict[str, Any], later: Sequence[dict[str, Any]] = ()) -> str:
+    """The HTML page of a run.
+
+    Args:
+        content: of its report, with None for numbers that are not finite.
+        later: evaluations of its checkpoint since, from `content.later_content`, the newest last.
+    """
     state = content["state"]
     progress = "" if state == "finished" else f", step {content['step']} of {content['steps']}"
     shown = html.escape(state + progress)
@@ -28,7 +33,11 @@ def run_page(content: dict[str, Any]) -> str:
     parts.append(_tiles(content, evaluation))
     parts.append(_training(content))
     if evaluation:
-        parts += [_scores(evaluation), _columns(evaluation)]
+        parts += [_scores("Scores", evaluation), _columns(evaluation)]
+    for number_, one in enumerate(reversed(later)):
+        heading = f"{one['part'].capitalize()} rows, evaluated {one['written']}"
+        tiles = f'<div class="tiles">{"".join(_metrics(one))}</div>'
+        parts.append(_scores(heading, one, tiles, f"later-{number_}-"))
     parts += [_data(content["data"]), _facts(content)]
     return page(f"Training run {content['run']}", "".join(parts))
 
@@ -41,20 +50,8 @@ def percent(value: float | None) -> str:
 def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
     training, tiles = content.get("training") or {}, []
     if evaluation:
-        metrics, intervals = evaluation["metrics"], evaluation["intervals"]
-        spans = {name: f"{number(one['low'])} to {number(one['high'])}" for name, one in intervals.items()}
-        if metrics["auc"] is None:
-            spans["auc"] = "none, as all rows have one label"
-        tiles = [
-            tile("AUC", number(metrics["auc"]), spans["auc"], first=True),
-            tile("logloss", number(metrics["logloss"]), spans["logloss"], first=True),
-            *_others((content.get("learned") or {}).get("linear")),
-            tile("normalised entropy", number(metrics["normalised_entropy"]), "of the label mean's logloss"),
-            tile("calibration", number(metrics["calibration"]), "mean score / mean label"),
-            tile("calibration error", number(metrics["ece"]), "ECE, 15 bins of equal count"),
-            tile("average precision", number(metrics["average_precision"]), "area of precision-recall"),
-            tile("accuracy", number(metrics["acc"]), "at a score of 0.5"),
-        ]
+        tiles = _metrics(evaluation)
+        tiles[2:2] = _others((content.get("learned") or {}).get("linear"))
     elif evaluations := content["curves"]["evaluations"]:
         last = evaluations[-1]
         tiles = [
@@ -80,6 +77,23 @@ def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
             others = ", ".join(f"{number(totals[what])} {what}" for what in _BEGIN_ANEW)
             tiles.append(tile("table rows kept", number(totals["kept"]), f"of an earlier network; {others}"))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _metrics(evaluation: dict[str, Any]) -> list[str]:
+    """Tiles of an evaluation."""
+    metrics, intervals = evaluation["metrics"], evaluation["intervals"]
+    spans = {name: f"{number(one['low'])} to {number(one['high'])}" for name, one in intervals.items()}
+    if metrics["auc"] is None:
+        spans["auc"] = "none, as all rows have one label"
+    return [
+        tile("AUC", number(metrics["auc"]), spans["auc"], first=True),
+        tile("logloss", number(metrics["logloss"]), spans["logloss"], first=True),
+        tile("normalised entropy", number(metrics["normalised_entropy"]), "of the label mean's logloss"),
+        tile("calibration", number(metrics["calibration"]), "mean score / mean label"),
+        tile("calibration error", number(metrics["ece"]), "ECE, 15 bins of equal count"),
+        tile("average precision", number(metrics["average_precision"]), "area of precision-recall"),
+        tile("accuracy", number(metrics["acc"]), "at a score of 0.5"),
+    ]
 
 
 def _others(linear: dict[str, Any] | None) -> list[str]:
@@ -119,18 +133,19 @@ def _from_0(values: Sequence[float | None]) -> tuple[float, float] | None:
     return (0.0, 1.1 * max(known)) if known else None
 
 
-def _scores(evaluation: dict[str, Any]) -> str:
+def _scores(heading: str, evaluation: dict[str, Any], above: str = "", names: str = "") -> str:
+    """The section of an evaluation; what stands above its plots, and how their names begin."""
     bins, spread = evaluation["reliability"], evaluation["histogram"]
     most = max([*bins["score"], *bins["label"]]) * 1.05 or 1.0
     step = spread["edges"][1] - spread["edges"][0]
     figures = [
-        plot("roc", "ROC curve", [Series("ROC", evaluation["roc"])],
+        plot(f"{names}roc", "ROC curve", [Series("ROC", evaluation["roc"])],
              Axes("share of other rows passed", "share of clicks found", _SHARE, _SHARE, diagonal=True)),
-        plot("precision-recall", "Precision and recall", [Series("precision", evaluation["precision_recall"])],
+        plot(f"{names}precision-recall", "Precision and recall", [Series("precision", evaluation["precision_recall"])],
              Axes("recall: share of clicks found", "precision", _SHARE, _SHARE)),
-        plot("reliability", "Reliability", [Series("bins", list(zip(bins["score"], bins["label"])), "dots")],
+        plot(f"{names}reliability", "Reliability", [Series("bins", list(zip(bins["score"], bins["label"])), "dots")],
              Axes("mean score of a bin", "share of clicks", (0.0, most), (0.0, most), diagonal=True)),
-        plot("histogram", "Scores by label", [
+        plot(f"{names}histogram", "Scores by label", [
             Series("clicks", list(zip(spread["edges"], spread["click"])), "bars", step),
             Series("other rows", list(zip(spread["edges"], spread["other"])), "bars", step),
         ], Axes("score", "share of rows", _SHARE)),
@@ -140,7 +155,7 @@ def _scores(evaluation: dict[str, Any]) -> str:
         f"{percent(evaluation['label_mean'])} of them clicks, mean score {percent(evaluation['score_mean'])}. "
         f"Intervals hold 95 of 100 resamples of the rows. Dashed: chance, and perfect calibration."
     )
-    return section("Scores", text, f'<div class="plots">{"".join(figures)}</div>')
+    return section(heading, text, f'{above}<div class="plots">{"".join(figures)}</div>')
 
 
 def _columns(evaluation: dict[str, Any]) -> str:
