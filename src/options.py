@@ -190,8 +190,8 @@ PROGRAMS = Programs(
         "days": DaysOptions,
     },
     {
-        "report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; a RUN is a checkpoint folder, or the report "
-        "in it",
+        "report": "python -m src.report RUN_A [RUN_B ...] [--OPTION=VALUE]; a RUN is a checkpoint folder, or the "
+        "report in it; of one alone its page is written anew",
         "doctor": "python -m src.doctor --checkpoint=MODEL (--dataset_path=FOLDER | --data_path=FILE) [--OPTION=VALUE]",
     },
     Path(__file__).parents[1],

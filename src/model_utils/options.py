@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 from src.base.errors import InputError
 
+LANGUAGES = ("en", "zh")  # of pages for people
+
 
 class Rule(NamedTuple):
     """What a value must be, and the same in words that follow "it"."""

@@ -74,7 +74,7 @@ class RunReport(MetricsFile):
     ):  # fmt: skip
         super().__init__(path, run)
         self.folder, self.facts, self.rates, self.writes = folder, facts, rates, writes
-        self.losses: list[list[Any]] = []  # step, loss, samples a second
+        self.losses: list[list[Any]] = []  # step, mean loss since the one before, samples a second
         self.evaluations: list[dict[str, Any]] = []
         self.step, self.missing_until = 0, 0
         self.changes: list[dict[str, Any]] = []  # of options, and steps back
@@ -108,7 +108,8 @@ class RunReport(MetricsFile):
         super().write(kind, **values)
         self.step = max(self.step, values.get("step", 0))
         if kind == "loss":
-            self.losses.append([values["step"], values["loss"], values["samples_per_s"]])
+            mean = values.get("mean_loss", values["loss"])
+            self.losses.append([values["step"], mean, values["samples_per_s"]])
             if len(self.losses) > _KEPT_POINTS:
                 self.losses = thinned(self.losses, _KEPT_POINTS // 2)
         elif kind == "eval":
@@ -149,6 +150,7 @@ class RunReport(MetricsFile):
             "evaluations": self.evaluations,
             "rate": self._rate_curve(max(self.step, 1)),
             "missing_until": self.missing_until,
+            "loss_of": "means",  # since the point before; without this, as it was at first, of single batches
             "changes": self.changes,
         }
         written = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
@@ -184,8 +186,12 @@ class RunReport(MetricsFile):
         self.save("finished", training=training, evaluation=evaluation, learned=learned)
 
 
-def page_again(folder: Path) -> Path:
+def page_again(folder: Path, language: str = "") -> Path:
     """Write the page of a run anew, of its report and what eval.py found since; returns its path.
+
+    Args:
+        folder: the checkpoint's.
+        language: unless given, that of the run's options.
 
     Raises:
         InputError: there is no report, or one of the files is damaged.
@@ -195,7 +201,7 @@ def page_again(folder: Path) -> Path:
     checkpoint = folder / CHECKPOINT
     later = evaluations_of(checkpoint) if checkpoint.is_file() else []
     with whole_file(page) as file:
-        file.write(run_page(content, later).encode())
+        file.write(run_page(content, later, language).encode())
     return page
 
 
