@@ -60,7 +60,8 @@ class TrainingClock:
         rows, the other steps, and what was paused for."""
         waited = min(self.waited, max(self.seconds() - self.first_step_s, 0.0))
         steps = self.seconds() - self.first_step_s - waited
-        return {"first step": self.first_step_s, "reading": waited, "steps": steps, **self.paused}
+        found = {"first step": self.first_step_s, "reading": waited, "steps": steps}
+        return found | dict(sorted(self.paused.items()))
 
     def seconds(self) -> float:
         """Seconds of training until now."""

@@ -158,9 +158,9 @@ def failures(runs: list[ComparedRun], fail_below: float) -> list[str]:
     return found
 
 
-def comparison_page(runs: Sequence[ComparedRun], language: str = "") -> str:
-    """The comparison as an HTML page, in a language of LANGUAGES; unless given, in the first run's."""
-    say, curves = Words(language or runs[0].report["options"].get("language", "en")), []
+def comparison_page(runs: Sequence[ComparedRun], language: str = "en") -> str:
+    """The comparison as an HTML page, in a language of LANGUAGES."""
+    say, curves = Words(language), []
     step = say("step")
     for name, shown in (("auc", say("AUC")), ("logloss", say("Logloss"))):
         series = [

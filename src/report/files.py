@@ -191,7 +191,7 @@ def page_again(folder: Path, language: str = "") -> Path:
 
     Args:
         folder: the checkpoint's.
-        language: unless given, that of the run's options.
+        language: unless given, that of the run.
 
     Raises:
         InputError: there is no report, or one of the files is damaged.

@@ -16,4 +16,4 @@ class CompareSpec:
         "any", FAIL_BELOW,
     )  # fmt: skip
     output: str = option("", "HTML file to write the comparison to")
-    language: str = option("", "language of pages; unless given, that of the run", one_of(("", *LANGUAGES)))
+    language: str = option("en", "language of the page", one_of(LANGUAGES))

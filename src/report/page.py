@@ -18,9 +18,9 @@ def run_page(content: dict[str, Any], later: Sequence[dict[str, Any]] = (), lang
     Args:
         content: of its report, with None for numbers that are not finite.
         later: evaluations of its checkpoint since, from `content.later_content`, the newest last.
-        language: of LANGUAGES; unless given, that of the run's options.
+        language: of LANGUAGES; unless given, that of the run.
     """
-    say, state = Words(language or content["options"].get("language", "en")), content["state"]
+    say, state = Words(language or content.get("language", "en")), content["state"]
     progress = "" if state == "finished" else say(", step {step} of {steps}", step=content["step"],
                                                   steps=content["steps"])  # fmt: skip
     shown, title = html.escape(say.of(state) + progress), say("Training run")

@@ -64,7 +64,7 @@ def test_pages_are_of_one_language(evaluated):
     content["training"] |= {"skipped_updates": 3, "begun_with": {"tables": {"C1": dict.fromkeys(
         ("kept", "new", "dealt", "free"), 1)}}}  # fmt: skip
     content["evaluation"]["sliced_every"] = 2
-    own = {"C1", "I1", "MLP", "MB", "ROC", "AUC", "ECE", "SHA", "id", "s", "lr", *content["options"],
+    own = {"auc", "C1", "I1", "MLP", "MB", "ROC", "AUC", "ECE", "SHA", "id", "s", "lr", *content["options"],
            *content["data"]["preprocessing"]}  # fmt: skip
     page = run_page(content, [], "zh")
     words = {piece for piece in text_of(page) if piece in {one.strip() for one in ZH} - set(ZH.values())}
