@@ -301,7 +301,10 @@ def _check_place(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not is_ours and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"folder {folder} is not empty, and no model that fit has made: name another folder")
     if (folder / _CHECKPOINTS / CHECKPOINT).exists() and not overwrite:
-        raise InputError(f"folder {folder} holds an earlier model: name another folder, or give overwrite=True")
+        raise InputError(
+            f"folder {folder} holds an earlier model, which FittedModel({str(folder)!r}) of "
+            f"src.fit opens: to train anew, name another folder, or give overwrite=True"
+        )
 
 
 def _afresh(overwrite: bool) -> dict[str, bool]:
