@@ -8,6 +8,7 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 
 from src.base.errors import InputError, run
+from src.base.logs import phase
 from src.checkpoints.names import file_of, folder_of
 from src.export.delta import write_applied
 from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
@@ -41,7 +42,8 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
     if options.publishing.publish:
         from src.publishing.folder import publish
 
-        publish(path, checkpoint_manifest(path), options.network, options.publishing, spec.overwrite)
+        with phase(f"publishing {path}"):
+            publish(path, checkpoint_manifest(path), options.network, options.publishing, spec.overwrite)
         return
     check_export_place(spec)
     manifest = checkpoint_manifest(path)
@@ -51,7 +53,8 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
     from src.model_utils.device_target import set_device
 
     set_device(options.device.device_target, options.device.device_id)
-    export_checkpoint(path, manifest, options.network, spec, data)
+    with phase(f"exporting {path}"):
+        export_checkpoint(path, manifest, options.network, spec, data)
 
 
 if __name__ == "__main__":
