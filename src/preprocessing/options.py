@@ -31,6 +31,7 @@ _NOT_ONE = Rule(
 )
 _LEAST_BUCKET_ROWS = 3  # of a numeric column's field; how many there are is known when the values are counted
 _MOST_RECORD_BYTES = 64 << 20
+_MEMORY = Rule(lambda value: value == 0 or value >= 16, "must be 0, or at least 16")
 _BUCKETS = Rule(lambda value: value == 0 or 2 <= value <= 10_000, "must be 0, or lie between 2 and 10000")
 _COUNTS = matching(r"([^:,]+:[1-9]\d*(,[^:,]+:[1-9]\d*)*)?", "must be of the form FIELD:COUNT,FIELD:COUNT")
 LEARNED = (
@@ -126,6 +127,9 @@ class PreprocessingSpec:
     max_bad_rows: int = option(0, "bad rows to skip into a reject file", NOT_NEGATIVE)
     record_rows: int = option(512, "rows packed in a MindRecord record", _RECORD_ROWS)
     shard_rows: int = option(262_144, "rows in a MindRecord file", POSITIVE)
+    memory_mb: int = option(
+        0, "memory that merging what was counted may take, in MB, of all processes; 0 for some 100 of each", _MEMORY
+    )
 
     def __post_init__(self) -> None:
         if self.hash_rows and (self.min_count > 1 or self.field_min_count or self.max_rows_per_field):
@@ -199,6 +203,7 @@ class PreprocessingSpec:
         by = self.adopted(trained) if trained else self
         of_encoder = {name: getattr(by, name) for name in LEARNED if name in (trained or ())}
         found = asdict(self) | of_encoder | {"vocab_path": Path(self.vocab_path).name}
+        del found["memory_mb"]  # which decides nothing
         if is_default(self, "keep_negatives"):
             del found["keep_negatives"]  # as data folders had it before there was sampling
         return found
@@ -219,6 +224,11 @@ class PreprocessingSpec:
         """What field_min_count says of each field that it names."""
         pairs = [pair.rpartition(":") for pair in self.field_min_count.split(",") if pair]
         return {name: int(least) for name, _, least in pairs}
+
+    @property
+    def merged_keys(self) -> int:
+        """Counted keys that a process that merges them may have in memory at once."""
+        return 1 << 20
 
     @property
     def learns_from_numbers(self) -> bool:

@@ -24,7 +24,8 @@ from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric
 from src.data.growth import Watched
-from src.data.vocabulary import Counts, count
+from src.data.vocabulary import count
+from src.preprocessing.merging import counts_of_fields
 from src.preprocessing.shards import Coded, Coding, from_json, packed_rows, seen, sums_of, to_json, write_shard
 from src.rows.block import BadRow, Block, Span
 from src.rows.cells.lists import joined_lists
@@ -41,8 +42,7 @@ def count_rows(
     """Count the categories of some lines, and the numbers if asked for.
 
     Returns:
-        rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur;
-        checks_0, ...: the checks of these keys, where some are hashed.
+        rows: lines that can be used. keys, counts, bounds, checks: of all fields, as `counts_of_fields` has them.
         late_keys_0, late_places_0, ...: of a vocabulary that is watched the `first_places` of values without a row.
         values_0, values_counts_0, ...: each numeric column's summary.
         negative: how many numbers of each numeric column are below 0.
@@ -71,17 +71,18 @@ def count_rows(
     arrays = {"rows": np.array(joined.shape[1]), "negative": negative, "negatives": negatives}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": from_json(kept)}
     arrays |= {"weights": np.array(weights)} if columns.weight else {}
-    for field, found in enumerate(count(joined, _joined_checks(keys, checks))):
-        arrays |= _counts(field, found)
-        arrays |= _late(watched, field, joined[field], np.arange(joined.shape[1]))
+    found = count(joined, _joined_checks(keys, checks))
+    for field, own in enumerate(joined):
+        arrays |= _late(watched, field, own, np.arange(joined.shape[1]))
     arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
     for number, one in enumerate(columns.lists):
         field = columns.categorical.index(one.name)
         of_column = joined_lists([of_block[field] for of_block in lists])
         own = None if of_column.checks is None else of_column.checks[None]
-        arrays |= _counts(field, count(of_column.keys[None], own)[0])
+        found[field] = count(of_column.keys[None], own)[0]
         arrays |= _late(watched, field, of_column.keys, of_column.places()[0])
         arrays["dropped"][number] = of_column.dropped(one.max_values)
+    arrays |= counts_of_fields(found)
     for column, values in enumerate(np.concatenate(of_numbers).T if numbers else ()):
         distinct, counts = numeric.summarise(values)
         arrays |= {f"values_{column}": distinct, f"values_counts_{column}": counts}
@@ -95,11 +96,6 @@ def _joined_checks(keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | Non
     pairs = zip(keys, checks)
     return np.concatenate([np.zeros(own.shape, np.uint32) if of_block is None else of_block for own, of_block in pairs],
                           axis=1)  # fmt: skip
-
-
-def _counts(field: int, found: Counts) -> Arrays:
-    """What is kept of a field's counts."""
-    return {f"{name}_{field}": array for name, array in zip(("keys", "counts", "checks"), found)}
 
 
 def _late(watched: Watched | None, field: int, keys: np.ndarray, rows: np.ndarray) -> Arrays:
