@@ -176,6 +176,10 @@ class MappedFile:
         found = os.fstat(self._descriptor)
         return found.st_size, found.st_mtime_ns
 
+    def page_out(self) -> None:
+        """Let what was looked at be in the file alone until it is again."""
+        self.data.madvise(mmap.MADV_DONTNEED)
+
     def check(self) -> None:
         """Refuse to go on where the file has changed.
 

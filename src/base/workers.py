@@ -23,6 +23,11 @@ _KEPT_BYTES = 1 << 30
 _shared: tuple[Any, ...] = ()
 
 
+def processes() -> int:
+    """How many share the work: one a core."""
+    return len(os.sched_getaffinity(0))
+
+
 def keep_memory() -> None:
     """Let this process keep memory that is freed: else the system clears the pages of large arrays again and again."""
     libc = ctypes.CDLL(None)
@@ -84,7 +89,7 @@ def run_parallel(
         return
     begin, total, done = time.perf_counter(), sum(sizes), 0
     said = begin
-    workers = min(len(os.sched_getaffinity(0)), len(work))
+    workers = min(processes(), len(work))
     quiet = not sys.stderr.isatty()
     with (
         ProcessPoolExecutor(workers, get_context("fork"), _share, (shared,)) as pool,

@@ -125,6 +125,11 @@ class Ranking:
         return places
 
 
+def table_bytes(keys: int) -> int:
+    """What a `KeyTable` of so many keys takes."""
+    return (int(keys / _FULL) + 16) * SLOT_BYTES
+
+
 class KeyTable:
     """A hash table of keys and their places, which forked processes share, for it never changes.
 
@@ -138,7 +143,7 @@ class KeyTable:
 
             self._index = pd.Index(np.require(keys, np.uint64, "A"))
             return
-        self.slots = np.zeros((int(len(keys) / _FULL) + 16, SLOT_BYTES), np.uint8)
+        self.slots = np.zeros((table_bytes(len(keys)) // SLOT_BYTES, SLOT_BYTES), np.uint8)
         for first in range(0, len(keys), 1 << 20):  # what is mapped is copied by parts
             part = np.require(keys[first : first + (1 << 20)], np.uint64, "A")
             library.FillTable(_pointer(part), _size(len(part)), ctypes.c_uint32(first + 1), _pointer(self.slots),

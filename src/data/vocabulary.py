@@ -84,6 +84,8 @@ class Vocabulary:
         """Build the hash tables now that large jobs would build, so that forked processes share them."""
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # compiled code lets others run
             list(pool.map(self._index, range(len(self.keys))))
+        if self._file:
+            self._file.page_out()
 
     def release(self) -> None:
         """Give up the hash tables, which are built anew where they are needed."""

@@ -7,6 +7,7 @@ from src.data import records
 from src.data.encoder import Encoder
 from src.data.manifest import MANIFEST, VOCABULARY
 from src.data.parts import File
+from src.data.vocabulary import Vocabulary
 from src.preprocessing.journal import NEW, Journal, Work
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.shards import Coding, Shard
@@ -28,7 +29,9 @@ def _forget_lost_shards(journal: Journal, folder: Path, step: str, names: Sequen
 
 def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, options: PreprocessingSpec) -> Shards:
     """Code all rows to MindRecord files, those of training in random order if the options say so."""
-    new = folder / NEW
+    new, layout = folder / NEW, encoder.layout
+    of_tables = sum(layout.of_tables(encoder.table_rows)) if isinstance(encoder.vocabulary, Vocabulary) else 0
+    options.check_memory(len(source.columns.categorical), len(encoder.inputs) + layout.ids, journal.workers, of_tables)
     for part in source.bounds:
         (new / part).mkdir(exist_ok=True)
     shuffled = "train" if options.shuffle_rows else None

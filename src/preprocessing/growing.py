@@ -132,7 +132,7 @@ def _grow_tables(
         for tables in groups
     ]
     paths = [journal.path("count", piece) for piece in pieces]
-    journal.finish("merge", work, "fields", paths, joins, *before, options.merged_keys)
+    journal.finish("merge", work, "fields", paths, joins, *before, options.merged_keys(journal.workers))
     names = ("keys", *OF_ROWS, *(f"waiting_{name}" for name in OF_WAITING))
     return [(keys, TableCounts.of(kept)) for keys, *kept in loaded(journal, "merge", groups, *names)]
 

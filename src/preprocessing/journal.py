@@ -30,7 +30,7 @@ from src.base.events import happens
 from src.base.files import MappedFile, whole_file
 from src.base.locks import hold
 from src.base.npz import Arrays, mapped_arrays, save_arrays
-from src.base.workers import run_parallel
+from src.base.workers import processes, run_parallel
 
 FOLDER, LOCK = ".work", ".lock"
 UNPACKED, NEW = f"{FOLDER}/unpacked", f"{FOLDER}/new"
@@ -113,6 +113,11 @@ class Journal:
     def path(self, step: str, number: int) -> Path:
         """Where a piece's result stands or will stand."""
         return self.folder / f"{step}-{number:05d}.npz"
+
+    @property
+    def workers(self) -> int:
+        """How many processes of this machine share a step."""
+        return processes()
 
     def missing(self, step: str, pieces: int) -> list[int]:
         """Numbers of the pieces that are not finished."""

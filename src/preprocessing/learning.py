@@ -153,7 +153,7 @@ def _vocabulary(
     counted, step = joined(journal, pieces, options)
     decides = {"pieces": list(pieces), "least": least, "fields": fields}
     journal.plan("merge", decides | {"most": options.max_rows_per_field}, step)
-    journal.finish("merge", work, "fields", counted, options.max_rows_per_field, options.merged_keys)
+    journal.finish("merge", work, "fields", counted, options.max_rows_per_field, options.merged_keys(journal.workers))
     merged = loaded(journal, "merge", groups, "keys", "counts", "order", "left_keys", "left_counts")
     keys, counts, orders, *left = zip(*merged) if merged else [()] * 5
     vocabulary = Vocabulary(names, keys, orders, key_seed=seed, tables=Layout.of(columns).tables)
@@ -167,6 +167,7 @@ def joined(journal: Journal, pieces: Sequence[int], options: PreprocessingSpec) 
         level += 1
         before, step = step, f"join{level}"
         journal.plan(step, {"files": [path.stem for path in paths]}, before)
-        journal.finish(step, [Work(join_counts, (files,), len(files)) for files in joins], "files", options.merged_keys)
+        work = [Work(join_counts, (files,), len(files)) for files in joins]
+        journal.finish(step, work, "files", options.merged_keys(journal.workers))
         paths = [journal.path(step, number) for number in range(len(joins))]
     return paths, step

@@ -23,7 +23,6 @@ from src.data.key_tables import Counts, Ranking, merge_counts
 from src.data.vocabulary import shared_keys
 
 MERGED_KEYS = 1 << 20  # in memory at once, of all files
-KEY_BYTES = 100  # that each of them takes, all copies together
 _MOST_FILES, _JOINED = 256, 64
 _MERGED_AT_ONCE = 32  # summaries of numbers
 _PAGED_OUT_KEYS = 1 << 22

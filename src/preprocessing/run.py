@@ -11,8 +11,9 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.base.files import flush
 from src.base.logs import warn
+from src.base.workers import processes
 from src.data.counted import COUNTS, Counted
-from src.data.encoder import Encoder
+from src.data.encoder import Encoder, load_encoder
 from src.data.known_values import Unmatched, unmatched_of, warning, warning_of_dropped
 from src.data.layout import Layout
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, Manifest, raw_format
@@ -68,8 +69,9 @@ def preprocess(
         raws = [*raws, *behind]
         given = [fingerprint(raw) for raw in raws]
         known = load_known(options.vocab_path, columns)
-        if known:
-            options.check_record(len(known.encoder.inputs) + known.encoder.layout.ids)
+        values = len(known.encoder.inputs) + known.encoder.layout.ids if known else options.row_values(columns)
+        options.check_record(values)
+        options.check_memory(len(columns.categorical), values, processes())
         grower = Grower(known, options) if known and options.grow else None
         # A mistake is found before the results of an earlier run are given up.
         raw_input = RawInput(raws, replace(columns, split=options.part_rule), folder / UNPACKED, order_by, behind)
@@ -81,6 +83,9 @@ def preprocess(
         encoder, counted = _learned(source, journal, options, known, grower)
         source = source.keyed(encoder.vocabulary.key_seed)
         _save(new, encoder, counted)
+        is_new = counted is not None
+        # Of what is in the file no more need be in memory than is looked at.
+        encoder, counted = load_encoder(new / VOCABULARY, source.columns.dense), None
         if bad:
             write_rejects(new / REJECTS, bad)
         shards = code(source, journal, encoder, folder, options)
@@ -88,7 +93,7 @@ def preprocess(
             raise InputError(f"{source.names} changed while it was read: start again when it is whole")
         told = options.recorded(known.manifest.options if known else None)
         manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
-        shared, grown = shared_keys(source, journal) if counted else {}, grower.growth.content() if grower else {}
+        shared, grown = shared_keys(source, journal) if is_new else {}, grower.growth.content() if grower else {}
         manifest = replace(manifest, shared_keys=shared, source=manifest.source | grown, **_counted(source, journal))
         _check_labels(source.columns, manifest, known)
         _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
