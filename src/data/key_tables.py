@@ -30,7 +30,7 @@ def _library() -> ctypes.CDLL | None:
     if not path:
         return None
     library = ctypes.CDLL(str(path))
-    library.CountKeys.restype = library.MergeRuns.restype = ctypes.c_int64
+    library.CountKeys.restype = library.SumKeys.restype = ctypes.c_int64
     return library
 
 
@@ -43,7 +43,8 @@ def _size(number: int) -> ctypes.c_int64:
 
 
 def count_keys(keys: np.ndarray, checks: np.ndarray | None = None) -> Counts:
-    """What is counted of keys [B] uint64, and of their checks [B] uint32 if there are any."""
+    """What is counted of keys [B] uint64, and of their checks [B] uint32 if there are any but 0."""
+    checks = None if checks is None or not checks.any() else checks
     if not (library := _library()):
         return _summed(keys, np.ones(len(keys), np.int64), checks)
     keys = np.ascontiguousarray(keys)
@@ -56,7 +57,10 @@ def count_keys(keys: np.ndarray, checks: np.ndarray | None = None) -> Counts:
 
 
 def merge_counts(parts: Sequence[Counts]) -> Counts:
-    """What several parts of the rows have together; it has checks if any of them has."""
+    """What several parts of the rows have together; it has checks if any of them has.
+
+    The parts' keys may be in any order, and stand there several times.
+    """
     keys, counts = (np.concatenate([part[place] for part in parts]) for place in range(2))
     counts = counts.astype(np.int64, copy=False)
     checks = None
@@ -65,10 +69,7 @@ def merge_counts(parts: Sequence[Counts]) -> Counts:
         checks = np.concatenate(list(own))
     if not (library := _library()):
         return _summed(keys, counts, checks)
-    bounds = np.concatenate([[0], np.cumsum([len(part[0]) for part in parts])]).astype(np.int64)
-    distinct = library.MergeRuns(
-        _pointer(keys), _pointer(counts), _pointer(checks), _pointer(bounds), _size(len(parts))
-    )
+    distinct = library.SumKeys(*(_pointer(array) for array in (keys, counts, checks)), _size(len(keys)))
     return tuple(array[:distinct] for array in (keys, counts, checks) if array is not None)
 
 

@@ -28,8 +28,7 @@ _NO_SEED = np.array([0, 0x9E3779B97F4A7C15], np.uint64)
 
 def count(keys: np.ndarray, checks: np.ndarray | None = None) -> list[Counts]:
     """Distinct keys and their counts of each field, from keys [F, B], and their checks from checks [F, B]."""
-    checked = [None] * len(keys) if checks is None else [own if own.any() else None for own in checks]
-    return [count_keys(own, own_checks) for own, own_checks in zip(keys, checked)]
+    return [count_keys(own, None if checks is None else checks[field]) for field, own in enumerate(keys)]
 
 
 def shared_keys(counts: Counts) -> int:

@@ -84,13 +84,9 @@ def test_a_bound_on_memory_that_can_not_be_kept_is_refused_with_what_is_needed()
     spec = PreprocessingSpec(memory_mb=1000)
     spec.check_memory(26, 39, workers=2)
     spec.check_memory(26, 39, workers=2, table_rows=10_000_000)
-    with pytest.raises(
-        InputError, match=r"memory_mb 1000 is too little: 64 processes with shard_rows 262144 need some "
-    ):
+    with pytest.raises(InputError, match=r"memory_mb 1000 is too little: 64 processes with shard_rows 262144 need "):
         spec.check_memory(26, 39, workers=64)
-    with pytest.raises(
-        InputError, match=r"and 40000000 rows of tables need some 14\d\d: give that, --min_count, --max"
-    ):
+    with pytest.raises(InputError, match=r"and 40000000 rows of tables need some 14\d\d: give that, --min_count, "):
         spec.check_memory(26, 39, workers=2, table_rows=40_000_000)
     PreprocessingSpec().check_memory(26, 39, workers=64, table_rows=10**9)
 

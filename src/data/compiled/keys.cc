@@ -63,9 +63,10 @@ class Counter {
     return size;
   }
 
-  std::vector<Entry> Found() const {
+  // What it has counted, with room for more.
+  std::vector<Entry> Found(int64_t more) const {
     std::vector<Entry> found;
-    found.reserve(used_);
+    found.reserve(used_ + more);
     for (const Entry &entry : entries_) {
       if (entry.count) found.push_back(entry);
     }
@@ -79,22 +80,13 @@ class Counter {
   int64_t used_ = 0;
 };
 
-struct KeyAndCheck {
-  uint64_t key;
-  uint32_t check;
-};
-
-uint64_t KeyOf(uint64_t key) { return key; }
-template <class Entry>
-uint64_t KeyOf(const Entry &entry) { return entry.key; }
-
 // Sorts by rising keys, a byte after the other from the last one on.
 template <class Entry>
 void SortByKey(std::vector<Entry> *entries) {
   std::vector<Entry> other(entries->size());
   std::vector<uint32_t> counts(8 * 256);
   for (const Entry &entry : *entries) {
-    for (int byte = 0; byte < 8; ++byte) ++counts[byte * 256 + (KeyOf(entry) >> 8 * byte & 0xFF)];
+    for (int byte = 0; byte < 8; ++byte) ++counts[byte * 256 + (entry.key >> 8 * byte & 0xFF)];
   }
   for (int byte = 0; byte < 8; ++byte) {
     uint32_t *of_byte = &counts[byte * 256], sum = 0;
@@ -104,28 +96,14 @@ void SortByKey(std::vector<Entry> *entries) {
       of_byte[i] = sum;
       sum += own;
     }
-    for (const Entry &entry : *entries) other[of_byte[KeyOf(entry) >> 8 * byte & 0xFF]++] = entry;
+    for (const Entry &entry : *entries) other[of_byte[entry.key >> 8 * byte & 0xFF]++] = entry;
     entries->swap(other);
   }
 }
 
-// Puts two runs of rising keys together behind `out`; returns the end. The choice is by arithmetic, since a branch would
-// be foretold wrongly every other time.
 template <class Entry>
-Entry *Merge(const Entry *a, const Entry *a_end, const Entry *b, const Entry *b_end, Entry *out) {
-  while (a < a_end && b < b_end) {
-    const uint64_t key_a = a->key, key_b = b->key;
-    const bool from_a = key_a <= key_b, from_b = key_b <= key_a;
-    out->Set(from_a ? key_a : key_b, (a->count & -uint64_t{from_a}) + (b->count & -uint64_t{from_b}),
-             Joined(from_a ? a->Check() : 0, from_b ? b->Check() : 0));
-    a += from_a, b += from_b, ++out;
-  }
-  out = std::copy(a, a_end, out);
-  return std::copy(b, b_end, out);
-}
-
-template <class Entry>
-int64_t Kept(const std::vector<Entry> &entries, int64_t size, uint64_t *keys, uint64_t *counts, uint32_t *checks) {
+int64_t Kept(const std::vector<Entry> &entries, uint64_t *keys, uint64_t *counts, uint32_t *checks) {
+  const int64_t size = entries.size();
   for (int64_t i = 0; i < size; ++i) {
     keys[i] = entries[i].key;
     counts[i] = entries[i].count;
@@ -134,64 +112,43 @@ int64_t Kept(const std::vector<Entry> &entries, int64_t size, uint64_t *keys, ui
   return size;
 }
 
+// Sorts entries, and puts those with the same key together.
 template <class Entry>
-int64_t MergeAll(uint64_t *keys, uint64_t *counts, uint32_t *checks, const int64_t *bounds, int64_t runs) {
-  std::vector<Entry> found(bounds[runs]), other(bounds[runs]);
-  for (int64_t i = 0; i < bounds[runs]; ++i) found[i].Set(keys[i], counts[i], checks ? checks[i] : 0);
-  std::vector<int64_t> ends(bounds, bounds + runs + 1);
-  while (ends.size() > 2) {  // neighbours in pairs, the last one may be alone
-    std::vector<int64_t> next{0};
-    Entry *out = other.data();
-    for (size_t i = 0; i + 1 < ends.size(); i += 2) {
-      const Entry *a = &found[0] + ends[i], *b = &found[0] + ends[i + 1];
-      out = Merge(a, b, b, i + 2 < ends.size() ? &found[0] + ends[i + 2] : b, out);
-      next.push_back(out - other.data());
+void SumByKey(std::vector<Entry> *entries) {
+  SortByKey(entries);
+  size_t used = 0;
+  for (size_t i = 0; i < entries->size(); ++used) {
+    Entry sum = (*entries)[i++];
+    for (; i < entries->size() && (*entries)[i].key == sum.key; ++i) {
+      sum.Set(sum.key, sum.count + (*entries)[i].count, Joined(sum.Check(), (*entries)[i].Check()));
     }
-    found.swap(other);
-    ends = next;
+    (*entries)[used] = sum;
   }
-  return Kept(found, ends.back(), keys, counts, checks);
+  entries->resize(used);
 }
 
-// Of keys that are sorted, or of such with their checks, behind what `found` holds.
-template <class Entry, class Key>
-void CountSorted(const std::vector<Key> &sorted, uint32_t (*check_of)(const Key &), std::vector<Entry> *found) {
-  for (size_t i = 0; i < sorted.size();) {
-    uint64_t count = 0;
-    uint32_t check = 0;
-    const uint64_t key = KeyOf(sorted[i]);
-    for (; i < sorted.size() && KeyOf(sorted[i]) == key; ++i, ++count) check = Joined(check, check_of(sorted[i]));
-    found->emplace_back();
-    found->back().Set(key, count, check);
-  }
+template <class Entry>
+int64_t SumAll(uint64_t *keys, uint64_t *counts, uint32_t *checks, int64_t size) {
+  std::vector<Entry> found(size);
+  for (int64_t i = 0; i < size; ++i) found[i].Set(keys[i], counts[i], checks ? checks[i] : 0);
+  SumByKey(&found);
+  return Kept(found, keys, counts, checks);
 }
 
 // Few different keys are counted in a small table, the rest by sorting them.
-template <class Entry, class Key>
-int64_t CountAll(const uint64_t *keys, const uint32_t *checks, int64_t size, Key (*key_at)(const uint64_t *,
-                 const uint32_t *, int64_t), uint32_t (*check_of)(const Key &), uint64_t *found_keys,
+template <class Entry>
+int64_t CountAll(const uint64_t *keys, const uint32_t *checks, int64_t size, uint64_t *found_keys,
                  uint64_t *found_counts, uint32_t *found_checks) {
   Counter<Entry> counter;
   const int64_t taken = counter.Add(keys, checks, size);
-  std::vector<Entry> found = counter.Found(), merged;
-  SortByKey(&found);
-  if (taken == size) return Kept(found, found.size(), found_keys, found_counts, found_checks);
-  std::vector<Key> rest(size - taken);
-  for (int64_t i = taken; i < size; ++i) rest[i - taken] = key_at(keys, checks, i);
-  SortByKey(&rest);
-  std::vector<Entry> others;
-  others.reserve(rest.size());
-  CountSorted(rest, check_of, &others);
-  merged.resize(found.size() + others.size());
-  const Entry *end = Merge(found.data(), found.data() + found.size(), others.data(), others.data() + others.size(),
-                           merged.data());
-  return Kept(merged, end - merged.data(), found_keys, found_counts, found_checks);
+  std::vector<Entry> found = counter.Found(size - taken);
+  for (int64_t i = taken; i < size; ++i) {
+    found.emplace_back();
+    found.back().Set(keys[i], 1, checks ? checks[i] : 0);
+  }
+  SumByKey(&found);
+  return Kept(found, found_keys, found_counts, found_checks);
 }
-
-uint64_t KeyAt(const uint64_t *keys, const uint32_t *, int64_t i) { return keys[i]; }
-uint32_t NoCheck(const uint64_t &) { return 0; }
-KeyAndCheck KeyAndCheckAt(const uint64_t *keys, const uint32_t *checks, int64_t i) { return {keys[i], checks[i]}; }
-uint32_t CheckOf(const KeyAndCheck &entry) { return entry.check; }
 
 }  // namespace
 
@@ -199,17 +156,14 @@ uint32_t CheckOf(const KeyAndCheck &entry) { return entry.check; }
 // Returns how many different ones there are, which are found by rising keys.
 extern "C" int64_t CountKeys(const uint64_t *keys, const uint32_t *checks, int64_t size, uint64_t *found_keys,
                              uint64_t *found_counts, uint32_t *found_checks) {
-  if (checks) {
-    return CountAll<Checked>(keys, checks, size, KeyAndCheckAt, CheckOf, found_keys, found_counts, found_checks);
-  }
-  return CountAll<Plain>(keys, checks, size, KeyAt, NoCheck, found_keys, found_counts, found_checks);
+  return checks ? CountAll<Checked>(keys, checks, size, found_keys, found_counts, found_checks)
+                : CountAll<Plain>(keys, checks, size, found_keys, found_counts, found_checks);
 }
 
-// Merges runs of rising keys that stand behind each other, run i from bounds[i] to bounds[i + 1], in place.
-// Returns how many different keys there are. `checks` may be null.
-extern "C" int64_t MergeRuns(uint64_t *keys, uint64_t *counts, uint32_t *checks, const int64_t *bounds, int64_t runs) {
-  return checks ? MergeAll<Checked>(keys, counts, checks, bounds, runs)
-                : MergeAll<Plain>(keys, counts, checks, bounds, runs);
+// Adds the counts of keys that stand there several times, in place.
+// Returns how many different ones there are, which stand there by rising keys. `checks` may be null.
+extern "C" int64_t SumKeys(uint64_t *keys, uint64_t *counts, uint32_t *checks, int64_t size) {
+  return checks ? SumAll<Checked>(keys, counts, checks, size) : SumAll<Plain>(keys, counts, checks, size);
 }
 
 // Places of keys in a table, falling by counts, and by rising keys, in which they come, where counts are equal.
