@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = [
     "src.base",
     "src.model_utils",
+    "src.engines",
     "src.rows",
     "src.data",
     "src.metrics src.preprocessing",

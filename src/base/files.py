@@ -1,5 +1,6 @@
 """Files and folders that are there whole or not at all: written beside their place, then renamed."""
 
+import hashlib
 import mmap
 import os
 import shutil
@@ -63,6 +64,15 @@ def read_ahead(file: BinaryIO, place: int, size: int) -> None:
     """
     if size > 0 and hasattr(os, "posix_fadvise"):  # 0 would be all the rest
         os.posix_fadvise(file.fileno(), place, size, os.POSIX_FADV_WILLNEED)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex digits."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
