@@ -132,5 +132,5 @@ def test_a_run_that_joins_gives_the_files_of_one_that_does_not(tmp_path, monkeyp
     apart = preprocess_lines(raw, tmp_path / "apart", **options)
     monkeypatch.setattr(merging, "_MOST_FILES", 4)
     monkeypatch.setattr(merging, "_JOINED", 3)
-    together = preprocess_lines(raw, tmp_path / "together", **options, memory_mb=16)
+    together = preprocess_lines(raw, tmp_path / "together", **options, memory_mb=450)
     assert [file.sha256 for file in together.manifest.files] == [file.sha256 for file in apart.manifest.files]
