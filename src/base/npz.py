@@ -34,6 +34,7 @@ def save_arrays(path: Path, arrays: Arrays | Iterable[tuple[str, np.ndarray]], s
         for name, array in pairs:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+            page_out(np.asanyarray(array))
 
 
 def scratch_array(folder: Path, kind: Any, size: int) -> np.ndarray:
@@ -45,9 +46,13 @@ def scratch_array(folder: Path, kind: Any, size: int) -> np.ndarray:
 
 
 def page_out(array: np.ndarray) -> None:
-    """Let a `scratch_array`'s pages be in the file alone until they are looked at again."""
-    if isinstance(array, np.memmap):
-        array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+    """Let the pages of an array that lies in a mapped file be in the file alone until they are looked at again."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    base = base.obj if isinstance(base, memoryview) else base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)

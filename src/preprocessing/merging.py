@@ -199,14 +199,16 @@ def merge_tables(
         kept = _Kept(folder, sum(int(np.diff(file.bounds)[own].sum()) for file in files))
         frequent: dict[int, int] = {}
         shared: list[int] = []
+        largest = 0
         for part in _merged(files, own, most):
             kept.add(part)
             shared.append(_shared(part))
+            largest = max(largest, int(part[1].max(initial=0)))
             for count, keys in zip(*(array.tolist() for array in np.unique(part[1], return_counts=True))):
                 if count >= own_least:
                     frequent[count] = frequent.get(count, 0) + keys
         keys, totals, *_ = kept.arrays()
-        found = _ranked(keys, totals, frequent, max_rows - 1 if max_rows else len(keys), folder)
+        found = _ranked(keys, totals, frequent, max_rows - 1 if max_rows else len(keys), largest, folder)
         arrays |= {f"{name}_{table}": array for name, array in found.items()}
         arrays[f"shared_{table}"] = np.array(_total(shared))
     return arrays
@@ -222,15 +224,24 @@ def _total(shared: Sequence[int]) -> int:
     return sum(known) if known else -1
 
 
-def _ranked(keys: np.ndarray, totals: np.ndarray, frequent: dict[int, int], most_rows: int, folder: Path) -> Arrays:
-    """A table's arrays, as of `merge_tables`, of its rising keys, how often each occurs, and how many keys have each
-    count that is enough."""
+def _ranked(
+    keys: np.ndarray, totals: np.ndarray, frequent: dict[int, int], most_rows: int, largest: int, folder: Path
+) -> Arrays:
+    """A table's arrays, as of `merge_tables`, of its rising keys, how often each occurs, how many keys have each count
+    that is enough, and the largest count."""
     rows = min(sum(frequent.values()), most_rows)
     counts = np.array(sorted(frequent), np.int64)
     ranking = Ranking(counts, np.array([frequent[count] for count in counts.tolist()], np.int64))
     sizes = {"keys": rows, "counts": rows, "order": rows}
     sizes |= {"left_keys": len(keys) - rows, "left_counts": len(keys) - rows}
-    kinds = {"keys": np.uint64, "counts": np.int64, "order": np.uint32, "left_keys": np.uint64, "left_counts": np.int64}
+    of_counts = np.uint32 if largest < 1 << 32 else np.int64
+    kinds = {
+        "keys": np.uint64,
+        "counts": of_counts,
+        "order": np.uint32,
+        "left_keys": np.uint64,
+        "left_counts": of_counts,
+    }
     found = {name: scratch_array(folder, kinds[name], size) for name, size in sizes.items()}
     done = left = 0
     for first in range(0, len(keys), _PAGED_OUT_KEYS):
