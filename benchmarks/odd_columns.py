@@ -169,7 +169,7 @@ CASES: dict[str, Callable[[], Input]] = {
     "numbers of a dictionary": _parquet(_coded("n")),
     "numbers as text": _parquet(_cast("n", pa.string())),
     **{f"numbers as {kind}": _parquet(_cast("n", kind)) for kind in (
-        pa.int8(), pa.uint16(), pa.uint64(), pa.float32(), pa.float64(), pa.decimal128(20, 3), pa.decimal256(50, 0),
+        pa.int8(), pa.uint16(), pa.uint64(), pa.float32(), pa.float64(), pa.decimal128(22, 3), pa.decimal256(50, 0),
     )},
     **{f"labels as {kind}": _parquet(_cast("label", kind)) for kind in (
         pa.bool_(), pa.float64(), pa.string(), pa.uint8(), pa.int64(),
