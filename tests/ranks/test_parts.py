@@ -151,6 +151,22 @@ def test_several_ranks_need_a_launcher_but_a_training_s_file_of_options_does_not
     assert (here / "acc.log").is_file()
 
 
+def test_a_card_s_number_has_no_effect_on_ranks(run_folder, tiny_data, here):
+    options = [f"--dataset_path={tiny_data.path}", f"--checkpoint_path={run_folder}/checkpoint", "--device_id=2"]
+    with pytest.raises(InputError, match="device_id 2 has no effect with several ranks"):
+        eval_program.main([*options, "--device_target=GPU", "--parallel_mode=data"])
+
+
+def test_tables_that_a_graph_is_too_large_with_are_refused_with_a_remedy(run_folder, here, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("src.network.embedding.joint_rows", no_memory)
+    with pytest.raises(InputError, match="can't hold the 0 MB of tables: give --table_placement=host, which needs no"):
+        export_program.main([CPU, f"--checkpoint_path={run_folder}/checkpoint", "--table_placement=graph"])
+    assert not list(here.iterdir())
+
+
 @pytest.mark.parametrize(("device", "given", "options"), [
     ("cpu", ["4", "d d", "c c"], ["--device_target=CPU"]),
     ("gpu", ["4", "d d", "c c"], ["--device_target=GPU"]),
