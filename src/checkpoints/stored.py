@@ -49,7 +49,7 @@ class StoredTables:
         def widened(table: int, narrow: np.ndarray, places: np.ndarray) -> np.ndarray:
             rows = np.zeros((len(narrow), self._shares[table], narrow.shape[1]), np.float32)
             rows[np.arange(len(narrow)), places] = narrow
-            return rows.reshape(len(narrow), -1)
+            return rows.reshape(len(narrow), self._widths.emb_dim)
 
         return self._each(ids, widened)
 
@@ -64,8 +64,9 @@ class StoredTables:
         found = np.zeros((*ids.shape, self._widths.emb_dim), np.float32)
         for column, table in enumerate(self._tables):
             there = ids[:, column] != PADDING
-            packed, places = np.divmod(ids[there, column], self._shares[table])
-            rows = self._rows(table, packed).reshape(len(packed), self._shares[table], -1)
+            share, width = self._shares[table], self._widths.emb_dim
+            packed, places = np.divmod(ids[there, column], share)
+            rows = self._rows(table, packed).reshape(len(packed), share, width // share)
             found[there, column] = wide(table, rows[np.arange(len(packed)), places], places)
         return found
 
@@ -103,10 +104,13 @@ class StoredNetwork:
     Args:
         model: the network, with tables that stand in for its own.
         vectors: of ids [B, L], what the network takes as looked up, [B, L, D].
+
+    Attributes:
+        model: the network.
     """
 
     def __init__(self, model: DLRM, vectors: Callable[[np.ndarray], np.ndarray]):
-        self._cell, self._vectors = _OfVectors(model), vectors
+        self.model, self._cell, self._vectors = model, _OfVectors(model), vectors
 
     def set_train(self, mode: bool) -> None:
         """As of a cell."""

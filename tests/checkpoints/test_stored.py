@@ -35,6 +35,7 @@ def rows_for(coded, count=70):
     ids = np.stack([rng.integers(0, rows, count) for rows in layout.of_ids(coded.table_rows)], 1).astype(np.int32)
     lists = np.array(layout.of_ids([pool != "" for pool in layout.pools]))
     ids[(rng.random(ids.shape) < 0.3) & lists] = PADDING
+    ids[:, lists & (np.arange(layout.ids) == layout.ids - 1)] = PADDING  # all of the last column
     return rng.normal(size=(count, 2)).astype(np.float32), ids, np.zeros((count, 1), np.float32)
 
 
