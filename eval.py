@@ -37,15 +37,19 @@ def evaluate(options: EvalOptions, parallel_mode: str) -> None:
     part = data.part_to_score()
     path = file_of(score.checkpoint_path)
     # Imported here, so that a mistake does not wait for MindSpore.
-    from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs, warn
+    from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs, phase, warn
     from src.ranks.options import ParallelSpec
+    from src.report.content import later_content
+    from src.report.files import Scored, take_up
     from src.training.evaluation import evaluate_checkpoint
     from src.training.prepare import start
 
-    found = evaluate_checkpoint(
-        path, data, part, options.network, start(options.device, options.compute, ParallelSpec(parallel_mode)),
-        score.eval_batch_size, lambda: open_logs(logs.eval_file_name, logs.metrics_file_name),
-    )  # fmt: skip
+    runtime = start(options.device, options.compute, ParallelSpec(parallel_mode))
+    with phase(f"scoring {part} rows"):
+        found = evaluate_checkpoint(
+            path, data, part, options.network, runtime, score.eval_batch_size,
+            lambda: open_logs(logs.eval_file_name, logs.metrics_file_name),
+        )  # fmt: skip
     if found is None:  # the first rank tells
         return
     line, auc = evaluation_line(found.metrics, found.seconds), found.auc
@@ -53,6 +57,7 @@ def evaluate(options: EvalOptions, parallel_mode: str) -> None:
     MetricsFile(logs.metrics_file_name, str(path)).write(
         "eval", part=part, rows=found.rows, **found.metrics, **found.beside
     )
+    take_up(path, later_content(data, part, Scored(*found.scores), found.intervals))
     if part == "train" and (one := data.manifest.negatives):
         print(f"{part}: {one.kept} of {one.rows} rows without a click are kept, and metrics are of these")
     print(f"{part}: {found.rows} rows{data.manifest.weighting}, {line}")
