@@ -15,11 +15,13 @@ from src.checkpoints.run_options import RunOptions
 from src.data.manifest import DataFolder
 from src.days.options import DaySpec
 from src.doctor.options import DoctorSpec
+from src.engines.options import EngineSpec
 from src.export.options import ExportSpec, ResultSpec, RowsSpec
 from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
 from src.model_utils.moxing_adapter import ModelArtsSpec
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
+from src.publishing.options import PublishSpec
 from src.ranks.options import ParallelSpec
 from src.report.event_files import check_libraries
 from src.report.options import CompareSpec
@@ -98,9 +100,17 @@ class ExportOptions:
     device: DeviceSpec
     network: NetworkSpec
     export: ExportSpec
+    publishing: PublishSpec
 
     def __post_init__(self) -> None:
         self.export.check_device(self.device.device_target)
+        self.publishing.check_export(self.export)
+
+    @property
+    def results(self) -> list[Path]:
+        """What a job leaves."""
+        own = self.publishing
+        return [Path(own.publish), own.key_path] if own.publish else [Path(self.export.export_path)]
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,7 @@ class PreprocessDataOptions:
     yaml: YamlSpec
     raw: RawSpec
     preprocessing: PreprocessingSpec
+    engine: EngineSpec
 
 
 @dataclass(frozen=True)
@@ -181,8 +192,8 @@ PROGRAMS = Programs(
         "days": DaysOptions,
     },
     {
-        "report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; a RUN is a checkpoint folder, or the report "
-        "in it",
+        "report": "python -m src.report RUN_A [RUN_B ...] [--OPTION=VALUE]; a RUN is a checkpoint folder, or the "
+        "report in it; of one alone its page is written anew",
         "doctor": "python -m src.doctor --checkpoint=MODEL (--dataset_path=FOLDER | --data_path=FILE) [--OPTION=VALUE]",
     },
     Path(__file__).parents[1],

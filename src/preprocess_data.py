@@ -24,9 +24,11 @@ from src.data.encoder import load_encoder
 from src.data.known_values import worst
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.data.transforms import TRANSFORMS
+from src.engines.engine import engine_of
 from src.model_utils.options import is_default, refuse_changed
 from src.options import PreprocessDataOptions, resolve
 from src.preprocessing.guess import guess_schema
+from src.preprocessing.learning import manifest_in
 from src.preprocessing.options import RawSpec
 from src.preprocessing.run import preprocess
 from src.rows.columns import Columns
@@ -51,7 +53,7 @@ def columns_of(raw: RawSpec, vocab_path: str = "") -> Columns:
         return load_schema(Path(raw.schema))
     known = Path(vocab_path) / MANIFEST
     if vocab_path and known.is_file() and is_default(raw, "dense_dim") and is_default(raw, "slot_dim"):
-        return Manifest.load(known).columns()
+        return manifest_in(known.parent).columns()
     return Columns.numbered(raw.dense_dim, raw.slot_dim)
 
 
@@ -125,15 +127,9 @@ def make_data_folder(options: PreprocessDataOptions) -> DataFolder:
         refuse_changed(options.preprocessing, contradicting,
                        "with valid_path or test_path, whose rows are these parts: drop it")  # fmt: skip
     output = output_folder(raw.data_path, raw.output_path, raws)
-    data = preprocess(
-        raws,
-        output,
-        columns_of(raw, options.preprocessing.vocab_path),
-        options.preprocessing,
-        raw.overwrite,
-        own,
-        raw.order_by,
-    )
+    columns = columns_of(raw, options.preprocessing.vocab_path)
+    with engine_of(options.engine) as engine:
+        data = preprocess(raws, output, columns, options.preprocessing, raw.overwrite, own, raw.order_by, engine)
     print(report(data))
     return data
 

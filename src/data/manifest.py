@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from src.base.errors import InputError
-from src.base.files import whole_file
+from src.base.files import sha256_of, whole_file
 from src.base.sealed import check_json, sealed_json
 from src.data.layout import Layout
-from src.data.parts import File, Negatives, Part, sha256_of
+from src.data.parts import File, Negatives, Part
 from src.rows.cells.lists import ListColumn
 from src.rows.columns import Columns, Timestamp
 
@@ -252,6 +252,8 @@ class DataFolder:
         """Paths of a part's MindRecord files, checked against the manifest, and the rows in each."""
         self.manifest.verify(self.path, self.manifest.part_files(part))
         shards = self.manifest.parts[part]
+        if not shards.shards:
+            raise InputError(f"{self.path} is a published model, which has no rows: name the data folder of its rows")
         return [str(self.path / name) for name in shards.shards], list(shards.shard_rows)
 
 

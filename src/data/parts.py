@@ -1,9 +1,10 @@
 """What a manifest says of a data folder's files, and of the rows in them."""
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+
+from src.base.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,6 @@ class File:
         return cls(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path))
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex digits."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class Part:
     """Rows for one use.
@@ -38,7 +30,8 @@ class Part:
         first_line, last_line: of the raw file, from 1, both included; bad lines between them are not among the rows.
         label_mean: share of clicks, by weight where rows have weights.
         unseen_share: share of each field's values, of lists those that are kept, that have the id for unseen ones.
-        shards: the MindRecord files in the order of the rows, and the rows in each.
+        shards: the MindRecord files in the order of the rows, and the rows in each; none of rows that are elsewhere, of
+            which only these facts are known.
     """
 
     rows: int
@@ -55,7 +48,7 @@ class Part:
         for shard in self.shards:
             if not shard.startswith(name + "/") or ".." in shard.split("/") or shard not in listed:
                 raise TypeError(f"{shard!r} is no listed file of {name}/")
-        if len(self.shards) != len(self.shard_rows) or sum(self.shard_rows) != self.rows:
+        if len(self.shards) != len(self.shard_rows) or (self.shards and sum(self.shard_rows) != self.rows):
             raise TypeError(f"the shards of {name} do not make up its {self.rows} rows")
 
 
