@@ -58,7 +58,7 @@ class RawSpec:
     valid_path: str = option("", "raw files of validation rows, as for data_path, whose rows then are all for training")
     test_path: str = option("", "the same of test rows")
     order_by: str = option("", "column whose value in each file's first row gives the order of the files")
-    schema: str = option("", "YAML file of the raw files' columns; see src/rows/schema.py")
+    schema: str = option("", "YAML file of the raw files' columns; see docs/data.md")
     stage_path: str = option(
         "./data/stage", "folder for copies of what data_path, valid_path and test_path name in an object storage, and "
         "for a data folder that goes to an output_path there", NOT_EMPTY,
