@@ -17,6 +17,7 @@ from src.base.files import sha256_of, whole_file
 from src.base.sealed import check_json, sealed_json
 from src.data.layout import Layout
 from src.data.parts import File, Negatives, Part
+from src.model_utils.object_storage import refuse_remote
 from src.rows.cells.lists import ListColumn
 from src.rows.columns import Columns, Timestamp
 
@@ -300,6 +301,7 @@ def find(dataset_path: str) -> DataFolder:
     Raises:
         InputError: there is no such folder, no manifest, or not the named part.
     """
+    refuse_remote(dataset_path, "dataset_path")
     path = place_of(dataset_path)
     if not path.is_dir():
         raise InputError(

@@ -16,6 +16,7 @@ from src.data.layout import Layout
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.data.numeric import count_scale
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
+from src.model_utils.object_storage import refuse_remote
 from src.preprocessing.journal import Journal, Work
 from src.preprocessing.merging import join_counts, joins_of, merge_columns, merge_tables
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
@@ -56,6 +57,7 @@ def load_known(vocab_path: str, columns: Columns) -> Known | None:
     """
     if not vocab_path:
         return None
+    refuse_remote(vocab_path, "vocab_path")
     place = Path(vocab_path)
     if not (place / MANIFEST).is_file() or not (place / VOCABULARY).is_file():
         raise InputError(

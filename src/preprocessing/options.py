@@ -66,6 +66,10 @@ class RawSpec:
     test_path: str = option("", "the same of test rows")
     order_by: str = option("", "column whose value in each file's first row gives the order of the files")
     schema: str = option("", "YAML file of the raw files' columns; see docs/data.md")
+    stage_path: str = option(
+        "./data/stage", "folder for copies of what data_path, valid_path and test_path name in an object storage, and "
+        "for a data folder that goes to an output_path there", NOT_EMPTY,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.schema and not (is_default(self, "dense_dim") and is_default(self, "slot_dim")):
