@@ -31,21 +31,25 @@ def evaluate(options: EvalOptions) -> None:
     part = data.part_to_score()
     path = file_of(score.checkpoint_path)
     # Imported here, so that a mistake does not wait for MindSpore.
-    from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs, warn
+    from src.base.logs import MetricsFile, append_line, evaluation_line, figure, open_logs, phase, warn
     from src.model_utils.device_target import check_products, set_device
+    from src.report.content import later_content
+    from src.report.files import Scored, take_up
     from src.training.evaluation import evaluate_checkpoint
 
     set_device(device.device_target, device.device_id)
     check_products(options.compute.compute_dtype)
-    found = evaluate_checkpoint(
-        path, data, part, options.network, options.compute, score.eval_batch_size,
-        lambda: open_logs(logs.eval_file_name, logs.metrics_file_name),
-    )  # fmt: skip
+    with phase(f"scoring {part} rows"):
+        found = evaluate_checkpoint(
+            path, data, part, options.network, options.compute, score.eval_batch_size,
+            lambda: open_logs(logs.eval_file_name, logs.metrics_file_name),
+        )  # fmt: skip
     line, auc = evaluation_line(found.metrics, found.seconds), found.auc
     append_line(logs.eval_file_name, line)
     MetricsFile(logs.metrics_file_name, str(path)).write(
         "eval", part=part, rows=found.rows, **found.metrics, **found.beside
     )
+    take_up(path, later_content(data, part, Scored(*found.scores), found.intervals))
     if part == "train" and (one := data.manifest.negatives):
         print(f"{part}: {one.kept} of {one.rows} rows without a click are kept, and metrics are of these")
     print(f"{part}: {found.rows} rows{data.manifest.weighting}, {line}")

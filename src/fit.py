@@ -42,6 +42,8 @@ from src.model_utils.parsing import read_yaml
 from src.options import PROGRAMS, EvalOptions, ExportOptions, PreprocessDataOptions, TrainOptions, resolve_values
 from src.preprocess_data import make_data_folder
 from src.preprocessing.guess import guess_schema
+from src.report.content import later_content
+from src.report.files import Scored, take_up
 from src.rows.cells.frames import write_frame
 from src.rows.raw_files import find_raws
 from src.rows.schema import load_schema
@@ -215,6 +217,8 @@ class FittedModel:
                 self.checkpoint, data, data.part_to_score(), chosen.network, chosen.compute,
                 chosen.score.eval_batch_size,
             )  # fmt: skip
+        part = data.part_to_score()
+        take_up(self.checkpoint, later_content(data, part, Scored(*found.scores), found.intervals))
         if found.warning:
             warn(found.warning)
         return {"rows": found.rows, **found.metrics, **found.beside}
@@ -230,7 +234,7 @@ class FittedModel:
             InputError: as of export.py.
         """
         place = Path(folder).absolute() if folder else self.folder / _EXPORT
-        own = {"export_path": str(place), "dataset_path": str(self.data), "apply_delta": ""}
+        own = {"export_path": str(place), "dataset_path": str(self.data), "apply_delta": "", "publish": ""}
         chosen = self._resolved(ExportOptions, options, "export", **own)
         spec = chosen.export
         check_export_place(spec)
@@ -297,7 +301,10 @@ def _check_place(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not is_ours and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"folder {folder} is not empty, and no model that fit has made: name another folder")
     if (folder / _CHECKPOINTS / CHECKPOINT).exists() and not overwrite:
-        raise InputError(f"folder {folder} holds an earlier model: name another folder, or give overwrite=True")
+        raise InputError(
+            f"folder {folder} holds an earlier model, which FittedModel({str(folder)!r}) of "
+            f"src.fit opens: to train anew, name another folder, or give overwrite=True"
+        )
 
 
 def _afresh(overwrite: bool) -> dict[str, bool]:

@@ -21,6 +21,7 @@ from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
 from src.model_utils.moxing_adapter import ModelArtsSpec
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
+from src.publishing.options import PublishSpec
 from src.ranks.options import ParallelSpec
 from src.report.event_files import check_libraries
 from src.report.options import CompareSpec
@@ -99,9 +100,17 @@ class ExportOptions:
     device: DeviceSpec
     network: NetworkSpec
     export: ExportSpec
+    publishing: PublishSpec
 
     def __post_init__(self) -> None:
         self.export.check_device(self.device.device_target)
+        self.publishing.check_export(self.export)
+
+    @property
+    def results(self) -> list[Path]:
+        """What a job leaves."""
+        own = self.publishing
+        return [Path(own.publish), own.key_path] if own.publish else [Path(self.export.export_path)]
 
 
 @dataclass(frozen=True)
@@ -183,8 +192,8 @@ PROGRAMS = Programs(
         "days": DaysOptions,
     },
     {
-        "report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; a RUN is a checkpoint folder, or the report "
-        "in it",
+        "report": "python -m src.report RUN_A [RUN_B ...] [--OPTION=VALUE]; a RUN is a checkpoint folder, or the "
+        "report in it; of one alone its page is written anew",
         "doctor": "python -m src.doctor --checkpoint=MODEL (--dataset_path=FOLDER | --data_path=FILE) [--OPTION=VALUE]",
     },
     Path(__file__).parents[1],

@@ -28,6 +28,7 @@ from src.engines.engine import engine_of
 from src.model_utils.options import is_default, refuse_changed
 from src.options import PreprocessDataOptions, resolve
 from src.preprocessing.guess import guess_schema
+from src.preprocessing.learning import manifest_in
 from src.preprocessing.options import RawSpec
 from src.preprocessing.run import preprocess
 from src.rows.columns import Columns
@@ -52,7 +53,7 @@ def columns_of(raw: RawSpec, vocab_path: str = "") -> Columns:
         return load_schema(Path(raw.schema))
     known = Path(vocab_path) / MANIFEST
     if vocab_path and known.is_file() and is_default(raw, "dense_dim") and is_default(raw, "slot_dim"):
-        return Manifest.load(known).columns()
+        return manifest_in(known.parent).columns()
     return Columns.numbered(raw.dense_dim, raw.slot_dim)
 
 

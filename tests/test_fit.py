@@ -194,7 +194,9 @@ def test_what_a_killed_process_left_is_removed_and_what_another_one_works_in_is_
 
 
 def test_an_earlier_model_and_other_folders_stay(model, here):
-    with pytest.raises(InputError, match="holds an earlier model: name another folder, or give overwrite=True"):
+    with pytest.raises(
+        InputError, match=r"holds an earlier model, which FittedModel\('.*'\) of src.fit opens: to train anew, name"
+    ):
         fit(frame_of(), SCHEMA, folder=model.folder)
     Path("mine").mkdir()
     Path("mine/schema.yaml").write_text("label: clicked\n")

@@ -96,6 +96,7 @@ class CheckpointFile:
 
     Attributes:
         shapes: of the entries, by name.
+        written_crc: the checksum that stands at its end, in hex; "" of a file that has none.
 
     Raises:
         InputError: it is no checkpoint, or a damaged one.
@@ -108,7 +109,9 @@ class CheckpointFile:
             end = file.seek(0, os.SEEK_END)
             has_crc = end >= len(_CRC) + _CRC_BYTES and _at(file, end - 17, len(_CRC)) == _CRC
             end -= 17 if has_crc else 0
-            if has_crc and check and _crc(file, end) != int.from_bytes(_at(file, end + len(_CRC), _CRC_BYTES), "big"):
+            written = int.from_bytes(_at(file, end + len(_CRC), _CRC_BYTES), "big") if has_crc else 0
+            self.written_crc = f"{written:08x}" if has_crc else ""
+            if has_crc and check and _crc(file, end) != written:
                 raise self._damaged("its checksum differs")
             try:
                 place = 0

@@ -252,6 +252,8 @@ class DataFolder:
         """Paths of a part's MindRecord files, checked against the manifest, and the rows in each."""
         self.manifest.verify(self.path, self.manifest.part_files(part))
         shards = self.manifest.parts[part]
+        if not shards.shards:
+            raise InputError(f"{self.path} is a published model, which has no rows: name the data folder of its rows")
         return [str(self.path / name) for name in shards.shards], list(shards.shard_rows)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from src.base.errors import InputError
 from src.base.files import MappedFile
 from src.base.npz import Arrays, mapped_arrays
-from src.data.key_tables import SHARED, Counts, KeyTable, count_keys, find_places
+from src.data.compiled.key_tables import SHARED, Counts, KeyTable, count_keys, find_places
 from src.engines.kept import InFile, Load
 from src.rows.keys import is_seed, seed_words
 
@@ -25,6 +25,7 @@ _HASH_BITS = "/hash_bits"
 _HASHED = "/hash_rows"
 _SEED = "/key_seed"
 _NAMES, KEYS, ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a table's number
+HIDDEN = "/hidden"
 _NO_SEED = np.array([0, 0x9E3779B97F4A7C15], np.uint64)
 
 
@@ -246,8 +247,20 @@ def load_vocabulary(path: Path, tables: Sequence[int] = ()) -> AnyVocabulary:
     return vocabulary_of(path, mapped_arrays(file), file, tables)
 
 
-def vocabulary_of(path: Path, found: Arrays, file: MappedFile | None, tables: Sequence[int] = ()) -> AnyVocabulary:
-    """The same, of a file's arrays, which lie in a mapped file if one is given; tables are as for `Vocabulary`."""
+def vocabulary_of(
+    path: Path, found: Arrays, file: MappedFile | None, tables: Sequence[int] = (), secret: str = ""
+) -> AnyVocabulary:
+    """The same, of a file's arrays, which lie in a mapped file if one is given.
+
+    Args:
+        path: names the file in errors.
+        found, file: as above.
+        tables: as for `Vocabulary`.
+        secret: of a vocabulary that is hidden.
+
+    Raises:
+        InputError: as above, or it is hidden, and the secret is another one.
+    """
     arrays = {name: array for name, array in found.items() if not name.startswith(BESIDE)}
     if _HASHED in arrays:
         bits = int(arrays.pop(_HASH_BITS, 32))
@@ -257,13 +270,20 @@ def vocabulary_of(path: Path, found: Arrays, file: MappedFile | None, tables: Se
         return HashedVocabulary(arrays["names"].tolist(), int(arrays[_HASHED]), bits, seed)
     if _NAMES not in arrays:  # as files were at first: keys alone, under the names of their fields
         return Vocabulary(list(arrays), list(arrays.values()), file=file)
+    token = arrays.pop(HIDDEN, None)
     seed, names = _seed_in(path, arrays), arrays[_NAMES].tolist()
     tables_there = len(set(tables)) or len(names)
     keys, orders = ([f"{begin}{table}" for table in range(tables_there)] for begin in (KEYS, ORDER))
     _refuse_unknown(path, set(arrays) - {_NAMES, *keys, *orders})
     if missing := {*keys, *orders} - set(arrays):
         raise InputError(f"{path} lacks {min(missing)}, which its {_NAMES} promises: make it again")
-    return Vocabulary(names, [arrays[name] for name in keys], [arrays[name] for name in orders], file, seed, tables)
+    kept = [arrays[name] for name in keys], [arrays[name] for name in orders]
+    if token is not None:
+        from src.data.hidden import HiddenVocabulary, check_secret  # which rests on this file
+
+        check_secret(path, token, secret)
+        return HiddenVocabulary(names, kept[0], secret, kept[1], file, seed, tables)
+    return Vocabulary(names, *kept, file, seed, tables)
 
 
 def _seed_in(path: Path, arrays: Arrays) -> str:

@@ -1,5 +1,6 @@
 """The encoder of a preprocessing run: that of a model, or learned from the counted rows."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,17 @@ class Known:
     manifest: Manifest
 
 
+def manifest_in(place: Path) -> Manifest:
+    """The manifest of a folder, which several ask for, and which is read once as long as the file stays."""
+    file = (place / MANIFEST).stat()
+    return _manifest_of(place / MANIFEST, file.st_ino, file.st_size, file.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _manifest_of(path: Path, *_: int) -> Manifest:
+    return Manifest.load(path)
+
+
 def load_known(vocab_path: str, columns: Columns) -> Known | None:
     """What is at vocab_path, if one is given.
 
@@ -49,7 +61,7 @@ def load_known(vocab_path: str, columns: Columns) -> Known | None:
         raise InputError(
             f"vocab_path {place} has no {MANIFEST} and {VOCABULARY}: name the data or checkpoint folder of the model"
         )
-    manifest = Manifest.load(place / MANIFEST)
+    manifest = manifest_in(place)
     manifest.verify(place, [VOCABULARY])
     if (manifest.dense, manifest.categorical) != (columns.dense, columns.categorical):
         raise InputError(

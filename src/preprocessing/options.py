@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.base.errors import InputError
-from src.data.key_tables import table_bytes
+from src.data.compiled.key_tables import table_bytes
 from src.data.layout import Layout
 from src.data.transforms import TRANSFORMS
 from src.model_utils.options import (
@@ -65,7 +65,7 @@ class RawSpec:
     valid_path: str = option("", "raw files of validation rows, as for data_path, whose rows then are all for training")
     test_path: str = option("", "the same of test rows")
     order_by: str = option("", "column whose value in each file's first row gives the order of the files")
-    schema: str = option("", "YAML file of the raw files' columns; see src/rows/schema.py")
+    schema: str = option("", "YAML file of the raw files' columns; see docs/data.md")
 
     def __post_init__(self) -> None:
         if self.schema and not (is_default(self, "dense_dim") and is_default(self, "slot_dim")):

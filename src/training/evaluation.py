@@ -109,19 +109,26 @@ class Evaluation:
     """What a checkpoint is worth on the rows of a part.
 
     Attributes:
+        scores: labels, logits, and weights if rows have some.
         metrics: accuracy, AUC and logloss.
-        auc: between which values it lies in 95 of 100 resamples.
+        intervals: AUC and logloss, by name, and between which values they lie in 95 of 100 resamples.
         more: metrics beside these.
         rows, seconds: how many, and how long they took.
         warning: of fields that the checkpoint's training rows do not match, "" for none.
     """
 
+    scores: Scores
     metrics: Metrics
-    auc: Interval
+    intervals: dict[str, Interval]
     more: dict[str, float]
     rows: int
     seconds: float
     warning: str
+
+    @property
+    def auc(self) -> Interval:
+        """AUC, and between which values it lies."""
+        return self.intervals["auc"]
 
     @property
     def beside(self) -> dict[str, float]:
@@ -165,12 +172,13 @@ def evaluate_checkpoint(
         begins()
         begin = time.perf_counter()
 
-    labels, logits, *others = score_checkpoint(path, data, part, network, compute, batch_size, starts)
+    scores = score_checkpoint(path, data, part, network, compute, batch_size, starts)
+    labels, logits, *others = scores
     weights = others[0] if others else None
     metrics = measured(labels, logits, weights)
     seconds = time.perf_counter() - begin
     found = unmatched_of(data.manifest, part, checkpoint.manifest_beside(path))
     return Evaluation(
-        metrics, intervals(labels, logits, weights=weights)["auc"], quality(labels, logits, weights),
+        scores, metrics, intervals(labels, logits, weights=weights), quality(labels, logits, weights),
         data.manifest.parts[part].rows, seconds, warning(f"{part} rows", found) if found else "",
     )  # fmt: skip

@@ -281,6 +281,18 @@ def test_a_schema_in_another_order_is_told_and_rows_are_not_read(trained, shop, 
     )
 
 
+def test_of_a_file_without_rows_nothing_is_said_not_to_be_there(trained, shop, tmp_path, monkeypatch, capsys):
+    """What can't be seen is not looked for, and "no sign of: other columns" would send people elsewhere."""
+    monkeypatch.setattr(program, "Trained", lambda *_: trained)
+    (tmp_path / "rows.csv").write_bytes(bytes(range(256)) * 20)
+    argv = [f"--checkpoint={shop}/checkpoint", f"--data_path={tmp_path}/rows.csv", f"--schema={shop}/schema.yaml"]
+    assert program.main(argv) == 1
+    lines = said(capsys)
+    assert not [line for line in lines if line.startswith("no sign of")]
+    (line,) = (line for line in lines if line.endswith("(no row could be read)"))
+    assert "other columns" in line
+
+
 @contextmanager
 def weights(model, change):
     """The network with other weights of its MLPs for a while."""

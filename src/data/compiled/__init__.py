@@ -1,0 +1,1 @@
+"""Keys counted, merged and looked up: keys.cc, and who calls it."""
