@@ -1,1 +1,1 @@
-"""Keys counted, merged and looked up: keys.cc, and who calls it."""
+"""Keys in C++, and the same by pandas where it can't be compiled."""
