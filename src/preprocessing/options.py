@@ -35,7 +35,7 @@ _MOST_RECORD_BYTES = 64 << 20
 # What memory goes to, as measured: docs/memory.md
 _PROGRAM_BYTES = 350 * 10**6  # with all that it imports, of all processes together
 _BLOCKS_BYTES = 40 * 10**6  # of text and what is read of it, for each process
-_CODED_COPIES = 5  # of a shard's rows, at once
+_CODED_COPIES = 9  # of a shard's rows, with memory that is free again and kept
 _MERGED_KEYS, _LEAST_MERGED_KEYS = 1 << 20, 1 << 16
 _MERGED_BYTES = 100  # of each key, all copies together
 _BUCKETS = Rule(lambda value: value == 0 or 2 <= value <= 10_000, "must be 0, or lie between 2 and 10000")

@@ -81,12 +81,12 @@ def test_a_file_with_the_right_number_of_columns_is_not_said_to_have_another(tmp
 
 def test_a_bound_on_memory_that_can_not_be_kept_is_refused_with_what_is_needed():
     """Before rows are counted by the options alone, and once the vocabulary is known by its tables too."""
-    spec = PreprocessingSpec(memory_mb=1000)
+    spec = PreprocessingSpec(memory_mb=1300)
     spec.check_memory(26, 39, workers=2)
     spec.check_memory(26, 39, workers=2, table_rows=10_000_000)
-    with pytest.raises(InputError, match=r"memory_mb 1000 is too little: 64 processes with shard_rows 262144 need "):
+    with pytest.raises(InputError, match=r"memory_mb 1300 is too little: 64 processes with shard_rows 262144 need "):
         spec.check_memory(26, 39, workers=64)
-    with pytest.raises(InputError, match=r"and 40000000 rows of tables need some 14\d\d: give that, --min_count, "):
+    with pytest.raises(InputError, match=r"and 40000000 rows of tables need some 17\d\d: give that, --min_count, "):
         spec.check_memory(26, 39, workers=2, table_rows=40_000_000)
     PreprocessingSpec().check_memory(26, 39, workers=64, table_rows=10**9)
 
