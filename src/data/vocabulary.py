@@ -15,7 +15,7 @@ import numpy as np
 from src.base.errors import InputError
 from src.base.files import MappedFile
 from src.base.npz import Arrays, mapped_arrays
-from src.data.key_tables import SHARED, Counts, KeyTable, count_keys, find_places
+from src.data.compiled.key_tables import SHARED, Counts, KeyTable, count_keys, find_places
 from src.engines.kept import InFile, Load
 from src.rows.keys import is_seed, seed_words
 

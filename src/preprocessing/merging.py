@@ -19,7 +19,7 @@ import numpy as np
 
 from src.base.npz import Arrays, StoredArray, page_out, scratch_array, stored_arrays
 from src.data import numeric
-from src.data.key_tables import Counts, Ranking, merge_counts
+from src.data.compiled.key_tables import Counts, Ranking, merge_counts
 from src.data.vocabulary import shared_keys
 
 MERGED_KEYS = 1 << 20  # in memory at once, of all files

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.base.errors import InputError
-from src.data.key_tables import table_bytes
+from src.data.compiled.key_tables import table_bytes
 from src.data.layout import Layout
 from src.data.transforms import TRANSFORMS
 from src.model_utils.options import (

@@ -24,8 +24,8 @@ from src.base.errors import naming
 from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric
+from src.data.compiled.key_tables import Counts, count_keys, merge_counts
 from src.data.growth import Watched
-from src.data.key_tables import Counts, count_keys, merge_counts
 from src.preprocessing.merging import counts_of_fields
 from src.preprocessing.shards import Coded, Coding, from_json, packed_rows, seen, sums_of, to_json, write_shard
 from src.rows.block import BadRow, Block, Span

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data import key_tables
-from src.data.key_tables import KeyTable, Ranking, count_keys, find_places, merge_counts
+from src.data.compiled import key_tables
+from src.data.compiled.key_tables import KeyTable, Ranking, count_keys, find_places, merge_counts
 
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 # Few values, so that they repeat; 0 is the key of an empty cell, the last ones need all 64 bits.

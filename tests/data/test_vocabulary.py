@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from src.base.errors import InputError
 from src.base.npz import save_arrays
-from src.data.key_tables import merge_counts
+from src.data.compiled.key_tables import merge_counts
 from src.data.vocabulary import (
     UNSEEN,
     HashedVocabulary,

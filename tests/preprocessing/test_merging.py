@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.base.npz import save_arrays
-from src.data.key_tables import count_keys
+from src.data.compiled.key_tables import count_keys
 from src.preprocessing import merging
 from src.preprocessing.merging import counts_of_fields, join_counts, joins_of, merge_tables, merged_counts
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from src.base.workers import runs_of
-from src.data.key_tables import merge_counts
+from src.data.compiled.key_tables import merge_counts
 from src.data.vocabulary import count
 from src.preprocess_data import main
 from src.rows import columnar

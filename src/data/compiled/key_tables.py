@@ -18,7 +18,7 @@ Counts = tuple[np.ndarray, ...]
 SHARED = np.uint32(2)  # in place of the check of a key that several texts have
 SLOT_BYTES = 12
 _FULL = 0.7  # share of a table's slots that hold keys
-_SOURCE = Path(__file__).parent / "compiled/keys.cc"
+_SOURCE = Path(__file__).with_name("keys.cc")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
 
 
