@@ -195,6 +195,9 @@ def main(argv: Sequence[str]) -> int:
         return subprocess.run(command, check=False).returncode
     # A mistake is found before anything is started or made.
     options = resolve(TrainOptions, program_options)
+    if options.device.device_target == "CPU":  # else each rank computes with as many threads as there are processors
+        threads = len(os.sched_getaffinity(0)) // cluster.local_worker_num
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
     data, kept, sends = options.data.dataset_path, options.kept, cluster.first_rank == 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with job(options.modelarts, data, Path(kept.ckpt_path), kept.results, sends):

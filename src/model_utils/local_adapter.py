@@ -40,6 +40,11 @@ def in_rank_table() -> bool:
     return bool(os.environ.get("RANK_TABLE_FILE") and os.environ.get("RANK_ID")) and get_device_num() > 1
 
 
+def get_wait_limit_s() -> float:
+    """How long MindSpore lets a process wait for others in a collective operation on a CPU, in seconds."""
+    return float(_number("MS_NODE_TIMEOUT", default=30))
+
+
 def _number(*names: str, default: int) -> int:
     """What the first of these variables says that is set.
 
