@@ -18,10 +18,10 @@ def main(argv: Sequence[str]) -> None:
     """Train as the command line says, and print what came of it."""
     options = resolve(TrainOptions, argv)
     if options.parallel.plan_only:
-        from src.training.prepare import print_plan
+        from src.training.prepare import Runtime, print_plan
 
         print_plan(options.data, options.network, options.optimization, options.schedule, options.evaluation,
-                   options.parallel, options.device.device_target, options.kept)  # fmt: skip
+                   Runtime(options.device, options.compute, options.parallel), options.kept)  # fmt: skip
         return
     kept = options.kept
     with job(options.modelarts, options.data.dataset_path, Path(kept.ckpt_path), kept.results):

@@ -19,6 +19,7 @@ is forked where MindSpore is imported already, and an undisturbed training and t
 """
 
 import argparse
+import faulthandler
 import gc
 import json
 import multiprocessing
@@ -318,6 +319,7 @@ def live(work: Work, environment: dict[str, str], log: Path, is_scheduler: bool)
     with log.open("wb") as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
+    faulthandler.enable(2)  # one that hangs is aborted, and its log tells where it was
     tqdm.set_lock(threading.RLock())  # else one of all processes, which nobody would clear away
     gc.freeze()  # what the import left, which MindSpore walks before each compilation
     runtime = start(parallel=ParallelSpec("data" if environment else "none"))
@@ -334,6 +336,8 @@ def live(work: Work, environment: dict[str, str], log: Path, is_scheduler: bool)
                 raise
             if not runtime.ranks.rank:
                 tell(work.folder, number, "")
+    if environment:  # a process of multiprocessing ends at once, and what is not yet sent would never be
+        ms.communication.release()
 
 
 def tell(folder: Path, number: int, fault: str) -> None:
@@ -369,6 +373,11 @@ def run_life(work: Work, ranks: int) -> str:
                 break
             multiprocessing.connection.wait(left, 1)
         codes = [process.exitcode for process in own if process.exitcode is not None]
+        if time.monotonic() >= deadline:
+            for process in own:
+                if process.exitcode is None:
+                    os.kill(process.pid or 0, signal.SIGABRT)
+                    process.join(10)
     finally:
         for process in processes:
             process.kill()

@@ -38,6 +38,7 @@ from src.callback import (
 from src.checkpoints import checkpoint, run_folder
 from src.dataset import TrainingDataset
 from src.dlrm import DLRM
+from src.metrics.linear import import_libraries
 from src.metrics.monitored import MONITORED, BestSoFar, Metrics
 from src.network.compiled import operators_for
 from src.network.embedding import initial_values, make_tables
@@ -235,6 +236,8 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
         eval_steps = steps_between(prepared.specs.evaluation.eval_steps, of_epoch)
         evaluations = EvalCallBack(evaluated, training.save_network, best, eval_log, metrics_file, eval_steps, clock)
         used.append(evaluations)
+    if kept.compare_linear and prepared.part and ranks.rank == 0:
+        import_libraries()
     prepared.batches.go_to(first)
     sign = ranks.sign  # of steps and the wait for them: what else callbacks do is work of this rank's own
     if first < prepared.steps and not best.is_over:

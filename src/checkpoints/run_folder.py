@@ -26,7 +26,8 @@ from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.ranks.group import ONE_RANK, Ranks
 
 _FAILED = "diverged_at_rate"
-FAILED_AGAIN = "diverged_again"  # of a state that is kept although it led to divergence at a smaller rate too
+# Of a state that is kept although it led to divergence at a smaller rate too, or comes of one that did.
+FAILED_AGAIN, COMES_OF_ONE = "diverged_again", "comes of one"
 _OF_A_STEP = re.compile(r"(state|rest|best)-(\d+)\.")
 
 
@@ -207,7 +208,7 @@ class Run:
             if found and int(found[2]) not in (bests if found[1] == "best" else steps):
                 path.unlink()
 
-    def retreat(self, rate: float, changed: dict[str, Any], begun: int | None = None) -> dict[str, Any] | None:
+    def retreat(self, rate: float, changed: dict[str, Any], begun: int, *, stops: bool) -> dict[str, Any] | None:
         """What is to be gone on from by a run that diverged: the newest state, or an older one.
 
         A state that leads to divergence at two rates, the second one smaller, is taken to be spoiled, and given up with
@@ -216,18 +217,18 @@ class Run:
 
         Args:
             rate: at which it diverged.
-            begun: the step of the state that it began with; None for a run that stops: then the newest state alone is
-                given up, and only for an older one.
             changed: what that state's progress is to say now.
+            begun: the step of the state that it began with.
+            stops: whether the run ends: then the newest state alone is given up, and only for an older one.
 
         Returns:
-            The progress of that state, with FAILED_AGAIN if it stays all the same; None for no state at all, so that
-            the run begins anew.
+            The progress of that state, with FAILED_AGAIN if it stays all the same, or came of a spoiled one; None for
+            no state at all, so that the run begins anew.
         """
-        self._by_rank_0(lambda: self._retreat(rate, changed, begun))
+        self._by_rank_0(lambda: self._retreat(rate, changed, begun, stops))
         return self.progress()
 
-    def _retreat(self, rate: float, changed: dict[str, Any], begun: int | None) -> None:
+    def _retreat(self, rate: float, changed: dict[str, Any], begun: int, stops: bool) -> None:
         states = states_of(self._progress)
         concerned = [place for place, state in enumerate(states) if not place or state["step"] == begun]
         spoiled = [place for place in concerned if rate < states[place].get(_FAILED, 0)]
@@ -235,9 +236,14 @@ class Run:
             states[place][_FAILED] = rate
         if spoiled:
             last = spoiled[-1]
-            stays = last + 1 == len(states) and (last > 0 or begun is None)
+            stays = last + 1 == len(states) and (last > 0 or stops)
             states[last] |= {FAILED_AGAIN: True}
-            del states[: last if stays else last + 1]
+            if not stops:
+                del states[: last if stays else last + 1]
+            elif spoiled[0] == 0 and len(states) > 1:
+                del states[0]
+            if stops and last:
+                states[0] |= {FAILED_AGAIN: COMES_OF_ONE}
         if states:
             states[0] |= changed
             self._write_progress(states)

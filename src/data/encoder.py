@@ -166,6 +166,7 @@ class Encoder:
         self._of_columns = layout or Layout.plain(len(vocabulary.names))
         self._examples = None if examples is None else tuple(examples)
         self._file: MappedFile | None = None
+        self._coded: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of fields the last distinct keys, and their ids
         self._transform = TRANSFORMS[self.learned.transform]
         self._with_indicator = [int(number) for number in self.learned.missing]
         buckets = len(dense) if self.learned.edges else 0
@@ -198,7 +199,8 @@ class Encoder:
     def encode(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """Numeric inputs [B, N] float32 and ids [B, L] int32 of rows."""
         assert block.key_seed == self.vocabulary.key_seed, "rows must be read with the columns that `keyed` gives"
-        ids = self._list_ids(block) if self._of_columns.has_lists else self.vocabulary.encode(block.keys)
+        plain = not (self._of_columns.has_lists or block.coded)
+        ids = self.vocabulary.encode(block.keys) if plain else self._ids(block)
         inputs, all_ids = [], [ids]
         if block.numbers.shape[1]:
             inputs.append(self._transform(block.numbers, self.learned.columns))
@@ -214,16 +216,28 @@ class Encoder:
             all_ids = [np.full((len(ids), 1), UNSEEN + 1, np.int32)]
         return _joined(inputs), _joined(all_ids)
 
-    def _list_ids(self, block: Block) -> np.ndarray:
-        """Ids of categorical columns, some of which hold lists."""
-        found = []
-        for field, size in enumerate(self._of_columns.sizes):
-            if (lists := block.lists.get(field)) is None:
-                found.append(self.vocabulary.ids_of(field, block.keys[field]).astype(np.int32)[:, None])
-                continue
-            own = self.vocabulary.ids_of(field, lists.keys)
-            found.append(padded(lists, own, self.vocabulary.rarity_of(own, lists.places()[1]), size))
-        return np.concatenate(found, axis=1)
+    def _ids(self, block: Block) -> np.ndarray:
+        """Ids of categorical columns, some of which hold lists, or have numbers of distinct keys."""
+        layout = self._of_columns
+        ids = np.empty((len(block.labels), layout.ids), np.int32)
+        for field, (start, size) in enumerate(zip(layout.starts, layout.sizes)):
+            if (coded := block.coded.get(field)) is not None:
+                coded.put(self._ids_of_distinct(field, coded.distinct), ids[:, start])
+            elif (lists := block.lists.get(field)) is None:
+                ids[:, start] = self.vocabulary.ids_of(field, block.keys[field])
+            else:
+                own = self.vocabulary.ids_of(field, lists.keys)
+                rarity = self.vocabulary.rarity_of(own, lists.places()[1])
+                ids[:, start : start + size] = padded(lists, own, rarity, size)
+        return ids
+
+    def _ids_of_distinct(self, field: int, keys: np.ndarray) -> np.ndarray:
+        """Ids of a field's keys, which the rows that follow may have, too."""
+        known, ids = self._coded.get(field, (None, keys))
+        if known is not keys:
+            ids = self.vocabulary.ids_of(field, keys).astype(np.int32)
+            self._coded[field] = keys, ids
+        return ids
 
     def _category_counts(self, ids: np.ndarray) -> np.ndarray:
         """How frequent the rows' categories were, [B, categorical columns]; of a list the mean, 0 of an empty one."""

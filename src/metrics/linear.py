@@ -3,6 +3,8 @@
 Legend: B rows, N numeric inputs, L ids of a row.
 """
 
+import contextlib
+import importlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +17,15 @@ _FURTHEST = 5.0  # deviations from the mean, so that no single number moves the 
 _STRENGTHS = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # of the regularisation
 _STEPS, _MOST_PASSES = 500_000, 20  # a few seconds at most, whatever the rows
 _BLOCK_ROWS = 1 << 13
+
+
+def import_libraries() -> None:
+    """Import what a `LinearModel` needs, if it is installed: 50 MB, which a training should have before its end.
+
+    So a run that has enough memory in its middle has enough for what follows it.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("sklearn.linear_model")
 
 
 class LinearModel:

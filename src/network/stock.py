@@ -201,15 +201,18 @@ def _adds_up(rule: Any, weight_decay: float) -> bool:
     return not rule.states and weight_decay == 0
 
 
-def update_values(rule: Any, weight_decay: float, width: int, primitives: Primitives) -> tuple[int, int]:
+def update_values(
+    rule: Any, weight_decay: float, width: int, primitives: Primitives, may_skip: bool
+) -> tuple[int, int]:
     """Values of 4 bytes that a `StockTableUpdate` keeps for each row of the table, and makes for each that it looks up.
 
     Args:
         rule, weight_decay, primitives: as for it.
         width: of a row.
+        may_skip: whether an update is left out where a gradient is not finite.
     """
     if _adds_up(rule, weight_decay):
-        return 0, 0
+        return 0, 3 * width * may_skip  # changes, the zeros that stand in for them, and what is added
     # Sums of gradients, these at all places, values, and what becomes of them; states.
     return primitives.values_of_groups, 4 * width + rule.state_values(width)
 

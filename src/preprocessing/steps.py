@@ -13,6 +13,7 @@ was finished before a crash need not be done again.
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +25,10 @@ from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric
 from src.data.growth import Watched
-from src.data.vocabulary import Counts, count
+from src.data.vocabulary import Counts, count, merge
 from src.preprocessing.shards import Coded, Coding, from_json, packed_rows, seen, sums_of, to_json, write_shard
 from src.rows.block import BadRow, Block, Span
+from src.rows.cells.coded import CodedKeys
 from src.rows.cells.lists import joined_lists
 from src.rows.columns import Columns
 
@@ -51,29 +53,31 @@ def count_rows(
         negatives: rows without a click and the sum of their weights, and those of the rows left out by chance.
         bad_rows: lines that can't be used; bad: the first of them as JSON, keep_bad at least.
     """
-    keys, checks, bad, of_numbers, lists = [], [], [], [], []
+    keys, checks, coded, bad, of_numbers, lists = [], [], [], [], [], []
     negative, weights, negatives = np.zeros(len(columns.dense), np.int64), 0.0, np.zeros(4)
-    for block in _blocks(spans, replace(columns, checked=True)):
+    for block in _blocks(spans, replace(columns, checked=True, signs=not numbers, coded=watched is None)):
         keys.append(block.keys)
         lists.append(block.lists)
         checks.append(block.checks)
+        coded.append(block.coded)
         negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
         negatives += [*block.negative_sums, *block.left_out]
         weights += 0.0 if block.weights is None else float(block.weights.sum(dtype=np.float64))
         bad += block.bad
-    joined = np.concatenate(keys, axis=1)
+    rows = sum(of_block.shape[1] for of_block in keys)
     # More than asked for, where they are short: a later run may allow them, and goes on from these counts.
     short = int(np.searchsorted(np.cumsum([len(row.text) for row in bad]), _KEPT_BAD_BYTES))
     kept = [
         (row.line, row.reason, row.text.decode("latin-1"), row.file, row.unit) for row in bad[: max(keep_bad, short)]
     ]
-    arrays = {"rows": np.array(joined.shape[1]), "negative": negative, "negatives": negatives}
+    arrays = {"rows": np.array(rows), "negative": negative, "negatives": negatives}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": from_json(kept)}
     arrays |= {"weights": np.array(weights)} if columns.weight else {}
-    for field, found in enumerate(count(joined, _joined_checks(keys, checks))):
-        arrays |= _counts(field, found)
-        arrays |= _late(watched, field, joined[field], np.arange(joined.shape[1]))
+    for field in range(len(columns.categorical)):
+        arrays |= _counts(field, _counted(field, keys, checks, coded))
+        if watched:
+            arrays |= _late(watched, field, np.concatenate([own[field] for own in keys]), np.arange(rows))
     arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
     for number, one in enumerate(columns.lists):
         field = columns.categorical.index(one.name)
@@ -88,13 +92,27 @@ def count_rows(
     return arrays
 
 
-def _joined_checks(keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The checks of all blocks' keys [F, B], None where none is hashed."""
-    if all(of_block is None for of_block in checks):
-        return None
-    pairs = zip(keys, checks)
-    return np.concatenate([np.zeros(own.shape, np.uint32) if of_block is None else of_block for own, of_block in pairs],
-                          axis=1)  # fmt: skip
+def _counted(
+    field: int, keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | None], coded: Sequence[dict[int, CodedKeys]]
+) -> Counts:
+    """A field's counts over blocks, of their keys [F, B], checks and coded keys."""
+    of_field, parts = [own.get(field) for own in coded], []
+    if not any(of_field):
+        return _plain_counts(field, keys, checks)
+    for _, run in itertools.groupby(enumerate(of_field), lambda pair: id(pair[1] and pair[1].distinct)):
+        places, (first, *others) = zip(*run)
+        here = slice(places[0], places[-1] + 1)
+        parts.append(first.joined(others).counts() if first else _plain_counts(field, keys[here], checks[here]))
+    return merge(parts)
+
+
+def _plain_counts(field: int, keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | None]) -> Counts:
+    """The same of keys alone."""
+    joined, own = np.concatenate([of_block[field] for of_block in keys]), None
+    if any(of_block is not None for of_block in checks):
+        own = np.concatenate([np.zeros(of_keys.shape[1], np.uint32) if of_block is None else of_block[field]
+                              for of_keys, of_block in zip(keys, checks)])  # fmt: skip
+    return count(joined[None], None if own is None else own[None])[0]
 
 
 def _counts(field: int, found: Counts) -> Arrays:
@@ -127,7 +145,7 @@ def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
     rest: Coded = ()
     sums = np.zeros(3)
     unseen, values = seen(np.empty((0, coding.encoder.layout.ids), np.int32), coding)
-    for block in _blocks(spans, coding.columns):
+    for block in _blocks(spans, replace(coding.columns, coded=True)):
         arrays = coding.coded(block)
         sums += sums_of(arrays)
         found = seen(arrays[1], coding)
@@ -151,7 +169,7 @@ def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
         rows: how many.
     """
     rows, buckets = [], len(coding.scattered)
-    for block in _blocks(spans, coding.columns):
+    for block in _blocks(spans, replace(coding.columns, coded=True)):
         dense, ids, labels, *weights = coding.coded(block)
         values = [dense, ids, *(one[:, None] for one in weights), labels[:, None]]
         rows.append(np.concatenate([one.view(np.uint8) for one in values], axis=1))

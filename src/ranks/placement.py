@@ -279,7 +279,7 @@ def plan_lines(placement: Placement, planned: Plan, optimizer: str, batch_size: 
         lines.append(
             f"rank {rank}: {len(placement.pieces[rank])} pieces, {planned.rows[rank]:,} rows, "
             f"{planned.table_mb[rank]:,.1f} MB of tables and optimizer, "
-            f"{planned.memory_mb[rank]:,.0f} MB in all as computed, "
+            f"{planned.memory_mb[rank]:,.1f} MB in all as computed, "
             f"sends {planned.bytes_per_step[rank] / 2**20:.3f} MB a step"
         )
     return lines

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from src.rows.cells.coded import CodedKeys
 from src.rows.cells.lists import CellLists
 from src.rows.columns import Columns
 from src.rows.text import number_text
@@ -44,6 +45,8 @@ class Block:
         lines: [B] int64, number of each row's line in its file, from 1; empty where the rows stand in none.
         lists: the values of columns of lists, by the columns' numbers among F.
         weights: [B] float32, 0 or more, if a column gives them.
+        coded: keys of columns that are kept as numbers of distinct values, by the columns' numbers among F, if asked
+            for; what stands in their place in `keys` and `checks` means nothing.
         left_out: how many rows without a click are left out of the block by chance, and the sum of their weights,
             which are 1 where rows have none.
     """
@@ -59,6 +62,7 @@ class Block:
     lists: dict[int, CellLists] = field(default_factory=dict)
     weights: np.ndarray | None = None
     left_out: tuple[int, float] = (0, 0.0)
+    coded: dict[int, CodedKeys] = field(default_factory=dict)
 
     @property
     def negative_sums(self) -> np.ndarray:
@@ -74,6 +78,7 @@ class Block:
         return Block(
             self.labels[rows], self.numbers[rows], self.keys[:, rows], [], self.key_seed, checks, self.lines[rows],
             lists=lists, weights=None if self.weights is None else self.weights[rows],
+            coded={number: one.of_rows(rows) for number, one in self.coded.items()},
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from src.rows.columns import Columns
 _BEGINS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "stream"}
 _BATCH_ROWS, _CELL_ROWS = 1 << 16, 1 << 12
 _CODED_BYTES = 4  # of a value in the file; numbers of up to a million distinct ones take less
-_TEXTS = ("string", "large_string")
+_TEXTS, _SIGNED = ("string", "large_string"), ("int8", "int16", "int32", "int64")
 REQUIREMENTS = "requirements-parquet.txt"
 
 
@@ -67,6 +67,10 @@ class ColumnarSpan(Span):
         for number, rows, cells in self._batches(columns, max(min(_BATCH_ROWS, self.rows), _CELL_ROWS)):
             text_of = partial(_row_text, cells)
             block = block_of(cells, columns, np.arange(number, number + rows), text_of, "row")
+            if block.bad and columns.signs:  # whose text has all numbers
+                here = replace(self, first=number - 1, rows=rows)
+                yield from here.blocks(replace(columns, signs=False))
+                continue
             block.bad = [replace(row, file=self.raw) for row in block.bad]
             yield block
 
@@ -75,10 +79,10 @@ class ColumnarSpan(Span):
 
     def _batches(self, columns: Columns, rows: int) -> Iterator[tuple[int, int, list[Column]]]:
         """Some rows at a time: the first one's number, from 1, how many, and cells of each of `columns.read_names`."""
-        reading = _reading(self, columns.read_names, rows)
+        reading = _reading(self, columns, rows)
         end = self.first + self.rows
         while reading.place < end and (batch := reading.next(end)) is not None:
-            cells = (column_of(batch.column(name)) for name in columns.read_names)
+            cells = [reading.cells_of(name, batch) for name in columns.read_names]
             yield reading.place - batch.num_rows + 1, batch.num_rows, [one for one in cells if one is not None]
         _left[:] = [reading]
 
@@ -86,11 +90,23 @@ class ColumnarSpan(Span):
 class _Reading:
     """Rows of a file one behind the other, of which the next one is number `place`, from 0."""
 
-    def __init__(self, span: ColumnarSpan, names: Sequence[str], rows: int):
-        self.what = _what(span, names, rows)
+    def __init__(self, span: ColumnarSpan, columns: Columns, rows: int):
+        self.what, opened = _what(span, columns, rows), _opened(span.path, span.kind)
         self.place, self.raw, self.check = span.first, span.raw or str(span.path), span.kind != "parquet"
-        self._batches = _opened(span.path, span.kind).batches(list(names), span.first, rows)
+        told_by = columns.split.column if columns.split else ""
+        numbers = [name for name in columns.dense if name in opened.schema.names and name != told_by]
+        self._left_out = opened.naturals(numbers) if columns.signs else []
+        names = [name for name in columns.read_names if name not in self._left_out]
+        self._batches = opened.batches(names, span.first, rows)
         self._begin, self._batch = span.first, None
+        self._before: dict[str, Column | None] = {}  # the cells of the rows before
+
+    def cells_of(self, name: str, batch: Any) -> Column | None:
+        """The cells of a column, those of numbers that only their sign matters of as zeros."""
+        if name in self._left_out:
+            return column_of(_zeros(batch.num_rows))
+        found = self._before[name] = column_of(batch.column(name), self._before.get(name))
+        return found
 
     def next(self, end: int) -> Any:
         """Some rows, from `place` on, of those before `end`; None where the file has no more."""
@@ -112,17 +128,23 @@ class _Reading:
 _left: list[_Reading] = []
 
 
-def _what(span: ColumnarSpan, names: Sequence[str], rows: int) -> tuple[Any, ...]:
-    about = span.path.stat()
-    return str(span.path), about.st_size, about.st_mtime_ns, about.st_ino, tuple(names), rows > _CELL_ROWS
+def _what(span: ColumnarSpan, columns: Columns, rows: int) -> tuple[Any, ...]:
+    about, how = span.path.stat(), (columns.read_names, columns.signs, rows > _CELL_ROWS)
+    return str(span.path), about.st_size, about.st_mtime_ns, about.st_ino, *how
 
 
-def _reading(span: ColumnarSpan, names: Sequence[str], rows: int) -> _Reading:
+def _zeros(rows: int) -> Any:
+    import pyarrow as pa
+
+    return pa.array(np.zeros(rows, np.int8))
+
+
+def _reading(span: ColumnarSpan, columns: Columns, rows: int) -> _Reading:
     """Where a span begins, from where the last one ended if that is there."""
     last = _left.pop() if _left else None
-    if last and last.place == span.first > 0 and last.what == _what(span, names, rows):
+    if last and last.place == span.first > 0 and last.what == _what(span, columns, rows):
         return last
-    return _Reading(span, names, rows)
+    return _Reading(span, columns, rows)
 
 
 def _row_text(cells: Sequence[Column], row: int) -> bytes:
@@ -203,14 +225,30 @@ class _Parquet:
                 yield start, batch
             start += batch.num_rows
 
+    def naturals(self, names: Sequence[str]) -> list[str]:
+        """Those columns that hold whole numbers, none below 0, as the file itself says."""
+        groups = range(self.file.num_row_groups)
+        return [name for name in names if self._least(name, groups) >= 0]
+
+    def _least(self, name: str, groups: Sequence[int]) -> int:
+        """A column's least whole number, -1 where the file doesn't say, or holds others."""
+        if str(self.schema.field(name).type) not in _SIGNED:
+            return -1
+        about = [chunk.statistics for chunk in self._chunks(name, groups)]
+        return min((one.min if one is not None and one.has_min_max else -1 for one in about), default=-1)
+
+    def _chunks(self, name: str, groups: Sequence[int]) -> list[Any]:
+        """What the file says of a column's parts."""
+        place = self.schema.names.index(name)
+        column = sum(_leaves(self.schema.field(other).type) for other in range(place))
+        return [self.file.metadata.row_group(group).column(column) for group in groups]
+
     def _is_coded(self, name: str, groups: list[int]) -> bool:
         """Whether a column of text is kept as numbers of distinct values, so that a value's key is computed once.
 
         Where it has too many, a writer goes over to the text itself, and numbers of it would have to be made here.
         """
-        place = self.schema.names.index(name)
-        column = sum(_leaves(self.schema.field(other).type) for other in range(place))
-        chunks = [self.file.metadata.row_group(group).column(column) for group in groups]
+        chunks = self._chunks(name, groups)
         size = sum(chunk.total_uncompressed_size for chunk in chunks)
         return size <= _CODED_BYTES * sum(chunk.num_values for chunk in chunks)
 
@@ -229,6 +267,9 @@ class _Arrow:
         self.reader = pa.ipc.open_stream(source) if self.stream else pa.ipc.open_file(source)
         self.schema = self.reader.schema
         self.path, self.kind = path, kind
+
+    def naturals(self, names: Sequence[str]) -> list[str]:
+        return []  # such a file tells nothing of its columns
 
     @property
     def rows(self) -> int:

@@ -54,6 +54,8 @@ class Columns:
         shared: categorical columns that have a table of this name, as (column, name); others have one of their own
             name.
         checked: whether blocks have checks of hashed keys, too.
+        signs: whether of numbers it only matters which are below 0, so that others may be given as 0.
+        coded: whether keys that are kept as numbers of distinct ones are given so.
         split: tells the part of each row, if a column does.
         weight: the column of the rows' weights, "" for none.
     """
@@ -77,6 +79,8 @@ class Columns:
     lists: tuple[ListColumn, ...] = ()
     shared: tuple[tuple[str, str], ...] = ()
     checked: bool = False
+    signs: bool = False
+    coded: bool = False
     split: Split | None = None
     weight: str = ""
 

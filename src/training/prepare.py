@@ -275,14 +275,14 @@ def _factors(schedule: ScheduleSpec, steps_of_epoch: int) -> np.ndarray:
 
 def print_plan(
     data: DataSpec, network: NetworkSpec, optimization: OptimizationSpec, schedule: ScheduleSpec,
-    evaluation: EvaluationSpec, parallel: ParallelSpec, device_target: str, kept: KeptSpec = KeptSpec(),
+    evaluation: EvaluationSpec, runtime: Runtime, kept: KeptSpec = KeptSpec(),
 ) -> None:  # fmt: skip
-    """Print what each rank would hold and send, and what saves would write.
+    """Print what each rank would hold and send, and what saves would write; of the runtime nothing is started.
 
     Raises:
         InputError: a rank would need more memory than a device has.
     """
-    folder = training_folder(data)
+    folder, parallel, device_target = training_folder(data), runtime.parallel, runtime.device.device_target
     inputs, width = dense_dim_of(folder.manifest), network.emb_dim
     fields = len(folder.manifest.fields) if has_fields(folder.manifest) else 0
     widths = _widths(folder, network)
@@ -292,19 +292,21 @@ def print_plan(
     states, row_values, update = rule.state_values(width), 0, 0
     if device_target != "CPU":  # whose compiled operators update row by row
         primitives = operators_for(device_target, False).primitives
-        row_values, update = update_values(rule, optimization.table_weight_decay, width, primitives)
+        may_skip = runtime.compute.compute_dtype == "float16"
+        row_values, update = update_values(rule, optimization.table_weight_decay, width, primitives, may_skip)
     mlp_states = len(optimization.rules[1].states)
     # Values and gradients of the MLPs, their optimizer's states, and the mean of their values.
     copies = 2 + mlp_states
     network_values = values * (copies + bool(schedule.average_share))
     batch = _rounded_up(data.batch_size, placement.ranks)
-    more_ids = placement.ids - len(folder.manifest.fields)  # of lists, and their vectors before they are pooled
-    sample_values = activation_values(inputs, fields, network) + more_ids * (1 + width)
+    more_ids = placement.ids - len(folder.manifest.fields)  # of lists, whose vectors are masked and pooled
+    sample_values = activation_values(inputs, fields, network) + more_ids * (1 + 2 * width)
+    sample_values += 4 * placement.ids * width if widths.projections else 0  # as packed, turned, projected, turned back
     of_step = 2 * batch // placement.ranks * sample_values  # and their gradients
     ucx = uses_ucx(parallel, device_target)
     of_step += received_values(placement, batch, width, device_target, True, ucx)
     of_step += values if placement.ranks > 1 else 0  # the gradients of the MLPs, in one message
-    of_step += batch * (placement.slots if parallel.parallel_mode == "hybrid" else fields) * update
+    of_step += batch * (placement.slots if parallel.parallel_mode == "hybrid" else placement.ids) * update
     of_evaluation = 0
     if evaluation.do_eval and set(folder.manifest.parts) & {"valid", "test"}:
         together = evaluation.eval_batch_size * placement.ranks  # each rank scores a batch at a time

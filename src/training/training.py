@@ -171,10 +171,10 @@ class Training:
         goes_back = specs.kept.on_nonfinite == "back" and self.begun.times_back < MOST_TIMES_BACK
         times = {"times_back": self.begun.times_back + 1, "rates": self.begun.rates} if goes_back else {}
         # Who stops leaves as many states as can be to the user, who has seen what became of them.
-        content = self.run.retreat(sum(self.rates), times, self.begun.step if goes_back else None)
+        content = self.run.retreat(sum(self.rates), times, self.begun.step, stops=not goes_back)
         to = content["step"] if content else 0
         if not goes_back:
-            self._stop(found, facts, to, bool(content and content.get(run_folder.FAILED_AGAIN)))
+            self._stop(found, facts, to, content and content.get(run_folder.FAILED_AGAIN))
         rates = _lower(self.rates)
         words = self._words(rates)
         self.metrics_file.write("back", step=step, to=to, why=f"{found.what} at step {step}", rates=words, lr=rates[0])
@@ -226,13 +226,14 @@ class Training:
             return f"the step's batch is not kept, as {path} can't be written ({error.strerror or error})"
         return f"the step's batch is in {path}"
 
-    def _stop(self, found: NotFinite, facts: str, to: int, failed_again: bool) -> NoReturn:
+    def _stop(self, found: NotFinite, facts: str, to: int, failed_again: object) -> NoReturn:
         """Raise the error that says what was found, and how to go on, or begin anew where that has failed before."""
         flags = " ".join(f"--{flag}" for flag in self._flags(_lower(self.rates)))
         often = f", after it went back {self.begun.times_back} times" if self.begun.times_back else ""
         goes_on = f"goes on from step {to}, the last finite state" if to else "begins anew, as there is no finite state"
         if failed_again:
-            goes_on += ", which diverged at a larger rate too: with --resume=False as well it begins anew"
+            which = "comes of one that diverged" if failed_again == run_folder.COMES_OF_ONE else "diverged"
+            goes_on += f", which {which} at a larger rate too: with --resume=False as well it begins anew"
         raise InputError(f"{found}{often}: the same command with {flags} {goes_on}; {facts}") from None
 
 

@@ -13,7 +13,7 @@ from src.base.errors import AlreadyDone, InputError
 from src.checkpoints import checkpoint, protobuf
 from src.checkpoints.place import states_of
 from src.checkpoints.protobuf import CheckpointFile
-from src.checkpoints.run_folder import FAILED_AGAIN, Run, RunOptions
+from src.checkpoints.run_folder import COMES_OF_ONE, FAILED_AGAIN, Run, RunOptions
 from src.data.manifest import DataFolder, Manifest
 
 
@@ -126,24 +126,37 @@ def steps_in(path):
 def test_a_second_divergence_leaves_the_states_that_the_run_had_got_on_to(tiny_data, tmp_path):
     """Whether it goes back by itself or stops; the line's advice of a smaller rate has something to go on from."""
     options = RunOptions("dlrm.yaml", "lr: 1\n")
-    for name, begun, left in (("back", 288, [288]), ("stop", None, [290, 288])):
+    for name, stops, left in (("back", False, [288]), ("stop", True, [290, 288])):
         with Run(tmp_path / name, tiny_data, options, keep_states=2) as run:
             commit(run, 280, 288)
-            assert run.retreat(0.3, {}, 0 if begun else None)["step"] == 288
+            assert run.retreat(0.3, {}, 0, stops=stops)["step"] == 288
             commit(run, 290)
-            assert run.retreat(0.03, {}, begun)["step"] == left[0]
+            assert run.retreat(0.03, {}, 288, stops=stops)["step"] == left[0]
             assert steps_in(tmp_path / name) == left
             assert all(run.state(step).is_file() for step in left)
 
 
 def test_who_stops_keeps_the_last_state_and_is_told_where_it_failed_twice(tiny_data, tmp_path):
-    for name, begun, left in (("stop", None, [280]), ("back", 280, [])):
+    for name, stops, left in (("stop", True, [280]), ("back", False, [])):
         with Run(tmp_path / name, tiny_data, RunOptions("dlrm.yaml", "lr: 1\n"), keep_states=2) as run:
             commit(run, 280, 288)
-            found = [run.retreat(rate, {}, begun and step) for rate, step in ((3, 0), (2, 288), (1, 280), (0.1, 280))]
+            found = [run.retreat(rate, {}, step, stops=stops)
+                     for rate, step in ((3, 0), (2, 288), (1, 280), (0.1, 280))]  # fmt: skip
             assert [state and state["step"] for state in found] == [288, 280, 280, *(left or [None])]
             assert [FAILED_AGAIN in state for state in found if state] == [False, False, False, True][: 3 + len(left)]
             assert steps_in(tmp_path / name) == left
+
+
+def test_states_that_come_of_a_spoiled_one_again_and_again_are_told(tiny_data, tmp_path):
+    """Each run that stops gets on to a new state, and no further, however small its rate."""
+    begun, found = 0, []
+    for rate in (4, 3, 2, 1, 0.5):
+        with Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", "lr: 1\n"), keep_states=2) as run:
+            commit(run, *(step for step in (4, 8) if step > begun))
+            content = run.retreat(rate, {}, begun, stops=True)
+            begun, again = content["step"], content.get(FAILED_AGAIN)
+            found.append((begun, again))
+    assert found == [(8, None), (4, None), (8, None), (4, None), (8, COMES_OF_ONE)]
 
 
 @pytest.mark.parametrize("killed_at", ["", "no other state is left beside them", "the last state is in its place"])

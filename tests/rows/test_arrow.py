@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 
 from src.base.workers import _runs
+from src.data.vocabulary import count, merge
 from src.preprocess_data import main
 from src.rows import columnar
 from src.rows.cells import buffers
 from src.rows.cells.arrow import column_of
+from src.rows.cells.split import Split
 from src.rows.columns import Columns
 from src.rows.keys import keys_of
 from src.rows.reader import RawInput
@@ -86,6 +89,42 @@ def test_distinct_values_are_taken_by_numbers_of_any_type(way, kind):
         assert column.texts() == texts
 
 
+def test_numbers_of_distinct_values_are_counted_and_coded_as_their_cells(way):
+    """Several values of one key, missing ones, marks, hashed texts, and rows that share their values with others."""
+    distinct = pa.array(["", "x", "NULL", "a rather long value", None, "another long value"])
+    columns = replace(COLUMNS, missing=("NULL",), checked=True)
+    column, parts = None, []
+    for places in ([3, None, 1, 0, 3], [5, 2, 1, 4, 5]):
+        column = column_of(pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), distinct), column)
+        parts.append(column.coded(columns))
+    assert parts[0].distinct is parts[1].distinct
+    coded = parts[0].joined(parts[1:])
+    keys, checks = coded.keys()
+    texts = [
+        "a rather long value",
+        "",
+        "x",
+        "",
+        "a rather long value",
+        "another long value",
+        "",
+        "x",
+        "",
+        "another long value",
+    ]
+    assert keys.tolist() == keys_of(texts, COLUMNS.key_seed).tolist()
+    for found, expected in zip(merge([coded.counts()]), count(keys[None], checks[None])[0], strict=True):
+        assert found.tolist() == expected.tolist()
+    chosen = np.arange(len(keys)) % 3 > 0
+    ids, target = np.arange(10, 10 + len(coded.distinct)), np.zeros((len(keys), 3), np.int32)
+    coded.put(ids, target[:, 1])
+    assert coded.distinct[target[:, 1] - 10].tolist() == keys.tolist()
+    assert not target[:, ::2].any()
+    assert coded.of_rows(chosen).keys()[0].tolist() == keys[chosen].tolist()
+    other = column_of(pa.DictionaryArray.from_arrays(pa.array([1, 0], pa.int8()), pa.array(["y", "z"])), column)
+    assert other.texts() == ["z", "y"]
+
+
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.string_view()])
 @pytest.mark.parametrize("sliced", [0, 2])
 def test_texts_have_the_keys_of_the_same_text(way, kind, sliced):
@@ -137,6 +176,35 @@ def test_spans_within_a_row_group_go_on_where_the_last_one_ended(tmp_path, monke
     assert numbers(spans[:1]) == list(range(1000, 1090))
     parquet.write_table(pa.table({"n": list(range(5000, 6000)), "c": ["ww"] * 1000}), path, row_group_size=800)
     assert numbers(spans[1:2]) == list(range(5090, 5180))  # of a file that has changed nothing is left
+
+
+def test_numbers_that_only_their_sign_matters_of_stay_unread(tmp_path, monkeypatch):
+    """Where a Parquet file says that none is below 0; but what a split tells is read, and bad rows have all."""
+    path, read = tmp_path / "p.parquet", []
+    labels = [0, 1, 0, 1, 7, 1]
+    numbers = {"n": [1, None, 3, 4, 5, 6], "below": [1, 2, 3, 4, -5, 6], "half": [0.5] * 6, "day": [1, 1, 2, 2, 2, 3]}
+    table = pa.table({"label": labels, **numbers, "c": ["a"] * 6})
+    columns = Columns(tuple(numbers), ("c",), split=Split("day", "bounds", ("3",)))
+    plain = columnar._Parquet.batches
+
+    def noted(self, names, first, rows):
+        read.append(names)
+        return plain(self, names, first, rows)
+
+    monkeypatch.setattr(columnar._Parquet, "batches", noted)
+    for statistics in (True, False):
+        parquet.write_table(table, path, row_group_size=2, write_statistics=statistics)
+        rows = RawInput([path], columns, tmp_path)
+        spans = rows.spans(0, 4, 9)
+        (exact,), (signs,) = (list(spans[0].blocks(one)) for one in (columns, replace(columns, signs=True)))
+        assert "n" in read[0]
+        assert ("n" in read[1]) is not statistics
+        assert {"below", "half", "day"} <= set(read[1])
+        assert ((exact.numbers < 0) == (signs.numbers < 0)).all()
+        assert signs.parts.tolist() == exact.parts.tolist()
+        (bad,) = [row for block in rows.spans(0, 6, 9)[0].blocks(replace(columns, signs=True)) for row in block.bad]
+        assert (bad.line, bad.text) == (5, b"7\t5\t-5\t0.5\t2\ta")
+        read.clear()
 
 
 def test_work_that_follows_goes_to_one_process_while_there_is_enough_for_all():
@@ -215,7 +283,7 @@ WRITERS = {"txt": (write_tabs, f"columns: {NAMES}"), "csv": (write_csv, f"column
 
 
 @pytest.mark.parametrize("options", [[], ["--shuffle_rows=True", "--numeric_transform=quantile"],
-                                     ["--split=random:user"]])  # fmt: skip
+                                     ["--split=random:user"], ["--min_count=3"]])  # fmt: skip
 def test_folders_of_the_same_rows_give_the_same_bytes(tmp_path, monkeypatch, options):
     """Nulls, missing marks, quotes, decimals, numbers beyond 2^53, dictionaries, row groups and several files."""
     monkeypatch.chdir(tmp_path)

@@ -14,13 +14,15 @@ import train as train_program
 from benchmarks import ascend_graphs, results
 from benchmarks.workers import table_rows
 from src.base.errors import InputError
-from src.data.layout import Layout
 from src.metrics.labels import auc_deviation, sorted_by_label
+from src.model_utils.config import DeviceSpec
+from src.network.options import ComputeSpec
 from src.ranks.options import ParallelSpec
 from src.ranks.placement import place
 from src.report.summary import rows_of_report
 from src.training import prepare
 from src.training.options import DataSpec, EvaluationSpec, OptimizationSpec
+from src.training.prepare import Runtime
 
 
 def trained(folder, lines, *options):
@@ -103,9 +105,9 @@ def planned(tiny_data, capsys, *options):
     """The MB of a rank in all, and those of network and batch, as printed."""
     train_program.main([f"--dataset_path={tiny_data.path}", ORIGINAL, *SMALL[:3], "--plan_only=True", *options])
     out = capsys.readouterr().out
-    in_all = re.search(r"([\d,]+) MB in all as computed", out)[1].replace(",", "")
+    in_all = re.search(r"([\d,.]+) MB in all as computed", out)[1].replace(",", "")
     line = re.search(r"on each rank ([\d.]+) MB of MLPs.*", out)
-    return int(in_all), float(line[1]), line[0]
+    return float(in_all), float(line[1]), line[0]
 
 
 def test_the_plan_counts_mlps_their_optimizer_and_batches(tiny_data, capsys):
@@ -129,11 +131,11 @@ def test_the_plan_counts_mlps_their_optimizer_and_batches(tiny_data, capsys):
 
 def test_a_device_that_holds_the_tables_but_not_the_batch_is_refused(tiny_data, capsys):
     in_all, of_batch, _ = planned(tiny_data, capsys, "--device_target=GPU", "--eval_batch_size=65536")
-    enough = f"--device_memory_mb={in_all + 1}"
+    enough = f"--device_memory_mb={int(in_all) + 1}"
     assert planned(tiny_data, capsys, "--device_target=GPU", "--eval_batch_size=65536", enough)[0] == in_all
     with pytest.raises(InputError, match="or smaller batches"):
         planned(tiny_data, capsys, "--device_target=GPU", "--eval_batch_size=65536",
-                f"--device_memory_mb={in_all - int(of_batch) + 1}")  # fmt: skip
+                f"--device_memory_mb={int(in_all - of_batch) + 1}")  # fmt: skip
 
 
 def test_ranks_that_split_tables_hold_what_others_samples_need(tiny_data, capsys):
@@ -150,15 +152,16 @@ def planned_mb(graph, monkeypatch, capsys):
     fields = [f"C{field}" for field in range(ascend_graphs.FIELDS)]
     rows = table_rows(graph.total_rows)
     manifest = SimpleNamespace(
-        inputs=["I"] * ascend_graphs.DENSE, fields=fields, parts={}, table_rows=rows, rows_of_tables=rows,
-        layout=Layout.plain(len(fields)),
+        inputs=["I"] * ascend_graphs.DENSE, fields=fields, parts={}, table_rows=rows,
+        rows_of_tables=graph.layout.of_tables(rows), layout=graph.layout,
     )  # fmt: skip
     monkeypatch.setattr(prepare, "training_folder", lambda data: SimpleNamespace(manifest=manifest))
     prepare.print_plan(
         DataSpec(batch_size=graph.batch), graph.network, graph.optimization, graph.schedule, EvaluationSpec(),
-        ParallelSpec(graph.mode, True, graph.ranks), ascend_graphs.DEVICE,
+        Runtime(DeviceSpec(ascend_graphs.DEVICE), ComputeSpec(graph.compute_dtype),
+                ParallelSpec(graph.mode, True, graph.ranks)),
     )  # fmt: skip
-    found = re.search(rf"^rank {graph.rank}: .* optimizer, ([\d,]+) MB in all", capsys.readouterr().out, re.M)
+    found = re.search(rf"^rank {graph.rank}: .* optimizer, ([\d,.]+) MB in all", capsys.readouterr().out, re.M)
     return float(found[1].replace(",", ""))
 
 

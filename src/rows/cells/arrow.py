@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from src.rows.cells.buffers import floats_of, is_plain, numbers_of, taken, texts_of, values_of
+from src.rows.cells.buffers import floats_of, is_plain, numbers_of, texts_of, values_of
+from src.rows.cells.coded import CodedKeys
 from src.rows.cells.column import Column, TextColumn, Wrong
 from src.rows.cells.lists import CellLists, ListColumn
 from src.rows.cells.times import UNITS, bounded, seconds_of
@@ -24,15 +25,22 @@ from src.rows.lines import keys_by_offsets
 _ONLY_LISTS = "cells of lists are read by `lists` alone"
 
 
-def column_of(array: Any) -> Column | None:
-    """The cells of a pyarrow.Array; None for a type that a cell of text could not hold, such as maps."""
+def column_of(array: Any, before: Column | None = None) -> Column | None:
+    """The cells of a pyarrow.Array; None for a type that a cell of text could not hold, such as maps.
+
+    Args:
+        array: the cells.
+        before: those of the rows before, with which the distinct values of a dictionary may be shared.
+    """
     import pyarrow as pa
 
     kind = array.type
     types = pa.types
     if types.is_dictionary(kind):
+        if isinstance(before, Coded) and before.values is not None and before.values.equals(array.dictionary):
+            return before.followed_by(array.indices)
         distinct = column_of(array.dictionary)
-        return distinct and Coded(distinct, array.indices)
+        return distinct and Coded(distinct, array.indices, array.dictionary)
     if types.is_string_view(kind) or types.is_binary_view(kind):
         array = array.cast(pa.large_string() if types.is_string_view(kind) else pa.large_binary())
         return _Texts(array)
@@ -63,10 +71,18 @@ class Coded(Column):
     Args:
         distinct: those.
         places: which, a pyarrow.Array of whole numbers [B], null for an empty cell.
+        values: the distinct ones as a pyarrow.Array, if rows that follow may have the same.
     """
 
-    def __init__(self, distinct: Column, places: Any):
-        self.distinct, self.places = distinct, places
+    def __init__(self, distinct: Column, places: Any, values: Any = None):
+        self.distinct, self.places, self.values = distinct, places, values
+        self._known: dict[tuple[Any, ...], CodedKeys] = {}  # of the distinct cells, by how they are read
+
+    def followed_by(self, places: Any) -> "Coded":
+        """Other cells of the same distinct ones."""
+        other = Coded(self.distinct, places, self.values)
+        other._known = self._known
+        return other
 
     @cached_property
     def codes(self) -> np.ndarray:
@@ -74,10 +90,13 @@ class Coded(Column):
         return numbers_of(self.places)
 
     def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
-        keys, checks = self.distinct.keys(columns)
-        if checks is not None:
-            checks = taken(self.places, checks.astype(np.uint64)).astype(np.uint32) if checks.any() else None
-        return taken(self.places, keys), checks
+        return self.coded(columns).keys()
+
+    def coded(self, columns: Columns) -> CodedKeys:
+        how = columns.key_seed, columns.checked, columns.missing
+        if how not in self._known:
+            self._known[how] = CodedKeys.of_distinct(*self.distinct.keys(columns))
+        return self._known[how].at(self.places)
 
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
         return self._taken(*self.distinct.numbers(columns))

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from src.rows.block import BadRow, Block
+from src.rows.cells.coded import CodedKeys
 from src.rows.cells.column import Column
 from src.rows.cells.lists import CellLists
 from src.rows.cells.reasons import (
@@ -66,7 +67,7 @@ def block_of(
             values, wrong = column.numbers(columns)
             numbers.append(values[:, None])
         note(wrong, partial(_reason, name, column, times))
-    keys, checks, lists = _categories(left, columns, rows)
+    keys, checks, lists, coded = _categories(left, columns, rows)
     found, parts, weights = np.concatenate(numbers, axis=1), None, None
     if columns.weight:
         of_weights = cells[columns.read_names.index(columns.weight)]
@@ -76,7 +77,7 @@ def block_of(
         of_parts = cells[columns.read_names.index(columns.split.column)]
         parts = columns.split.parts_of(of_parts, columns)
         note(parts == NO_PART, partial(_part_reason, columns.split.column, of_parts))
-    block = Block(labels, found, keys, [], columns.key_seed, checks, places, parts, lists, weights)
+    block = Block(labels, found, keys, [], columns.key_seed, checks, places, parts, lists, weights, coded=coded)
     if not bad:
         return block
     good = np.ones(rows, bool)
@@ -93,19 +94,23 @@ def _odd_reason(text: bytes, columns: Columns) -> str:
 
 def _categories(
     cells: Sequence[Column], columns: Columns, rows: int
-) -> tuple[np.ndarray, np.ndarray | None, dict[int, CellLists]]:
-    """Keys, checks and lists, as of a block, of cells of each of `columns.categorical`, and of others behind these."""
-    keys, checks = np.zeros((len(columns.categorical), rows), np.uint64), None
-    of_lists, lists = {one.name: one for one in columns.lists}, dict[int, CellLists]()
+) -> tuple[np.ndarray, np.ndarray | None, dict[int, CellLists], dict[int, CodedKeys]]:
+    """Keys, checks, lists and coded keys, as of a block, of cells of `columns.categorical`, and of others behind."""
+    keys, checks = np.empty((len(columns.categorical), rows), np.uint64), None
+    of_lists, lists, coded = {one.name: one for one in columns.lists}, dict[int, CellLists](), dict[int, CodedKeys]()
     for field, (name, column) in enumerate(zip(columns.categorical, cells)):
         if name in of_lists:
             lists[field] = column.lists(of_lists[name], columns)
+            keys[field] = 0
+            continue
+        if columns.coded and (own_coded := column.coded(columns)):
+            coded[field] = own_coded
             continue
         keys[field], own = column.keys(columns)
         if own is not None and own.any():
             checks = np.zeros(keys.shape, np.uint32) if checks is None else checks
             checks[field] = own
-    return keys, checks, lists
+    return keys, checks, lists, coded
 
 
 def _weights(column: Column, columns: Columns) -> tuple[np.ndarray, np.ndarray]:

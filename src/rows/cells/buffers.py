@@ -26,7 +26,7 @@ def _library() -> ctypes.CDLL | None:
     if not path:
         return None
     library = ctypes.CDLL(str(path))
-    library.Floats.restype = library.Texts.restype = ctypes.c_int64
+    library.Floats.restype = library.Texts.restype = library.CountPlaces.restype = ctypes.c_int64
     return library
 
 
@@ -84,13 +84,34 @@ def texts_of(array: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.frombuffer(bytes(PAD) + "".join(texts).encode() + bytes(PAD), np.uint8), stops[:-1], stops[1:]
 
 
-def taken(places: Any, values: np.ndarray) -> np.ndarray:
-    """What stands at the places that an array of whole numbers names, 0 for a missing one; uint64 of uint64 [B]."""
+def places_of(places: Any, most: int) -> np.ndarray:
+    """Which of so many values an array of whole numbers names, int32 [B]; the one behind the last for a missing one."""
     if library := _library():
-        found = np.empty(len(places), np.uint64)
-        if library.Taken(*_places(places), _pointer(values), ctypes.c_int64(len(values)), _pointer(found)):
+        found = np.empty(len(places), np.int32)
+        if library.Places(*_places(places), ctypes.c_int64(most), _pointer(found)):
             return found
-    return np.append(values, np.uint64(0))[numbers_of(places)]
+    numbers = numbers_of(places)
+    return np.where(numbers < 0, most, numbers).astype(np.int32)
+
+
+def count_places(places: np.ndarray, values: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of so many values occur at places [B] int32, in the order of their first ones, and how often each does."""
+    if not (library := _library()):
+        found, firsts, counts = np.unique(places, return_index=True, return_counts=True)
+        order = np.argsort(firsts)
+        return found[order], counts[order]
+    counts, order = np.zeros(values, np.int64), np.empty(values, np.int32)
+    size = library.CountPlaces(_pointer(places), ctypes.c_int64(len(places)), _pointer(counts), _pointer(order))
+    return order[:size], counts[order[:size]]
+
+
+def put_places(places: np.ndarray, values: np.ndarray, target: np.ndarray) -> None:
+    """Set the numbers of an int32 array, [B] of any stride, to what stands at places [B] int32 among values int32."""
+    if not (library := _library()):
+        target[:] = values[places]
+        return
+    stride = ctypes.c_int64(target.strides[0] // target.itemsize)
+    library.PutPlaces(_pointer(places), ctypes.c_int64(len(places)), _pointer(values), stride, _pointer(target))
 
 
 def numbers_of(places: Any) -> np.ndarray:

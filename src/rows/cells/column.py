@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from src.rows.cells.coded import CodedKeys
 from src.rows.cells.lists import CellLists, ListColumn, split_cells
 from src.rows.cells.reasons import SHOWN, label_reason
 from src.rows.cells.times import of_texts
@@ -27,6 +28,10 @@ class Column(ABC):
     def keys(self, columns: Columns) -> tuple[np.ndarray, np.ndarray | None]:
         """Of categories, uint64 [B]; 0 for an empty cell, and for one that is as good as empty. And checks if asked,
         None where no key is hashed."""
+
+    def coded(self, columns: Columns) -> CodedKeys | None:
+        """The same as places among distinct keys, of a column that is kept so."""
+        return None
 
     @abstractmethod
     def numbers(self, columns: Columns) -> tuple[np.ndarray, Wrong]:

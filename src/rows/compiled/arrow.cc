@@ -142,21 +142,35 @@ extern "C" int64_t Texts(int32_t kind, int32_t bytes, const void *values, const 
 #endif
 }
 
-// What stands at some places among `most` values, 0 where there is no place. Returns whether the places' type is known,
-// and all lie within.
-extern "C" int32_t Taken(int32_t kind, int32_t bytes, const void *places, const uint8_t *bits, int64_t offset,
-                         int64_t count, const uint64_t *values, int64_t most, uint64_t *taken) {
+// The places of cells among `most` values, `most` for a missing one. Returns whether the places' type is known, and all
+// lie within.
+extern "C" int32_t Places(int32_t kind, int32_t bytes, const void *places, const uint8_t *bits, int64_t offset,
+                          int64_t count, int64_t most, int32_t *found) {
   const Valid valid{bits, offset};
-  bool within = true;
+  uint64_t largest = 0;
   const bool known = WithType(static_cast<char>(kind), bytes, [&](auto one) {
     const auto *from = static_cast<const decltype(one) *>(places);
     for (int64_t i = 0; i < count; ++i) {
       const uint64_t place = valid(i) ? static_cast<uint64_t>(from[i]) : static_cast<uint64_t>(most);
-      within = within && place <= static_cast<uint64_t>(most);
-      taken[i] = place < static_cast<uint64_t>(most) ? values[place] : 0;
+      largest = largest < place ? place : largest;
+      found[i] = static_cast<int32_t>(place);
     }
   });
-  return known && within;
+  return known && largest <= static_cast<uint64_t>(most);
+}
+
+// Adds to `counts` how often each place occurs; `order` takes those that do, as they come. Returns how many these are.
+extern "C" int64_t CountPlaces(const int32_t *places, int64_t count, int64_t *counts, int32_t *order) {
+  int64_t distinct = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (!counts[places[i]]++) order[distinct++] = places[i];
+  }
+  return distinct;
+}
+
+// What stands at the places, each `stride` values behind the one before.
+extern "C" void PutPlaces(const int32_t *places, int64_t count, const int32_t *values, int64_t stride, int32_t *to) {
+  for (int64_t i = 0; i < count; ++i) to[i * stride] = values[places[i]];
 }
 
 // Whether all bytes are ASCII, and none a control character before the tab.
