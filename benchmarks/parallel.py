@@ -1,14 +1,15 @@
 """Memory, bytes and speed of training on several CPU processes of this machine, beside one process, in one run.
 
-    python benchmarks/parallel.py --ranks 2 --quick    1,000,000 table rows, hybrid alone; within 60 s on 2 cores
+    python benchmarks/parallel.py --ranks 2 --quick    1,000,000 table rows, hybrid alone; some minutes on 2 cores
     python benchmarks/parallel.py --ranks 4            33,762,577, all of Criteo's
 
     ... --optimizer adagrad                            the optimizer's states are all touched, as after long training
 
 Rows are random, their ids uniform. Memory is the largest proportional set size of a rank, pages shared by processes
-counted once. Every run goes through scripts/run_distribute_train_cpu.sh. Bytes are counted at the
-loopback interface between two steps, headers included, so nothing else should use it; UCX is told to use it too, though
-ranks of one machine would share memory. Speed is then measured without that, by rank_speed.py.
+counted once. Every run goes through scripts/run_distribute_train_cpu.sh. Bytes are counted at the loopback interface
+between two steps, headers included, so nothing else should use it (`ip netns exec NAME` gives a program its own);
+UCX is told to use it too, though ranks of one machine would share memory. Speed is then measured without that, by
+rank_speed.py.
 
 The last line is `max_relative_difference=.. memory_fraction=.. speed_fraction=.. bytes_per_step=..
 planned_bytes_per_step=..`: of the weights to those of one process after 50 steps (the larger of both modes), hybrid's

@@ -303,7 +303,7 @@ def print_plan(
     sample_values = activation_values(inputs, fields, network) + more_ids * (1 + 2 * width)
     sample_values += 4 * placement.ids * width if widths.projections else 0  # as packed, turned, projected, turned back
     of_step = 2 * batch // placement.ranks * sample_values  # and their gradients
-    ucx = uses_ucx(parallel, device_target)
+    ucx = runtime.compute.cpu_kernels and uses_ucx(parallel, device_target)
     of_step += received_values(placement, batch, width, device_target, True, ucx)
     of_step += values if placement.ranks > 1 else 0  # the gradients of the MLPs, in one message
     of_step += batch * (placement.slots if parallel.parallel_mode == "hybrid" else placement.ids) * update
@@ -317,7 +317,7 @@ def print_plan(
     planned = plan(placement, batch, width, values, states + row_values, device_target, network_mb, wire_bytes)
     print("\n".join(plan_lines(placement, planned, optimization.optimizer, batch)))
     if placement.ranks > 1 and ucx:
-        print("they send by UCX, no more than this: as if all rows of a table came equally often")
+        print("they send by UCX, on average no more than this: as if all rows of a table came equally often")
     larger = "a training step" if of_step > of_evaluation else "an evaluation, by --eval_batch_size"
     print(f"on each rank {network_mb:,.1f} MB of MLPs, their optimizer and the values of a batch, those of {larger}")
     best_mb = (sum(widths.packed_rows) * width + values) * 4 / 2**20
