@@ -2,7 +2,9 @@
 
 A result file holds the command, the machine, and rows of a table. A file of READMES names one between two comments,
 `<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here. With the first cells of rows behind
-the name, as in `<!-- results: NAME | one row | another -->`, it has those rows alone.
+the name, as in `<!-- results: NAME | one row | another -->`, it has those rows alone, and with columns behind these, as
+in `<!-- results: NAME | one row ; one column ; another -->`, those columns. A file whose name ends with _CN has the
+words of translations.yaml.
 """
 
 import argparse
@@ -11,11 +13,13 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -25,11 +29,15 @@ from src.base.machine import processor
 # The public original's recipe on a CPU, for benchmarks whose figures are of it.
 ORIGINAL = f"--config_path={ROOT / 'npu_config.yaml'}"
 FOLDER = Path(__file__).resolve().parent / "results"
+TRANSLATIONS = Path(__file__).resolve().parent / "translations.yaml"
 READMES = tuple(
     ROOT / name
-    for name in ("README.md", "benchmarks/README.md", "docs/training.md", "docs/export.md", "docs/ascend.md")
-)
-_PLACE = re.compile(r"(<!-- results: (\w+)((?: \| .*?)?) -->\n).*?(<!-- end -->)", re.DOTALL)
+    for name in ("README.md", "README_CN.md", "benchmarks/README.md", "docs/training.md", "docs/export.md",
+                 "docs/ascend.md", "docs/reference.md")
+)  # fmt: skip
+_PLACE = re.compile(r"(<!-- results: (\w+)((?: \| .*?)?)((?: ; .*?)?) -->\n).*?(<!-- end -->)", re.DOTALL)
+# Of a cell that says the same in all languages: figures with signs, units and ranges, and names of files.
+_SAME = re.compile(r"[\d\s.,:+\-±%x()e]*|[\w.]+\.\w+|\w{1,5}\d+")
 
 
 def machine() -> str:
@@ -56,23 +64,70 @@ def save(name: str, table: Sequence[dict[str, Any]], **more: Any) -> None:
     beside.rename(FOLDER / f"{name}.json")
 
 
-def table_of(name: str, chosen: Sequence[str] = ()) -> str:
-    """A result file as a Markdown table, with its command and machine below; of the rows with chosen first cells."""
+def _words(text: str, known: Mapping[str, str]) -> str:
+    """A title or a cell in another language, whose words are all known; figures stay."""
+    if _SAME.fullmatch(text):
+        return text
+    try:
+        return known[text]
+    except KeyError:
+        raise KeyError(f"{TRANSLATIONS.name} has no {text!r}") from None
+
+
+def _source(content: Mapping[str, Any], known: Mapping[str, str]) -> str:
+    """The line below a table: command, machine and date."""
+    if not known:
+        return f"`{content['command']}` on {content['machine']}, {content['date']}."
+    name, cores, memory, _ = content["machine"].rsplit(", ", 3)
+    facts = {"processor": name, "cores": cores.split()[0], "memory": memory, "date": content["date"]}
+    return known["source"].format(command=content["command"], **facts)
+
+
+def table_of(name: str, rows: Sequence[str] = (), columns: Sequence[str] = (), chinese: bool = False) -> str:
+    """A result file as a Markdown table, with its command and machine below.
+
+    Args:
+        name: of the result file.
+        rows: first cells of the rows that the table has; none for all rows.
+        columns: names of the columns that it has; none for all.
+        chinese: whether its words are those of translations.yaml.
+
+    Raises:
+        KeyError: a row or a column is not there, or a word is not translated.
+    """
     content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    by_name = {str(next(iter(row.values()))): row for row in content["table"]}
-    rows = [by_name[cell] for cell in chosen] or content["table"]
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
-    return "\n".join([*lines, "", f"`{content['command']}` on {content['machine']}, {content['date']}.", ""])
+    table = content["table"]
+    by_first: dict[str, list[dict[str, Any]]] = {}
+    for row in table:
+        by_first.setdefault(str(next(iter(row.values()))), []).append(row)
+    chosen = [row for cell in rows for row in by_first[cell]] or table
+    known = yaml.safe_load(TRANSLATIONS.read_text(encoding="utf-8")) if chinese else {}
+    cells = [list(columns or table[0])]
+    cells += [[str(row[column]) for column in cells[0]] for row in chosen]
+    if chinese:
+        cells = [[_words(cell, known) for cell in line] for line in cells]
+    lines = ["| " + " | ".join(line) + " |" for line in cells]
+    lines.insert(1, "|" + "---|" * len(cells[0]))
+    return "\n".join([*lines, "", _source(content, known), ""])
 
 
-def with_tables(text: str) -> str:
+def with_tables(text: str, chinese: bool = False) -> str:
     """A README's text with every table made anew."""
-    return _PLACE.sub(lambda place: place[1] + table_of(place[2], place[3].split(" | ")[1:]) + place[4], text)
+
+    def made(place: re.Match[str]) -> str:
+        rows, columns = place[3].split(" | ")[1:], place[4].split(" ; ")[1:]
+        return place[1] + table_of(place[2], rows, columns, chinese) + place[5]
+
+    return _PLACE.sub(made, text)
+
+
+def is_chinese(path: Path) -> bool:
+    """Whether a file is in Chinese, by its name."""
+    return path.stem.endswith("_CN")
 
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for readme in READMES:
-        readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
+        text = with_tables(readme.read_text(encoding="utf-8"), is_chinese(readme))
+        readme.write_text(text, encoding="utf-8")

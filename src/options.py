@@ -15,6 +15,7 @@ from src.checkpoints.run_options import RunOptions
 from src.data.manifest import DataFolder
 from src.days.options import DaySpec
 from src.doctor.options import DoctorSpec
+from src.engines.options import EngineSpec
 from src.export.options import ExportSpec, ResultSpec, RowsSpec
 from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
 from src.model_utils.moxing_adapter import ModelArtsSpec
@@ -136,6 +137,7 @@ class PreprocessDataOptions:
     yaml: YamlSpec
     raw: RawSpec
     preprocessing: PreprocessingSpec
+    engine: EngineSpec
 
 
 @dataclass(frozen=True)

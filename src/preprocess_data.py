@@ -24,6 +24,7 @@ from src.data.encoder import load_encoder
 from src.data.known_values import worst
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.data.transforms import TRANSFORMS
+from src.engines.engine import engine_of
 from src.model_utils.options import is_default, refuse_changed
 from src.options import PreprocessDataOptions, resolve
 from src.preprocessing.guess import guess_schema
@@ -125,15 +126,9 @@ def make_data_folder(options: PreprocessDataOptions) -> DataFolder:
         refuse_changed(options.preprocessing, contradicting,
                        "with valid_path or test_path, whose rows are these parts: drop it")  # fmt: skip
     output = output_folder(raw.data_path, raw.output_path, raws)
-    data = preprocess(
-        raws,
-        output,
-        columns_of(raw, options.preprocessing.vocab_path),
-        options.preprocessing,
-        raw.overwrite,
-        own,
-        raw.order_by,
-    )
+    columns = columns_of(raw, options.preprocessing.vocab_path)
+    with engine_of(options.engine) as engine:
+        data = preprocess(raws, output, columns, options.preprocessing, raw.overwrite, own, raw.order_by, engine)
     print(report(data))
     return data
 

@@ -1,5 +1,6 @@
 """Files and folders that are there whole or not at all: written beside their place, then renamed."""
 
+import hashlib
 import mmap
 import os
 import shutil
@@ -54,6 +55,15 @@ def flush(path: Path) -> None:
         os.fsync(place)
     finally:
         os.close(place)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex digits."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
@@ -52,8 +53,9 @@ def _call(function: Callable[..., Any], run: Sequence[tuple[Any, ...]]) -> list[
     return [function(*arguments, *_shared) for arguments in run]
 
 
-def _runs(follows: Sequence[bool], most: int) -> list[slice]:
-    """Pieces of work that follow each other, `most` at most."""
+def runs_of(follows: Sequence[bool], pieces: int, workers: int) -> list[slice]:
+    """Pieces of work that are best done one behind the other; shorter ones where there are too few for all workers."""
+    follows, most = follows or [False] * pieces, -(-pieces // workers)
     starts: list[int] = []
     for number, follow in enumerate(follows):
         if not starts or not follow or number - starts[-1] >= most:
@@ -61,14 +63,38 @@ def _runs(follows: Sequence[bool], most: int) -> list[slice]:
     return [slice(start, end) for start, end in itertools.pairwise([*starts, len(follows)])]
 
 
+@contextmanager
+def told_progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """What is told of work that is done, in a total of units: on a terminal a bar, elsewhere a line every ten seconds.
+
+    The block calls what it is given with the size of each piece that is done.
+    """
+    begin, done = time.perf_counter(), 0
+    said = begin
+    quiet = not sys.stderr.isatty()
+    with tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=what, disable=quiet) as bar:
+
+        def tell(size: int) -> None:
+            nonlocal said, done
+            bar.update(size)
+            done += size
+            now = time.perf_counter()
+            if quiet and (done == total or now - said > _SECONDS_BETWEEN_LINES):
+                said, rate = now, done / (now - begin)
+                left_s = (total - done) / rate
+                print(f"{what}: {done} of {total} {unit}, {rate:.0f} {unit}/s, {left_s:.0f} s left", flush=True)
+
+        yield tell
+
+
 def run_parallel(
     what: str, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], sizes: Sequence[int], unit: str,
-    shared: tuple[Any, ...] = (), follows: Sequence[bool] = (),
+    shared: tuple[Any, ...] = (), follows: Sequence[bool] = (), workers: int = 0,
 ) -> Iterator[Any]:  # fmt: skip
     """The results of function(*arguments, *shared) for each of the arguments, in their order.
 
     Args:
-        what: names the work in its progress line: on a terminal a bar, elsewhere a line every ten seconds.
+        what: names the work in its progress line.
         function: the work, a function of a module.
         work: arguments of each call; they and the results travel between processes.
         sizes: of each piece of work, for the progress.
@@ -76,37 +102,28 @@ def run_parallel(
         shared: further arguments of all calls; processes are forked, so these cost no copy.
         follows: of each piece of work, whether it is best done by the process that does the one before; so it is, as
             long as there is work for all.
+        workers: processes at most, 0 for one a core.
 
     Raises:
         InputError: a process was killed, most likely by the system for want of memory.
     """
     if not work:
         return
-    begin, total, done = time.perf_counter(), sum(sizes), 0
-    said = begin
-    workers = min(len(os.sched_getaffinity(0)), len(work))
-    quiet = not sys.stderr.isatty()
+    workers = min(workers or len(os.sched_getaffinity(0)), len(work))
     with (
         ProcessPoolExecutor(workers, get_context("fork"), _share, (shared,)) as pool,
-        tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=what, disable=quiet) as bar,
+        told_progress(what, sum(sizes), unit) as tell,
     ):
-        runs = _runs(follows or [False] * len(work), -(-len(work) // workers))
+        runs = runs_of(follows, len(work), workers)
         futures = [pool.submit(_call, function, work[run]) for run in runs]
         try:
             for future, run in zip(futures, runs):
                 yield from future.result()
-                size = sum(sizes[run])
-                bar.update(size)
-                done += size
-                now = time.perf_counter()
-                if quiet and (done == total or now - said > _SECONDS_BETWEEN_LINES):
-                    said, rate = now, done / (now - begin)
-                    left_s = (total - done) / rate
-                    print(f"{what}: {done} of {total} {unit}, {rate:.0f} {unit}/s, {left_s:.0f} s left", flush=True)
+                tell(sum(sizes[run]))
         except BrokenProcessPool:
             raise InputError(
                 f"{what}: one of {workers} processes was killed, as the system does where memory runs out: free some, "
-                f"or let fewer run (taskset -c 0 ...), and start again"
+                f"or let fewer run (--workers=1), and start again"
             ) from None
         finally:
             for future in futures:

@@ -18,6 +18,7 @@ from src.base.npz import Arrays, mapped_arrays, save_arrays
 from src.data.growth import OF_ROWS, OF_WAITING, TableCounts
 from src.data.manifest import VOCABULARY, Manifest
 from src.data.numeric import Scale
+from src.engines.kept import InFile, Load
 
 COUNTS = "counts.npz"
 _SOURCE = "growth"  # in the manifest's source
@@ -25,7 +26,7 @@ _NUMBER, _ROWS, _SCALE = "number", "rows", "scale/"
 
 
 @dataclass(frozen=True)
-class Counted:
+class Counted(InFile):
     """What a data folder keeps beside its vocabulary to grow from.
 
     Attributes:
@@ -33,12 +34,18 @@ class Counted:
         rows: all training rows so far.
         tables: of each table.
         scales: of each field's `count_scores`, where the encoder has them.
+        path: the file that it was read from, if it was.
     """
 
     number: int
     rows: int
     tables: Sequence[TableCounts]
     scales: Sequence[Scale] = ()
+    path: Path | None = field(default=None, compare=False)
+
+    def place(self) -> tuple[Load, Path, tuple[Any, ...]] | None:
+        """See `InFile`."""
+        return (Counted.load, self.path, ()) if self.path else None
 
     def save(self, path: Path) -> None:
         """Write an .npz, whole or not at all; arrays of zeros are left out."""
@@ -74,7 +81,7 @@ class Counted:
             of_waiting = [taken(f"waiting/{name}/{table}", waiting, kinds.get(name, np.int32)) for name in OF_WAITING]
             tables.append(TableCounts.of([*of_rows, *of_waiting]))
         scales = [(float(found[name][0]), float(found.pop(name)[1])) for name in list(found) if name.startswith(_SCALE)]
-        counted = cls(int(found.pop(_NUMBER)), int(found.pop(_ROWS)), tables, scales)
+        counted = cls(int(found.pop(_NUMBER)), int(found.pop(_ROWS)), tables, scales, path)
         if found:
             raise InputError(
                 f"{path} holds {min(found)}, which this program does not know: use the program that wrote it"

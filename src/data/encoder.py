@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count, takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from src.data.manifest import NO_CATEGORY, NO_NUMBER
 from src.data.numeric import Summary, bucket_edges, count_scale, count_scores
 from src.data.transforms import TRANSFORMS
 from src.data.vocabulary import BESIDE, UNSEEN, AnyVocabulary, vocabulary_of
+from src.engines.kept import InFile, Load
 from src.rows.block import Block
 from src.rows.columns import Columns
 
@@ -135,7 +137,7 @@ def learn(
     )
 
 
-class Encoder:
+class Encoder(InFile):
     """Raw rows to numeric inputs and ids.
 
     Args:
@@ -162,7 +164,7 @@ class Encoder:
         examples: Sequence[Example] | None = None,
         layout: Layout | None = None,
     ):
-        self.vocabulary, self.learned = vocabulary, learned or Learned()
+        self.vocabulary, self.learned, self._dense = vocabulary, learned or Learned(), tuple(dense)
         self._of_columns = layout or Layout.plain(len(vocabulary.names))
         self._examples = None if examples is None else tuple(examples)
         self._file: MappedFile | None = None
@@ -187,6 +189,13 @@ class Encoder:
         for names in (self.inputs, self.fields):
             if repeated := [name for name in names if names.count(name) > 1]:
                 raise InputError(f"column {repeated[0]!r} has the name of an input made of another: rename it")
+
+    def place(self) -> tuple[Load, Path, tuple[Any, ...]] | None:
+        """See `InFile`."""
+        if not self._file:
+            return None
+        self._file.check()
+        return load_encoder, self._file.path, (self._dense,)
 
     def prepare(self) -> None:
         """Build the hash tables now that the first `encode` would build, so that forked processes share them."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from src.base.errors import InputError
-from src.base.files import whole_file
+from src.base.files import sha256_of, whole_file
 from src.base.sealed import check_json, sealed_json
 from src.data.layout import Layout
-from src.data.parts import File, Negatives, Part, sha256_of
+from src.data.parts import File, Negatives, Part
 from src.rows.cells.lists import ListColumn
 from src.rows.columns import Columns, Timestamp
 

@@ -1,9 +1,10 @@
 """What a manifest says of a data folder's files, and of the rows in them."""
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+
+from src.base.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,6 @@ class File:
     def of(cls, folder: Path, path: Path) -> "File":
         """Measure a file that lies below the folder."""
         return cls(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path))
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex digits."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from src.base.events import happens
 from src.base.files import flush
 
 COLUMN = "rows"
+NEEDS = "mindspore"  # whoever calls `write`
 SCHEMA = {COLUMN: {"type": "bytes"}}
 _PAGE_BYTES = 4 << 20
 _HEADER_BYTES = 1 << 20

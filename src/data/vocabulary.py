@@ -6,6 +6,7 @@ frequency, so that hot rows of a table lie side by side. An empty cell is a valu
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pandas as pd
 from src.base.errors import InputError
 from src.base.files import MappedFile
 from src.base.npz import Arrays, mapped_arrays
+from src.engines.kept import InFile, Load
 from src.rows.keys import is_seed, seed_words
 
 UNSEEN = 0
@@ -71,7 +73,7 @@ def ordered(keys: np.ndarray, totals: np.ndarray, min_count: int = 1) -> Counts:
     return keys[order], totals[order]
 
 
-class Vocabulary:
+class Vocabulary(InFile):
     """Which id each category has.
 
     A few keys are looked up by bisection, which touches a few pages of a mapped file; only where many are looked up is
@@ -101,6 +103,13 @@ class Vocabulary:
         self._orders, self._file = orders, file
         self._indexes: list[pd.Index | None] = [None] * len(self.keys)
         self._bisected = [0] * len(self.keys)
+
+    def place(self) -> tuple[Load, Path, tuple[Any, ...]] | None:
+        """See `InFile`."""
+        if not self._file:
+            return None
+        self._file.check()
+        return load_vocabulary, self._file.path, (self.tables,)
 
     @property
     def table_rows(self) -> tuple[int, ...]:
@@ -239,14 +248,18 @@ def _seed_array(seed: str) -> Arrays:
 AnyVocabulary = Vocabulary | HashedVocabulary
 
 
-def load_vocabulary(path: Path) -> AnyVocabulary:
+def load_vocabulary(path: Path, tables: Sequence[int] = ()) -> AnyVocabulary:
     """The vocabulary whose `arrays` an .npz file holds, among others; its keys stay in the file.
+
+    Args:
+        path: the file.
+        tables: as for `Vocabulary`.
 
     Raises:
         InputError: it says more of categories than this program knows, or its keys are not as it says.
     """
     file = MappedFile(path)
-    return vocabulary_of(path, mapped_arrays(file), file)
+    return vocabulary_of(path, mapped_arrays(file), file, tables)
 
 
 def vocabulary_of(path: Path, found: Arrays, file: MappedFile | None, tables: Sequence[int] = ()) -> AnyVocabulary:

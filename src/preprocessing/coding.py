@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.data import records
-from src.data.encoder import Encoder
+from src.data.encoder import Encoder, load_encoder
 from src.data.manifest import MANIFEST, VOCABULARY
 from src.data.parts import File
 from src.preprocessing.journal import NEW, Journal, Work
@@ -37,7 +37,9 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
     scattered = tuple(journal.path("scatter", number).with_suffix(".rows") for number in range(len(mixed)))
     bundles = bundles_of(scattered)
     bundled = tuple(journal.path("bundle", number).with_suffix(".rows") for number in range(len(bundles)))
-    coding = Coding(source.columns, encoder, new, options.record_rows, options.seed, scattered, bundled)
+    if not journal.engine.is_forked:
+        encoder = load_encoder(new / VOCABULARY, source.columns.dense)  # which goes to workers by its path
+    coding = Coding(source.columns, encoder, options.record_rows, options.seed, scattered, bundled)
     decides = source.plan() | {"vocabulary": File.of(new, new / VOCABULARY).sha256}
     journal.plan("scatter", decides | ({"seed": options.seed, "pieces": len(mixed)} if mixed else {}))
     journal.plan("bundle", {}, "scatter")
@@ -45,22 +47,25 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
     journal.plan("encode", decides | {"record_rows": options.record_rows, "pieces": [_name(piece) for piece in others]})
     for step, pieces in (("gather", mixed), ("encode", others)):
         _forget_lost_shards(journal, folder, step, [_name(piece) for piece in pieces])
-    if journal.missing("gather", len(mixed)) or journal.missing("encode", len(others)):
+    left = journal.missing("gather", len(mixed)) or journal.missing("encode", len(others))
+    if left and journal.engine.is_forked:
         encoder.prepare()
         records.prepare()
     scatter = [
-        Work(scatter_rows, (piece.spans, number), piece.rows, piece.follows) for number, piece in enumerate(mixed)
+        Work(scatter_rows, (piece.spans, number), piece.rows, piece.follows, scattered[number])
+        for number, piece in enumerate(mixed)
     ]
     journal.finish("scatter", scatter, "rows", coding)
-    journal.finish("bundle", [Work(bundle_rows, pair) for pair in zip(bundles, bundled)], "bundles", coding)
-    gather = [Work(gather_bucket, (piece.number, new / _name(piece)), piece.rows) for piece in mixed]
-    journal.finish("gather", gather, "rows", coding)
-    encode = [Work(encode_rows, (piece.spans, new / _name(piece)), piece.rows, piece.follows) for piece in others]
-    journal.finish("encode", encode, "rows", coding)
+    bundle = [Work(bundle_rows, (files,), target=path) for files, path in zip(bundles, bundled)]
+    journal.finish("bundle", bundle, "bundles", coding)
+    gather = [Work(gather_bucket, (piece.number,), piece.rows, target=new / _name(piece)) for piece in mixed]
+    journal.finish("gather", gather, "rows", coding, needs=records.NEEDS)
+    encode = [Work(encode_rows, (piece.spans,), piece.rows, piece.follows, new / _name(piece)) for piece in others]
+    journal.finish("encode", encode, "rows", coding, needs=records.NEEDS)
     shards: Shards = {part: [] for part in source.bounds}
     for step, pieces in (("gather", mixed), ("encode", others)):
         for number, piece in enumerate(pieces):
-            shards[piece.part].append(Shard.of(journal.load(step, number, "shard")[0]))
+            shards[piece.part].append(Shard.of(journal.load(step, number, "shard")[0], piece.part))
     return shards
 
 

@@ -37,6 +37,7 @@ class Grower:
         learns_by: the options by which it was learned.
         watched: what counting rows must know; None where values are hashed, and need no vocabulary.
         growth: the manifest's facts, once there is a grown encoder.
+        files: that workers read of it.
 
     Raises:
         InputError: nothing is kept beside it to grow from.
@@ -56,6 +57,7 @@ class Grower:
             least = [by.least_counts.get(name, by.min_count) for name in vocabulary.names]
             self.watched = Watched(vocabulary, tuple(least), manifest.sha256(VOCABULARY) or "")
         self.growth = Growth.of(manifest)
+        self.files = [Path(options.vocab_path, name) for name in (VOCABULARY, *([COUNTS] if self._counted else []))]
 
     def encoder(self, source: Source, journal: Journal) -> tuple[Encoder, Counted | None]:
         """The encoder with rows for the values of the source's training rows, and what it can grow from again.

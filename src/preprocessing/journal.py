@@ -4,6 +4,7 @@
     dataset/.work/<step>-<n>.npz    the result of a finished piece of work
     dataset/.work/unpacked/         text of compressed raw files, of use whatever the options are
     dataset/.work/new/              the data folder, until it is whole
+    dataset/.work/attempts/         what workers that are not forked made, until it is put in its place above
     dataset/.lock                   held by the run that is at work
 
 A piece's file appears by rename once its work is done and on the disk, with all that it tells of: a kill or a power cut
@@ -11,13 +12,17 @@ at any moment loses no more than the pieces under way.
 What is finished under another plan is of no use and goes, step by step: counts outlive a change of what comes behind
 them. The folder goes when the new data folder stands in its place. A lock keeps a second run out; it goes with the
 process that holds it.
+
+Forked workers end with the run, so they put their results in place themselves. Others may outlive it, or do a piece
+that was given up for lost and is done by another, too: each attempt has a folder of its own, a mirror of `.work`, and
+the run alone moves what is in it to its place, once.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +32,15 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.events import happens
-from src.base.files import whole_file
+from src.base.files import flush, whole_file
 from src.base.locks import hold
 from src.base.npz import Arrays, save_arrays
-from src.base.workers import run_parallel
+from src.engines.engine import LOCAL, Engine
+from src.engines.fitness import checksum_of
 
 FOLDER, LOCK = ".work", ".lock"
 UNPACKED, NEW = f"{FOLDER}/unpacked", f"{FOLDER}/new"
-_SOURCES = Path(__file__).parents[1]
+_ATTEMPTS = "attempts"
 
 
 @contextlib.contextmanager
@@ -90,12 +96,15 @@ class Work:
         arguments: its first ones; others are shared by all pieces of a step.
         size: how much work it is, for the progress.
         follows: whether it is best done by the process that did the one before.
+        target: the file that it writes beside its result, if it does, below the journal's folder: the argument behind
+            the first ones. Other files may stand beside it, whose names begin with its name.
     """
 
     function: Callable[..., Arrays]
     arguments: tuple[Any, ...]
     size: int = 1
     follows: bool = False
+    target: Path | None = None
 
 
 class Journal:
@@ -103,11 +112,14 @@ class Journal:
 
     Args:
         folder: the data folder being made, which must be held.
+        engine: does the pieces.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder / FOLDER
+    def __init__(self, folder: Path, engine: Engine = LOCAL):
+        self.folder, self.engine = folder / FOLDER, engine
+        self._attempts = self.folder / _ATTEMPTS
         self.folder.mkdir(exist_ok=True)
+        shutil.rmtree(self._attempts, ignore_errors=True)  # who writes there has been given up
         self._plans: dict[str, str] = {}
 
     def path(self, step: str, number: int) -> Path:
@@ -144,18 +156,49 @@ class Journal:
         """Take a piece as not finished."""
         self.path(step, number).unlink(missing_ok=True)
 
-    def finish(self, step: str, work: Sequence[Work], unit: str, *shared: Any) -> None:
-        """Do the pieces of a planned step that are not finished, in parallel; sizes count so many of the unit."""
+    def finish(self, step: str, work: Sequence[Work], unit: str, *shared: Any, needs: str = "") -> None:
+        """Do the pieces of a planned step that are not finished, in parallel.
+
+        Args:
+            step: its name.
+            work: the pieces; their sizes count so many of the unit.
+            unit: what they count.
+            shared: arguments of all pieces.
+            needs: the package that workers must have.
+        """
         missing = self.missing(step, len(work))
         if len(missing) < len(work):
             done = len(work) - len(missing)
             print(f"{step}: going on from an earlier run, {done} of {len(work)} pieces are done", flush=True)
         happens(f"{step} is to be finished")
-        arguments = [(self.path(step, number), work[number].function, *work[number].arguments) for number in missing]
         left = [work[number] for number in missing]
+        places = [(self.path(step, number), one.target) for number, one in zip(missing, left)]
+        arguments = [(*place, one.function, one.arguments) for place, one in zip(places, left)]
         sizes, follows = [one.size for one in left], [one.follows for one in left]
-        for _ in run_parallel(step, _record, arguments, sizes, unit, shared, follows):
-            pass
+        if self.engine.is_forked:
+            for _ in self.engine.map(step, _record, arguments, sizes, unit, shared, follows):
+                pass
+            return
+        self._attempts.mkdir(exist_ok=True)
+        apart = [(self.folder, *one) for one in arguments]
+        for attempt in self.engine.map(step, _attempt, apart, sizes, unit, shared, follows, needs):
+            self._put_in_place(self._attempts / attempt)
+
+    def _put_in_place(self, attempt: Path) -> None:
+        """Move what an attempt has made to its place, the result last, for it tells of the rest."""
+        files = sorted((path for path in attempt.rglob("*") if path.is_file()), key=lambda path: path.parent == attempt)
+        targets = [self.folder / path.relative_to(attempt) for path in files]
+        for target in targets[:-1]:  # what a killed run left beside it would be taken for its own
+            for leftover in target.parent.glob(f"{target.name}*"):
+                leftover.unlink()
+        for path, target in zip(files, targets):
+            if target == targets[-1]:
+                for folder in {one.parent for one in targets[:-1]}:
+                    flush(folder)
+            path.rename(target)
+        flush(self.folder)
+        shutil.rmtree(attempt)
+        happens("an attempt is put in its place")
 
     def load(self, step: str, number: int, *names: str) -> list[np.ndarray]:
         """Arrays of a finished piece, in the order of the names."""
@@ -164,22 +207,33 @@ class Journal:
 
     def close(self) -> None:
         """Remove everything: the work is done."""
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self._attempts, ignore_errors=True)  # a worker that was given up may still write there
+        shutil.rmtree(self.folder, ignore_errors=not self.engine.is_forked)
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@functools.cache
 def _program() -> str:
     """A checksum of the sources that give the results, and of NumPy's version."""
-    files = [path for wing in ("rows", "data", "preprocessing") for path in sorted((_SOURCES / wing).rglob("*"))]
-    texts = [path.read_bytes() for path in files if path.suffix in (".py", ".cc")]
-    return hashlib.sha256(b"\0".join([np.__version__.encode(), *texts])).hexdigest()
+    return checksum_of("rows", "data", "preprocessing")
 
 
-def _record(path: Path, function: Callable[..., Arrays], *arguments: Any) -> None:
-    """Do a piece of work and keep its arrays at `path`."""
-    save_arrays(path, function(*arguments), sync=True)
+def _record(path: Path, target: Path | None, function: Callable[..., Arrays], own: Sequence[Any], *shared: Any) -> None:
+    """Do a piece of work, which may write a target, and keep its arrays at `path`."""
+    save_arrays(path, function(*own, *([target] if target else []), *shared), sync=True)
     happens("a piece of work is kept")
+
+
+def _attempt(
+    folder: Path, path: Path, target: Path | None, function: Callable[..., Arrays], own: Sequence[Any], *shared: Any
+) -> str:
+    """The same in a folder of its own among a journal's attempts; its name."""
+    attempt = folder / _ATTEMPTS / uuid.uuid4().hex
+    attempt.mkdir()  # not those around it: of a run that has ended nothing is left to write to
+    aside = attempt / target.relative_to(folder) if target else None
+    if aside:
+        aside.parent.mkdir(parents=True, exist_ok=True)
+    _record(attempt / path.name, aside, function, own, *shared)
+    return attempt.name

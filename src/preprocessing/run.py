@@ -18,6 +18,7 @@ from src.data.layout import Layout
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, Manifest, raw_format
 from src.data.parts import File, Negatives, Part
 from src.data.vocabulary import UNSEEN
+from src.engines.engine import LOCAL, Engine
 from src.preprocessing.coding import Shards, code
 from src.preprocessing.growing import Grower
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
@@ -46,6 +47,7 @@ def preprocess(
     overwrite: bool = False,
     own: OwnFiles | None = None,
     order_by: str = "",
+    engine: Engine = LOCAL,
 ) -> DataFolder:
     """Make a data folder of raw files: count, merge, encode, and the manifest last.
 
@@ -57,6 +59,7 @@ def preprocess(
         overwrite: whether a data folder in that place is replaced, once the new one is whole.
         own: raw files of validation and test rows, by part; all of raws are for training then.
         order_by: column whose value in each file's first row gives the order of raws; "" for the order given.
+        engine: does the pieces.
 
     Raises:
         InputError: no rows, fewer than asked for, more bad ones than allowed, a vocabulary that does not fit, a data
@@ -76,16 +79,14 @@ def preprocess(
         source = find_rows(raw_input, options, all_test=known is not None and not grower, own=own)
         if grower or not known:  # else counts tell of bad rows alone
             source = source.keyed(grower.key_seed if grower else key_seed_of(source))
-        journal, new = Journal(folder), folder / NEW
+        journal, new = Journal(folder, engine), folder / NEW
+        engine.begin(journal.folder, [*raw_input.texts, *(grower.files if grower else ())])
         bad = count(source, journal, options, grower)
         encoder, counted = _learned(source, journal, options, known, grower)
         source = source.keyed(encoder.vocabulary.key_seed)
-        _save(new, encoder, counted)
-        if bad:
-            write_rejects(new / REJECTS, bad)
+        _save(new, encoder, counted, bad)
         shards = code(source, journal, encoder, folder, options)
-        if [fingerprint(raw) for raw in raws] != given:
-            raise InputError(f"{source.names} changed while it was read: start again when it is whole")
+        _refuse_changed_raws(raws, given, source)
         told = options.recorded(known.manifest.options if known else None)
         manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
         shared, grown = shared_keys(source, journal) if counted else {}, grower.growth.content() if grower else {}
@@ -106,6 +107,11 @@ def _refuse_finished(folder: Path, overwrite: bool) -> None:
             f"output {folder} already holds preprocessed data: name another --output_path, or replace it with "
             f"--overwrite=True"
         )
+
+
+def _refuse_changed_raws(raws: Sequence[Path], given: Sequence[tuple[str, int, int]], source: Source) -> None:
+    if [fingerprint(raw) for raw in raws] != given:
+        raise InputError(f"{source.names} changed while it was read: start again when it is whole")
 
 
 def _check_labels(columns: Columns, manifest: Manifest, known: Known | None) -> None:
@@ -132,14 +138,16 @@ def _learned(
     return (known.encoder, None) if known else learn_encoder(source, journal, options)
 
 
-def _save(new: Path, encoder: Encoder, counted: Counted | None) -> None:
-    """Write an encoder, and what it can grow from, in place of an earlier run's, and of its bad rows."""
+def _save(new: Path, encoder: Encoder, counted: Counted | None, bad: Sequence[BadRow]) -> None:
+    """Write an encoder, what it can grow from, and bad rows if there are some, in place of an earlier run's."""
     new.mkdir(exist_ok=True)
     for name in (VOCABULARY, COUNTS, REJECTS):
         (new / name).unlink(missing_ok=True)
     encoder.save(new / VOCABULARY)
     if counted:
         counted.save(new / COUNTS)
+    if bad:
+        write_rejects(new / REJECTS, bad)
 
 
 def count(source: Source, journal: Journal, options: PreprocessingSpec, grower: Grower | None = None) -> list[BadRow]:
@@ -150,7 +158,7 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec, grower: 
     shared = source.columns, allowed + _SHOWN_BAD_ROWS, numbers, watched
     journal.plan("count", source.plan() | {"numbers": numbers} | (watched.plan() if watched else {}))
     _forget_too_few_bad_rows(journal, len(work), shared[1])
-    if watched and journal.missing("count", len(work)):
+    if watched and journal.engine.is_forked and journal.missing("count", len(work)):
         watched.vocabulary.prepare()
     journal.finish("count", work, "rows", *shared)
     bad: list[BadRow] = []

@@ -31,10 +31,11 @@ class Shard:
     values: tuple[int, ...]
 
     @classmethod
-    def of(cls, shard: np.ndarray) -> "Shard":
-        """What `encode_rows` returned."""
+    def of(cls, shard: np.ndarray, part: str) -> "Shard":
+        """What `encode_rows` returned, of a file in the folder of a part."""
         content = to_json(shard)
-        files = (File(**content["files"][0]), File(**content["files"][1]))
+        one, other = (File(**file | {"name": f"{part}/{file['name']}"}) for file in content["files"])
+        files = one, other
         sums = content["rows"], content["clicks"], content.get("weight", content["rows"])
         return cls(files, *sums, tuple(content["unseen"]), tuple(content["values"]))
 
@@ -46,7 +47,6 @@ class Coding:
     Attributes:
         columns: of the raw files.
         encoder: codes the rows.
-        folder: the data folder; shards lie below it.
         record_rows: rows in a MindRecord record.
         seed: of shuffling.
         scattered: where `scatter_rows` leaves the rows of each piece that is shuffled; they make as many buckets.
@@ -55,7 +55,6 @@ class Coding:
 
     columns: Columns
     encoder: Encoder
-    folder: Path
     record_rows: int
     seed: int = 0
     scattered: tuple[Path, ...] = ()
@@ -100,15 +99,15 @@ def seen(ids: np.ndarray, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_shard(
-    path: Path, folder: Path, packed: list[bytes], sums: np.ndarray, found: tuple[np.ndarray, np.ndarray]
-) -> Arrays:
-    """Write records to a shard below the data folder; sums as `sums_of`, found as `seen` has them.
+    path: Path, packed: list[bytes], sums: np.ndarray, found: tuple[np.ndarray, np.ndarray]
+) -> Arrays:  # fmt: skip
+    """Write records to a shard; sums as `sums_of`, found as `seen` has them.
 
     Returns:
-        shard: a `Shard`, as JSON.
+        shard: a `Shard`, as JSON, whose files have names without a folder.
     """
     records.write(path, packed)
-    files = File.of(folder, path), File.of(folder, path.with_name(path.name + ".db"))
+    files = File.of(path.parent, path), File.of(path.parent, path.with_name(path.name + ".db"))
     unseen, values = (tuple(counts.tolist()) for counts in found)
     rows, clicks, weight = sums.tolist()
     return {"shard": from_json(asdict(Shard(files, int(rows), clicks, weight, unseen, values)))}

@@ -136,7 +136,7 @@ def bad_rows_of(bad: np.ndarray) -> list[BadRow]:
 
 
 def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
-    """Encode some lines to one MindRecord file at `path`, below the data folder; rows keep their order.
+    """Encode some lines to one MindRecord file at `path`; rows keep their order.
 
     Returns:
         shard: a `Shard`, as JSON.
@@ -156,13 +156,13 @@ def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
         packed += packed_rows(tuple(array[:whole] for array in arrays), coding.record_rows)
         rest = tuple(array[whole:] for array in arrays)
     packed += packed_rows(rest, coding.record_rows) if rest else []
-    return write_shard(path, coding.folder, packed, sums, (unseen, values))
+    return write_shard(path, packed, sums, (unseen, values))
 
 
-def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
+def scatter_rows(spans: Sequence[Span], number: int, path: Path, coding: Coding) -> Arrays:
     """The first half of shuffling in fixed memory: deal the coded rows of piece `number` at random to buckets.
 
-    They go to the piece's file: where each bucket's rows begin, int64 [buckets + 1], then the rows, uint8
+    They go to the piece's file, at `path`: where each bucket's rows begin, int64 [buckets + 1], then the rows, uint8
     [rows, bytes of a row], those of a bucket side by side.
 
     Returns:
@@ -176,7 +176,7 @@ def scatter_rows(spans: Sequence[Span], number: int, coding: Coding) -> Arrays:
     joined = np.concatenate(rows)
     bucket = np.random.default_rng([coding.seed, number]).integers(0, buckets, len(joined))
     bounds = np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=buckets))))
-    with whole_file(coding.scattered[number], sync=True) as file:
+    with whole_file(path, sync=True) as file:
         file.write(bounds.astype("<i8").tobytes())
         file.write(joined[np.argsort(bucket, kind="stable")].data)
     return {"rows": np.array(len(joined))}
@@ -228,4 +228,4 @@ def gather_bucket(bucket: int, path: Path, coding: Coding) -> Arrays:
     dense, ids = np.ascontiguousarray(dense).view("<f4"), np.ascontiguousarray(ids).view("<i4")
     arrays = dense, ids, joined[:, -1], *rest
     packed = packed_rows(arrays, coding.record_rows)
-    return write_shard(path, coding.folder, packed, sums_of(arrays), seen(ids, coding))
+    return write_shard(path, packed, sums_of(arrays), seen(ids, coding))

@@ -28,6 +28,7 @@ class RawInput:
 
     Attributes:
         raws: those that are not empty, or the first one.
+        texts: the files that their rows are read from.
         columns: of each file, in the order that its header gives, if there are headers.
         rows: of all files.
 
@@ -44,8 +45,8 @@ class RawInput:
             empty = next(raw for raw in raws if raw not in filled)
             warn(f"{len(raws) - len(filled)} of {len(raws)} files are empty and passed over, such as {empty}")
         self.raws, self._named = tuple(filled or raws[:1]), len(raws) > 1
-        self._texts = [texts[raw] for raw in self.raws]
-        self._files = [_opened(text, columns, raw) for raw, text in zip(self.raws, self._texts)]
+        self.texts = [texts[raw] for raw in self.raws]
+        self._files = [_opened(text, columns, raw) for raw, text in zip(self.raws, self.texts)]
         if order_by:
             self._order(order_by, behind)
         self.columns = [file.columns for file in self._files]
@@ -81,7 +82,7 @@ class RawInput:
                 break
         order = [*places, *(place for place, chosen in enumerate(ordered) if not chosen)]
         self.raws = tuple(self.raws[place] for place in order)
-        self._texts, self._files = [self._texts[place] for place in order], [self._files[place] for place in order]
+        self.texts, self._files = [self.texts[place] for place in order], [self._files[place] for place in order]
 
     def rows_of(self, raws: Sequence[Path]) -> int:
         """How many rows some of the files have."""
@@ -101,7 +102,7 @@ class RawInput:
 
     def remove_unpacked(self) -> None:
         """Remove the text of packed files, once the rows are through."""
-        for text in set(self._texts) - set(self.raws):
+        for text in set(self.texts) - set(self.raws):
             text.unlink()
 
 

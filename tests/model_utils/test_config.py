@@ -19,7 +19,7 @@ from src.training.rules import RULES
 from src.training.schedule import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
-SHOWN = [path.relative_to(ROOT).as_posix() for name in ("README.md", "docs/*.md", "scripts/*.sh")
+SHOWN = [path.relative_to(ROOT).as_posix() for name in ("README*.md", "docs/*.md", "scripts/*.sh")
          for path in sorted(ROOT.glob(name))]  # fmt: skip
 
 

@@ -33,23 +33,23 @@ def shuffled(tmp_path_factory):
     raw = write_raw(folder / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(ROWS)])
     spans = RawInput([raw], COLUMNS, folder).spans(0, ROWS, ROWS // SPANS)
     scattered = tuple(folder / f"any{n}" for n in range(SPANS))
-    coding = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), folder, 16, 7, scattered)
+    coding = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), 16, 7, scattered)
     buckets = []
     for number, span in enumerate(spans):
-        assert scatter_rows([span], number, coding) == {"rows": ROWS // SPANS}
+        assert scatter_rows([span], number, scattered[number], coding) == {"rows": ROWS // SPANS}
         bounds = np.fromfile(scattered[number], "<i8", SPANS + 1)
         rows = np.fromfile(scattered[number], np.uint8, offset=8 * (SPANS + 1)).reshape(-1, 9)
         buckets.append(np.split(numbers_of(rows[:, :4].copy().view("<f4")[:, 0]), bounds[1:-1]))
     shards = []
     for bucket in range(SPANS):
         path = folder / f"part-{bucket}.mindrecord"
-        shard = Shard.of(gather_bucket(bucket, path, coding)["shard"])
+        shard = Shard.of(gather_bucket(bucket, path, coding)["shard"], "train")
         packed = [records.unpack(record[records.COLUMN], 1, 1) for record in FileReader(str(path)).get_next()]
         assert [len(labels) for _, _, labels in packed[:-1]] == [16] * (len(packed) - 1)
         shards.append(numbers_of(np.concatenate([dense[:, 0] for dense, _, _ in packed])))
         np.testing.assert_array_equal(np.concatenate([labels for _, _, labels in packed]), shards[-1] % 2)
         assert (shard.rows, shard.clicks) == (len(shards[-1]), (shards[-1] % 2).sum())
-        assert [file.name for file in shard.files] == [path.name, path.name + ".db"]
+        assert [file.name for file in shard.files] == [f"train/{path.name}", f"train/{path.name}.db"]
     return shards, buckets
 
 
@@ -85,14 +85,16 @@ def test_pieces_may_be_more_than_files_may_be_open(tmp_path):
     raw = write_raw(tmp_path / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(200)])
     spans = RawInput([raw], COLUMNS, tmp_path).spans(0, 200, 2)
     scattered = tuple(tmp_path / f"any{n}" for n in range(len(spans)))
-    coding = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), tmp_path, 16, 7, scattered)
+    coding = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), 16, 7, scattered)
     records.prepare()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(list(Path("/proc/self/fd").iterdir()))
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, before[1]))
-        rows = [int(scatter_rows([span], number, coding)["rows"]) for number, span in enumerate(spans)]
-        shard = Shard.of(gather_bucket(3, tmp_path / "part.mindrecord", coding)["shard"])
+        rows = [
+            int(scatter_rows([span], number, scattered[number], coding)["rows"]) for number, span in enumerate(spans)
+        ]
+        shard = Shard.of(gather_bucket(3, tmp_path / "part.mindrecord", coding)["shard"], "train")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert rows == [2] * 100
@@ -104,9 +106,9 @@ def test_thousands_of_pieces_are_put_together_before_each_bucket_opens_them(tmp_
     raw = write_raw(tmp_path / "raw.txt", [f"{row % 2}\t{row}\tc" for row in range(600)])
     spans = RawInput([raw], COLUMNS, tmp_path).spans(0, 600, 4)
     scattered = tuple(tmp_path / f"any{n}" for n in range(len(spans)))
-    apart = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), tmp_path, 16, 7, scattered)
+    apart = Coding(COLUMNS, Encoder(("I1",), HashedVocabulary(["C1"], 5)), 16, 7, scattered)
     for number, span in enumerate(spans):
-        scatter_rows([span], number, apart)
+        scatter_rows([span], number, scattered[number], apart)
     bundles = bundles_of(scattered)
     assert [len(files) for files in bundles] == [64, 64, 22]
     assert bundles_of(scattered[:64]) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.base.workers import _runs
+from src.base.workers import runs_of
 from src.data.vocabulary import count, merge
 from src.preprocess_data import main
 from src.rows import columnar
@@ -208,9 +208,9 @@ def test_numbers_that_only_their_sign_matters_of_stay_unread(tmp_path, monkeypat
 
 
 def test_work_that_follows_goes_to_one_process_while_there_is_enough_for_all():
-    assert _runs([False] * 3, 2) == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    assert _runs([False, True, True, True, False, True], 3) == [slice(0, 3), slice(3, 4), slice(4, 6)]
-    assert _runs([True, True], 1) == [slice(0, 1), slice(1, 2)]
+    assert runs_of([], 3, 2) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert runs_of([False, True, True, True, False, True], 6, 2) == [slice(0, 3), slice(3, 4), slice(4, 6)]
+    assert runs_of([True, True], 2, 2) == [slice(0, 1), slice(1, 2)]
 
 
 NAMES = ["clicked", "price", "cost", "large", "seen", "site", "user", "city", "tags"]
