@@ -1,20 +1,26 @@
 """Memory, bytes and speed of training on several CPU processes of this machine, beside one process, in one run.
 
-    python benchmarks/parallel.py --ranks 2 --quick    1,000,000 table rows, hybrid alone; within 60 s on 2 cores
+    python benchmarks/parallel.py --ranks 2 --quick    1,000,000 table rows, hybrid alone; some minutes on 2 cores
     python benchmarks/parallel.py --ranks 4            33,762,577, all of Criteo's
 
     ... --optimizer adagrad                            the optimizer's states are all touched, as after long training
 
 Rows are random, their ids uniform. Memory is the largest proportional set size of a rank, pages shared by processes
-counted once. Every run goes through scripts/run_distribute_train_cpu.sh. Bytes are counted at the
-loopback interface between two steps, headers included, so nothing else should use it. The last line is
-`max_relative_difference=.. memory_fraction=.. bytes_per_step=.. planned_bytes_per_step=..`: of the weights to those of
-one process after 50 steps (the larger of both modes), and hybrid's memory and bytes of a rank. With Adagrad single
-values are far apart: its first update has the size of the rate, and rounding can switch the sign of a gradient near 0.
+counted once. Every run goes through scripts/run_distribute_train_cpu.sh. Bytes are counted at the loopback interface
+between two steps, headers included, so nothing else should use it (`ip netns exec NAME` gives a program its own);
+UCX is told to use it too, though ranks of one machine would share memory. Speed is then measured without that, by
+rank_speed.py.
+
+The last line is `max_relative_difference=.. memory_fraction=.. speed_fraction=.. bytes_per_step=..
+planned_bytes_per_step=..`: of the weights to those of one process after 50 steps (the larger of both modes), hybrid's
+memory, its samples/s beside those of one process on the same cores, the least of all batch sizes, and bytes of a rank.
+With Adagrad single values are far apart: its first update has the size of the rate, and rounding can switch the sign of
+a gradient near 0.
 """
 
 import argparse
 import multiprocessing
+import os
 import re
 import signal
 import subprocess
@@ -24,6 +30,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,18 +39,20 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 # MindSpore is imported by processes of its own alone: it would share its libraries' pages with those that are measured.
-from benchmarks import results
+from benchmarks import rank_speed, results
 from benchmarks.preprocess import memory_kb
 from benchmarks.workers import FULL_ROWS, SMALL_ROWS, make_batches, table_rows
 from src.base.npz import save_arrays
 from src.data import records
 from src.data.manifest import VOCABULARY, DataFolder, Manifest, find
 from src.data.parts import File, Part
+from src.ranks.options import ucx_folder
 from src.ranks.placement import Piece, place, plan, step_bytes
 
 STEPS, BATCH, WIDTH = 50, 256, 16
 MLP_VALUES = 475_985
 STATE_VALUES = {"sgd": 0, "rowwise_adagrad": 1, "adagrad": WIDTH, "adam": 2 * WIDTH}  # of a row
+SPEED_STEPS = 200  # of rank_speed's smaller batch: what it trains on
 _COUNTED = (5, 49)  # steps between which bytes are counted
 
 
@@ -56,16 +65,16 @@ class Measured:
     samples_per_s: float
 
 
-def random_data(folder: Path, rows_of_fields: tuple[int, ...], steps: int) -> DataFolder:
+def random_data(folder: Path, rows_of_fields: tuple[int, ...], steps: int, batch: int = BATCH) -> DataFolder:
     """A data folder of random rows, enough for so many steps."""
     names = tuple(f"C{field + 1}" for field in range(len(rows_of_fields)))
     path = folder / "train" / "part-00000.mindrecord"
     path.parent.mkdir(parents=True)
-    batches = make_batches(rows_of_fields, BATCH, "uniform", steps)
+    batches = make_batches(rows_of_fields, batch, "uniform", steps)
     records.write(path, [records.pack(dense, ids, labels[:, 0]) for dense, ids, labels in batches])
     save_arrays(folder / VOCABULARY, {name: np.empty(0, np.uint64) for name in names})
     files = [File.of(folder, place) for place in (folder / VOCABULARY, path, path.with_name(path.name + ".db"))]
-    rows = steps * BATCH
+    rows = steps * batch
     part = Part(rows, 1, rows, 0.25, (0.0,) * len(names), (files[1].name,), (rows,))
     dense_names = tuple(f"I{column + 1}" for column in range(13))
     Manifest(dense_names, names, rows_of_fields, {"train": part}, tuple(files), 0, {}, {}).save(folder)
@@ -104,7 +113,9 @@ def run(folder: Path, data: DataFolder, mode: str, ranks: int, optimizer: str, s
     seen: list[tuple[int, int]] = []
     peak_kb: dict[int, int] = {}
     with (folder / "output.log").open("w", encoding="utf-8") as output:
-        child = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"UCX_TLS": "tcp,self"}
+        )
     while child.poll() is None:
         time.sleep(0.1)
         text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
@@ -163,6 +174,7 @@ def main() -> None:
     rows = table_rows(SMALL_ROWS if arguments.quick else FULL_ROWS)
     table, differences = [], [0.0]
     measured: dict[str, Measured] = {}
+    speeds: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         data = own_process(random_data, folder / "rows", rows, STEPS)
@@ -172,7 +184,8 @@ def main() -> None:
             found = measured[mode] = run(folder / mode, data, mode, ranks, optimizer)
             print(mode, found, flush=True)
             count = 1 if mode == "none" else ranks
-            planned = plan(place(rows, mode, count), BATCH, WIDTH, MLP_VALUES, STATE_VALUES[optimizer], "CPU")
+            planned = plan(place(rows, mode, count), BATCH, WIDTH, MLP_VALUES, STATE_VALUES[optimizer], "CPU",
+                           wire_bytes=4 if ucx_folder() else 0)  # fmt: skip
             if mode != "none":
                 differences.append(own_process(difference, folder / "none", folder / mode, data))
             table.append({
@@ -181,8 +194,12 @@ def main() -> None:
                 "planned, MB": f"{max(planned.memory_mb):.0f}",
                 "beside one process": f"{found.memory_mb / measured['none'].memory_mb:.2f}",
                 "bytes a step and rank": f"{found.bytes_per_step:,.0f}",
-                "planned, bytes": f"{planned.bytes_per_step[0]:,}", "samples/s": f"{found.samples_per_s:,.0f}",
+                "planned, bytes": f"{mean(planned.bytes_per_step):,.0f}", "samples/s": f"{found.samples_per_s:,.0f}",
             })  # fmt: skip
+        if optimizer == "sgd":
+            own_rows = own_process(random_data, folder / "speed_rows", rows, SPEED_STEPS, rank_speed.BATCHES[0])
+            speeds = rank_speed.compare(folder, own_rows.path, ranks, arguments.quick)
+            results.save(f"parallel_speed{'_quick' if arguments.quick else ''}", speeds)
     # All gradients averaged as dense ones: what data parallel sends of MLPs as large as tables and MLPs together.
     dense = step_bytes(place([0], "data", ranks), 0, WIDTH, sum(rows) * WIDTH + MLP_VALUES, "CPU")
     table.append(dict.fromkeys(table[0], "") | {
@@ -190,10 +207,13 @@ def main() -> None:
     })  # fmt: skip
     name = "parallel_quick" if arguments.quick else "parallel" if optimizer == "sgd" else f"parallel_{optimizer}"
     results.save(name, table, max_relative_difference=max(differences))
+    own = [float(row["fraction"]) for row in speeds if row["they send by"] == rank_speed.FIRST]
+    speed_words = f"speed_fraction={min(own):.2f} " if own else ""
     fraction = measured["hybrid"].memory_mb / measured["none"].memory_mb
     print(
-        f"max_relative_difference={max(differences):.1e} memory_fraction={fraction:.2f} "
-        f"bytes_per_step={measured['hybrid'].bytes_per_step:.0f} planned_bytes_per_step={planned.bytes_per_step[0]}"
+        f"max_relative_difference={max(differences):.1e} memory_fraction={fraction:.2f} {speed_words}"
+        f"bytes_per_step={measured['hybrid'].bytes_per_step:.0f} "
+        f"planned_bytes_per_step={mean(planned.bytes_per_step):.0f}"
     )
 
 

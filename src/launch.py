@@ -210,6 +210,7 @@ def _train(cluster: Cluster, given: Sequence[str]) -> int:
         return subprocess.run(command, check=False).returncode
     # A mistake is found before anything is started or made.
     options = resolve(TrainOptions, given)
+    _share_processors(cluster, options.device.device_target)
     data, kept, sends = options.data.dataset_path, options.kept, cluster.first_rank == 0
     with job(options.modelarts, data, Path(kept.ckpt_path), kept.results, sends):
         folder = find(data)
@@ -221,6 +222,7 @@ def _train(cluster: Cluster, given: Sequence[str]) -> int:
 
 def _evaluate(cluster: Cluster, given: Sequence[str]) -> int:
     options = resolve(EvalOptions, given)
+    _share_processors(cluster, options.device.device_target)
     score, results, sends = options.score, options.logs.results, cluster.first_rank == 0
     with job(options.modelarts, score.dataset_path, folder_of(score.checkpoint_path), results, sends):
         find(score.dataset_path).part_to_score()
@@ -228,6 +230,13 @@ def _evaluate(cluster: Cluster, given: Sequence[str]) -> int:
         program = [sys.executable, str(ROOT / "eval.py"), *given]
         _tell(cluster, logs := RankLogs("eval_"))
         return Launch(cluster, program, logs, goes_on=False).wait()
+
+
+def _share_processors(cluster: Cluster, device_target: str) -> None:
+    """Else each rank on a CPU would compute with as many threads as there are processors."""
+    if device_target == "CPU":
+        threads = len(os.sched_getaffinity(0)) // cluster.local_worker_num
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
 
 
 def _tell(cluster: Cluster, logs: RankLogs) -> None:

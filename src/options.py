@@ -59,6 +59,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         self.compute.check_device(self.device.device_target)
+        self.parallel.check_device(self.device.device_target)
         self.optimization.check_network(self.network)
         self.optimization.check_compute(self.compute.compute_dtype, self.device.device_target)
         self.kept.check_evaluation(self.evaluation.do_eval)

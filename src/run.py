@@ -46,6 +46,7 @@ from src.network.compiled import operators_for
 from src.network.embedding import initial_values, make_tables
 from src.network.options import NetworkSpec
 from src.ranks.placement import has_all_to_all
+from src.ranks.transport import exchange_of
 from src.report.content import evaluation_content
 from src.report.files import RunReport, Scored
 from src.report.learned import learned
@@ -156,15 +157,12 @@ def begin(
     if warm and not state:
         begun = replace(begun, steps_before=warm.steps_before, begun_with=warm.facts())
         fill = warm.tables(fill)
+    operators = operators_for(device, compute.cpu_kernels, specs.optimization.rules)
     tables, exchange = make_tables(
-        prepared.placement,
-        ranks.rank,
-        specs.network.emb_dim,
-        fill,
-        operators_for(device, compute.cpu_kernels, specs.optimization.rules),
-        has_all_to_all(device),
+        prepared.placement, ranks.rank, specs.network.emb_dim, fill, operators, has_all_to_all(device),
         prepared.folder.manifest.layout,
-    )
+        exchange_of(ranks, specs.runtime.parallel, device == "CPU", operators.ends_rows),
+    )  # fmt: skip
     dtype = getattr(ms, compute.compute_dtype)
     model = DLRM(prepared.dense_dim, tables, specs.network, dtype, seed, prepared.widths, prepared.has_fields)
     corrects = specs.schedule.reset_tables_each_epoch and specs.optimization.rules[0].corrections

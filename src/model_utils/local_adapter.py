@@ -45,6 +45,11 @@ def is_rank() -> bool:
     return in_cluster() or in_rank_table()
 
 
+def get_wait_limit_s() -> float:
+    """How long MindSpore lets a process wait for others in a collective operation on a CPU, in seconds."""
+    return float(_number("MS_NODE_TIMEOUT", default=30))
+
+
 def _number(*names: str, default: int) -> int:
     """What the first of these variables says that is set.
 

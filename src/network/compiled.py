@@ -30,6 +30,7 @@ class CompiledOperators(StockOperators):
     """
 
     counts_last = False
+    ends_rows = True
     skips_updates = False  # a CPU computes in float32, which needs no loss scale
 
     def __init__(self, kernels: Kernels):

@@ -16,14 +16,11 @@ import mindspore as ms
 from mindspore import ops
 
 from src.base.native import build
+from src.model_utils.aot import FLAGS, operator
 
 SOURCE = Path(__file__).parent / "kernels" / "kernels.cc"
-# No fused multiply-add but where the source asks for one: updates round as MindSpore's operators do.
-# Never unloaded: MindSpore does that with the last graph that calls an operator, while the library's threads go on.
 _ONEDNN = Path(ms.__file__).parent / "lib" / "libdnnl.so.3"  # MindSpore's own copy; already loaded, so nothing is twice
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-pthread",
-          "-Wl,-z,nodelete", "-Wl,--no-undefined",
-          f"-L{_ONEDNN.parent}", f"-l:{_ONEDNN.name}", f"-Wl,-rpath,{_ONEDNN.parent}")  # fmt: skip
+_FLAGS = (*FLAGS, f"-L{_ONEDNN.parent}", f"-l:{_ONEDNN.name}", f"-Wl,-rpath,{_ONEDNN.parent}")
 _WIDTHS = (16, 32, 64, 128)
 _PADDED, _PADDING = 128, 16  # float32 values: see Kernels.linear
 
@@ -41,26 +38,12 @@ class Kernels:
         self.library = library
 
     def _operator(self, name: str, shape: Callable[..., Any], *dtypes: Any, whole: Sequence[int] = ()) -> ops.Custom:
-        """An operator with outputs of these types, or one of float32.
+        """An operator with outputs of these types, or one of float32; see aot.operator."""
+        return operator(self.library, name, shape, dtypes, whole)
 
-        Its inputs are float32, but int32 at the places in `whole`; others are a TypeError, since the library reads
-        memory as it is told to. `shape` gives an output's shape from the shapes of the inputs, or a tuple of them, and
-        refuses what the library would read or write wrongly.
-        """
-        results = dtypes if len(dtypes) > 1 else ms.float32
-
-        def result_types(*given: Any) -> Any:
-            for place, dtype in enumerate(given):
-                wanted = ms.int32 if place in whole else ms.float32
-                if f"[{wanted}]" not in f"[{dtype}]":  # Float32, Tensor[Float32] or Ref[Tensor[Float32]]
-                    raise TypeError(f"{name}: input {place} is {dtype}; it must be {wanted}")
-            return results
-
-        return ops.Custom(f"{self.library}:{name}", out_shape=shape, out_dtype=result_types, func_type="aot")
-
-    def has(self, operator: str) -> bool:
+    def has(self, name: str) -> bool:
         """Whether the library has an operator."""
-        return hasattr(ctypes.CDLL(str(self.library)), operator)
+        return hasattr(ctypes.CDLL(str(self.library)), name)
 
     def lookup(self) -> ops.Custom:
         """(table [R, D], ids [B, L] int32, starts [L] int32) to rows [B, L] int32 of the table, and vectors [B, L, D].

@@ -5,9 +5,8 @@ one value and a table each, F = L = T.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
@@ -16,6 +15,7 @@ from src.network.operators import Operators
 from src.network.stock import STOCK
 from src.ranks.exchange import Exchange
 from src.ranks.placement import Piece, Placement, place
+from src.ranks.slots import pieces_of, slots_of
 
 _CHUNK_ROWS = 1 << 16
 Fill = Callable[[Piece, np.ndarray], None]  # writes a piece's values to the array [rows, D]
@@ -164,23 +164,20 @@ class ReplicatedTables(EmbeddingTables):
     """
 
     def __init__(
-        self, table_rows: Sequence[int], values: np.ndarray, exchange: Exchange, operators: Operators = STOCK,
+        self, table_rows: Sequence[int], values: np.ndarray, exchange: Any, operators: Operators = STOCK,
         layout: Layout | None = None,
     ):  # fmt: skip
         super().__init__(table_rows, values, operators, (), spare_rows(layout), layout)
-        self.exchange = exchange
+        self.of_all = exchange.of_all(self.layout, [piece.rows + self.spare for piece in self.pieces])
 
     def owned(self, rows, gradients):
-        rows = self.exchange.gather(ops.depend(rows, gradients))  # in one order on all ranks
-        return rows, self.exchange.gather(ops.depend(gradients, rows)) * self.exchange.share
+        return self.of_all(rows, gradients)
 
 
 class SplitTables(EmbeddingTables):
     """The tables of all fields, split over the devices: each looks up its pieces' rows for the samples of all.
 
-    A device has S slots, one for each of its pieces and each id that is of the piece's table, and empty ones up to the
-    largest number that any has. A row of zeros behind each piece stands for all ids that lie elsewhere, so that an id's
-    vector is the sum over the pieces of its table.
+    How, is the exchange's: see `Exchange.split`.
 
     Args:
         placement: of the tables.
@@ -194,7 +191,7 @@ class SplitTables(EmbeddingTables):
     replicated = False
 
     def __init__(
-        self, placement: Placement, values: np.ndarray, exchange: Exchange, operators: Operators = STOCK,
+        self, placement: Placement, values: np.ndarray, exchange: Any, operators: Operators = STOCK,
         layout: Layout | None = None,
     ):  # fmt: skip
         layout = layout or Layout.plain(len(placement.table_rows))
@@ -202,73 +199,14 @@ class SplitTables(EmbeddingTables):
         super().__init__(
             placement.table_rows, values, operators, pieces, 1, layout, [slot.held for slot in slots]
         )  # fmt: skip
-        self.take = operators.primitives.take()
-        self.exchange = exchange
-        all_slots = [slot for rank in range(placement.ranks) for slot in slots_of(placement, rank, layout)]
-        exchange.set_slots([slot.id for slot in all_slots])
-        of_slots = [pieces[slot.held] for slot in slots]
-        self.lows, self.highs = (
-            Tensor(np.array([getattr(piece, name) for piece in of_slots], np.int32)) for name in ("low", "high")
-        )
-        sizes = np.array([piece.rows for piece in of_slots], np.int32)
-        self.sizes, self.spares = Tensor(sizes), Tensor(self.starts.asnumpy() + sizes)
-        # The same on every rank, for all compile one graph: collective operations must meet in one order.
-        self.partial = layout.has_lists or any(
-            slot.piece.rows < placement.table_rows[slot.piece.table] for slot in all_slots
-        )
-        # The slots of each id, [L] for its table's first piece, second piece and so on, and 1 where there is one.
-        of_id = [
-            [number for number, slot in enumerate(all_slots) if slot.id == id_ and slot.piece.rows]
-            for id_ in range(layout.ids)
-        ]
-        most = max(len(numbers) for numbers in of_id)
-        padded = np.array([numbers + [-1] * (most - len(numbers)) for numbers in of_id], np.int32)
-        self.id_slots = [Tensor(np.maximum(column, 0)) for column in padded.T]
-        self.there = [Tensor((column >= 0).astype(np.float32)[:, None]) for column in padded.T]
+        self.split = exchange.split(placement, layout, self.joint_lookup)
 
     def lookup(self, ids):
-        """Rows of the own slots for the samples of all ranks, [B, S] int32; vectors of the own samples, [b, L, D]."""
-        own = self.exchange.to_owners(ids)
-        if self.partial:
-            mine = ops.logical_and(own >= self.lows, own < self.highs)
-            own = ops.where(mine, own - self.lows, self.sizes)
-        rows, vectors = self.joint_lookup(self.table, own, self.starts)
-        everyone = self.exchange.to_samples(vectors)  # [b, N S, D]
-        of_ids = self.take(everyone, self.id_slots[0], 1)
-        for index in range(1, len(self.id_slots)):
-            of_ids = of_ids + self.take(everyone, self.id_slots[index], 1) * self.there[index]
-        return rows, of_ids
+        """What `owned` takes as rows; vectors of the own samples, [b, L, D]."""
+        return self.split(self.table, ids)
 
     def owned(self, rows, gradients):
-        gradients = self.exchange.to_owners(gradients) * self.exchange.share
-        if self.partial:
-            gradients = gradients * (rows != self.spares).to(ms.float32).unsqueeze(-1)
-        return rows, gradients
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What a rank looks up for each sample: a piece, its number among those the rank holds, and the place of an id."""
-
-    piece: Piece
-    held: int
-    id: int
-
-
-def pieces_of(placement: Placement, rank: int) -> tuple[Piece, ...]:
-    """A rank's pieces, with empty ones of the first table up to the number of slots."""
-    pieces = placement.pieces[rank]
-    return (*pieces, *[Piece(0, 0, 0)] * (placement.slots - placement.used(rank)))
-
-
-def slots_of(placement: Placement, rank: int, layout: Layout) -> tuple[Slot, ...]:
-    """A rank's slots; those of empty pieces take the first id."""
-    tables = layout.of_ids(layout.tables)
-    return tuple(
-        Slot(piece, held, id_)
-        for held, piece in enumerate(pieces_of(placement, rank))
-        for id_ in ([place for place, table in enumerate(tables) if table == piece.table] if piece.rows else [0])
-    )
+        return self.split.owned(rows, gradients)
 
 
 def spare_rows(layout: Layout | None) -> int:
@@ -287,8 +225,8 @@ def whole_tables(
 
 def make_tables(
     placement: Placement, rank: int, emb_dim: int, fill: Fill, operators: Operators = STOCK, all_to_all: bool = False,
-    layout: Layout | None = None,
-) -> tuple[EmbeddingTables, Exchange | None]:  # fmt: skip
+    layout: Layout | None = None, exchange: Any = None,
+) -> tuple[EmbeddingTables, Any]:  # fmt: skip
     """A rank's tables, and what they and the MLPs' gradients travel by, if there are several ranks.
 
     Args:
@@ -299,13 +237,14 @@ def make_tables(
         operators: what computes with them.
         all_to_all: whether the device has this operation.
         layout: of the ids, as for `EmbeddingTables`; its uses of tables are those of the placement.
+        exchange: what is used in place of MindSpore's collective operations, with the methods of an `Exchange`.
     """
+    if placement.mode != "none":
+        exchange = exchange or Exchange(rank, placement.ranks, all_to_all, operators.primitives.take())
     if placement.mode == "hybrid":
-        exchange = Exchange(rank, placement.ranks, all_to_all, operators.primitives.take())
         values = joint_rows(pieces_of(placement, rank), emb_dim, fill, 1)
         return SplitTables(placement, values, exchange, operators, layout), exchange
     if placement.mode == "data":
-        exchange = Exchange(rank, placement.ranks, all_to_all)
         values = joint_rows(placement.pieces[rank], emb_dim, fill, spare_rows(layout))
         return ReplicatedTables(placement.table_rows, values, exchange, operators, layout), exchange
     return whole_tables(placement.table_rows, emb_dim, fill, operators, layout), None

@@ -28,11 +28,13 @@ class Operators(ABC):
     Attributes:
         skips_updates: whether updates can be left out by what the graph computes.
         counts_last: whether `next_step` leaves it to the end of the step to count it.
+        ends_rows: whether `table_update` takes rows that end before the tensor does, at one of -1.
         primitives: what else a graph calls, by the names that its device has.
     """
 
     skips_updates = True
     counts_last = True
+    ends_rows = False
     primitives: Primitives = PRIMITIVES
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """What travels between the ranks in a training step, by MindSpore's collective operations.
 
 Legend: b samples of a rank, N ranks, B = b N samples in all, L ids of a sample, S slots of a rank (see
-embedding.SplitTables).
+slots.py).
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn, ops
+
+from src.data.layout import Layout
+from src.ranks.placement import Placement
+from src.ranks.slots import SplitBySlots
 
 
 class Exchange(nn.Cell):
@@ -40,6 +44,19 @@ class Exchange(nn.Cell):
         self.ids_of_all = Tensor(np.array(ids, np.int32))
         self.own_ids = Tensor(np.array(ids[self.rank * slots : (self.rank + 1) * slots], np.int32))
 
+    def split(self, placement: Placement, layout: Layout, lookup: Any) -> nn.Cell:
+        """The lookup of tables that are split over the ranks; arguments as for `SplitBySlots`."""
+        return SplitBySlots(placement, layout, self, lookup)
+
+    def of_all(self, layout: Layout, table_rows: Sequence[int]) -> nn.Cell:
+        """What tables that all ranks hold are updated with: a cell like `RowsOfAll`.
+
+        Args:
+            layout: of the ids.
+            table_rows: of each table, with those of zeros behind it, in the order in which they are one parameter.
+        """
+        return RowsOfAll(self)
+
     def gather(self, values):
         """Values [b, ...] of all ranks, [B, ...]."""
         return self.all_gather(values)
@@ -67,3 +84,18 @@ class Exchange(nn.Cell):
         else:
             by_rank = self.all_to_all(vectors).reshape((self.ranks, own, self.slots, width))
         return by_rank.swapaxes(0, 1).reshape((own, self.ranks * self.slots, width))
+
+
+class RowsOfAll(nn.Cell):
+    """The rows that all ranks have looked up, and the mean over all of the gradients there.
+
+    Inputs: rows [b, L] int32, gradients [b, L, D]. Outputs: rows [B, L] int32, gradients [B, L, D].
+    """
+
+    def __init__(self, exchange: Exchange):
+        super().__init__()
+        self.exchange = exchange
+
+    def construct(self, rows, gradients):
+        rows = self.exchange.gather(ops.depend(rows, gradients))  # in one order on all ranks
+        return rows, self.exchange.gather(ops.depend(gradients, rows)) * self.exchange.share

@@ -1,6 +1,7 @@
 """The processes of a run that work together, outside of compiled graphs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, ops
@@ -23,6 +24,7 @@ class Ranks:
 
     def __init__(self, rank: int = 0, size: int = 1, sign: SignOfLife | None = None):
         self.rank, self.size, self.sign = rank, size, sign or SignOfLife()
+        self.messages: Any = None  # a ucx.Messages, once these ranks are connected by UCX
         self._all_gather = ops.AllGather() if size > 1 else None
 
     def gather(self, values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ Legend: B samples of a step over all ranks, L ids of a sample, T tables, D width
 has one for each of its pieces and each id that is of the piece's table, and all have as many as the one with the most.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -144,7 +145,7 @@ class Plan:
 
 def plan(
     placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, state_values: int, device: str,
-    network_mb: float = 0.0,
+    network_mb: float = 0.0, wire_bytes: int = 0,
 ) -> Plan:  # fmt: skip
     """Compute what a placement takes.
 
@@ -156,12 +157,16 @@ def plan(
         state_values: values that are kept for a row of the tables, by the optimizer and, on Ascend, by its operators.
         device: CPU, GPU or Ascend; the last has AlltoAll, with which a rank sends only what another needs.
         network_mb: what a rank holds beside tables: MLPs, their optimizer, and the values of a batch.
+        wire_bytes: of a value where ranks send by UCX; 0 where they send by MindSpore.
     """
     rows = tuple(placement.rows(rank) + _spare(placement, rank) for rank in range(placement.ranks))
     table_mb = tuple(held * (emb_dim + state_values) * _VALUE / 2**20 for held in rows)
-    sent = step_bytes(placement, batch_size, emb_dim, mlp_values, device)
+    if wire_bytes:
+        sent = ucx_step_bytes(placement, batch_size, emb_dim, mlp_values, wire_bytes)
+    else:
+        sent = (step_bytes(placement, batch_size, emb_dim, mlp_values, device),) * placement.ranks
     process_mb = _OWN_MB + _LIBRARIES_MB / (placement.ranks + (placement.ranks > 1)) if device == "CPU" else 0.0
-    return Plan(rows, table_mb, tuple(mb + process_mb + network_mb for mb in table_mb), (sent,) * placement.ranks)
+    return Plan(rows, table_mb, tuple(mb + process_mb + network_mb for mb in table_mb), sent)
 
 
 def _spare(placement: Placement, rank: int) -> int:
@@ -171,16 +176,21 @@ def _spare(placement: Placement, rank: int) -> int:
     return len(placement.pieces[rank]) + placement.slots - placement.used(rank)
 
 
-def received_values(placement: Placement, batch_size: int, emb_dim: int, device: str, gradients: bool) -> int:
+def received_values(
+    placement: Placement, batch_size: int, emb_dim: int, device: str, gradients: bool, ucx: bool = False
+) -> int:
     """Values that other ranks' samples make a rank hold for a batch of all ranks: vectors, and ids and gradients.
 
     Args:
         placement, batch_size, emb_dim, device: as for `plan`.
         gradients: whether it is a training step.
+        ucx: whether ranks send by UCX.
     """
     ranks, ids, slots = placement.ranks, placement.ids, placement.slots
     if ranks == 1:
         return 0
+    if ucx:
+        return _received_by_ucx(placement, batch_size, emb_dim, gradients)
     found = batch_size * ids * (1 + emb_dim) if gradients else 0
     if placement.mode == "hybrid":  # looked up for all, and what comes back: of all by AllGather, else of the own ones
         returned = 1 if has_all_to_all(device) else ranks
@@ -205,6 +215,55 @@ def step_bytes(placement: Placement, batch_size: int, emb_dim: int, mlp_values: 
         gathered += own * ranks * slots * emb_dim  # the vectors of the own slots
     values = (ranks - 1) * gathered + (ranks - 1) / ranks * exchanged
     return _sent(values, mlp_values + 1, ranks, device)  # gradients of the MLPs, and the loss
+
+
+def distinct_rows(pieces: Sequence[Piece], placement: Placement, samples: int) -> float:
+    """How many distinct rows of some pieces so many samples ask for, on average where all rows come equally often.
+
+    Where some come more often than others there are fewer.
+    """
+    found = 0.0
+    for piece in pieces:
+        size, draws = placement.table_rows[piece.table], samples * placement.uses[piece.table]
+        found += piece.rows * -math.expm1(draws * math.log1p(-1 / size)) if size > 1 else piece.rows
+    return found
+
+
+def most_distinct(pieces: Sequence[Piece], placement: Placement, samples: int) -> int:
+    """The same, at most."""
+    return sum(min(piece.rows, samples * placement.uses[piece.table]) for piece in pieces)
+
+
+def ucx_step_bytes(
+    placement: Placement, batch_size: int, emb_dim: int, mlp_values: int, wire_bytes: int
+) -> tuple[int, ...]:
+    """Bytes that each rank sends in a training step by UCX, as if all rows of a table came equally often.
+
+    Of a row that a rank's samples ask for, its number, its vector and its gradient travel once; of the MLPs' gradients,
+    a part to each rank, which sends the sum back to all. Arguments as for `plan`.
+    """
+    ranks, own = placement.ranks, -(-batch_size // placement.ranks)
+    if ranks == 1:
+        return (0,)
+    found = [distinct_rows(pieces, placement, own) for pieces in placement.pieces]
+    averaged = 2 * (ranks - 1) / ranks * mlp_values * wire_bytes + (ranks - 1) * _VALUE  # the loss as float32
+    row = _VALUE + emb_dim * wire_bytes
+    if placement.mode == "data":
+        return tuple(round((ranks - 1) * rows * row + averaged) for rows in found)
+    return tuple(
+        round((sum(found) - rows) * row + (ranks - 1) * rows * emb_dim * wire_bytes + averaged) for rows in found
+    )
+
+
+def _received_by_ucx(placement: Placement, batch_size: int, emb_dim: int, gradients: bool) -> int:
+    """As `received_values`, of the rank with the most."""
+    ranks, own = placement.ranks, -(-batch_size // placement.ranks)
+    most = [most_distinct(pieces, placement, own) for pieces in placement.pieces]
+    found = own * placement.ids + sum(most)  # which id is which row, and these
+    if placement.mode == "data":
+        return found + (ranks + 1) * max(most) * (1 + emb_dim) * 2 if gradients else 0
+    found += sum(most) * emb_dim + ranks * max(most) * (1 + emb_dim)  # vectors from others and for them
+    return found + (ranks * max(most) * (1 + emb_dim) if gradients else 0)  # gradients from them; those for them reuse
 
 
 def _sent(values: float, reduced: int, ranks: int, device: str) -> int:

@@ -23,6 +23,7 @@ from src.network.stock import update_values
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.options import ParallelSpec
 from src.ranks.placement import Placement, place, plan, plan_lines, received_values
+from src.ranks.transport import uses_ucx
 from src.training.options import DataSpec, EvaluationSpec, KeptSpec, OptimizationSpec, ScheduleSpec
 from src.training.schedule import rate_factors
 
@@ -302,17 +303,21 @@ def print_plan(
     sample_values = activation_values(inputs, fields, network) + more_ids * (1 + 2 * width)
     sample_values += 4 * placement.ids * width if widths.projections else 0  # as packed, turned, projected, turned back
     of_step = 2 * batch // placement.ranks * sample_values  # and their gradients
-    of_step += received_values(placement, batch, width, device_target, True)
+    ucx = runtime.compute.cpu_kernels and uses_ucx(parallel, device_target)
+    of_step += received_values(placement, batch, width, device_target, True, ucx)
     of_step += values if placement.ranks > 1 else 0  # the gradients of the MLPs, in one message
     of_step += batch * (placement.slots if parallel.parallel_mode == "hybrid" else placement.ids) * update
     of_evaluation = 0
     if evaluation.do_eval and set(folder.manifest.parts) & {"valid", "test"}:
         together = evaluation.eval_batch_size * placement.ranks  # each rank scores a batch at a time
         of_evaluation = evaluation.eval_batch_size * sample_values
-        of_evaluation += received_values(placement, together, width, device_target, False)
+        of_evaluation += received_values(placement, together, width, device_target, False, ucx)
     network_mb = 4 * (network_values + max(of_step, of_evaluation)) / 2**20
-    planned = plan(placement, batch, width, values, states + row_values, device_target, network_mb)
+    wire_bytes = (4 if parallel.wire_dtype == "float32" else 2) if ucx else 0
+    planned = plan(placement, batch, width, values, states + row_values, device_target, network_mb, wire_bytes)
     print("\n".join(plan_lines(placement, planned, optimization.optimizer, batch)))
+    if placement.ranks > 1 and ucx:
+        print("they send by UCX, on average no more than this: as if all rows of a table came equally often")
     larger = "a training step" if of_step > of_evaluation else "an evaluation, by --eval_batch_size"
     print(f"on each rank {network_mb:,.1f} MB of MLPs, their optimizer and the values of a batch, those of {larger}")
     best_mb = (sum(widths.packed_rows) * width + values) * 4 / 2**20

@@ -38,6 +38,7 @@ from src.base.errors import InputError
 from src.base.locks import hold
 from src.data.manifest import find
 from src.options import TrainOptions, resolve
+from src.ranks.options import ucx_folder
 from src.scorer import Scorer
 from src.training.prepare import Runtime
 from tests.lists import lists_data
@@ -56,9 +57,11 @@ LISTS = [*RATE, "--optimizer=adagrad", "--mixed_dims=0.5", "--report=False"]  # 
 WIDE = [*STOCK, "--towers=2", "--interaction=dcnv2", "--dcn_layers=1", "--dcn_rank=4", "--emb_dim=16"]
 # Weights of 0 to 7, and a part of the negatives, on rows of their own.
 WEIGHTED = [*RATE, "--optimizer=adagrad", "--mlp_optimizer=sgd", "--towers=2", "--emb_dim=16", "--report=False"]
+BY_MINDSPORE = ("stock", "wide", "plain")
 # By name: the options, and those of the network that differ from most.
 RECIPES = {
     "sgd": (SGD, {}),
+    "plain": ([*SGD, "--transport=mindspore"], {}),
     "rowwise": ([*RATE, *ROWWISE], {"self_interaction": True}),
     "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),
     "stock": (STOCK, {"bottom_mlp": (8,), "top_mlp": (1,)}),
@@ -79,7 +82,11 @@ RECIPES = {
 }
 TWO = [("sgd", "data"), ("sgd", "hybrid"), ("rowwise", "hybrid"), ("more", "data"), ("more", "hybrid"),
        ("lists", "data"), ("lists", "hybrid"), ("weighted", "data"), ("weighted", "hybrid"),
-       ("stock", "data"), ("wide", "hybrid")]  # fmt: skip
+       ("stock", "data"), ("wide", "hybrid"), ("plain", "hybrid")]  # fmt: skip
+HALVES = {
+    f"{wire}-{mode}": [*SGD, f"--wire_dtype={wire}", f"--parallel_mode={mode}"]
+    for wire, mode in (("bfloat16", "hybrid"), ("float16", "data"))
+}
 FOUR = [("sgd", "hybrid"), ("rowwise", "data")]
 ODD = {"--batch_size=32": "--batch_size=31", "--batch_size=64": "--batch_size=63"}
 # What the two ranks do last: trainings in whose folders another run is at work, and a checkpoint stands, and one that
@@ -103,7 +110,11 @@ def data_of(tiny_data, made_once):
 def alone(data_of, made_once):
     """The folder of one process's run, by recipe."""
 
-    return lambda recipe: alone_of(made_once, data_of(recipe), recipe, RECIPES[recipe][0])
+    def folder_of(recipe):
+        recipe = "sgd" if recipe == "plain" else recipe  # one process sends nothing
+        return alone_of(made_once, data_of(recipe), recipe, RECIPES[recipe][0])
+
+    return folder_of
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +124,8 @@ def two(tiny_data, data_of, made_once):
         f"{recipe}-{mode}": [*(ODD.get(option, option) for option in RECIPES[recipe][0]),
                              f"--parallel_mode={mode}", f"--dataset_path={data_of(recipe).path}"]
         for recipe, mode in TWO
-    } | {"perturbed-data": [*RECIPES["rowwise"][0], "--parallel_mode=data", "--report=False"]} | FAIL  # fmt: skip
+    } | {"perturbed-data": [*RECIPES["rowwise"][0], "--parallel_mode=data", "--report=False"]}  # fmt: skip
+    trainings |= (HALVES if ucx_folder() else {}) | FAIL
 
     def make(folder):
         lock = folder / "refused-data/checkpoint/unfinished/.lock"
@@ -167,9 +179,24 @@ def test_ranks_send_in_one_order(two, recipe, mode):
     """Each collective operation of a step waits for all those before it, the same ones on every rank."""
     found = [json.loads((two / f"{recipe}-{mode}/collectives_{rank}.json").read_text()) for rank in range(2)]
     assert found[0] == found[1]
-    assert [name for name, _ in found[0]].count("AllGather") == (2 if mode == "data" else 3)
-    assert [name for name, _ in found[0]].count("AllReduce") == (2 if recipe == "weighted" else 1)
+    means = 2 if recipe == "weighted" else 1
+    expected = ["AllReduce"] * means + ["AllGather"] * (2 if mode == "data" else 3)
+    if ucx_folder() and recipe not in BY_MINDSPORE:
+        own = ["RanksAllGradients"] if mode == "data" else ["RanksLookup", "RanksGradients"]
+        expected = ["RanksMean"] * means + own
+    assert sorted(name for name, _ in found[0]) == sorted(expected)
     assert all(waits for _, waits in found[0]), found[0]
+
+
+@pytest.mark.skipif(ucx_folder() is None, reason="UCX is not installed")
+@pytest.mark.parametrize("name", HALVES)
+def test_values_in_16_bits_change_little_and_keep_replicas_equal(tiny_data, two, alone, name):
+    own, one = values(two / name, tiny_data), values(alone("sgd"), tiny_data)
+    assert 1e-6 < apart(one, own) < 0.02
+    for rank in range(2):
+        text = (two / f"log{rank}/output.log").read_text()
+        assert text.count("ranks differed in") == 1, "that of the perturbed run"
+    assert f"ranks send by UCX, {name.partition('-')[0]}" in (two / "log0/output.log").read_text()
 
 
 def test_replicas_that_rounding_parted_are_brought_together_at_the_next_save(two, tiny_data, alone):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from src.network.embedding import initial_values, make_tables, pieces_of
+from src.network.embedding import initial_values, make_tables
 from src.ranks import exchange as exchange_module
 from src.ranks.placement import place
+from src.ranks.slots import pieces_of
 
 
 class Wire:
@@ -42,7 +43,7 @@ def test_all_ranks_of_a_placement_compile_one_graph(monkeypatch, rows):
     tables = [make_tables(placement, rank, 4, initial_values(rows, 1))[0] for rank in range(2)]
     cut = any(piece.rows < rows[piece.table] for pieces in placement.pieces for piece in pieces)
     empty = len(placement.pieces[0]) != len(placement.pieces[1])
-    assert [one.partial for one in tables] == [cut or empty] * 2
+    assert [one.split.partial for one in tables] == [cut or empty] * 2
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

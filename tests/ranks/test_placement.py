@@ -17,8 +17,9 @@ from src.base.errors import InputError
 from src.checkpoints import protobuf, run_folder
 from src.checkpoints.checkpoint import Parts, part_of
 from src.checkpoints.checkpoint import rows_of as entries_of
-from src.network.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows, pieces_of
+from src.network.embedding import EmbeddingTables, initial_rows, initial_values, joint_rows
 from src.ranks.placement import Piece, place
+from src.ranks.slots import pieces_of
 
 TABLES = st.lists(st.integers(1, 300), min_size=1, max_size=9)
 

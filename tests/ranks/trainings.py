@@ -32,6 +32,9 @@ EVALUATED = ("lists-hybrid", "more-hybrid", "weighted-data")  # again, from what
 ENVIRONMENT = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
 
 
+COLLECTIVES = ("AllGather", "AllReduce", "AlltoAll", "RanksMean", "RanksLookup", "RanksGradients", "RanksAllGradients")
+
+
 def merged(*options):
     """Options, of which a later one takes the place of an earlier one of its name."""
     return list({option.partition("=")[0]: option for option in options}.values())
@@ -104,6 +107,12 @@ def together(folder, data, ranks, trainings, code=0):
         assert ended == code, (folder / "log0/output.log").read_text()
 
 
+def collective_of(node):
+    """The operator of a node of a graph, by the function's name where it is a compiled one."""
+    functions = [one.value.str_val for one in node.attribute if one.name == "func_name"]
+    return functions[0].rpartition(":")[2] if functions else node.op_type
+
+
 def collectives_of(cell):
     """The collective operations of a compiled cell in their order, and whether each waits for the one before it."""
     from mindspore.train import anf_ir_pb2
@@ -113,8 +122,8 @@ def collectives_of(cell):
     before, found = {}, []  # the collective operations that a node waits for
     for node in graph.graph.node:
         waits = set().union(*(before.get(one.name, set()) for one in node.input))
-        if node.op_type in ("AllGather", "AllReduce", "AlltoAll"):
-            found.append([node.op_type, waits >= set(range(len(found)))])
+        if (name := collective_of(node)) in COLLECTIVES:
+            found.append([name, waits >= set(range(len(found)))])
             waits = waits | {len(found) - 1}
         before[node.name] = waits
     return found

@@ -109,6 +109,26 @@ def test_rows_looked_up_repeatedly_change_as_by_the_dense_definition(rule, width
         assert not mine[~seen].any()
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_rows_that_end_before_their_tensor_does_change_alone(rule, compiled):
+    """In one column, some rows twice: as if the tensor ended there, whatever stands behind; or none at all."""
+    rng, used = np.random.default_rng(1), 2000
+    rows = rng.integers(0, 90, (used, 1)).astype(np.int32)
+    gradients = (rng.normal(size=(used, 1, 16)) / used).astype(np.float32)
+    behind = np.array([[-1], [5], [-1]], np.int32), np.full((3, 1, 16), np.nan, np.float32)
+    given = [(rows, gradients), (np.concatenate([rows, behind[0]]), np.concatenate([gradients, behind[1]])), behind]
+    optimizers = []
+    for name in ("whole", "ended", "none"):
+        optimizers.append(TableOptimizer(Parameter(Tensor(make_table(16)), name=name), rule_of(rule), 0.0, compiled))
+        for state in optimizers[-1].states:
+            state.name = f"{state.name}_{name}"
+    Together(optimizers)(*(tuple(map(Tensor, values)) for values in zip(*given)), Tensor(RATE))
+    whole, ended, none = (optimizer.table.asnumpy() for optimizer in optimizers)
+    assert ended.tobytes() == whole.tobytes() != none.tobytes() == make_table(16).tobytes()
+    for one, other in zip(optimizers[0].states, optimizers[1].states):
+        assert one.asnumpy().tobytes() == other.asnumpy().tobytes()
+
+
 def test_states_of_a_table_are_as_large_as_told():
     """Row-wise Adagrad: one value a row."""
     table = Parameter(Tensor(make_table(16)), name="table")

@@ -15,11 +15,12 @@ from src.checkpoints import checkpoint, protobuf
 from src.checkpoints.protobuf import CheckpointFile
 from src.data.encoder import load_encoder
 from src.data.manifest import MANIFEST, VOCABULARY, find
-from src.network.embedding import initial_values, joint_rows, pieces_of, whole_fields
+from src.network.embedding import initial_values, joint_rows, whole_fields
 from src.network.mixed_dims import widths_of
 from src.network.options import NetworkSpec
 from src.ranks.group import ONE_RANK
 from src.ranks.placement import place
+from src.ranks.slots import pieces_of
 from src.rows.columns import Columns
 from src.rows.keys import is_free
 from src.training.rules import adam_corrections, rule_of

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -60,7 +61,15 @@ class Pool {
 #endif
   }
 
-  Pool() : helpers_(std::min(15, static_cast<int>(std::thread::hardware_concurrency()) - 1)) {
+  // Threads beside the calling one: of those that the machine has, or that OMP_NUM_THREADS allows, at most 16.
+  static int Helpers() {
+    int threads = std::min(16, static_cast<int>(std::thread::hardware_concurrency()));
+    const char *allowed = std::getenv("OMP_NUM_THREADS");
+    if (allowed && std::atoi(allowed) > 0) threads = std::min(threads, std::atoi(allowed));
+    return std::max(0, threads - 1);
+  }
+
+  Pool() : helpers_(Helpers()) {
     for (int i = 0; i < helpers_; ++i) std::thread([this] { Loop(); }).detach();
   }
 

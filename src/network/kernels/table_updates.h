@@ -80,26 +80,32 @@ void UpdatePlaces(float *table, const int32_t *rows, const float *gradients, con
                   int64_t columns, int64_t any_width) {
   const int64_t width = D ? D : any_width;
   const int64_t share = batch * columns * width > kPartValues ? (columns + 3) / 4 : columns;
+  const int64_t ahead = columns < kAhead ? kAhead : 1;
   Pool::Get().For(columns, share, [=](int64_t begin, int64_t end) {
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t c = begin; c < end; ++c) {
-        if (b + 1 < batch) __builtin_prefetch(table + rows[(b + 1) * columns + c] * width, 1);
+        if (b + ahead < batch) __builtin_prefetch(table + rows[(b + ahead) * columns + c] * width, 1);
         rule(table + rows[b * columns + c] * width, gradients + (b * columns + c) * width, width, nullptr);
       }
   });
 }
 
+// How many of the rows are there: all, or those before the first one of -1.
+inline int64_t Used(const int32_t *rows, int64_t room) {
+  return room == 0 || rows[room - 1] >= 0 ? room : std::find(rows, rows + room, -1) - rows;
+}
+
 // Inputs: table [R, D], rows [B, L] int32, gradients [B, L, D], rate, constants, states. Output: [1]. The last constant
-// is not 0 where a row may come in several columns of rows.
+// is not 0 where a row may come in several columns of rows. In one column, rows may end at one of -1.
 template <int D, typename Rule>
 void UpdateTable(const Arguments &arguments) {
   const Rule rule(*arguments.At(3), arguments.At(4));
   float *table = arguments.At(0), *gradients = arguments.At(2);
   const int32_t *rows = arguments.At<int32_t>(1);
-  const int64_t width = arguments.shapes[0][1];
+  const int64_t width = arguments.shapes[0][1], places = Used(rows, arguments.Size(1));
   if constexpr (Rule::kAdditive) {
     if (rule.weight_decay == 0 && arguments.At(4)[kConstants] == 0) {
-      UpdatePlaces<D>(table, rows, gradients, rule, arguments.shapes[1][0], arguments.shapes[1][1], width);
+      UpdatePlaces<D>(table, rows, gradients, rule, places / arguments.shapes[1][1], arguments.shapes[1][1], width);
       return;
     }
   }
@@ -109,7 +115,7 @@ void UpdateTable(const Arguments &arguments) {
     states[s] = arguments.At(5 + s);
     widths[s] = arguments.Size(5 + s) / arguments.shapes[0][0];
   }
-  UpdateRows<D>(table, rows, gradients, rule, states, widths, arguments.Size(1), width);
+  UpdateRows<D>(table, rows, gradients, rule, states, widths, places, width);
 }
 
 template <typename Rule>
