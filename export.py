@@ -6,21 +6,24 @@ if __name__ == "__main__":
     end_at_once()
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from src.base.errors import InputError, run
+from src.base.logs import phase
 from src.checkpoints.names import file_of, folder_of
 from src.export.delta import write_applied
 from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
+from src.model_utils.local_adapter import is_rank
 from src.model_utils.moxing_adapter import job
-from src.options import ExportOptions, resolve
+from src.options import NEEDS_NO_RANKS, ExportOptions, resolve
 
 
 def main(argv: Sequence[str]) -> None:
     """Export as the command line says, to a folder that can score raw rows."""
     options = resolve(ExportOptions, argv)
     spec = options.export
-    with job(options.modelarts, spec.dataset_path, folder_of(spec.checkpoint_path), [Path(spec.export_path)]):
+    if is_rank():
+        raise InputError(NEEDS_NO_RANKS)
+    with job(options.modelarts, spec.dataset_path, folder_of(spec.checkpoint_path), options.results):
         # Again, for a checkpoint that only now is there has options beside it.
         export(resolve(ExportOptions, argv) if options.modelarts.enable_modelarts else options, argv)
 
@@ -39,6 +42,12 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
     if "dataset_path" in given and not spec.calibrates_by_own:
         raise InputError(f"dataset_path has no effect with calibrate {spec.calibrate}, which names the rows: drop one")
     path = file_of(spec.checkpoint_path)
+    if options.publishing.publish:
+        from src.publishing.folder import publish
+
+        with phase(f"publishing {path}"):
+            publish(path, checkpoint_manifest(path), options.network, options.publishing, spec.overwrite)
+        return
     check_export_place(spec)
     manifest = checkpoint_manifest(path)
     data = calibrating_rows(spec)
@@ -47,7 +56,8 @@ def export(options: ExportOptions, argv: Sequence[str]) -> None:
     from src.model_utils.device_target import set_device
 
     set_device(options.device.device_target, options.device.device_id)
-    export_checkpoint(path, manifest, options.network, spec, data)
+    with phase(f"exporting {path}"):
+        export_checkpoint(path, manifest, options.network, spec, data)
 
 
 if __name__ == "__main__":

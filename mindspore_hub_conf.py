@@ -1,6 +1,7 @@
 """What MindSpore Hub asks of a repository: `create_network("dlrm", checkpoint_path="checkpoint")`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import mindspore as ms
@@ -16,6 +17,8 @@ from src.network.compiled import operators_for
 from src.network.embedding import EmbeddingTables, initial_rows
 from src.network.options import NetworkSpec
 from src.options import EvalOptions, resolve
+from src.publishing.network import network_of
+from src.publishing.published import Published, is_published
 
 
 class CheckedDLRM(DLRM):
@@ -46,7 +49,8 @@ def create_network(
 
     Args:
         name: "dlrm", the one network here.
-        checkpoint_path: one that train.py wrote, with the files beside it, which say the network's shape.
+        checkpoint_path: one that train.py wrote, with the files beside it, which say the network's shape; or a folder
+            that export.py wrote with publish.
         table_rows: of a fresh network, rows of each of the F fields' tables, row 0 for values never seen included.
         dense_dim: N of a fresh network.
         seed: of a fresh network's values.
@@ -75,6 +79,9 @@ def create_network(
         return _checked(DLRM(dense_dim, tables, spec, seed=seed), table_rows)
     if network:
         raise InputError(f"{min(network)} has no effect with checkpoint_path, beside which the shape stands: drop it")
+    if is_published(Path(checkpoint_path)):
+        published = Published.load(Path(checkpoint_path))
+        return _checked(network_of(published, operators), published.manifest.table_rows)
     path = file_of(checkpoint_path)
     saved = resolve(EvalOptions, [f"--checkpoint_path={path}", "--device_target=CPU"]).network
     manifest = checkpoint_manifest(path)

@@ -49,11 +49,12 @@ def main(argv: Sequence[str]) -> None:
         if not weights.any():
             raise InputError(f"all weights of column {rows.weight} are 0, so there are no metrics: mend it")
     metrics = measured(labels, logits_of(scores.values), weights)
-    append_line(logs.eval_file_name, evaluation_line(metrics, scores.seconds))
+    line = evaluation_line(metrics, scores.seconds)
+    append_line(logs.eval_file_name, line + (f"; model {spec.model}" if spec.model else ""))
     MetricsFile(logs.metrics_file_name, spec.result_path).write(
-        "infer", rows=rows.rows, **metrics, eval_s=scores.seconds
+        "infer", rows=rows.rows, **metrics, eval_s=scores.seconds, **({"model": spec.model} if spec.model else {})
     )
-    print(evaluation_line(metrics, scores.seconds))
+    print(line)
 
 
 if __name__ == "__main__":

@@ -75,4 +75,4 @@ fi
         tee -a infer.log >&2 3>&-
 } 3>&1 | tee -a infer.log
 "$python" "$root/postprocess.py" --preprocess_path=preprocess_Result --result_path=result_Files --scores_path=scores.csv \
-    --eval_file_name=acc.log
+    --eval_file_name=acc.log --model="$model"

@@ -70,4 +70,10 @@ run "$root/eval.py" --device_target=CPU --dataset_path="$output/dataset/test" \
     --metrics_file_name="$output/metrics.jsonl"
 "$python" "$root/src/report/summary.py" "$output" "$data"
 echo finished >"$output/.quickstart"
-echo "$((SECONDS - begin)) s after installation"
+echo "$((SECONDS - begin)) s after installation; the report is $output/checkpoint/report.html"
+cat <<END
+What may come next:
+  export it        $python $root/export.py --device_target=CPU --checkpoint_path=$output/checkpoint --export_path=$output/export
+  score rows       DEVICE_TYPE=CPU bash $root/scripts/run_infer_310.sh $output/export/dlrm.mindir $data y
+  rows of yours    $python $root/src/preprocess_data.py --data_path=ROWS.csv --guess_schema=schema.yaml
+END

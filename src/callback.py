@@ -27,23 +27,41 @@ class TrainingClock:
         paused: seconds of these, by name.
         steps: that have ended, those among them that a run which went back did again.
         first_step_s: seconds until the first of them, which compiles the graph.
+        waited: seconds behind it in which the loop waited for rows.
     """
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.paused: dict[str, float] = {}
-        self.steps, self.first_step_s = 0, 0.0
+        self.steps, self.first_step_s, self.waited = 0, 0.0, 0.0
 
     def step_ended(self) -> None:
         """Count a step."""
         self.steps += 1
         if self.steps == 1:
-            self.first_step_s = self.seconds()
+            self.first_step_s, self.waited = self.seconds(), 0.0
 
     def steps_per_s(self, wall: bool) -> float:
         """Of all steps but the first; with the time of evaluations and saves, or without; nan for no such step."""
         seconds = self.seconds() - self.first_step_s + (sum(self.paused.values()) if wall else 0.0)
         return (self.steps - 1) / seconds if self.steps > 1 else math.nan
+
+    @contextmanager
+    def wait(self) -> Iterator[None]:
+        """Time within this context is spent on waiting for rows."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - begin
+
+    def by_phase(self) -> dict[str, float]:
+        """Where the seconds since the start went, in the order of phases: the first step, which compiles, the wait for
+        rows, the other steps, and what was paused for."""
+        waited = min(self.waited, max(self.seconds() - self.first_step_s, 0.0))
+        steps = self.seconds() - self.first_step_s - waited
+        found = {"first step": self.first_step_s, "reading": waited, "steps": steps}
+        return found | dict(sorted(self.paused.items()))
 
     def seconds(self) -> float:
         """Seconds of training until now."""
@@ -62,6 +80,9 @@ class TrainingClock:
 
 class LossCallBack(Callback):
     """Logs the loss every log_steps steps and at the end: to loss.log, the metrics file, and as a progress line.
+
+    Of the batch of that step, as the public original does; the metrics file also has the mean of all steps since the
+    line before, which curves are drawn of.
 
     On a terminal the line is rewritten in place, elsewhere each one stands for itself. Reading a loss makes the next
     step wait for this one, so the losses of many steps are read at once.
@@ -96,6 +117,7 @@ class LossCallBack(Callback):
         self.path, self.metrics_file, self.log_steps = path, metrics_file, log_steps
         self.batch_size, self.clock, self.steps = batch_size, clock, steps
         self._unread: list[tuple[int, Any]] = []
+        self._since_line: list[float] = []  # losses since the last line
         self.samples_per_s, self.overflows = math.nan, Overflows(skipped)
         self.last = (0, 0.0)
         self.bar: tqdm | None = None
@@ -131,6 +153,7 @@ class LossCallBack(Callback):
         unread, self._unread = self._unread, []
         with self.waiting() if unread else nullcontext():
             losses = [(step, float(output.asnumpy())) for step, output in unread]
+        self._since_line += [loss for _, loss in losses if math.isfinite(loss)]
         self.overflows.look(losses)
 
     def _log(self, args: Any) -> None:
@@ -142,7 +165,10 @@ class LossCallBack(Callback):
         self.last = (step, now)
         step_in_epoch = step - (epoch - 1) * args.batch_num
         skipped = self.skipped() if self.skipped else 0
-        more = {"skipped_updates": skipped} if skipped else {}
+        more: dict[str, float] = {"skipped_updates": skipped} if skipped else {}
+        mean = math.fsum(self._since_line) / len(self._since_line) if self._since_line else math.nan
+        self._since_line = []
+        more["mean_loss"] = mean
         append_line(self.path, f"epoch: {epoch}, step: {step_in_epoch}, loss is {loss}")
         self.metrics_file.write("loss", epoch=epoch, step=step, loss=loss, samples_per_s=self.samples_per_s, **more)
         speed = "the first step compiles"

@@ -4,8 +4,9 @@ Legend: B rows of a batch, N numeric columns, L ids of a row.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -299,22 +300,26 @@ class TrainingDataset(ds.GeneratorDataset):
 
     Without MindSpore's pipeline between them and the training loop: converting a batch there and back costs a tenth
     of a step of 128 samples.
+
+    Args:
+        batches: of the rows.
+        waiting: a context in which the loop waits for the next one.
     """
 
-    def __init__(self, batches: RowBatches):
+    def __init__(self, batches: RowBatches, waiting: Callable[[], AbstractContextManager] = nullcontext):
         super().__init__(batches, list(batches.source.columns), shuffle=False, python_multiprocessing=False)
-        self.batches = batches
+        self.batches, self.waiting = batches, waiting
 
     def create_tuple_iterator(self, *_: Any, **__: Any) -> "_Epochs":
         """Tensors of one epoch after the other."""
-        return _Epochs(self.batches)
+        return _Epochs(self.batches, self.waiting)
 
 
 class _Epochs:
     """Iterates over batches as tensors; stops at the end of an epoch, and begins the next one when asked again."""
 
-    def __init__(self, batches: RowBatches):
-        self.batches = batches
+    def __init__(self, batches: RowBatches, waiting: Callable[[], AbstractContextManager]):
+        self.batches, self.waiting = batches, waiting
         self.epoch: Iterator[Batch] | None = None
 
     def __iter__(self) -> "_Epochs":
@@ -323,7 +328,8 @@ class _Epochs:
     def __next__(self) -> list[Tensor]:
         if self.epoch is None:
             self.epoch = iter(self.batches)
-        batch = next(self.epoch, None)
+        with self.waiting():
+            batch = next(self.epoch, None)
         if batch is None:
             self.epoch = None
             raise StopIteration

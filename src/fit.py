@@ -36,12 +36,14 @@ from src.checkpoints.names import CHECKPOINT, REPORT_PAGE, check_is_file
 from src.data.manifest import PARTS, find
 from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
 from src.export.folder import export_checkpoint
-from src.model_utils.device_target import as_guest, check_products, set_device
+from src.model_utils.device_target import as_guest, set_device
 from src.model_utils.options import options_of
 from src.model_utils.parsing import read_yaml
 from src.options import PROGRAMS, EvalOptions, ExportOptions, PreprocessDataOptions, TrainOptions, resolve_values
 from src.preprocess_data import make_data_folder
 from src.preprocessing.guess import guess_schema
+from src.report.content import later_content
+from src.report.files import Scored, take_up
 from src.rows.cells.frames import write_frame
 from src.rows.raw_files import find_raws
 from src.rows.schema import load_schema
@@ -209,12 +211,13 @@ class FittedModel:
         chosen = self._resolved(EvalOptions, options, "evaluate", dataset_path=str(data_path))
         data = find(str(data_path))
         with as_guest():
-            set_device(chosen.device.device_target, chosen.device.device_id)
-            check_products(chosen.compute.compute_dtype)
             found = evaluate_checkpoint(
-                self.checkpoint, data, data.part_to_score(), chosen.network, chosen.compute,
+                self.checkpoint, data, data.part_to_score(), chosen.network, start(chosen.device, chosen.compute),
                 chosen.score.eval_batch_size,
             )  # fmt: skip
+        assert found  # of one process
+        part = data.part_to_score()
+        take_up(self.checkpoint, later_content(data, part, Scored(*found.scores), found.intervals))
         if found.warning:
             warn(found.warning)
         return {"rows": found.rows, **found.metrics, **found.beside}
@@ -230,7 +233,7 @@ class FittedModel:
             InputError: as of export.py.
         """
         place = Path(folder).absolute() if folder else self.folder / _EXPORT
-        own = {"export_path": str(place), "dataset_path": str(self.data), "apply_delta": ""}
+        own = {"export_path": str(place), "dataset_path": str(self.data), "apply_delta": "", "publish": ""}
         chosen = self._resolved(ExportOptions, options, "export", **own)
         spec = chosen.export
         check_export_place(spec)
@@ -297,7 +300,10 @@ def _check_place(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not is_ours and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"folder {folder} is not empty, and no model that fit has made: name another folder")
     if (folder / _CHECKPOINTS / CHECKPOINT).exists() and not overwrite:
-        raise InputError(f"folder {folder} holds an earlier model: name another folder, or give overwrite=True")
+        raise InputError(
+            f"folder {folder} holds an earlier model, which FittedModel({str(folder)!r}) of "
+            f"src.fit opens: to train anew, name another folder, or give overwrite=True"
+        )
 
 
 def _afresh(overwrite: bool) -> dict[str, bool]:

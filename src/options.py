@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.base.errors import InputError
 from src.checkpoints.place import trains_on
 from src.checkpoints.run_options import RunOptions
 from src.data.manifest import DataFolder
@@ -21,7 +20,8 @@ from src.model_utils.config import DeviceSpec, Program, Programs, YamlSpec
 from src.model_utils.moxing_adapter import ModelArtsSpec
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
-from src.ranks.options import ParallelSpec
+from src.publishing.options import PublishSpec
+from src.ranks.options import ParallelSpec, SharingSpec
 from src.report.event_files import check_libraries
 from src.report.options import CompareSpec
 from src.training.options import (
@@ -32,6 +32,12 @@ from src.training.options import (
     ScheduleSpec,
     ScoreLogSpec,
     ScoreSpec,
+)
+
+# Said to who starts export.py as several ranks.
+NEEDS_NO_RANKS = (
+    "export.py was started as one of several ranks, and needs none: one process takes the tables out of all parts of a "
+    "checkpoint piece by piece, in a memory that does not grow with them: start python export.py by itself"
 )
 
 
@@ -59,10 +65,8 @@ class TrainOptions:
         self.kept.check_evaluation(self.evaluation.do_eval)
         if self.kept.tensorboard:
             check_libraries(self.kept.tensorboard)
-        if self.parallel.parallel_mode != "none" and self.device.device_id:
-            raise InputError(
-                f"device_id {self.device.device_id} has no effect with several ranks, which share out the cards"
-            )
+        if self.parallel.parallel_mode != "none":
+            self.device.check_ranks()
 
     def check_place(self, data: DataFolder) -> None:
         """See, without MindSpore, that a training on these data may leave its checkpoint where it is to go.
@@ -82,6 +86,7 @@ class EvalOptions:
     yaml: YamlSpec
     modelarts: ModelArtsSpec
     device: DeviceSpec
+    parallel: SharingSpec
     compute: ComputeSpec
     network: NetworkSpec
     score: ScoreSpec
@@ -100,9 +105,17 @@ class ExportOptions:
     device: DeviceSpec
     network: NetworkSpec
     export: ExportSpec
+    publishing: PublishSpec
 
     def __post_init__(self) -> None:
         self.export.check_device(self.device.device_target)
+        self.publishing.check_export(self.export)
+
+    @property
+    def results(self) -> list[Path]:
+        """What a job leaves."""
+        own = self.publishing
+        return [Path(own.publish), own.key_path] if own.publish else [Path(self.export.export_path)]
 
 
 @dataclass(frozen=True)
@@ -184,8 +197,8 @@ PROGRAMS = Programs(
         "days": DaysOptions,
     },
     {
-        "report": "python -m src.report RUN_A RUN_B ... [--OPTION=VALUE]; a RUN is a checkpoint folder, or the report "
-        "in it",
+        "report": "python -m src.report RUN_A [RUN_B ...] [--OPTION=VALUE]; a RUN is a checkpoint folder, or the "
+        "report in it; of one alone its page is written anew",
         "doctor": "python -m src.doctor --checkpoint=MODEL (--dataset_path=FOLDER | --data_path=FILE) [--OPTION=VALUE]",
     },
     Path(__file__).parents[1],

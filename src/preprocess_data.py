@@ -7,6 +7,7 @@ A run that was killed goes on from the pieces that it had finished.
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,16 +19,20 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from src.base.errors import run
+from src.base.errors import InputError, run
 from src.data.counted import Growth
 from src.data.encoder import load_encoder
 from src.data.known_values import worst
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.data.transforms import TRANSFORMS
 from src.engines.engine import engine_of
+from src.model_utils.copying import send
+from src.model_utils.object_storage import is_remote, join, store_of
 from src.model_utils.options import is_default, refuse_changed
+from src.model_utils.staging import place_of_url, staged
 from src.options import PreprocessDataOptions, resolve
 from src.preprocessing.guess import guess_schema
+from src.preprocessing.learning import manifest_in
 from src.preprocessing.options import RawSpec
 from src.preprocessing.run import preprocess
 from src.rows.columns import Columns
@@ -52,7 +57,7 @@ def columns_of(raw: RawSpec, vocab_path: str = "") -> Columns:
         return load_schema(Path(raw.schema))
     known = Path(vocab_path) / MANIFEST
     if vocab_path and known.is_file() and is_default(raw, "dense_dim") and is_default(raw, "slot_dim"):
-        return Manifest.load(known).columns()
+        return manifest_in(known.parent).columns()
     return Columns.numbered(raw.dense_dim, raw.slot_dim)
 
 
@@ -114,9 +119,35 @@ def growth_lines(manifest: Manifest) -> list[str]:
     ]  # fmt: skip
 
 
+def with_copies(raw: RawSpec) -> RawSpec:
+    """The same rows on this machine, of files that are in an object storage.
+
+    Raises:
+        InputError: a file can't be copied, or no output_path says where the data folder goes then.
+    """
+    if is_remote(raw.data_path) and not raw.output_path and not raw.guess_schema:
+        raise InputError(f"data_path {raw.data_path} is in an object storage: name an --output_path, here or there")
+    stage = Path(raw.stage_path)
+    return replace(raw, data_path=staged(raw.data_path, stage), valid_path=staged(raw.valid_path, stage),
+                   test_path=staged(raw.test_path, stage))  # fmt: skip
+
+
+def refuse_finished_there(url: str) -> None:
+    """Refuse to put a data folder where one is in an object storage.
+
+    Raises:
+        InputError: one is there.
+    """
+    if store_of(url).exists(join(url, MANIFEST)):
+        raise InputError(
+            f"output {url} already holds preprocessed data: name another --output_path, or replace it with "
+            f"--overwrite=True"
+        )
+
+
 def make_data_folder(options: PreprocessDataOptions) -> DataFolder:
     """Preprocess as options say, and tell of it."""
-    raw = options.raw
+    raw = with_copies(options.raw)
     raws = find_raws(raw.data_path)
     paths = {"valid": raw.valid_path, "test": raw.test_path}
     own = {part: find_raws(path, f"{part}_path") for part, path in paths.items() if path}
@@ -125,11 +156,19 @@ def make_data_folder(options: PreprocessDataOptions) -> DataFolder:
         contradicting = ["split", "valid_fraction", *([] if options.preprocessing.grow else ["vocab_path"])]
         refuse_changed(options.preprocessing, contradicting,
                        "with valid_path or test_path, whose rows are these parts: drop it")  # fmt: skip
-    output = output_folder(raw.data_path, raw.output_path, raws)
+    url = raw.output_path if is_remote(raw.output_path) else ""
+    output = output_folder(
+        raw.data_path, str(place_of_url(url, Path(raw.stage_path))) if url else raw.output_path, raws
+    )
+    if url and not raw.overwrite:
+        refuse_finished_there(url)
     columns = columns_of(raw, options.preprocessing.vocab_path)
     with engine_of(options.engine) as engine:
-        data = preprocess(raws, output, columns, options.preprocessing, raw.overwrite, own, raw.order_by, engine)
+        overwrite = raw.overwrite or bool(url)
+        data = preprocess(raws, output, columns, options.preprocessing, overwrite, own, raw.order_by, engine)
     print(report(data))
+    if url:
+        print(f"copied {output} to {url}: {send(output, url)} files")
     return data
 
 
@@ -138,7 +177,7 @@ def main(argv: Sequence[str]) -> None:
     options = resolve(PreprocessDataOptions, argv)
     raw = options.raw
     if raw.guess_schema:
-        print(guess_schema(find_raws(raw.data_path), Path(raw.guess_schema), raw.overwrite))
+        print(guess_schema(find_raws(with_copies(raw).data_path), Path(raw.guess_schema), raw.overwrite))
         return
     make_data_folder(options)
 

@@ -11,6 +11,7 @@ In a Python program, with callbacks of one's own:
 
 import os
 import resource
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from mindspore.train import Callback, Model
 
 from src.base.errors import InputError
 from src.base.finite import NotFinite
+from src.base.logs import phase
 from src.base.workers import give_back_memory
 from src.callback import (
     EpochCallBack,
@@ -93,6 +95,7 @@ def train(
         InputError: too few rows, a checkpoint or a stopped run with other options in the way, or a loss that is not
             finite.
     """
+    began = time.perf_counter()
     prepared = prepare(Specs(data, network, optimization, schedule, evaluation, kept, runtime))
     warm = WarmStart.of(prepared)
     with run_folder.Run(Path(kept.ckpt_path), prepared.folder, prepared.specs.saved(), overwrite=kept.overwrite,
@@ -103,7 +106,8 @@ def train(
             if state:
                 training.go_on(state)
             losses, ended = fit(training, callbacks)
-            result = finish(training, losses)
+            with phase("making the report of the network that is kept"):
+                result = finish(training, losses, began)
     training.metrics_file.write(
         "end", steps=result.steps, samples_per_s=result.samples_per_s, wall_samples_per_s=result.wall_samples_per_s,
         peak_memory_mb=result.peak_memory_mb, best_step=result.best_step,
@@ -243,7 +247,7 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
     if first < prepared.steps and not best.is_over:
         try:
             Model(step).train(
-                schedule.epochs, TrainingDataset(prepared.batches),
+                schedule.epochs, TrainingDataset(prepared.batches, clock.wait),
                 [StepCallBack(ended=sign.end_step), *used, *callbacks, StepCallBack(begins=sign.begin_step)],
                 dataset_sink_mode=False, initial_epoch=first // of_epoch,
             )  # fmt: skip
@@ -257,8 +261,14 @@ def _fit(training: Training, callbacks: Sequence[Callback], clock: TrainingClock
     return losses, best.is_over
 
 
-def finish(training: Training, losses: LossCallBack) -> TrainingResult:
-    """Write the report of the network that is kept, and put the run's files in their places."""
+def finish(training: Training, losses: LossCallBack, began: float) -> TrainingResult:
+    """Write the report of the network that is kept, and put the run's files in their places.
+
+    Args:
+        training, losses: the run, and what counted its steps.
+        began: when, by time.perf_counter.
+    """
+    ended, seconds = time.perf_counter(), {"start": losses.clock.start - began, **losses.clock.by_phase()}
     prepared, run, best = training.prepared, training.run, training.best
     kept_step = best.step
     if not best.chooses:
@@ -274,7 +284,8 @@ def finish(training: Training, losses: LossCallBack) -> TrainingResult:
     give_back_memory()
     beside = _beside_others(training, content.get("intervals", {}).get("auc"))
     if isinstance(report, RunReport):
-        report.finish(_facts(training, losses, kept_step, peak_mb), scored, content, beside)
+        seconds["report"] = time.perf_counter() - ended
+        report.finish(_facts(training, losses, kept_step, peak_mb) | {"seconds": seconds}, scored, content, beside)
     path = run.finish(kept_step, prepared.specs.kept.keep_finished)
     return TrainingResult(
         best.metrics, best.step, losses.steps, losses.mean_samples_per_s, losses.wall_samples_per_s, peak_mb, path

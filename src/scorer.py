@@ -30,6 +30,8 @@ from src.export.exported import ExportFolder
 from src.export.live import LiveModel
 from src.export.table_file import check_ids
 from src.model_utils.device_target import set_device
+from src.publishing.network import live_model
+from src.publishing.published import is_published
 from src.rows.block import Block
 from src.rows.columns import Columns
 from src.rows.raw_rows import (
@@ -72,15 +74,19 @@ class Scorer:
     category to the last one's score, and never waits for a delta to be read.
 
     Args:
-        export_path: folder that export.py wrote, with file_format MINDIR.
+        export_path: folder that export.py wrote, with file_format MINDIR, or with publish.
         device_target, device_id: what runs it.
+        key_path: of a published model whose categories are hashed, the file of their key; unless given, FOLDER.key.
 
     Raises:
-        InputError: no exported model, a damaged one, or no such device.
+        InputError: no exported model, a damaged one, no such device, or no key where one is needed.
     """
 
-    def __init__(self, export_path: str | Path, device_target: str = "CPU", device_id: int = 0):
-        self._live = LiveModel.load(Path(export_path))
+    def __init__(
+        self, export_path: str | Path, device_target: str = "CPU", device_id: int = 0, key_path: str | Path = ""
+    ):
+        folder = Path(export_path)
+        self._live = live_model(folder, key_path) if is_published(folder) else LiveModel.load(folder)
         set_device(device_target, device_id)
         self._followed: Followed | None = None
         self._changing = threading.Lock()

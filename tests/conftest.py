@@ -39,7 +39,7 @@ settings.load_profile("repeatable")
 
 # What forks comes first: a fork copies the page tables of all memory, which grows with each graph, and gets three times
 # as dear. Then what takes long, so that no process is left alone with it at the end.
-FIRST = ["preprocessing", "data", "rows", "ranks", "export", "training", "network"]
+FIRST = ["preprocessing", "data", "rows", "ranks", "export", "publishing", "training", "network"]
 
 
 @pytest.hookimpl(trylast=True)

@@ -49,7 +49,7 @@ def write_like(old, new, blocks):
 
 
 def metrics_of(path):
-    line = METRIC_LINE.fullmatch(path.read_text().splitlines()[-1])
+    line = METRIC_LINE.fullmatch(path.read_text().splitlines()[-1].partition("; model ")[0])
     return {name: float(value) for name, value in line.groupdict().items()}
 
 

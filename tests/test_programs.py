@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 import eval as eval_program
 import train as train_program
 from src.base.errors import InputError
+from src.options import ExportOptions, PreprocessDataOptions, resolve
 
 
 def last_metrics(path):
@@ -211,8 +212,13 @@ def test_quickstart_goes_on_where_it_was_stopped(here):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "going on with the run that was stopped in out" in done.stdout
-    assert "preprocess_data.py" not in done.stdout
+    assert not [line for line in done.stdout.splitlines() if line.startswith("+ ") and "preprocess_data.py" in line]
     assert Path("out/dataset/manifest.json").stat().st_mtime_ns == before
     assert last_metrics("out/acc.log")["auc"] > 0.5
+    next_ones = [line.split() for line in done.stdout.splitlines()[-3:]]
+    for program, options in (("export.py", ExportOptions), ("preprocess_data.py", PreprocessDataOptions)):
+        (line,) = (words for words in next_ones if any(word.endswith(program) for word in words))
+        resolve(options, [word for word in line if word.startswith("--")])
+    assert any(Path(word).name == "run_infer_310.sh" and Path(word).is_file() for words in next_ones for word in words)
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "already holds an earlier run: give --overwrite" in again.stderr

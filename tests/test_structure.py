@@ -24,7 +24,7 @@ LEVELS = [
     "src.checkpoints",
     "src.training",
     "src.export src.report",
-    "src.doctor",
+    "src.doctor src.publishing",
     "src.run src.scorer src.options src.days.options",
     "train eval export preprocess postprocess mindspore_hub_conf src.launch src.preprocess_data src.synthetic "
     "src.table_accuracy src.report.__main__ src.doctor.__main__ src.fit src.days",

@@ -4,7 +4,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from src.base.errors import naming
+
+FIRST_WORD_S, NEXT_WORD_S = 5.0, 30.0  # of silence that `phase` breaks
 
 
 class Follower(Protocol):
@@ -107,6 +112,30 @@ def speed(samples_per_s: float | None) -> str:
     """Throughput in words, also where there is none yet."""
     known = samples_per_s is not None and math.isfinite(samples_per_s)
     return f"{samples_per_s:.0f} samples/s" if known else "samples/s not measured, as the first step compiles"
+
+
+@contextmanager
+def phase(what: str) -> Iterator[None]:
+    """Work that may take long, and is silent: if it does, a line on stderr says what is done, and again now and then.
+
+    For work in which no process is forked, since a thread waits beside it.
+
+    Args:
+        what: such as "making the report".
+    """
+    done, begin = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        wait = FIRST_WORD_S
+        while not done.wait(wait):
+            print(f"{what}, for {time.monotonic() - begin:.0f} s so far", file=sys.stderr, flush=True)
+            wait = NEXT_WORD_S
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def warn(line: str) -> None:

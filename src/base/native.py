@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.base.locks import turn
+from src.base.logs import phase
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 _INCLUDED = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
@@ -51,8 +52,9 @@ def build(source: Path, flags: Sequence[str], what: str, without: str) -> Path |
 def _compile(compiler: str, arguments: Sequence[str], library: Path, what: str) -> None:
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
         beside = Path(folder) / library.name
-        print(f"compiling {what}, once for this machine", flush=True)
-        subprocess.run([compiler, "-o", str(beside), *arguments], check=True, capture_output=True, text=True)
+        print(f"compiling {what}, once for this machine", file=sys.stderr, flush=True)
+        with phase(f"compiling {what}"):
+            subprocess.run([compiler, "-o", str(beside), *arguments], check=True, capture_output=True, text=True)
         beside.rename(library)
 
 

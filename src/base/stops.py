@@ -2,20 +2,29 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from src.base.machine import untried_versions, wrong_versions
+
 STOPPED = "stopped by the keyboard or a signal"
 
 
 def end_at_once() -> None:
-    """Let Ctrl-C and SIGTERM end this process with a line until `interrupt` is called.
+    """Let Ctrl-C and SIGTERM end this process with a line until `interrupt` is called; and end it at once, with a line
+    that says what to do, where Python or numpy is one with which it would fail.
 
     For a program's imports, which take a second: nothing is begun yet, and a KeyboardInterrupt among them would be a
     traceback, or an ImportError of whoever catches it.
     """
+    if line := wrong_versions():
+        print(f"error: {line}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    if line := untried_versions():
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         if signal.getsignal(number) == usual:  # else it is ignored, as SIGINT is in the background of a script
             signal.signal(number, _end)

@@ -7,7 +7,7 @@ from src.base.errors import InputError
 from src.base.locks import is_held
 
 CHECKPOINT, UNFINISHED, LOCK = "dlrm.ckpt", "unfinished", ".lock"
-REPORT, REPORT_PAGE, SCORES = "report.json", "report.html", "scores.npz"
+REPORT, REPORT_PAGE, SCORES, EVALUATIONS = "report.json", "report.html", "scores.npz", "evaluations.json"
 
 
 def file_of(checkpoint_path: str) -> Path:

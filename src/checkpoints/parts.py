@@ -19,6 +19,16 @@ def parts_of(first: CheckpointFile) -> int:
     return int(first.read(PARTS)[0]) if PARTS in first.shapes else 1
 
 
+def identity_of(path: Path) -> str:
+    """What tells a checkpoint from others: size and checksum of each of its parts, as they stand at the files' ends.
+
+    Raises:
+        InputError: as of `open_parts`.
+    """
+    files = open_parts(path, check=())
+    return " ".join(f"{one.path.stat().st_size}-{one.written_crc}" for one in files)
+
+
 def open_parts(path: Path, check: Sequence[int] | None = None) -> list[CheckpointFile]:
     """All parts of a checkpoint, the first one first.
 

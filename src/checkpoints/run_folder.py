@@ -17,7 +17,7 @@ from src.base.events import happens
 from src.base.files import flush, link_or_copy, whole_file
 from src.base.locks import hold
 from src.base.sealed import sealed_json, sealed_text
-from src.checkpoints.names import CHECKPOINT, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
+from src.checkpoints.names import CHECKPOINT, EVALUATIONS, LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.checkpoints.parts import open_parts, part_of
 from src.checkpoints.place import FINISHED, OLDER, PROGRESS, REPLACES, is_replacing, states_of, trains_on
 from src.checkpoints.run_options import RunOptions
@@ -281,7 +281,7 @@ class Run:
                 path.unlink()
             for name in (self._options.name, MANIFEST, VOCABULARY):
                 _place(self.path / name, self.folder / name)
-            for name in (COUNTS, REPORT, REPORT_PAGE, SCORES):  # of which none need be there
+            for name in (COUNTS, REPORT, REPORT_PAGE, SCORES, EVALUATIONS):  # of which none need be there
                 (self.folder / name).unlink(missing_ok=True)
                 if (self.path / name).is_file():
                     _place(self.path / name, self.folder / name)

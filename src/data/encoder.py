@@ -29,12 +29,13 @@ from src.base.errors import InputError
 from src.base.files import MappedFile, whole_file
 from src.base.npz import Arrays, mapped_arrays, save_arrays
 from src.data import known_values
+from src.data.hidden import HiddenVocabulary
 from src.data.known_values import Example
 from src.data.layout import PADDING, Layout, padded
 from src.data.manifest import NO_CATEGORY, NO_NUMBER
 from src.data.numeric import Summary, bucket_edges, count_scale, count_scores
 from src.data.transforms import TRANSFORMS
-from src.data.vocabulary import BESIDE, UNSEEN, AnyVocabulary, vocabulary_of
+from src.data.vocabulary import BESIDE, UNSEEN, AnyVocabulary, Vocabulary, vocabulary_of
 from src.engines.kept import InFile, Load
 from src.rows.block import Block
 from src.rows.columns import Columns
@@ -148,6 +149,7 @@ class Encoder(InFile):
         layout: of the categorical columns; unless given, these have one value and a table each.
 
     Attributes:
+        dense: names of the numeric columns.
         inputs, fields: names of the numeric inputs [N] and of the fields [F].
         table_rows: rows of each field's table.
         layout: of the ids of all fields.
@@ -164,10 +166,11 @@ class Encoder(InFile):
         examples: Sequence[Example] | None = None,
         layout: Layout | None = None,
     ):
-        self.vocabulary, self.learned, self._dense = vocabulary, learned or Learned(), tuple(dense)
+        self.vocabulary, self.learned, self.dense = vocabulary, learned or Learned(), tuple(dense)
         self._of_columns = layout or Layout.plain(len(vocabulary.names))
         self._examples = None if examples is None else tuple(examples)
         self._file: MappedFile | None = None
+        self._dense = tuple(dense)
         self._coded: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of fields the last distinct keys, and their ids
         self._transform = TRANSFORMS[self.learned.transform]
         self._with_indicator = [int(number) for number in self.learned.missing]
@@ -195,7 +198,7 @@ class Encoder(InFile):
         if not self._file:
             return None
         self._file.check()
-        return load_encoder, self._file.path, (self._dense,)
+        return load_encoder, self._file.path, (self.dense,)
 
     def prepare(self) -> None:
         """Build the hash tables now that the first `encode` would build, so that forked processes share them."""
@@ -268,6 +271,17 @@ class Encoder(InFile):
         ids: np.ndarray = np.where(np.isnan(numbers), _EMPTY, np.stack(buckets, axis=1) + _FIRST_BUCKET)
         return ids.astype(np.int32)
 
+    def hidden(self, secret: str) -> "Encoder":
+        """An encoder that gives the same, and keeps no category that one could read, nor examples of any.
+
+        Args:
+            secret: by which categories are hashed; where they are hashed to ids, none are kept anyway.
+        """
+        known = self.vocabulary
+        vocabulary = HiddenVocabulary.of(known, secret) if isinstance(known, Vocabulary) else known
+        none = [Example()] * len(known.names)
+        return Encoder(self._dense, vocabulary, self.learned, none, self._of_columns)
+
     @property
     def examples(self) -> tuple[Example, ...]:
         """What the values of each categorical column looked like in training."""
@@ -292,10 +306,16 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-def load_encoder(path: Path, dense: Sequence[str]) -> Encoder:
-    """What `save` wrote; the names of the numeric columns stand in the manifest beside it."""
+def load_encoder(path: Path, dense: Sequence[str], secret: str = "") -> Encoder:
+    """What `save` wrote; the names of the numeric columns stand in the manifest beside it.
+
+    Args:
+        path: the file.
+        dense: these names.
+        secret: of a vocabulary that is hidden.
+    """
     file = MappedFile(path)
-    encoder = encoder_of(path, mapped_arrays(file), dense, file=file)
+    encoder = encoder_of(path, mapped_arrays(file), dense, file=file, secret=secret)
     encoder._file = file
     return encoder
 
@@ -306,6 +326,7 @@ def encoder_of(
     dense: Sequence[str],
     vocabulary: AnyVocabulary | None = None,
     file: MappedFile | None = None,
+    secret: str = "",
 ) -> Encoder:
     """The same of the arrays of a file.
 
@@ -315,11 +336,12 @@ def encoder_of(
         dense: names of the numeric columns.
         vocabulary: unless given, what the arrays hold.
         file: which the arrays lie in, if they do.
+        secret: of a vocabulary that is hidden.
     """
     arrays = dict(arrays)
     kept = arrays.pop(f"{BESIDE}{_EXAMPLES}", None)
     examples = None if kept is None else known_values.from_json(kept)
     given = arrays.pop(f"{BESIDE}{_LAYOUT}", None)
     layout = None if given is None else Layout.from_json(json.loads(given.tobytes()))
-    vocabulary = vocabulary or vocabulary_of(path, arrays, file, layout.tables if layout else ())
+    vocabulary = vocabulary or vocabulary_of(path, arrays, file, layout.tables if layout else (), secret)
     return Encoder(dense, vocabulary, Learned.load(path, arrays, len(dense)), examples, layout)

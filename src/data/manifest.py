@@ -17,6 +17,7 @@ from src.base.files import sha256_of, whole_file
 from src.base.sealed import check_json, sealed_json
 from src.data.layout import Layout
 from src.data.parts import File, Negatives, Part
+from src.model_utils.object_storage import refuse_remote
 from src.rows.cells.lists import ListColumn
 from src.rows.columns import Columns, Timestamp
 
@@ -252,6 +253,8 @@ class DataFolder:
         """Paths of a part's MindRecord files, checked against the manifest, and the rows in each."""
         self.manifest.verify(self.path, self.manifest.part_files(part))
         shards = self.manifest.parts[part]
+        if not shards.shards:
+            raise InputError(f"{self.path} is a published model, which has no rows: name the data folder of its rows")
         return [str(self.path / name) for name in shards.shards], list(shards.shard_rows)
 
 
@@ -298,6 +301,7 @@ def find(dataset_path: str) -> DataFolder:
     Raises:
         InputError: there is no such folder, no manifest, or not the named part.
     """
+    refuse_remote(dataset_path, "dataset_path")
     path = place_of(dataset_path)
     if not path.is_dir():
         raise InputError(

@@ -30,7 +30,8 @@ class Part:
         first_line, last_line: of the raw file, from 1, both included; bad lines between them are not among the rows.
         label_mean: share of clicks, by weight where rows have weights.
         unseen_share: share of each field's values, of lists those that are kept, that have the id for unseen ones.
-        shards: the MindRecord files in the order of the rows, and the rows in each.
+        shards: the MindRecord files in the order of the rows, and the rows in each; none of rows that are elsewhere, of
+            which only these facts are known.
     """
 
     rows: int
@@ -47,7 +48,7 @@ class Part:
         for shard in self.shards:
             if not shard.startswith(name + "/") or ".." in shard.split("/") or shard not in listed:
                 raise TypeError(f"{shard!r} is no listed file of {name}/")
-        if len(self.shards) != len(self.shard_rows) or sum(self.shard_rows) != self.rows:
+        if len(self.shards) != len(self.shard_rows) or (self.shards and sum(self.shard_rows) != self.rows):
             raise TypeError(f"the shards of {name} do not make up its {self.rows} rows")
 
 

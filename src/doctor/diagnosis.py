@@ -54,6 +54,8 @@ def diagnose(evidence: Evidence, checks: Sequence[Check] = CHECKS) -> Diagnosis:
         elif one := check.find(evidence):
             found[check.name] = one
             evidence.explained |= set(one.columns)
+        elif why := evidence.unread:  # it found nothing, for there was nothing to find it in
+            not_looked[why] = (*not_looked.get(why, ()), check.name)
         else:
             looked.append(check.name)
     return Diagnosis(found, tuple(looked), not_looked, _rows(evidence))

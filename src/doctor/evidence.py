@@ -20,6 +20,8 @@ from src.metrics.binary import auc
 from src.metrics.drift import ColumnRows, Drift, drift
 from src.rows.columns import Columns
 
+_UNREAD = "no row could be read"
+
 
 class Evidence:
     """What is known of some rows and of their model.
@@ -75,6 +77,11 @@ class Evidence:
         known = self.trained.data
         return bool(self.data and known and resolved(self.data.path) == resolved(known.path))
 
+    @property
+    def unread(self) -> str:
+        """Why nothing can be said of the rows, not even that a mistake is not there; "" where some could be read."""
+        return _UNREAD if self.new is None else ""
+
     @cached_property
     def lacks(self) -> dict[str, str]:
         """What is not there of all that checks need, and why."""
@@ -82,7 +89,7 @@ class Evidence:
         if self.raw is None:
             found["raw rows"] = "the rows are coded: name their raw files by --data_path"
         if self.new is None:
-            found["rows"] = "no row could be read"
+            found["rows"] = _UNREAD
         if not self.is_coded_alike:
             found["coding"] = "the rows are coded by another vocabulary than the model's"
         if self.old is None:

@@ -3,7 +3,7 @@
 Legend: B rows, N numeric inputs, L ids of a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mindspore as ms
@@ -20,7 +20,12 @@ from src.export.delta import Delta
 from src.export.exported import ExportFolder
 from src.export.mindir import Weights, weights_of
 
-_HOST_SIZES = (1, 64, 1024)
+HOST_SIZES = (1, 64, 1024)
+
+
+def mindir_graph(path: Path) -> nn.Cell:
+    """The graph of a MindIR."""
+    return nn.GraphCell(ms.load(str(path)))
 
 
 class Graphs:
@@ -30,17 +35,18 @@ class Graphs:
 
     Args:
         sizes: rising.
+        read: makes the graph of a file.
     """
 
-    def __init__(self, sizes: Sequence[int]):
-        self.sizes = tuple(sizes)
-        self._cells: dict[int, nn.GraphCell] = {}
+    def __init__(self, sizes: Sequence[int], read: Callable[[Path], nn.Cell] = mindir_graph):
+        self.sizes, self._read = tuple(sizes), read
+        self._cells: dict[int, nn.Cell] = {}
         self._held: dict[int, Weights | None] = {}
 
-    def load(self, size: int, graph: Path, weights: Weights | None) -> nn.GraphCell:
+    def load(self, size: int, graph: Path, weights: Weights | None) -> nn.Cell:
         """The graph for batches of a size, with some weights; None for those of its file, where all share these."""
         if size not in self._cells:
-            self._cells[size] = nn.GraphCell(ms.load(str(graph)))
+            self._cells[size] = self._read(graph)
         elif weights is not self._held[size] and weights is not None:
             for name, parameter in self._cells[size].parameters_dict().items():
                 if (own := name.rpartition(":")[2]) in weights:  # else it is the same in all
@@ -92,7 +98,7 @@ class LiveModel:
         vocabulary = model.path / VOCABULARY
         encoder, arrays = load_encoder(vocabulary, model.manifest.dense), mapped_arrays(MappedFile(vocabulary))
         # Tables in the graph are there anew with each size.
-        return cls(model, encoder, arrays, Graphs(_HOST_SIZES if model.table else (model.batch_size,)))
+        return cls(model, encoder, arrays, Graphs(HOST_SIZES if model.table else (model.batch_size,)))
 
     def changed_by(self, delta: Delta) -> "LiveModel":
         """The later model, which shares with this one what both have; this one goes on as it was.

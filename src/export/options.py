@@ -83,7 +83,7 @@ class RowsSpec:
     preprocess_path: str = option("./preprocess_Result", "folder of the .bin files that are scored", NOT_EMPTY)
     overwrite: bool = option(False, "whether earlier results may be replaced")
     has_labels: bool = option(True, "whether the rows of a raw file begin with a label")
-    schema: str = option("", "YAML file of the raw files' columns; see src/rows/schema.py")
+    schema: str = option("", "YAML file of the raw files' columns; see docs/data.md")
     max_bad_rows: int = option(0, "bad rows to skip into a reject file", NOT_NEGATIVE)
 
 
@@ -93,4 +93,5 @@ class ResultSpec:
 
     preprocess_path: str = option("./preprocess_Result", "folder of the .bin files that are scored", NOT_EMPTY)
     result_path: str = option("./result_Files", "folder of the scores", NOT_EMPTY)
+    model: str = option("", "the model that scored the rows, which lines of the logs then name")
     scores_path: str = option("./scores.csv", "file of a score a row, in the order of the rows", NOT_EMPTY)

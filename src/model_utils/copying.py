@@ -1,4 +1,7 @@
-"""Copies between the object storage and this machine, made again where they failed or came wrong."""
+"""Copies between the object storage and this machine, made again where they failed or came wrong.
+
+python -m src.model_utils.copying s3://bucket/dataset ./data/dataset      # one of the two is an url
+"""
 
 import contextlib
 import errno
@@ -11,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.base.errors import InputError
+from src.base.errors import InputError, run
 from src.model_utils.object_storage import Store, is_remote, join, sha256_of, sizes_below, store_of
 
 CHECKSUMS = "checksums.json"  # in a folder that was copied out: SHA-256 of each of its files, "" while they are sent
@@ -109,8 +112,15 @@ def check_space(files: Mapping[str, int], url: str, place: Path) -> None:
         )
 
 
-def fetch(store: Store, url: str, files: Mapping[str, int], new: Path) -> None:
+def fetch(store: Store, url: str, files: Mapping[str, int], new: Path, whole: bool = True) -> None:
     """Copy files to this machine, those again that came wrong.
+
+    Args:
+        store: has them.
+        url: of their folder.
+        files: their bytes, by name.
+        new: where they go.
+        whole: whether they are all of that folder.
 
     Raises:
         InputError: they can't be copied, or the disk is full.
@@ -120,7 +130,7 @@ def fetch(store: Store, url: str, files: Mapping[str, int], new: Path) -> None:
     def copy() -> str:
         nonlocal wrong, advice
         advice = _CHECK
-        _copy(store, url, str(new), wrong, whole=len(wrong) == len(files) and "" not in files)
+        _copy(store, url, str(new), wrong, whole=whole and len(wrong) == len(files) and "" not in files)
         wrong = _wrong(new, files, url)
         if wrong and sizes_below(new).get(wrong[0]) == files[wrong[0]]:
             advice = _NOT_WHOLE  # if it is so each time, it is not the copy that is wrong
@@ -255,3 +265,33 @@ def read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Copy a file or a folder to or from the object storage."""
+    if len(argv) != 2 or is_remote(argv[0]) == is_remote(argv[1]):
+        raise InputError(f"copying takes a source and a target, one of which is an url, not {' '.join(argv)!r}")
+    source, target = argv
+    if is_remote(target):
+        if not Path(source).exists():
+            raise InputError(f"there is no file or folder {source}: name one")
+        files = send(Path(source), target)
+    else:
+        place = Path(target)
+        if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+            raise InputError(f"{target} is there: name a new place, or move it away")
+        place.absolute().parent.mkdir(parents=True, exist_ok=True)
+        store = store_of(source)
+        where, found = newest_whole(store, source.rstrip("/"))
+        check_space(found, where, place)
+        new = place.with_name(f"{place.name}.writing")
+        if new.is_dir():
+            shutil.rmtree(new)
+        fetch(store, where, found, new)
+        new.rename(place)
+        files = len(found)
+    print(f"copied {source} to {target}: {files} files")
+
+
+if __name__ == "__main__":
+    run(main, usage="python -m src.model_utils.copying SOURCE TARGET; one of the two is an url of an object storage")

@@ -45,6 +45,11 @@ def get_wait_limit_s() -> float:
     return float(_number("MS_NODE_TIMEOUT", default=30))
 
 
+def is_rank() -> bool:
+    """Whether this process was started as one of several, in whatever way."""
+    return in_cluster() or in_rank_table()
+
+
 def _number(*names: str, default: int) -> int:
     """What the first of these variables says that is set.
 

@@ -1,6 +1,8 @@
-"""Files of ModelArts' object storage (OBS), by its own module moxing, and folders of this machine in the same manner.
+"""Files of object storages, and folders of this machine in the same manner.
 
-moxing is part of ModelArts' images, and to be had nowhere else: the package of that name on PyPI is another one.
+ModelArts' own (OBS) is reached by its module moxing, which is part of ModelArts' images, and to be had nowhere else:
+the package of that name on PyPI is another one. All others (s3://, hdfs://, gs://, ..) are reached by fsspec, which
+reads their addresses and keys from the environment and its configuration.
 """
 
 import hashlib
@@ -12,7 +14,8 @@ from typing import Any, BinaryIO, Protocol
 
 from src.base.errors import InputError
 
-_REMOTE = ("obs://", "s3://")
+REQUIREMENTS = "requirements-storage.txt"
+_OF_MODELARTS = "obs://"
 
 
 class Store(Protocol):
@@ -32,6 +35,9 @@ class Store(Protocol):
 
     def copy(self, source: str, target: str) -> None:
         """A file, to or from this machine."""
+
+    def mark(self, url: str) -> str:
+        """What tells that a file is still the one that it was, such as its time of change; "" where nothing does."""
 
     def open(self, url: str) -> BinaryIO:
         """A file to read from."""
@@ -67,6 +73,10 @@ class Folders:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, f"{target}.writing")  # a file is there whole or not at all, as in the object storage
         os.replace(f"{target}.writing", target)
+
+    def mark(self, url: str) -> str:
+        """See Store."""
+        return str(os.stat(url).st_mtime_ns)
 
     def open(self, url: str) -> BinaryIO:
         """See Store."""
@@ -110,6 +120,10 @@ class Moxing:
         """See Store."""
         self.file.copy(source, target)
 
+    def mark(self, url: str) -> str:
+        """See Store."""
+        return ""
+
     def open(self, url: str) -> BinaryIO:
         """See Store."""
         opened: BinaryIO = self.file.File(url, "rb")
@@ -124,21 +138,97 @@ class Moxing:
         self.file.remove(url, recursive=True)
 
 
+class Fsspec:
+    """A storage that fsspec knows.
+
+    Args:
+        files: fsspec's file system.
+    """
+
+    def __init__(self, files: Any):
+        self._files = files
+
+    def exists(self, url: str) -> bool:
+        """See Store."""
+        self._files.invalidate_cache()  # else it tells of what was there when it looked last
+        return bool(self._files.exists(url))
+
+    def make_folder(self, url: str) -> None:
+        """See Store."""
+        place = self._files._strip_protocol(url)
+        bucket = place.split("/")[0]
+        if bucket and not self._files.exists(bucket):  # fsspec would make one
+            raise FileNotFoundError(f"there is no bucket {bucket}")
+        self._files.makedirs(place, exist_ok=True)
+
+    def files(self, url: str) -> dict[str, int]:
+        """See Store."""
+        self._files.invalidate_cache()
+        place = self._files._strip_protocol(url)
+        if self._files.isfile(place):
+            return {"": int(self._files.size(place))}
+        found = self._files.find(place, detail=True)
+        return {name[len(place) :].lstrip("/"): int(found[name]["size"]) for name in sorted(found)}
+
+    def copy_folder(self, source: str, target: str) -> None:
+        """See Store."""
+        names = list(sizes_below(Path(source))) if is_remote(target) else list(self.files(source))
+        move = self._files.put if is_remote(target) else self._files.get
+        move([join(source, name) for name in names], [join(target, name) for name in names])
+
+    def copy(self, source: str, target: str) -> None:
+        """See Store."""
+        if is_remote(target):
+            self._files.put_file(source, target)
+        else:
+            self._files.get_file(source, target)
+
+    def mark(self, url: str) -> str:
+        """See Store."""
+        return str(self._files.ukey(url))
+
+    def open(self, url: str) -> BinaryIO:
+        """See Store."""
+        opened: BinaryIO = self._files.open(url, "rb")
+        return opened
+
+    def remove(self, url: str) -> None:
+        """See Store."""
+        self._files.rm_file(url)
+
+    def remove_folder(self, url: str) -> None:
+        """See Store."""
+        self._files.rm(url, recursive=True)
+
+
 def is_remote(url: str) -> bool:
-    """Whether an url is one of the object storage."""
-    return url.startswith(_REMOTE)
+    """Whether an url is one of an object storage."""
+    return "://" in url
+
+
+def refuse_remote(url: str, option: str) -> None:
+    """Refuse an object storage where only folders of this machine can be read.
+
+    Raises:
+        InputError: it is one; it says how to copy it.
+    """
+    if is_remote(url):
+        raise InputError(
+            f"{option} {url} is in an object storage, and is read from this machine: copy it by 'python -m "
+            f"src.model_utils.copying {url} FOLDER', and name that folder"
+        )
 
 
 def store_of(url: str) -> Store:
     """What has the files of an url.
 
     Raises:
-        InputError: it is one of the object storage, and there is no moxing.
+        InputError: what reaches its storage is not installed.
     """
     if not is_remote(url):
-        if "://" in url:
-            raise InputError(f"{url}: such urls are not known; give one that begins with obs://, or a folder")
         return Folders()
+    if (url.startswith("s3://") and not _has_moxing()) or not url.startswith((_OF_MODELARTS, "s3://")):
+        return _by_fsspec(url)
     try:
         file = importlib.import_module("moxing").file
         if not hasattr(file, "copy_parallel"):
@@ -149,6 +239,23 @@ def store_of(url: str) -> Store:
             f"name is another one. Outside of ModelArts name a folder, or drop --enable_modelarts"
         ) from None
     return Moxing(file)
+
+
+def _has_moxing() -> bool:
+    try:
+        return hasattr(importlib.import_module("moxing").file, "copy_parallel")
+    except (ImportError, AttributeError):
+        return False
+
+
+def _by_fsspec(url: str) -> Fsspec:
+    try:
+        return Fsspec(importlib.import_module("fsspec").url_to_fs(url)[0])
+    except (ImportError, ValueError) as error:
+        kind = url.partition("://")[0]
+        raise InputError(
+            f"{url} can't be reached ({error}): pip install -r {REQUIREMENTS}, or what fsspec needs for {kind}://"
+        ) from None
 
 
 def join(url: str, name: str) -> str:

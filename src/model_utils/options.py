@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 from src.base.errors import InputError
 
+LANGUAGES = ("en", "zh")  # of pages for people
+
 
 class Rule(NamedTuple):
     """What a value must be, and the same in words that follow "it"."""
@@ -75,6 +77,7 @@ class Option:
     Attributes:
         name, kind, default: of the field.
         spec: name of the program's field that holds the spec.
+        subject: what the spec is about, in a sentence.
         metadata: from `option`.
     """
 
@@ -83,6 +86,7 @@ class Option:
     default: Any
     spec: str
     metadata: Any
+    subject: str = ""
 
     @property
     def help(self) -> str:
@@ -101,10 +105,11 @@ def options_of(program: type) -> dict[str, Option]:
     found: dict[str, Option] = {}
     for held in dataclasses.fields(program):
         spec: Any = held.type
+        subject = " ".join((spec.__doc__ or "").partition("\n\n")[0].split())
         for one in dataclasses.fields(spec):
             if one.name in found:
                 raise ValueError(f"{program.__name__} has the option {one.name} twice")
-            found[one.name] = Option(one.name, one.type, one.default, held.name, one.metadata)
+            found[one.name] = Option(one.name, one.type, one.default, held.name, one.metadata, subject)
     return found
 
 

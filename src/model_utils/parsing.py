@@ -30,7 +30,7 @@ def parse_flags(
     """The values that a command line gives.
 
     Args:
-        program, usage: for the help; usage is argparse's own unless given.
+        program, usage: for the help; unless given, usage is that of a program of nothing but options.
         options: that it takes.
         argv: without the program's name.
         others: the programs that take each option of any program, for who mistook the program.
@@ -38,15 +38,23 @@ def parse_flags(
     Raises:
         InputError: an unknown or repeated option, or a value of the wrong type or outside its rule.
     """
-    parser = _Parser(prog=program, usage=usage, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = _Parser(
+        prog=program,
+        usage=usage or f"{program} [--OPTION=VALUE ...]",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    groups = {
+        one.subject: parser.add_argument_group(one.subject.rstrip(".")) for one in options.values()
+    }  # a group a subject, in the order of the program's specs
     for name, one in options.items():
         more: dict[str, Any] = {"nargs": "?", "const": "true"} if bool in (one.kind, *get_args(one.kind)) else {}
-        parser.add_argument(
+        groups[one.subject].add_argument(
             f"--{name}",
             *(f"--{other}" for other in one.metadata["aliases"]),
             dest=name,
             action="append",
-            metavar=name.upper(),
+            metavar="VALUE",
             **more,
             help=f"{one.help} (default {_show(one.default)})".replace("%", "%%"),
         )

@@ -14,7 +14,7 @@ from src.base.errors import InputError
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.sampling import SampledSpan
 from src.rows.block import PartSpan, Span
-from src.rows.cells.split import PARTS
+from src.rows.cells.split import IN_NO_PART, PARTS
 from src.rows.columns import Columns
 from src.rows.raw_files import nature_of
 from src.rows.reader import RawInput
@@ -192,9 +192,12 @@ def _refuse_other_kinds_of_file(raw_input: RawInput, rows: int) -> None:
             if columns != Columns.numbered(len(columns.dense), len(columns.categorical)):
                 hint = "Does the --schema name all columns (by header: true, or columns), and the separator?"
         hint = nature_of(bad, raw_input.columns[0]) or hint
+        what = f"a row of {len(raw_input.columns[0].file_names)} columns"
+        if all(row.reason.endswith(IN_NO_PART) for row in bad):
+            what = "in a part of the split"
         raise InputError(
-            f"{names_of(raw_input.raws)}: none of the first {first} lines is a row of "
-            f"{len(raw_input.columns[0].file_names)} columns; {(other_columns or bad)[0]}. {hint}"
+            f"{names_of(raw_input.raws)}: none of the first {first} lines is {what}; {(other_columns or bad)[0]}. "
+            f"{hint}"
         )
 
 

@@ -19,13 +19,19 @@ def ucx_folder() -> Path | None:
 
 
 @dataclass(frozen=True)
-class ParallelSpec:
-    """Which process holds what, and plans for it."""
+class SharingSpec:
+    """Which process holds what."""
 
     parallel_mode: str = option(
         "none", "none: one process; data: tables on every rank; hybrid: tables split over the ranks", one_of(MODES),
         free=True,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ParallelSpec(SharingSpec):
+    """Which process of a training holds what, and plans for it."""
+
     transport: str = option(
         "auto", "by what CPU ranks send in a step: mindspore, ucx, or auto: UCX where all have it", one_of(TRANSPORTS),
         free=True,

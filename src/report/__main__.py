@@ -1,7 +1,8 @@
 """Runs side by side: `python -m src.report RUN_A RUN_B ... [--output=comparison.html] [--fail_below=0.001]`.
 
 Each RUN is a checkpoint folder of train.py, or the report in it. With --fail_below=X the exit code is 1 if the AUC of
-any later run, less that of the first, is below -X.
+any later run, less that of the first, is below -X. Of a single RUN the page is written anew, with what eval.py found
+since, and in the --language that is given.
 """
 
 import sys
@@ -18,27 +19,29 @@ if __name__ == "__main__":
 from src.base.errors import InputError, run
 from src.base.files import whole_file
 from src.options import ReportOptions, resolve
-from src.report.compare import ComparedRun, compared, comparison_page, failures
+from src.report.compare import ComparedRun, comparison_lines, comparison_page, failures, folder_of_run
+from src.report.files import page_again
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compare; 0, or 1 if a run is worse than allowed."""
+    """Compare, or renew a page; 0, or 1 if a run is worse than allowed."""
     folders = [word for word in argv if not word.startswith("-")]
     spec = resolve(ReportOptions, [word for word in argv if word.startswith("-")]).compare
-    if len(folders) < 2:
+    if len(folders) == 1:
+        page = page_again(folder_of_run(folders[0]), spec.language)
+        print(f"report: {page}")
+        return 0
+    if not folders:
         raise InputError(
-            f"{len(folders)} of at least 2 runs given: python -m src.report RUN_A RUN_B ... --OPTION=VALUE"
+            "no run given: python -m src.report RUN_A RUN_B ... --OPTION=VALUE; of one the page is renewed"
         )
     runs = [ComparedRun.load(folder) for folder in folders]
-    heads, rows = compared(runs)
-    widths = [max(len(line[place]) for line in (heads, *rows)) for place in range(len(heads))]
-    for line in (heads, *rows):
-        print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths)))
+    print("\n".join(comparison_lines(runs)))
     if spec.output:
         path = Path(spec.output)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
-            file.write(comparison_page(runs).encode())
+            file.write(comparison_page(runs, spec.language).encode())
         print(f"comparison: {path}")
     wrong = failures(runs, spec.fail_below) if spec.fail_below >= 0 else []
     for reason in wrong:

@@ -1,7 +1,9 @@
 """Runs side by side, from the reports and scores that they left."""
 
+import html
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,20 @@ from src.checkpoints.names import LOCK, REPORT, REPORT_PAGE, SCORES, UNFINISHED
 from src.metrics.bootstrap import Interval, differences
 from src.metrics.monitored import MONITORED
 from src.report.files import load_report
-from src.report.plots import Axes, Series, number, plot
+from src.report.plots import Axes, Series, number, plot, shortened
 from src.report.style import page, section, table
+from src.report.words import ENGLISH, Words
 
 _FIRST = ("auc", "logloss")  # of a table's metrics
+_COLUMNS, _NAMES, _RUNS_BESIDE = 80, 18, 5  # of a screen: its width, that of names, and how many runs it has place for
+# of a screen: its width, that of names, and runs it has place for
+
+
+def folder_of_run(name: str) -> Path:
+    """The folder of a run that a user named, or of what it has so far."""
+    folder = Path(name).parent if Path(name).name in (REPORT, REPORT_PAGE) else Path(name)
+    unfinished = folder / UNFINISHED
+    return unfinished if not (folder / REPORT).exists() and (unfinished / REPORT).exists() else folder
 
 
 @dataclass(frozen=True)
@@ -39,9 +51,7 @@ class ComparedRun:
         Raises:
             InputError: there is no report, or none of an evaluation, or the scores are missing or damaged.
         """
-        folder = Path(name).parent if Path(name).name in (REPORT, REPORT_PAGE) else Path(name)
-        if not (folder / REPORT).exists() and (folder / UNFINISHED / REPORT).exists():
-            folder /= UNFINISHED
+        folder = folder_of_run(name)
         report = load_report(folder)
         if not report.get("evaluation"):
             state = "at work" if is_held(folder / LOCK) else report["state"]
@@ -77,23 +87,48 @@ class ComparedRun:
         return differences(self.labels, first.logits, self.logits, weights=self.weights)
 
 
-def compared(runs: list[ComparedRun]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table: a row a run; differences are those to the first."""
+def metrics_table(runs: Sequence[ComparedRun], say: Words = ENGLISH, digits: int = 5) -> list[list[str]]:
+    """The metrics of runs, a line a metric and a column a run, with a line of heads above."""
     names = list(dict.fromkeys([*_FIRST, *(name for run in runs for name in run.metrics)]))
-    heads = ["run", "rows", *names, "AUC - first's", "95 %", "logloss - first's", "95 %"]
-    rows = []
-    for run in runs:
-        cells = [run.name, number(len(run.labels)), *(number(run.metrics.get(name), 5) for name in names)]
-        found = run.above(runs[0]) if run is not runs[0] else None
-        if found:
-            for name in ("auc", "logloss"):
-                one = found[name]
-                known = math.isfinite(one.low)  # not where all rows have one label
-                cells += [f"{one.value:+.5f}", f"{one.low:+.5f} to {one.high:+.5f}"] if known else ["-", "-"]
-        else:
-            cells += ["", "", "", ""] if run is runs[0] else ["other rows"] * 4
-        rows.append(cells)
-    return heads, rows
+    lines = [["", *(run.name for run in runs)], [say("rows"), *(number(len(run.labels)) for run in runs)]]
+    lines += [[say.of(name), *(number(run.metrics.get(name), digits) for run in runs)] for name in names]
+    return lines
+
+
+def differences_table(runs: Sequence[ComparedRun], say: Words = ENGLISH) -> list[list[str]]:
+    """How far each later run lies from the first, a line a run, with a line of heads above."""
+    lines = [[say("run"), say("AUC"), say("95 %"), say("logloss"), say("95 %")]]
+    for run in runs[1:]:
+        found, cells = run.above(runs[0]), [run.name]
+        for name in ("auc", "logloss"):
+            one = found[name] if found else None
+            if one is None:
+                cells += [say.of("other rows"), ""]
+                continue
+            known = math.isfinite(one.low)  # not where all rows have one label
+            span = say("{low} to {high}", low=f"{one.low:+.4f}", high=f"{one.high:+.4f}")
+            cells += [f"{one.value:+.5f}", span] if known else ["-", "-"]
+        lines.append(cells)
+    return lines
+
+
+def comparison_lines(runs: Sequence[ComparedRun]) -> list[str]:
+    """Both tables for a terminal of 80 columns; of more runs than it has place for, some after the others."""
+    found = []
+    for start in range(0, len(runs), _RUNS_BESIDE):
+        some = runs[start : start + _RUNS_BESIDE]
+        found += [*_aligned(metrics_table(some), (_COLUMNS - _NAMES) // len(some) - 2), ""]
+    return [*found, "differences to the first run", *_aligned(differences_table(runs), _NAMES)]
+
+
+def _aligned(lines: Sequence[Sequence[str]], most: int) -> list[str]:
+    """Lines of cells of one width a column; in the first line and column names are cut to what there is place for."""
+    cut = [
+        [shortened(cell, most) if not row or not place else cell for place, cell in enumerate(line)]
+        for row, line in enumerate(lines)
+    ]
+    widths = [max(len(line[place]) for line in cut) for place in range(len(cut[0]))]
+    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths)) for line in cut]
 
 
 def failures(runs: list[ComparedRun], fail_below: float) -> list[str]:
@@ -123,27 +158,32 @@ def failures(runs: list[ComparedRun], fail_below: float) -> list[str]:
     return found
 
 
-def comparison_page(runs: list[ComparedRun]) -> str:
-    """The comparison as an HTML page."""
-    curves = []
-    for name, shown in (("auc", "AUC"), ("logloss", "Logloss")):
+def comparison_page(runs: Sequence[ComparedRun], language: str = "en") -> str:
+    """The comparison as an HTML page, in a language of LANGUAGES."""
+    say, curves = Words(language), []
+    step = say("step")
+    for name, shown in (("auc", say("AUC")), ("logloss", say("Logloss"))):
         series = [
             Series(run.name, [(one["step"], one[name]) for one in run.report["curves"]["evaluations"]], "dots")
             for run in runs
         ]
-        curves.append(plot(f"{name}-steps", f"{shown} while training", series, Axes("step", shown)))
+        title = say("{metric} while training", metric=shown)
+        curves.append(plot(f"{name}-steps", title, series, Axes(step, shown)))
     losses = [Series(run.name, [point[:2] for point in run.report["curves"]["loss"]]) for run in runs]
-    curves.append(plot("loss", "Training loss", losses, Axes("step", "loss")))
-    text = (
-        "Metrics of each run's kept network. Differences are those to the first run; their intervals hold 95 of 100 "
-        "resamples of the rows, the same rows for both runs, and are given where both scored the same rows."
-    )
+    curves.append(plot("loss", say("Training loss"), losses, Axes(step, say("loss"))))
     options = [run.report["options"] for run in runs]
     names = [name for name in options[0] if len({str(one.get(name)) for one in options}) > 1]
     differing = [[name, *(str(one.get(name)) for one in options)] for name in names]
-    body = "<h1>Runs compared</h1>" + section("Metrics", text, table(*compared(runs)))
-    body += section("Curves", "Steps of runs with other batch sizes are of other lengths.",
+    metrics, apart = metrics_table(runs, say), differences_table(runs, say)
+    title = say("Runs compared")
+    body = f"<h1>{html.escape(title)}</h1>" + section(
+        say("Metrics"), say("Metrics of each run's kept network."), table(metrics[0], metrics[1:])
+    )
+    intervals = say("Intervals hold 95 of 100 resamples of the rows, the same rows for both runs, and are given where "
+                    "both scored the same rows.")  # fmt: skip
+    body += section(say("Differences to the first run"), intervals, table(apart[0], apart[1:]))
+    body += section(say("Curves"), say("Steps of runs with other batch sizes are of other lengths."),
                     f'<div class="plots">{"".join(curves)}</div>')  # fmt: skip
-    body += section("Options that differ", "All others are the same.",
-                    table(["option", *(run.name for run in runs)], differing))  # fmt: skip
-    return page("Runs compared", body)
+    body += section(say("Options that differ"), say("All others are the same."),
+                    table([say("option"), *(run.name for run in runs)], differing))  # fmt: skip
+    return page(title, body, say.language)

@@ -7,6 +7,8 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,12 @@ from src.data.manifest import VOCABULARY, DataFolder
 from src.dataset import Batch, RowBatches
 from src.dlrm import DLRM
 from src.metrics.binary import auc, mean, scores_of
-from src.metrics.bootstrap import intervals
+from src.metrics.bootstrap import Interval, intervals
 from src.metrics.curves import curves, histogram, quality, reliability
 from src.metrics.monitored import MONITORED
 from src.metrics.slices import field_slices
 from src.ranks.group import Ranks
-from src.report.files import Scored
+from src.report.files import Scored, without_nan
 from src.training.evaluation import finite_score
 
 _SLICED_ROWS = 1 << 20
@@ -72,8 +74,7 @@ def evaluation_content(
         content["importance"] = {"rows": min(importance_rows, len(ids)), "auc_drop": dict(zip(names, found))}
     if ranks.rank:
         return scored, {}
-    content |= {"part": part, "rows_identity": rows_identity(data, part, scored)} | score_content(scored, seed)
-    content |= {"weighted_by": f"column {manifest.weight}"} if manifest.weight else {}
+    content |= part_content(data, part, scored) | score_content(scored, seed)
     content["sliced_every"] = kept.every
     leading = manifest.layout.leading(ids, manifest.table_rows)
     few = None if weights is None else weights[some]
@@ -83,10 +84,36 @@ def evaluation_content(
     return scored, content
 
 
-def score_content(scored: Scored, seed: int) -> dict[str, Any]:
-    """What labels, logits and weights alone say."""
+def part_content(data: DataFolder, part: str, scored: Scored) -> dict[str, Any]:
+    """Which rows were scored."""
+    facts = {"part": part, "rows_identity": rows_identity(data, part, scored)}
+    return facts | ({"weighted_by": f"column {data.manifest.weight}"} if data.manifest.weight else {})
+
+
+def later_content(data: DataFolder, part: str, scored: Scored, spans: dict[str, Interval]) -> dict[str, Any]:
+    """What an evaluation of a checkpoint leaves beside it: which rows it scored, and what their scores say.
+
+    Args:
+        data, part: the rows.
+        scored: their scores.
+        spans: from `intervals`, of these scores.
+    """
+    manifest, rows = data.manifest, data.manifest.parts[part]
+    source = {
+        "names": [PurePath(name).name for name in manifest.source.get("names", [])],
+        "lines": [rows.first_line, rows.last_line],
+        "split": str(manifest.options.get("split", "")),
+    }
+    written = {"written": f"{datetime.now():%Y-%m-%d %H:%M:%S}", "source": source}
+    found = written | part_content(data, part, scored) | score_content(scored, spans=spans)
+    return dict(without_nan(found))
+
+
+def score_content(scored: Scored, seed: int = 1, spans: dict[str, Interval] | None = None) -> dict[str, Any]:
+    """What labels, logits and weights alone say; spans are the intervals, where these are known, else seed draws."""
     labels, logits, weights = scored.labels, scored.logits, scored.weights
     scores = scores_of(logits)
+    spans = spans or intervals(labels, logits, seed=seed, weights=weights)
     monitored = {name: one.value(labels, logits, weights) for name, one in MONITORED.items()}
     bins = reliability(labels, scores, weights=weights)
     return {
@@ -94,7 +121,7 @@ def score_content(scored: Scored, seed: int) -> dict[str, Any]:
         "label_mean": mean(labels, weights),
         "score_mean": mean(scores, weights),
         "metrics": monitored | quality(labels, logits, weights),
-        "intervals": {name: asdict(one) for name, one in intervals(labels, logits, seed=seed, weights=weights).items()},
+        "intervals": {name: asdict(one) for name, one in spans.items()},
         **curves(labels, logits, weights=weights),
         "reliability": {name: values.tolist() for name, values in vars(bins).items()},
         "histogram": histogram(labels, scores, weights=weights),

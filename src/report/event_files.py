@@ -71,6 +71,7 @@ class EventFiles:
         """Take a line of the metrics file."""
         if kind == "loss":
             step = values["step"]
+            values = {**values, "loss": values.get("mean_loss", values.get("loss"))}
             found = {f"train/{name}": values.get(name) for name in ("loss", "samples_per_s", "skipped_updates")}
             found |= dict(zip(("rate/mlps", "rate/tables"), self.rates(step)))
         elif kind == "eval":

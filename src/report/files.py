@@ -22,10 +22,11 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.files import whole_file
-from src.base.logs import MetricsFile
+from src.base.logs import MetricsFile, warn
 from src.base.machine import processor
 from src.base.npz import save_arrays
-from src.checkpoints.names import REPORT, REPORT_PAGE, SCORES
+from src.checkpoints.evaluated import evaluations_of, keep_evaluation
+from src.checkpoints.names import CHECKPOINT, REPORT, REPORT_PAGE, SCORES
 from src.report.page import run_page
 
 VERSION = 1
@@ -73,7 +74,7 @@ class RunReport(MetricsFile):
     ):  # fmt: skip
         super().__init__(path, run)
         self.folder, self.facts, self.rates, self.writes = folder, facts, rates, writes
-        self.losses: list[list[Any]] = []  # step, loss, samples a second
+        self.losses: list[list[Any]] = []  # step, mean loss since the one before, samples a second
         self.evaluations: list[dict[str, Any]] = []
         self.step, self.missing_until = 0, 0
         self.changes: list[dict[str, Any]] = []  # of options, and steps back
@@ -107,7 +108,8 @@ class RunReport(MetricsFile):
         super().write(kind, **values)
         self.step = max(self.step, values.get("step", 0))
         if kind == "loss":
-            self.losses.append([values["step"], values["loss"], values["samples_per_s"]])
+            mean = values.get("mean_loss", values["loss"])
+            self.losses.append([values["step"], mean, values["samples_per_s"]])
             if len(self.losses) > _KEPT_POINTS:
                 self.losses = thinned(self.losses, _KEPT_POINTS // 2)
         elif kind == "eval":
@@ -148,6 +150,7 @@ class RunReport(MetricsFile):
             "evaluations": self.evaluations,
             "rate": self._rate_curve(max(self.step, 1)),
             "missing_until": self.missing_until,
+            "loss_of": "means",  # since the point before; without this, as it was at first, of single batches
             "changes": self.changes,
         }
         written = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
@@ -181,6 +184,43 @@ class RunReport(MetricsFile):
             for follower in self.followers:
                 follower.scored(training["kept_step"], evaluation["part"], scored.labels, scored.logits)
         self.save("finished", training=training, evaluation=evaluation, learned=learned)
+
+
+def page_again(folder: Path, language: str = "") -> Path:
+    """Write the page of a run anew, of its report and what eval.py found since; returns its path.
+
+    Args:
+        folder: the checkpoint's.
+        language: unless given, that of the run.
+
+    Raises:
+        InputError: there is no report, or one of the files is damaged.
+        OSError: the folder can't be written.
+    """
+    content, page = load_report(folder), folder / REPORT_PAGE
+    checkpoint = folder / CHECKPOINT
+    later = evaluations_of(checkpoint) if checkpoint.is_file() else []
+    with whole_file(page) as file:
+        file.write(run_page(content, later, language).encode())
+    return page
+
+
+def take_up(checkpoint: Path, evaluation: dict[str, Any]) -> None:
+    """Keep an evaluation beside its checkpoint, and let the report's page show it; a folder that can't be written, or a
+    report that can't be read, is told and no more.
+
+    Args:
+        checkpoint: the file.
+        evaluation: from `content.later_content`.
+    """
+    try:
+        keep_evaluation(checkpoint, evaluation)
+        if checkpoint.name == CHECKPOINT and (checkpoint.parent / REPORT).is_file():
+            page_again(checkpoint.parent)
+    except OSError as error:
+        warn(f"{error.filename or checkpoint.parent}: {error.strerror}: the report will not show this evaluation")
+    except InputError as error:
+        warn(f"the report does not show this evaluation: {error}")
 
 
 def forget(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from src.model_utils.options import Rule, option
+from src.model_utils.options import LANGUAGES, Rule, one_of, option
 
 FAIL_BELOW = Rule(lambda value: value == -1 or 0 <= value <= 1, "must lie between 0 and 1, or be -1")
 
@@ -16,3 +16,4 @@ class CompareSpec:
         "any", FAIL_BELOW,
     )  # fmt: skip
     output: str = option("", "HTML file to write the comparison to")
+    language: str = option("en", "language of the page", one_of(LANGUAGES))

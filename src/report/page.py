@@ -1,4 +1,4 @@
-"""The page of one run, made of its report.json."""
+"""The page of one run, made of its report.json; its words are those of words.py."""
 
 import html
 from collections.abc import Sequence
@@ -6,31 +6,41 @@ from typing import Any
 
 from src.report.plots import Axes, Series, number, plot, ranked_bars
 from src.report.style import page, section, table, tile
+from src.report.words import Words
 
 _SHARE = (0.0, 1.0)
 _BEGIN_ANEW = ("new", "dealt", "free")  # rows of tables of a training that begins with an earlier network
 
 
-def run_page(content: dict[str, Any]) -> str:
-    """The HTML page of a report's content, whose numbers are finite or None."""
-    state = content["state"]
-    progress = "" if state == "finished" else f", step {content['step']} of {content['steps']}"
-    shown = html.escape(state + progress)
-    parts = [f'<h1>Training run<span class="state {html.escape(state)}">{shown}</span></h1>']
-    parts.append(
-        f'<p class="soft">{html.escape(content["run"])} · report written {html.escape(content["written"])}</p>'
-    )
+def run_page(content: dict[str, Any], later: Sequence[dict[str, Any]] = (), language: str = "") -> str:
+    """The HTML page of a run.
+
+    Args:
+        content: of its report, with None for numbers that are not finite.
+        later: evaluations of its checkpoint since, from `content.later_content`, the newest last.
+        language: of LANGUAGES; unless given, that of the run.
+    """
+    say, state = Words(language or content.get("language", "en")), content["state"]
+    progress = "" if state == "finished" else say(", step {step} of {steps}", step=content["step"],
+                                                  steps=content["steps"])  # fmt: skip
+    shown, title = html.escape(say.of(state) + progress), say("Training run")
+    parts = [f'<h1>{html.escape(title)}<span class="state {html.escape(state)}">{shown}</span></h1>']
+    written = say("report written {time}", time=content["written"])
+    parts.append(f'<p class="soft">{html.escape(content["run"])} · {html.escape(written)}</p>')
     if content.get("error"):
         parts.append(f'<p class="error">{html.escape(content["error"])}</p>')
     evaluation, learned = content.get("evaluation") or {}, content.get("learned") or {}
     if learned.get("hint"):
         parts.append(f'<p class="error">{html.escape(learned["hint"])}</p>')
-    parts.append(_tiles(content, evaluation))
-    parts.append(_training(content))
+    parts += [_tiles(say, content, evaluation), _training(say, content)]
     if evaluation:
-        parts += [_scores(evaluation), _columns(evaluation)]
-    parts += [_data(content["data"]), _facts(content)]
-    return page(f"Training run {content['run']}", "".join(parts))
+        parts += [_scores(say, say("Scores"), evaluation), _columns(say, evaluation)]
+    for place, one in enumerate(reversed(later)):
+        heading = say("{part} rows, evaluated {time}", part=say.of(one["part"]), time=one["written"])
+        tiles = f'<div class="tiles">{"".join(_metrics(say, one))}</div>'
+        parts.append(_scores(say, heading, one, tiles, f"later-{place}-"))
+    parts += [_data(say, content["data"]), _facts(say, content)]
+    return page(f"{title} {content['run']}", "".join(parts), say.language)
 
 
 def percent(value: float | None) -> str:
@@ -38,80 +48,96 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
 
 
-def _tiles(content: dict[str, Any], evaluation: dict[str, Any]) -> str:
+def _tiles(say: Words, content: dict[str, Any], evaluation: dict[str, Any]) -> str:
     training, tiles = content.get("training") or {}, []
     if evaluation:
-        metrics, intervals = evaluation["metrics"], evaluation["intervals"]
-        spans = {name: f"{number(one['low'])} to {number(one['high'])}" for name, one in intervals.items()}
-        if metrics["auc"] is None:
-            spans["auc"] = "none, as all rows have one label"
-        tiles = [
-            tile("AUC", number(metrics["auc"]), spans["auc"], first=True),
-            tile("logloss", number(metrics["logloss"]), spans["logloss"], first=True),
-            *_others((content.get("learned") or {}).get("linear")),
-            tile("normalised entropy", number(metrics["normalised_entropy"]), "of the label mean's logloss"),
-            tile("calibration", number(metrics["calibration"]), "mean score / mean label"),
-            tile("calibration error", number(metrics["ece"]), "ECE, 15 bins of equal count"),
-            tile("average precision", number(metrics["average_precision"]), "area of precision-recall"),
-            tile("accuracy", number(metrics["acc"]), "at a score of 0.5"),
-        ]
+        tiles = _metrics(say, evaluation)
+        tiles[2:2] = _others(say, (content.get("learned") or {}).get("linear"))
     elif evaluations := content["curves"]["evaluations"]:
         last = evaluations[-1]
+        at = say("at step {step}, {part} rows", step=number(last["step"]), part=say.of(last["part"]))
         tiles = [
-            tile("AUC so far", number(last["auc"]), f"at step {last['step']}, {last['part']} rows", first=True),
-            tile("logloss so far", number(last["logloss"]), f"at step {last['step']}", first=True),
+            tile(say("AUC so far"), number(last["auc"]), at, first=True),
+            tile(say("logloss so far"), number(last["logloss"]), at, first=True),
         ]
     if training:
         speed, wall = training["samples_per_s"], training.get("wall_samples_per_s")
-        with_all = f", {number(round(wall))} with evaluations and saves" if wall else ""
+        steps = say("{steps} steps", steps=number(training["steps"]))
+        with_all = say(", {speed} with evaluations and saves", speed=number(round(wall))) if wall else ""
+        kept = say("step {step}", step=number(training["kept_step"]))
         tiles += [
-            tile(
-                "samples a second",
-                number(speed and round(speed)),
-                f"{number(training['steps'])} steps{with_all}",
-            ),
-            tile("peak memory", f"{training['peak_memory_mb']:.0f} MB", "of this process, before the report"),
-            tile("kept network", f"step {number(training['kept_step'])}", training["kept_for"]),
+            tile(say("samples a second"), number(speed and round(speed)), steps + with_all),
+            tile(say("peak memory"), f"{training['peak_memory_mb']:.0f} MB", say("of this process, before the report")),
+            tile(say("kept network"), kept, say.of(training["kept_for"])),
         ]
         if skipped := training.get("skipped_updates"):
-            tiles.append(tile("skipped updates", number(skipped), "gradients that overflowed under the loss scale"))
+            tiles.append(
+                tile(say("skipped updates"), number(skipped), say("gradients that overflowed under the loss scale"))
+            )
         if begun := training.get("begun_with"):
             totals = {what: sum(one[what] for one in begun["tables"].values()) for what in ("kept", *_BEGIN_ANEW)}
-            others = ", ".join(f"{number(totals[what])} {what}" for what in _BEGIN_ANEW)
-            tiles.append(tile("table rows kept", number(totals["kept"]), f"of an earlier network; {others}"))
+            others = ", ".join(f"{number(totals[what])} {say.of(what)}" for what in _BEGIN_ANEW)
+            text = say("of an earlier network; {others}", others=others)
+            tiles.append(tile(say("table rows kept"), number(totals["kept"]), text))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
-def _others(linear: dict[str, Any] | None) -> list[str]:
+def _metrics(say: Words, evaluation: dict[str, Any]) -> list[str]:
+    """Tiles of an evaluation."""
+    metrics, intervals = evaluation["metrics"], evaluation["intervals"]
+    spans = {
+        name: say("{low} to {high}", low=number(one["low"]), high=number(one["high"]))
+        for name, one in intervals.items()
+    }
+    if metrics["auc"] is None:
+        spans["auc"] = say("none, as all rows have one label")
+    return [
+        tile(say("AUC"), number(metrics["auc"]), spans["auc"], first=True),
+        tile(say("logloss"), number(metrics["logloss"]), spans["logloss"], first=True),
+        tile(say("normalised entropy"), number(metrics["normalised_entropy"]), say("of the label mean's logloss")),
+        tile(say("calibration"), number(metrics["calibration"]), say("mean score / mean label")),
+        tile(say("calibration error"), number(metrics["ece"]), say("ECE, 15 bins of equal count")),
+        tile(say("average precision"), number(metrics["average_precision"]), say("area of precision-recall")),
+        tile(say("accuracy"), number(metrics["acc"]), say("at a score of 0.5")),
+    ]
+
+
+def _others(say: Words, linear: dict[str, Any] | None) -> list[str]:
     """Tiles of the linear model beside the network, if there is one."""
     if not linear:
         return []
-    more = f"logloss {number(linear['logloss'])}, of {number(linear['train_rows'])} training rows"
-    return [tile("AUC of a linear model", number(linear["auc"]), more)]
+    rows = number(linear["train_rows"])
+    more = say("logloss {loss}, of {rows} training rows", loss=number(linear["logloss"]), rows=rows)
+    return [tile(say("AUC of a linear model"), number(linear["auc"]), more)]
 
 
-def _training(content: dict[str, Any]) -> str:
+def _training(say: Words, content: dict[str, Any]) -> str:
     curves = content["curves"]
     evaluations, losses, rates = curves["evaluations"], curves["loss"], curves["rate"]
-    part = {"valid": "validation"}.get(evaluations[-1]["part"], "test") if evaluations else "evaluation"
-    rate_series = [Series("MLPs", [(step, rate) for step, rate, _ in rates])]
+    part = say.of(evaluations[-1]["part"]) if evaluations else say("evaluation")
+    rate_series = [Series(say("MLPs"), [(step, rate) for step, rate, _ in rates])]
     if any(rate != table_rate for _, rate, table_rate in rates):
-        rate_series.append(Series("tables", [(step, table_rate) for step, _, table_rate in rates]))
+        rate_series.append(Series(say("tables"), [(step, table_rate) for step, _, table_rate in rates]))
+    step = say("step")
     figures = [
-        plot("loss", "Training loss", [Series("loss", [point[:2] for point in losses])], Axes("step", "loss")),
+        plot("loss", say("Training loss"), [Series(say("loss"), [point[:2] for point in losses])],
+             Axes(step, say("loss"))),
         *(
-            plot(f"{name}-steps", f"{shown} on {part} rows", [
-                Series(name, [(one["step"], one[name]) for one in evaluations], "dots")], Axes("step", shown))
-            for name, shown in (("auc", "AUC"), ("logloss", "Logloss"))
+            plot(f"{name}-steps", say("{metric} on {part} rows", metric=shown, part=part), [
+                Series(shown, [(one["step"], one[name]) for one in evaluations], "dots")], Axes(step, shown))
+            for name, shown in (("auc", say("AUC")), ("logloss", say("Logloss")))
         ),
-        plot("rate", "Learning rate", rate_series, Axes("step", "rate")),
+        plot("rate", say("Learning rate"), rate_series, Axes(step, say("rate"))),
     ]  # fmt: skip
-    text = "The loss is that of single training batches; AUC and logloss are of all rows of the evaluated part."
+    text = say("A point of the loss is the mean over all steps since the point before it.")
+    if curves.get("loss_of") != "means":
+        text = say("The loss is that of single training batches.")
+    text += say(" AUC and logloss are of all rows of the evaluated part.")
     if curves["missing_until"]:
-        text += f" The run was stopped, and its curves up to step {curves['missing_until']} are lost."
+        text += say(" The run was stopped, and its curves up to step {step} are lost.", step=curves["missing_until"])
     rows = [[number(one["step"]), one["what"]] for one in curves.get("changes", [])]
-    changes = table(["behind step", "changed"], rows) if rows else ""
-    return section("Training", text, f'<div class="plots">{"".join(figures)}</div>{changes}')
+    changes = table([say("behind step"), say("changed")], rows) if rows else ""
+    return section(say("Training"), text, f'<div class="plots">{"".join(figures)}</div>{changes}')
 
 
 def _from_0(values: Sequence[float | None]) -> tuple[float, float] | None:
@@ -119,101 +145,134 @@ def _from_0(values: Sequence[float | None]) -> tuple[float, float] | None:
     return (0.0, 1.1 * max(known)) if known else None
 
 
-def _scores(evaluation: dict[str, Any]) -> str:
+def _scores(say: Words, heading: str, evaluation: dict[str, Any], above: str = "", names: str = "") -> str:
+    """The section of an evaluation; what stands above its plots, and how their names begin."""
     bins, spread = evaluation["reliability"], evaluation["histogram"]
     most = max([*bins["score"], *bins["label"]]) * 1.05 or 1.0
     step = spread["edges"][1] - spread["edges"][0]
+    clicks = say("share of clicks")
     figures = [
-        plot("roc", "ROC curve", [Series("ROC", evaluation["roc"])],
-             Axes("share of other rows passed", "share of clicks found", _SHARE, _SHARE, diagonal=True)),
-        plot("precision-recall", "Precision and recall", [Series("precision", evaluation["precision_recall"])],
-             Axes("recall: share of clicks found", "precision", _SHARE, _SHARE)),
-        plot("reliability", "Reliability", [Series("bins", list(zip(bins["score"], bins["label"])), "dots")],
-             Axes("mean score of a bin", "share of clicks", (0.0, most), (0.0, most), diagonal=True)),
-        plot("histogram", "Scores by label", [
-            Series("clicks", list(zip(spread["edges"], spread["click"])), "bars", step),
-            Series("other rows", list(zip(spread["edges"], spread["other"])), "bars", step),
-        ], Axes("score", "share of rows", _SHARE)),
+        plot(f"{names}roc", say("ROC curve"), [Series("ROC", evaluation["roc"])],
+             Axes(say("share of other rows passed"), say("share of clicks found"), _SHARE, _SHARE, diagonal=True)),
+        plot(f"{names}precision-recall", say("Precision and recall"),
+             [Series(say("precision"), evaluation["precision_recall"])],
+             Axes(say("recall: share of clicks found"), say("precision"), _SHARE, _SHARE)),
+        plot(f"{names}reliability", say("Reliability"),
+             [Series(say("bins"), list(zip(bins["score"], bins["label"])), "dots")],
+             Axes(say("mean score of a bin"), clicks, (0.0, most), (0.0, most), diagonal=True)),
+        plot(f"{names}histogram", say("Scores by label"), [
+            Series(say("clicks"), list(zip(spread["edges"], spread["click"])), "bars", step),
+            Series(say("other rows"), list(zip(spread["edges"], spread["other"])), "bars", step),
+        ], Axes(say("score"), say("share of rows"), _SHARE)),
     ]  # fmt: skip
-    text = (
-        f"The kept network on {number(evaluation['rows'])} {evaluation['part']} rows, "
-        f"{percent(evaluation['label_mean'])} of them clicks, mean score {percent(evaluation['score_mean'])}. "
-        f"Intervals hold 95 of 100 resamples of the rows. Dashed: chance, and perfect calibration."
-    )
-    return section("Scores", text, f'<div class="plots">{"".join(figures)}</div>')
+    text = say(
+        "The kept network on {rows} {part} rows, {clicks} of them clicks, mean score {score}. Intervals hold 95 of 100 "
+        "resamples of the rows. Dashed: chance, and perfect calibration.",
+        rows=number(evaluation["rows"]), part=say.of(evaluation["part"]), clicks=percent(evaluation["label_mean"]),
+        score=percent(evaluation["score_mean"]),
+    )  # fmt: skip
+    return section(heading, text, f'{above}<div class="plots">{"".join(figures)}</div>')
 
 
-def _columns(evaluation: dict[str, Any]) -> str:
+def _columns(say: Words, evaluation: dict[str, Any]) -> str:
     drops = (evaluation.get("importance") or {}).get("auc_drop", {})
     fields = {field["field"]: field for field in evaluation["fields"]}
     figures = ""
-    text = "Unseen: values that the vocabulary does not hold, which share one row of their table."
+    text = say("Unseen: values that the vocabulary does not hold, which share one row of their table.")
     if drops:
-        text = (
-            f"Importance is the AUC that the network loses when a column is shuffled among "
-            f"{number(evaluation['importance']['rows'])} rows. {text}"
-        )
-        ranked = sorted(((name, drop or 0.0) for name, drop in drops.items()), key=lambda pair: -pair[1])
-        both = (("fields", True), ("numeric", False))
-        figures = "".join(
-            ranked_bars(f"importance-{name}", f"Importance by shuffling, {name}: drop in AUC",
-                        [pair for pair in ranked if (pair[0] in fields) == wanted])
-            for name, wanted in both if any((column in fields) == wanted for column in drops)
-        )  # fmt: skip
-        figures = f'<div class="plots few">{figures}</div>'
+        measured = say("Importance is the AUC that the network loses when a column is shuffled among {rows} rows; both "
+                       "figures are of one scale.", rows=number(evaluation["importance"]["rows"]))  # fmt: skip
+        text = f"{measured} {text}"
+        figures = _importance(say, {name: drop or 0.0 for name, drop in drops.items()}, set(fields))
     else:
-        text += " Importance was not measured (importance_rows 0)."
+        text += say(" Importance was not measured (importance_rows 0).")
     if evaluation["sliced_every"] > 1:
-        text += f" Of the rows, one in {evaluation['sliced_every']} was taken for this part."
-    heads = ["field", "table rows", "unseen", "AUC unseen", "AUC seen", "logloss unseen", "logloss seen", "importance"]
+        text += say(" Of the rows, one in {every} was taken for this part.", every=evaluation["sliced_every"])
+    heads = [say("field"), say("table rows"), say("unseen"), say("AUC unseen"), say("AUC seen"), say("logloss unseen"),
+             say("logloss seen"), say("importance")]  # fmt: skip
     rows = [
         [name, number(field["table_rows"]), percent(field["unseen_share"]), number(field["unseen"]["auc"]),
          number(field["seen"]["auc"]), number(field["unseen"]["logloss"]), number(field["seen"]["logloss"]),
          number(drops.get(name))]
         for name, field in fields.items()
     ]  # fmt: skip
-    tables = table(heads, rows)
-    details = "".join(_field_details(field) for field in fields.values())
-    return section("Columns", text, figures + tables
-                   + f"<details><summary>Metrics by value of each field</summary>{details}</details>")  # fmt: skip
+    details = "".join(_field_details(say, field) for field in fields.values())
+    summary = html.escape(say("Metrics by value of each field"))
+    return section(say("Columns"), text, figures + table(heads, rows)
+                   + f"<details><summary>{summary}</summary>{details}</details>")  # fmt: skip
 
 
-def _field_details(field: dict[str, Any]) -> str:
-    heads = ["rows", "clicks", "mean score", "AUC", "logloss"]
+def _importance(say: Words, drops: dict[str, float], fields: set[str]) -> str:
+    """Bars of fields and of numbers, of which a length means the same in both."""
+    ranked = sorted(drops.items(), key=lambda pair: -pair[1])
+    span = min(0.0, *drops.values()), max(0.0, *drops.values())
+    titles = {
+        "fields": say("Importance by shuffling, fields: drop in AUC"),
+        "numeric": say("Importance by shuffling, numbers: drop in AUC"),
+    }
+    chosen = {name: [pair for pair in ranked if (pair[0] in fields) == (name == "fields")] for name in titles}
+    longest = max(len(name) for name in drops)
+    bars = (
+        ranked_bars(f"importance-{name}", titles[name], values, span, longest)
+        for name, values in chosen.items()
+        if values
+    )
+    return f'<div class="plots few">{"".join(bars)}</div>'
+
+
+def _field_details(say: Words, field: dict[str, Any]) -> str:
+    heads = [say("rows"), say("clicks"), say("mean score"), say("AUC"), say("logloss")]
 
     def cells(one: dict[str, Any]) -> list[str]:
         return [number(one["rows"]), percent(one["label_mean"]), percent(one["score_mean"]), number(one["auc"]),
                 number(one["logloss"])]  # fmt: skip
 
-    values = [["unseen" if one["id"] == 0 else f"id {one['id']}", *cells(one)] for one in field["by_value"]]
-    rates = [[f"{place + 1} of {len(field['by_label_rate'])}", *cells(one)] for place, one in
+    values = [[say("unseen") if one["id"] == 0 else f"id {one['id']}", *cells(one)] for one in field["by_value"]]
+    count = len(field["by_label_rate"])
+    rates = [[say("{place} of {count}", place=place + 1, count=count), *cells(one)] for place, one in
              enumerate(field["by_label_rate"])]  # fmt: skip
+    most, by_rate = say("most frequent"), say("by click rate")
     return (
         f"<details><summary>{html.escape(field['field'])}</summary><div class='columns'>"
-        f"{table(['most frequent', *heads], values)}{table(['by click rate', *heads], rates)}</div></details>"
+        f"{table([most, *heads], values)}{table([by_rate, *heads], rates)}</div></details>"
     )
 
 
-def _data(data: dict[str, Any]) -> str:
+def _data(say: Words, data: dict[str, Any]) -> str:
     parts = [
-        [name, number(part["rows"]), percent(part["label_mean"]),
-         f"{number(part['first_line'])} to {number(part['last_line'])}"]
+        [say.of(name), number(part["rows"]), percent(part["label_mean"]),
+         say("{low} to {high}", low=number(part["first_line"]), high=number(part["last_line"]))]
         for name, part in data["parts"].items()
     ]  # fmt: skip
     facts = {key: value for key, value in data.items() if key not in ("parts", "source", "preprocessing", "table_rows")}
     facts["table rows"] = sum(data["table_rows"].values())
-    return section("Data", "Lines are those of the raw files, from 1.",
-                   table(["part", "rows", "clicks", "lines"], parts)
-                   + _fact_table({**facts, **data["source"], **data["preprocessing"]}))  # fmt: skip
+    heads = [say("part"), say("rows"), say("clicks"), say("lines")]
+    named = {say.of(name.replace("_", " ")): value for name, value in {**facts, **data["source"]}.items()}
+    return section(say("Data"), say("Lines are those of the raw files, from 1."),
+                   table(heads, parts) + _fact_table(named | data["preprocessing"]))  # fmt: skip
 
 
-def _facts(content: dict[str, Any]) -> str:
+def _facts(say: Words, content: dict[str, Any]) -> str:
     speeds = [(point[0], point[2]) for point in content["curves"]["loss"]]
-    figure = plot("throughput", "Throughput", [Series("samples/s", speeds)],
-                  Axes("step", "samples/s", y_range=_from_0([speed for _, speed in speeds])))  # fmt: skip
-    options = f"<details><summary>All options</summary>{_fact_table(content['options'])}</details>"
-    return section("Machine and options", "Options are those of the whole run, defaults included.",
-                   f'<div class="columns">{figure}{_fact_table(content["machine"])}</div>{options}')  # fmt: skip
+    shown = say("samples/s")
+    figure = plot("throughput", say("Throughput"), [Series(shown, speeds)],
+                  Axes(say("step"), shown, y_range=_from_0([speed for _, speed in speeds])))  # fmt: skip
+    summary = html.escape(say("All options"))
+    options = f"<details><summary>{summary}</summary>{_fact_table(content['options'])}</details>"
+    machine = _fact_table({say.of(name): value for name, value in content["machine"].items()})
+    cost = _cost(say, (content.get("training") or {}).get("seconds", {}))
+    return section(say("Machine and options"), say("Options are those of the whole run, defaults included."),
+                   f'<div class="columns">{figure}<div>{cost}{machine}</div></div>{options}')  # fmt: skip
+
+
+def _cost(say: Words, seconds: dict[str, float]) -> str:
+    """What a run's time went into."""
+    total = sum(seconds.values())
+    if not total:
+        return ""
+    rows = [[say.of(name), f"{one:.1f} s", f"{100 * one / total:.1f} %"] for name, one in seconds.items()]
+    heads = [say("time of this process"), say("seconds"), say("share")]
+    return table(heads, [*rows, [say("all"), f"{total:.1f} s", "100 %"]])
 
 
 def _fact_table(facts: dict[str, Any]) -> str:

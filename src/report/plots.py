@@ -13,6 +13,7 @@ Points = Sequence[Sequence[float | None]]
 _WIDTH, _HEIGHT = 300, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 24, 40
 _COLOURS = 6
+_LABEL_LETTERS, _LETTER_WIDTH = 20, 6.3  # of names beside bars
 
 
 @dataclass(frozen=True)
@@ -159,18 +160,38 @@ def _drawn(
     return marks
 
 
-def ranked_bars(name: str, title: str, values: Sequence[tuple[str, float]]) -> str:
-    """A figure with a bar a name, from top to bottom as given; bars begin at 0, and negative ones go to its left."""
-    low, high = (bound([0.0, *(value for _, value in values)]) for bound in (min, max))
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters: of a longer one, the begin and the end."""
+    if len(text) <= most:
+        return text
+    behind = (most - 1) // 2
+    return f"{text[: most - 1 - behind]}…{text[len(text) - behind :]}"
+
+
+def ranked_bars(
+    name: str, title: str, values: Sequence[tuple[str, float]], span: tuple[float, float], longest: int
+) -> str:
+    """A figure with a bar a name, from top to bottom as given; bars begin at 0, and negative ones go to its left.
+
+    Args:
+        name, title: of the figure.
+        values: of the bars, with their names.
+        span: the least and the greatest value, 0 among them, that the figure has place for.
+        longest: characters of the longest name; figures that agree in this and in span are of one scale.
+    """
+    low, high = span
     if low == high:
-        return f'<figure><figcaption>{html.escape(title)}</figcaption><p class="none">all 0</p></figure>'
-    height, left, right = 16 * len(values) + 8, 60, 56
+        return f'<figure><figcaption>{html.escape(title)}</figcaption><p class="none">0</p></figure>'
+    letters = min(longest, _LABEL_LETTERS)
+    height, left, right = 16 * len(values) + 8, 10 + math.ceil(_LETTER_WIDTH * letters), 56
     wide = (_WIDTH - left - right) / (high - low)
     parts = []
     for row, (label, value) in enumerate(values):
         y, x = 4 + 16 * row, left + wide * (min(value, 0) - low)
         end = left + wide * (max(value, 0) - low)
-        parts.append(f'<text x="{left - 6}" y="{y + 11}" text-anchor="end">{html.escape(label)}</text>')
+        known = html.escape(shortened(label, letters))
+        parts.append(f'<text x="{left - 6}" y="{y + 11}" text-anchor="end"><title>{html.escape(label)}</title>{known}'
+                     f"</text>")  # fmt: skip
         parts.append(f'<rect class="c{0 if value >= 0 else 1}" x="{x:.1f}" y="{y + 2}" width="{end - x:.1f}" '
                      f'height="11"/>')  # fmt: skip
         parts.append(f'<text x="{end + 4:.1f}" y="{y + 11}">{number(value)}</text>')

@@ -33,6 +33,7 @@ def log_of_run(prepared: Prepared, folder: Path, begun: Progress, step: TrainSte
         facts = {
             "steps": prepared.steps,
             "options": options,
+            "language": specs.kept.language,
             "data": data_content(prepared.folder),
             "machine": machine() | {"ranks": ranks.size},
         }

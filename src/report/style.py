@@ -50,10 +50,10 @@ details{margin:8px 0}summary{cursor:pointer;padding:8px 0;font-weight:600}
 """
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, language: str = "en") -> str:
     """A whole HTML page."""
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><meta name="viewport" '
         f'content="width=device-width,initial-scale=1"><link rel="icon" href="data:,"><title>{html.escape(title)}'
         f"</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )

@@ -90,6 +90,22 @@ def siphash(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray, seed: np.n
     return hashes
 
 
+def hidden_keys(keys: np.ndarray, tables: np.ndarray | int, secret: str) -> np.ndarray:
+    """Hashes, uint64, of keys and the numbers of their tables, by a secret of the form of a seed.
+
+    SipHash-1-3 of both: who does not know the secret learns nothing of a key from its hash, nor that two tables hold
+    the same one.
+    """
+    cells = np.empty((keys.size + 1, 2), "<u8")  # and some bytes behind the last
+    cells[:-1, 0], cells[-1] = keys.reshape(-1), 0
+    cells[:-1, 1] = np.broadcast_to(np.asarray(tables, np.int64).astype(np.uint64), keys.shape).reshape(-1)
+    starts = np.arange(keys.size) * cells.itemsize * 2
+    sizes = np.full(keys.size, cells.itemsize * 2)
+    if not keys.size:
+        return np.zeros(keys.shape, np.uint64)
+    return siphash(words_of(cells.view(np.uint8).reshape(-1)), starts, sizes, seed_words(secret)).reshape(keys.shape)
+
+
 def _sip_state(words: np.ndarray, starts: np.ndarray, sizes: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """Its state [4, B]: eight bytes a round, the last ones with the size; then three rounds more."""
     state = np.tile((_SIP_START ^ np.tile(seed, 2))[:, None], len(starts))

@@ -1,5 +1,6 @@
 """Finding raw files, and keeping the rows of them that can't be used."""
 
+import difflib
 import fnmatch
 import glob
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from src.base.errors import InputError
 from src.base.logs import warn
 from src.rows.block import BadRow
+from src.rows.cells.split import IN_NO_PART
 from src.rows.columns import Columns
 from src.rows.unpacking import file_and_member, members_of
 
@@ -61,10 +63,21 @@ def find_raws(data_path: str, option: str = "data_path") -> list[Path]:
         warn(f"{known[0]} is read, and not {', '.join(map(str, known[1:]))}")
     if found := known[:1] or _expanded(data_path):
         return found
-    raise InputError(
-        f"{option} {data_path}: there is no file {path / 'origin_data' / _NAMES[0]}, {path / _NAMES[0]} or {path}, and "
-        f"no folder of files of rows: unpack the raw text there, or make some with src/synthetic.py"
-    )
+    raise InputError(f"{option} {data_path}: {_missing(path)}")
+
+
+def _missing(path: Path) -> str:
+    """That no rows are at a path, and what to do."""
+    made = "unpack the raw text there, or make some with src/synthetic.py"
+    if os.path.exists(path):
+        return (
+            f"there is no file {path / 'origin_data' / _NAMES[0]}, {path / _NAMES[0]} or {path}, and no folder of "
+            f"files of rows: {made}"
+        )
+    beside = os.listdir(path.parent) if os.path.isdir(path.parent) else []
+    alike = difflib.get_close_matches(path.name, beside, 1)
+    hint = f"is it {path.with_name(alike[0])}?" if alike else "check the name" if path.suffix else made
+    return f"there is no file {path}, nor a folder of that name: {hint}"
 
 
 def _expanded(name: str) -> list[Path]:
@@ -132,7 +145,9 @@ def _falls(one: list[int], other: list[int]) -> bool:
 
 
 def nature_of(bad: Sequence[BadRow], columns: Columns) -> str:
-    """What bad rows look like, and what to do, where their text tells it; else ""."""
+    """What bad rows look like, and what to do, where their text or what is wrong with all of them tells it; else ""."""
+    if bad and all(row.reason.endswith(IN_NO_PART) for row in bad):
+        return "Name such values in --split, or split by another column"
     texts = [row.text[:_LOOKED_AT] for row in bad[:_LOOKED_AT]]
     text = b"\n".join(texts)
     controls = sum(byte < ord("\t") or ord("\r") < byte < ord(" ") for byte in text)

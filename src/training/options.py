@@ -9,6 +9,7 @@ from src.metrics.monitored import MONITORED
 from src.model_utils.options import (
     BELOW_ONE,
     FRACTION,
+    LANGUAGES,
     NOT_EMPTY,
     NOT_NEGATIVE,
     POSITIVE,
@@ -228,6 +229,7 @@ class KeptSpec:
         free=True,
     )
     report: bool = option(True, "whether report.html, report.json and scores.npz go beside the checkpoint", free=True)
+    language: str = option("en", "language of the report's page", one_of(LANGUAGES), free=True, told=False)
     importance_rows: int = option(
         10_000, "evaluation rows at most on which the report shuffles columns, 0 for none", NOT_NEGATIVE, free=True
     )
@@ -244,6 +246,8 @@ class KeptSpec:
     )
 
     def __post_init__(self) -> None:
+        if not self.report:
+            refuse_changed(self, ["language"], "without report: drop one of them")
         if self.save_steps:
             refuse_changed(self, ["save_minutes"], f"with save_steps {self.save_steps}: drop one of them")
 

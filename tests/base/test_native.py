@@ -26,7 +26,12 @@ def test_processes_that_begin_together_compile_once(tmp_path):
     environment = {"CXX": str(tmp_path / "compiler"), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", BUILDING], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", BUILDING],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         for _ in range(4)
     ]

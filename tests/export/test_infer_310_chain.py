@@ -34,7 +34,8 @@ def test_chain_gives_the_metrics_of_eval(program, run_folder, exports, tiny_data
     (here / "scores.csv").unlink()
     done = chain(exports["graph"] / "dlrm.mindir", "unused", "n", "0")
     assert done.returncode == 0, done.stderr
-    assert len((here / "acc.log").read_text().splitlines()) == 2
+    models = [line.partition("; model ")[2] for line in (here / "acc.log").read_text().splitlines()]
+    assert models == [str(exports[name] / "dlrm.mindir") for name in ("fp32", "graph")]
     assert metrics_of(here / "acc.log") == pytest.approx(found, abs=1e-6)
     again = np.loadtxt("scores.csv", delimiter=",", skiprows=1)
     assert again.shape == scores.shape == (142, 3)

@@ -269,7 +269,10 @@ def test_a_copy_that_is_wrong_each_time_is_refused(obs):
             {"train_url": "obs://nowhere/out"},
             "train_url obs://nowhere/out can't be written to, tried 3 times .*NoSuchB",
         ),
-        ({"data_url": "gs://bucket/x"}, "gs://bucket/x: such urls are not known; give one that begins with obs://"),
+        (
+            {"data_url": "gs://bucket/x"},
+            r"gs://bucket/x can't be reached .*: pip install -r requirements-storage.txt, or what fsspec needs for gs://",
+        ),
     ],
 )
 def test_a_missing_bucket_or_folder_is_refused_before_the_run(obs, urls, message):

@@ -7,13 +7,13 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import write_raw
+from conftest import raw_lines, write_raw
 from stopping import run_program
 
 from src.base.errors import InputError
 from src.data.counted import COUNTS, Counted, Growth, rows_since
 from src.data.encoder import load_encoder
-from src.data.manifest import MANIFEST, VOCABULARY, find
+from src.data.manifest import MANIFEST, VOCABULARY, Manifest, find
 from src.dataset import batches_of
 from src.preprocess_data import columns_of, growth_lines, main
 from src.preprocessing.options import PreprocessingSpec, RawSpec
@@ -231,3 +231,16 @@ def test_a_growth_killed_again_and_again_gives_the_files_of_an_undisturbed_one(t
     )  # fmt: skip
     assert parts == whole
     assert sorted(os.listdir(tmp_path / "parts")) == [COUNTS, MANIFEST, "test", "train", "valid", VOCABULARY]
+
+
+def test_the_manifest_of_a_known_vocabulary_is_read_once(tiny_data, tmp_path, monkeypatch):
+    """For its columns, and for its encoder; anew where the file has changed."""
+    shutil.copytree(tiny_data.path, tmp_path / "known", ignore=shutil.ignore_patterns("*.mindrecord*"))
+    read, load = [], Manifest.load
+    monkeypatch.setattr(Manifest, "load", lambda path, *more: read.append(path) or load(path, *more))
+    raw = write_raw(tmp_path / "new.txt", raw_lines(50, seed=3))
+    for place in ("one", "two"):
+        main([f"--data_path={raw}", f"--vocab_path={tmp_path}/known", f"--output_path={tmp_path / place}"])
+        assert read.count(tmp_path / "known/manifest.json") == 1
+        (tmp_path / "known/manifest.json").touch()
+        read.clear()

@@ -128,6 +128,8 @@ def test_files_come_in_the_order_of_a_column(tmp_path, capfd):
     ("fold=1/1/2", "fold '1' is named twice"),
     ("hour:5", "its header has column 'hour' 0 times"),
     ("fold=0/1/2", "line 5: fold is '3', which is in no part of the split"),
+    ("fold=0/1/2", "Name such values in --split, or split by another column"),
+    ("fold=a/b/c", r"none of the first 40 lines is in a part of the split; line 2: fold is '0'.*\. Name such values"),
     ("day:5", "line 2: day is '2026-"),
 ])  # fmt: skip
 def test_a_split_that_can_not_be_is_refused(tmp_path, rule, message):

@@ -160,7 +160,7 @@ def test_runs_are_compared(run_folder, worse, tmp_path, capsys):
     assert report.main([f"{good}/report.html", f"{worse}/report.json", "--fail_below=0.01"]) == 1
     with pytest.raises(SystemExit):
         report.main(["--help"])
-    assert "RUN_A RUN_B" in capsys.readouterr().out
+    assert "RUN_A [RUN_B ...]" in capsys.readouterr().out
 
 
 def test_a_summary_passes_over_lines_that_were_cut(tmp_path, capfd):
@@ -223,7 +223,8 @@ def test_damaged_files_of_a_run_are_one_line(run_folder, worse, tmp_path, name, 
 
 
 @pytest.mark.parametrize(("argv", "message"), [
-    (["one"], "1 of at least 2 runs given: python -m src.report RUN_A RUN_B"),
+    ([], "no run given: python -m src.report RUN_A RUN_B"),
+    (["one"], "one holds no report.json: name a folder that train.py"),
     (["none", "none"], "none holds no report.json: name a folder that train.py"),
     (["a", "b", "--fail_below=2"], "fail_below is 2.0: it must lie between 0 and 1, or be -1"),
 ])  # fmt: skip
@@ -298,7 +299,7 @@ def test_report_in_chromium(browser, run_folder, width, scheme):
         "[...document.querySelectorAll('svg[data-plot]')].map(s => [s.dataset.plot, [...s.querySelectorAll("
         "'path,circle,rect')].filter(e => e.getBBox().width + e.getBBox().height > 1).length])"
     ))  # fmt: skip
-    assert sorted(drawn) == sorted(PLOTS)
+    assert sorted(name for name in drawn if not name.startswith("later-")) == sorted(PLOTS)  # eval.py may have run
     assert all(drawn.values()), drawn
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -255,3 +255,17 @@ def test_a_full_disk_leaves_no_partial_text(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"No space left on device: '\S+a.gz.txt'"):
         RawInput([raw], Columns.numbered(), tmp_path / "text")
     assert not list((tmp_path / "text").iterdir())
+
+
+def test_a_misspelt_file_is_told_to_be_missing_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clicks.csv").touch()
+    (tmp_path / "empty").mkdir()
+    for name, message in {
+        "clikcs.csv": "there is no file clikcs.csv, nor a folder of that name: is it clicks.csv\\?$",
+        "nothing.tsv": "there is no file nothing.tsv, nor a folder of that name: check the name$",
+        "data": "there is no file data, nor a folder of that name: unpack the raw text there, or make some with src/",
+        "empty": "and no folder of files of rows: unpack the raw text there",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            find_raws(name)

@@ -92,6 +92,28 @@ def test_loss_is_logged_every_few_steps_and_at_the_end(logs):
     assert [row["step"] for row in rows] == steps
     assert [row["loss"] for row in rows] == pytest.approx([1 / step for step in steps], rel=1e-7)
     assert all(row["samples_per_s"] > 0 for row in rows)
+    spans = zip([0, *steps], steps)
+    assert [row["mean_loss"] for row in rows] == pytest.approx([np.mean(losses[low:high]) for low, high in spans])
+
+
+def test_means_are_of_finite_losses(logs):
+    """Under a loss scale some may overflow; where all did, there is no mean."""
+    losses = [1.0, math.inf, 3.0, math.nan, math.inf, math.nan]
+    walk(LossCallBack(logs.loss, logs.metrics, 3, 64, TrainingClock(), skipped=lambda: 0), 6, 1, losses)
+    assert [row["mean_loss"] for row in rows_of(logs.metrics.path, "loss")] == [2.0, None]
+
+
+def test_a_clock_tells_phases_apart(monkeypatch):
+    now = iter([0.0, 10.0, 20.0, 25.0, 30.0, 34.0, 40.0])
+    monkeypatch.setattr("src.callback.time.perf_counter", lambda: next(now))
+    clock = TrainingClock()
+    clock.step_ended()  # at 10
+    with clock.wait():  # from 20 to 25
+        pass
+    with clock.pause("saves"):  # from 30 to 34
+        pass
+    monkeypatch.setattr("src.callback.time.perf_counter", lambda: 40.0)
+    assert clock.by_phase() == {"first step": 10.0, "reading": 5.0, "steps": 21.0, "saves": 4.0}
 
 
 def test_log_step_at_the_end_is_logged_once(logs):

@@ -23,7 +23,7 @@ from src.rows.cells.reasons import (
     time_reason,
     weight_reason,
 )  # fmt: skip
-from src.rows.cells.split import NO_PART
+from src.rows.cells.split import IN_NO_PART, NO_PART
 from src.rows.cells.times import numbers_of
 from src.rows.columns import Columns, Timestamp
 from src.rows.text import number_text
@@ -131,7 +131,7 @@ def _reason(name: str, column: Column, times: dict[str, Timestamp], row: int) ->
 
 
 def _part_reason(name: str, column: Column, row: int) -> str:
-    return f"{name} is {column.texts([row])[0][:SHOWN]!r}, which is in no part of the split"
+    return f"{name} is {column.texts([row])[0][:SHOWN]!r}, {IN_NO_PART}"
 
 
 def texts_of(cells: Sequence[Column], columns: Columns) -> list[list[str]]:

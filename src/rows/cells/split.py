@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PARTS = ("train", "valid", "test")
 FORM = re.compile(r"random:.+|[^:=]+:[^,]+(,[^,]+)?|[^:=]+=[^/]+(/[^/]*){1,2}")
 NO_PART = -1
+IN_NO_PART = "which is in no part of the split"  # ends what is said of such rows
 
 
 def mixed_shares(numbers: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
