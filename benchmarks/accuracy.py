@@ -30,9 +30,9 @@ _BUCKETS = 1 << 18
 _PARTS = ("valid", "test")
 
 
-def run(program: str, *arguments: str) -> None:
+def run(program: str, *arguments: str, cwd: Path | None = None) -> None:
     """Run a program of the repository."""
-    subprocess.run([sys.executable, str(ROOT / program), *arguments], check=True)
+    subprocess.run([sys.executable, str(ROOT / program), *arguments], check=True, cwd=cwd)
 
 
 def rows_of(data: DataFolder, part: str) -> tuple[np.ndarray, ...]:
@@ -72,12 +72,13 @@ def true_metrics(data: DataFolder, truth: Path) -> dict[str, Metrics]:
             for part in _PARTS}  # fmt: skip
 
 
-def trained_metrics(folder: Path, data: DataFolder, seed: int, more: list[str]) -> dict[str, Metrics]:
-    """Metrics of one epoch of train.py with a seed, from eval.py."""
+def trained_metrics(folder: Path, data: DataFolder, seed: int, more: list[str], ranks: int = 1) -> dict[str, Metrics]:
+    """Metrics of one epoch of train.py with a seed, from eval.py; of several ranks in one mode or the other."""
     place, metrics_file = folder / f"seed{seed}", folder / f"seed{seed}.jsonl"
     logs = [f"--eval_file_name={place}.log", f"--metrics_file_name={metrics_file}"]
-    run("train.py", "--device_target=CPU", results.ORIGINAL, f"--dataset_path={data.path}", f"--ckpt_path={place}",
-        f"--seed={seed}", f"--loss_file_name={place}.log", *logs, *more)  # fmt: skip
+    program = ["train.py"] if ranks == 1 else ["src/launch.py", f"{ranks}"]
+    run(*program, "--device_target=CPU", results.ORIGINAL, f"--dataset_path={data.path}", f"--ckpt_path={place}",
+        f"--seed={seed}", f"--loss_file_name={place}.log", *logs, *more, cwd=folder)  # fmt: skip
     for part in _PARTS:
         run("eval.py", "--device_target=CPU", f"--dataset_path={data.path / part}",
             f"--checkpoint_path={place}/dlrm.ckpt", *logs)  # fmt: skip

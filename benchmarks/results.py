@@ -33,7 +33,7 @@ TRANSLATIONS = Path(__file__).resolve().parent / "translations.yaml"
 READMES = tuple(
     ROOT / name
     for name in ("README.md", "README_CN.md", "benchmarks/README.md", "docs/training.md", "docs/export.md",
-                 "docs/ascend.md", "docs/reference.md")
+                 "docs/ascend.md", "docs/reference.md", "docs/cpu_ranks.md")
 )  # fmt: skip
 _PLACE = re.compile(r"(<!-- results: (\w+)((?: \| .*?)?)((?: ; .*?)?) -->\n).*?(<!-- end -->)", re.DOTALL)
 # Of a cell that says the same in all languages: figures with signs, units and ranges, and names of files.
