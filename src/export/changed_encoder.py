@@ -180,6 +180,11 @@ class ChangedVocabulary(Vocabulary):
         """As of `Vocabulary`."""
         self.base.prepare()
 
+    def encode(self, keys: np.ndarray) -> np.ndarray:
+        """As of `Vocabulary`."""
+        ids: np.ndarray = np.stack([self.ids_of(field, own) for field, own in enumerate(keys)], axis=1)
+        return ids
+
     def ids_of(self, field: int, keys: np.ndarray) -> np.ndarray:
         """As of `Vocabulary`."""
         table = self.tables[field]

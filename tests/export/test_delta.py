@@ -98,7 +98,7 @@ def test_a_scorer_scores_by_the_later_model(days, scores, tmp_path, followed):
 
 def test_every_score_is_of_one_model(days, scores, monkeypatch):
     """Two threads score, in requests of several batches, while deltas are applied; no part of a model is another's."""
-    monkeypatch.setattr(live, "_HOST_SIZES", (8,))
+    monkeypatch.setattr(live, "HOST_SIZES", (8,))
     scorer = Scorer(days / "export_0")
     blocks = [Scorer(days / name).score_lines(LINES, has_labels=True) for name in ("export_0", "export_1", "whole_2")]
     assert all(np.abs(one - other).max() < 1e-6 for one, other in zip(blocks, scores))
