@@ -300,7 +300,7 @@ def check_help(capsys):
                 program.main([flag])
             assert caught.value.code == 0
             shown = capsys.readouterr().out
-            assert all(f"--{name} {name.upper()}" in shown or f"--{name} [" in shown for name in names.split())
+            assert all(f"--{name} VALUE" in shown or f"--{name} [VALUE]" in shown for name in names.split())
 
 
 def default(program, name):

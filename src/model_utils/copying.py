@@ -3,6 +3,11 @@
 python -m src.model_utils.copying s3://bucket/dataset ./data/dataset      # one of the two is an url
 """
 
+if __name__ == "__main__":
+    from src.base.stops import end_at_once
+
+    end_at_once()
+
 import contextlib
 import errno
 import json

@@ -154,21 +154,22 @@ def score_checkpoint(
     begins: Callable[[], None] = lambda: None,
 ) -> Scores:  # fmt: skip
     """Labels, logits and weights, as of `score`, by a checkpoint; arguments and errors as of `evaluate_checkpoint`."""
-    ranks, compute, models = runtime.ranks, runtime.compute, []
+    ranks, compute, models, batches = runtime.ranks, runtime.compute, [], []
 
     def read() -> None:
         checkpoint.check_encoder(path, data)
         operators = operators_for(ms.get_context("device_target"), compute.cpu_kernels)
         dtype, mode = getattr(ms, compute.compute_dtype), runtime.parallel.parallel_mode
         models.append(checkpoint.load(path, data.manifest, network, operators, dtype, ranks, mode))
+        batches.append(batches_of(data, part, batch_size))
         if ranks.rank == 0:  # which writes for all
             begins()
 
     ranks.together(read)
-    batches, rows = batches_of(data, part, batch_size), data.manifest.parts[part].rows
+    rows = data.manifest.parts[part].rows
     crc = zlib.crc32(repr((network, batch_size, data.manifest.rows_of_tables, part, rows)).encode()) >> 1
     ranks.agree("what they evaluate", {"the checksum of rows and network": crc})
-    return finite_score(models[0], batches, batch_size, ranks)
+    return finite_score(models[0], batches[0], batch_size, ranks)
 
 
 def evaluate_checkpoint(

@@ -102,7 +102,8 @@ def test_no_compiler_is_one_line(tmp_path, monkeypatch, capsys):
 
 def test_source_that_does_not_compile_is_one_line_and_leaves_no_file(tmp_path, monkeypatch, capsys):
     assert load_in_new_folder(tmp_path, monkeypatch, "int broken(") is None
-    (line,) = capsys.readouterr().err.splitlines()
+    compiling, line = capsys.readouterr().err.splitlines()
+    assert compiling.startswith("compiling ")
     assert "can't compile" in line
     assert not list((tmp_path / "build").iterdir())
 
@@ -117,7 +118,7 @@ def test_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys
 def test_library_is_compiled_once_and_anew_for_another_source(tmp_path, monkeypatch, capsys):
     first = load_in_new_folder(tmp_path, monkeypatch, "// one")
     assert load_in_new_folder(tmp_path, monkeypatch).library == first.library
-    assert capsys.readouterr().out.count("compiling") == 1
+    assert capsys.readouterr().err.count("compiling") == 1
     assert load_in_new_folder(tmp_path, monkeypatch, "// two").library != first.library
 
 
@@ -136,7 +137,7 @@ def test_edit_of_an_included_file_makes_a_new_library(tmp_path, monkeypatch):
 
 def test_included_file_that_is_missing_is_one_line(tmp_path, monkeypatch, capsys):
     assert load_in_new_folder(tmp_path, monkeypatch, '#include "missing.h"') is None
-    (line,) = capsys.readouterr().err.splitlines()
+    _, line = capsys.readouterr().err.splitlines()
     assert "missing.h" in line
 
 

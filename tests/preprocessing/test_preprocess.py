@@ -196,9 +196,8 @@ def test_missing_raw_file_is_refused(tmp_path, make_folder):
     folder = tmp_path / "data"
     if make_folder:
         folder.mkdir()
-    with pytest.raises(
-        InputError, match=rf"data_path {folder}: there is no file {folder}/origin_data/train.txt, {folder}/"
-    ):
+    looked_for = f"{folder}/origin_data/train.txt, {folder}/" if make_folder else f"{folder}, nor a folder of that name"
+    with pytest.raises(InputError, match=rf"data_path {folder}: there is no file {looked_for}"):
         main([f"--data_path={folder}"])
 
 
