@@ -12,14 +12,17 @@ from src.base.logs import phase
 from src.checkpoints.names import file_of, folder_of
 from src.export.delta import write_applied
 from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
+from src.model_utils.local_adapter import is_rank
 from src.model_utils.moxing_adapter import job
-from src.options import ExportOptions, resolve
+from src.options import NEEDS_NO_RANKS, ExportOptions, resolve
 
 
 def main(argv: Sequence[str]) -> None:
     """Export as the command line says, to a folder that can score raw rows."""
     options = resolve(ExportOptions, argv)
     spec = options.export
+    if is_rank():
+        raise InputError(NEEDS_NO_RANKS)
     with job(options.modelarts, spec.dataset_path, folder_of(spec.checkpoint_path), options.results):
         # Again, for a checkpoint that only now is there has options beside it.
         export(resolve(ExportOptions, argv) if options.modelarts.enable_modelarts else options, argv)

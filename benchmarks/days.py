@@ -29,7 +29,6 @@ from benchmarks import results
 from src.data.manifest import find
 from src.days.__main__ import next_day
 from src.days.model_folder import ModelFolder
-from src.model_utils.device_target import set_device
 from src.options import EvalOptions, PreprocessDataOptions, TrainOptions, resolve_values
 from src.preprocess_data import make_data_folder
 from src.run import train
@@ -113,10 +112,10 @@ def scored(checkpoint: Path, day: Path, folder: Path) -> Figures:
     }  # fmt: skip
     data = make_data_folder(resolve_values(PreprocessDataOptions, given, "days"))
     chosen = resolve_values(EvalOptions, given, "days")
-    set_device("CPU")
     found = evaluate_checkpoint(
-        checkpoint / "dlrm.ckpt", find(str(data.path)), "test", chosen.network, chosen.compute, 16384
+        checkpoint / "dlrm.ckpt", find(str(data.path)), "test", chosen.network, start(compute=chosen.compute), 16384
     )
+    assert found  # of one process
     return {name: found.metrics[name] for name in ("auc", "logloss")}
 
 

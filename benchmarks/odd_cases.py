@@ -41,6 +41,7 @@ class Input:
     schema: dict[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     columns: tuple[tuple[str, ...], tuple[str, ...]] = (DENSE, CATEGORICAL)
+    columnar: bool = False  # files that are no text
 
 
 def plain_rows(count: int = 140, seed: int = 1, word: Callable[[int], str] = "w{:07d}".format) -> list[Row]:
@@ -95,7 +96,8 @@ def _encoded(encoding: str, word: str = "Zürich {}") -> Callable[[], Input]:
     return lambda: _written("train.txt", text_of(plain_rows(word=word.format)).encode(encoding), None)
 
 
-def _schema(separator: str = "\t", header: bool = False, **more: Any) -> dict[str, Any]:
+def schema_of(separator: str = "\t", header: bool = False, **more: Any) -> dict[str, Any]:
+    """The schema of plain rows."""
     return {"label": "label", "dense": list(DENSE), "categorical": list(CATEGORICAL), "separator": separator,
             "header": header, **more}  # fmt: skip
 
@@ -104,7 +106,7 @@ def _separated(separator: str, header: bool = False, end: str = "\n") -> Callabl
     def make() -> Input:
         head = separator.join(["label", *DENSE, *CATEGORICAL]) + end if header else ""
         text = head + text_of(plain_rows(), separator, end)
-        return _text(text, plain_rows(), schema=_schema(separator, header))
+        return _text(text, plain_rows(), schema=schema_of(separator, header))
 
     return make
 
@@ -112,7 +114,7 @@ def _separated(separator: str, header: bool = False, end: str = "\n") -> Callabl
 def _header(names: Sequence[str], order: Sequence[int] | None = None, begin: str = "") -> Callable[[], Input]:
     def make() -> Input:
         text = begin + ",".join(names) + "\n" + text_of(plain_rows(), ",", order=order)
-        return _text(text, plain_rows(), schema=_schema(",", True))
+        return _text(text, plain_rows(), schema=schema_of(",", True))
 
     return make
 
@@ -125,7 +127,8 @@ def _packed(name: str, change: Callable[[bytes], bytes], known: bool = True) -> 
     return lambda: _written(name, change(text_of(plain_rows()).encode()), plain_rows() if known else None)
 
 
-def _flipped(data: bytes, place: float) -> bytes:
+def flipped(data: bytes, place: float) -> bytes:
+    """Bytes with one bit changed."""
     at = int(len(data) * place)
     return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
 
@@ -184,7 +187,7 @@ def _other_headers() -> Input:
     order = [0, 2, 1, 3, 5, 4]
     other = ",".join(names[place] for place in order) + "\n" + text_of(rows[70:], ",", order=order)
     Path("two.txt").write_text(other)
-    return Input("one.txt,two.txt", rows, _schema(",", True))
+    return Input("one.txt,two.txt", rows, schema_of(",", True))
 
 
 def _named(dense: Sequence[str], categorical: Sequence[str]) -> Callable[[], Input]:
@@ -248,7 +251,7 @@ CASES: dict[str, Callable[[], Input]] = {
     "gbk": _encoded("gbk", "漢字 {}"),
     "gbk that the schema names": lambda: _written(
         "train.txt", text_of(rows := plain_rows(word="漢字 {}".format)).encode("gbk"), rows,
-        schema=_schema(encoding="gbk"),
+        schema=schema_of(encoding="gbk"),
     ),
     "shift-jis": _encoded("shift-jis", "表示 {}"),
     "one line that is not utf-8": _odd_line(b"1\t2\t3\ta\xff\tb\tc", _SKIP),
@@ -271,7 +274,7 @@ CASES: dict[str, Callable[[], Input]] = {
     "vertical tab and form feed": _first_text("a\vb\fc"),
     "quotes in a cell": _first_text('say "so"'),
     "quoted cells and commas": lambda: _text(
-        text_of(plain_rows(word='"w{}"'.format), ","), None, schema=_schema(",")
+        text_of(plain_rows(word='"w{}"'.format), ","), None, schema=schema_of(",")
     ),
     "half a quote": _first_text('"half'),
     "backslashes": _first_text("a\\tb\\n"),
@@ -290,15 +293,15 @@ CASES: dict[str, Callable[[], Input]] = {
     "two gzip members": _packed("train.gz", lambda data: gzip.compress(data[:999]) + gzip.compress(data[999:])),
     "cut gzip": _packed("train.gz", lambda data: gzip.compress(data)[:-20]),
     "gzip without its end": _packed("train.gz", lambda data: gzip.compress(data)[:-8]),
-    "changed gzip": _packed("train.gz", lambda data: _flipped(gzip.compress(data), 0.5)),
-    "gzip with changed checksum": _packed("train.gz", lambda data: _flipped(gzip.compress(data), 0.9999)),
+    "changed gzip": _packed("train.gz", lambda data: flipped(gzip.compress(data), 0.5)),
+    "gzip with changed checksum": _packed("train.gz", lambda data: flipped(gzip.compress(data), 0.9999)),
     "gzip and more behind": _packed("train.gz", lambda data: gzip.compress(data) + b"more"),
     "empty gzip": lambda: _written("train.gz", gzip.compress(b""), []),
     "text called gzip": _packed("train.gz", bytes),
     "gzip called text": _packed("train.txt", gzip.compress),
     "xz": _packed("train.xz", lzma.compress),
     "cut xz": _packed("train.xz", lambda data: lzma.compress(data)[:-30]),
-    "changed xz": _packed("train.xz", lambda data: _flipped(lzma.compress(data), 0.5)),
+    "changed xz": _packed("train.xz", lambda data: flipped(lzma.compress(data), 0.5)),
     "tar.gz": _packed("train.tar.gz", _tar),
     "zip": _packed("train.zip", _zip),
     # names
@@ -324,7 +327,7 @@ CASES: dict[str, Callable[[], Input]] = {
     "header with a name twice": _header(["label", "n", "m", "a", "b", "b"]),
     "header without a name": _header(["label", "n", "m", "a", "b", "x"]),
     "header in quotes": _header([f'"{name}"' for name in _ALL]),
-    "header alone": lambda: _text(",".join(_ALL) + "\n", [], schema=_schema(",", True)),
+    "header alone": lambda: _text(",".join(_ALL) + "\n", [], schema=schema_of(",", True)),
     # counts
     "1 row": _counted(1),
     "2 rows": _counted(2),

@@ -1,13 +1,14 @@
-"""Rows a second and memory of preprocessing, beside a plain Python reader, in one run.
+"""Rows a second and memory of preprocessing, beside a pipeline of polars of equal output, in one run.
 
     python benchmarks/preprocess.py --rows 2000000
     python benchmarks/preprocess.py --data train.txt        # rows that are there already
     python benchmarks/preprocess.py --decimals              # numbers with fractions beside whole ones
     python benchmarks/preprocess.py --forms [--before DIR]  # Parquet beside text, and this beside another checkout
 
-Generates rows, preprocesses them with src/preprocess_data.py, and reads a part of them line by line in plain Python,
-which counts categories in dicts, one process, as the public original does. Memory is that of all processes together
-(proportional set size, sampled). The last line is `rows_per_s=.. ratio_to_python=.. peak_mb=..`; with --decimals it is
+Generates rows, preprocesses them with src/preprocess_data.py, and with benchmarks/polars_rows.py, in turns, of which
+the fastest count; the rows of both must be the same. Of more than --polars_rows, the first ones are given to polars,
+which holds all in memory, and are not compared. Memory is that of all processes together (proportional set size,
+sampled). The last line is `rows_per_s=.. ratio_to_polars=.. peak_mb=..`; with --decimals it is
 `parsed_rows_per_s=.. ratio_to_whole_numbers=..`: rows a second of one core that parses them, and how many times as long
 the whole run takes, the faster of two runs each; with --forms it is `parquet_to_text=.. text_to_before=..
 parsed_parquet_to_text=.. parsed_text_to_before=..`: how many times the processor time of one the other takes, of whole
@@ -15,6 +16,7 @@ runs and of reading alone, by the best of some turns in which all take theirs. T
 """
 
 import argparse
+import itertools
 import math
 import os
 import re
@@ -22,31 +24,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import results
+from benchmarks import polars_rows, results
 from src.data.manifest import find
 
-_PYTHON_ROWS = 100_000
+_FULL_BYTES = 8 << 30
 _SAMPLE_S = 0.2
-
-
-def plain_python(raw: Path, rows: int) -> float:
-    """Rows a second of reading lines, taking logs and counting categories, in plain Python."""
-    counters: list[Counter[str]] = [Counter() for _ in range(26)]
-    dense: list[list[float]] = []
-    begin = time.perf_counter()
-    with raw.open(encoding="utf-8") as file:
-        for _, line in zip(range(rows), file):
-            cells = line.rstrip("\n").split("\t")
-            dense.append([math.log(max(int(cell or 0), 0) + 1) for cell in cells[1:14]])
-            for counter, cell in zip(counters, cells[14:]):
-                counter[cell] += 1
-    return len(dense) / (time.perf_counter() - begin)
 
 
 def generated(folder: Path, rows: int) -> Path:
@@ -180,6 +167,47 @@ def watched(command: list[str]) -> tuple[float, float, str]:
     return seconds, peak_kb / 1024, text
 
 
+def beside_polars(raw: Path, folder: Path, most_rows: int, turns: int) -> dict[str, str]:
+    """The figures of both programs, by the fastest of some turns, as the cells of a table; of polars a word at last."""
+    ours, theirs = [math.inf], [math.inf]
+    peaks: list[float] = []
+    for turn in range(turns):
+        program = [sys.executable, str(ROOT / "src/preprocess_data.py"), f"--data_path={raw}", "--overwrite=True"]
+        seconds, peak_mb, text = watched([*program, f"--output_path={folder / 'dataset'}"])
+        ours, peaks = [*ours, seconds], [*peaks, peak_mb]
+        print(text, end="", flush=True)
+        if turn == 0:
+            manifest = find(str(folder / "dataset")).manifest
+            rows = sum(part.rows for part in manifest.parts.values())
+            if whole := rows <= most_rows:
+                some = raw
+            else:
+                some = folder / "some.txt"
+                with raw.open("rb") as source, some.open("wb") as target:
+                    target.writelines(itertools.islice(source, most_rows))
+        program = [sys.executable, str(ROOT / "benchmarks/polars_rows.py"), str(some), str(folder / "polars")]
+        seconds, polars_mb, _ = watched(program)
+        theirs.append(seconds)
+        if turn == 0 and whole:
+            polars_rows.check(folder / "polars", folder / "dataset")
+        print(f"turn {turn}: {ours[-1]:.1f} s and {peak_mb:.0f} MB, polars {seconds:.1f} s and {polars_mb:.0f} MB of "
+              f"{min(rows, most_rows)} rows", flush=True)  # fmt: skip
+    stored = sum(file.bytes for file in manifest.files if ".mindrecord" in file.name)
+    rows_per_s, polars_rows_per_s = rows / min(ours), min(rows, most_rows) / min(theirs)
+    return {
+        "rows": f"{rows:,}",
+        "table rows": f"{sum(manifest.table_rows):,}",
+        "seconds": f"{min(ours):.0f}",
+        "rows/s": f"{rows_per_s:,.0f}",
+        "polars' rows/s": f"{polars_rows_per_s:,.0f} of {min(rows, most_rows):,} rows, {polars_mb:.0f} MB",
+        "peak memory of all processes, MB": f"{max(peaks):.0f}",
+        "MindRecord bytes a row": f"{stored / rows:.0f}",
+        "report": text,
+        "said": f"rows_per_s={rows_per_s:.0f} ratio_to_polars={rows_per_s / polars_rows_per_s:.2f} "
+        f"peak_mb={max(peaks):.0f}",
+    }
+
+
 def main() -> None:
     """Generate, preprocess, compare, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -189,12 +217,13 @@ def main() -> None:
     parser.add_argument("--decimals", action="store_true")
     parser.add_argument("--forms", action="store_true")
     parser.add_argument("--before", type=Path, help="another checkout, of 4353fc0 or near it, for --forms")
-    parser.add_argument("--turns", type=int, default=3, help="of --forms")
+    parser.add_argument("--turns", type=int, default=0, help="0 for 3, and 1 of full size")
+    parser.add_argument("--polars_rows", type=int, default=4_000_000, help="rows that polars is given at most")
     arguments = parser.parse_args()
     if arguments.forms:
         with tempfile.TemporaryDirectory() as temporary:
             raw = arguments.data or generated(Path(temporary), arguments.rows)
-            print(forms(Path(temporary), raw.resolve(), arguments.before, arguments.turns))
+            print(forms(Path(temporary), raw.resolve(), arguments.before, arguments.turns or 3))
         return
     if arguments.decimals:
         with tempfile.TemporaryDirectory() as temporary:
@@ -207,25 +236,12 @@ def main() -> None:
             program = [sys.executable, str(ROOT / "src/synthetic.py")]
             seconds, _, _ = watched([*program, f"--data_path={folder}", f"--rows={arguments.rows}"])
             print(f"generated {arguments.rows / seconds:.0f} rows/s", flush=True)
-        program = [sys.executable, str(ROOT / "src/preprocess_data.py")]
-        seconds, peak_mb, text = watched([*program, f"--data_path={raw}", f"--output_path={folder / 'dataset'}"])
-        print(text, end="", flush=True)
-        manifest = find(str(folder / "dataset")).manifest
-        rows = sum(part.rows for part in manifest.parts.values())
-        stored = sum(file.bytes for file in manifest.files if ".mindrecord" in file.name)
-        python_rows_per_s = plain_python(raw, min(rows, _PYTHON_ROWS))
-    ratio = rows / seconds / python_rows_per_s
-    row = {
-        "rows": f"{rows:,}",
-        "table rows": f"{sum(manifest.table_rows):,}",
-        "seconds": f"{seconds:.0f}",
-        "rows/s": f"{rows / seconds:,.0f}",
-        "beside plain Python": f"{ratio:.1f} x",
-        "peak memory of all processes, MB": f"{peak_mb:.0f}",
-        "MindRecord bytes a row": f"{stored / rows:.0f}",
-    }
-    results.save("preprocess_full" if rows > 40_000_000 else "preprocess", [row], report=text.splitlines())
-    print(f"rows_per_s={rows / seconds:.0f} ratio_to_python={ratio:.1f} peak_mb={peak_mb:.0f}")
+        size = raw.stat().st_size
+        row = beside_polars(raw, folder, arguments.polars_rows, arguments.turns or (1 if size > _FULL_BYTES else 3))
+    text, said = row.pop("report"), row.pop("said")
+    is_full = size > _FULL_BYTES
+    results.save("preprocess_full" if is_full else "preprocess", [row], report=text.splitlines())
+    print(said)
 
 
 if __name__ == "__main__":

@@ -122,3 +122,12 @@ distribute() {
     [[ " $* " == *" --parallel_mode="* ]] || set -- "$@" --parallel_mode=data
     exec "$python" -u "$root/src/launch.py" "$@"
 }
+
+# distribute_eval PYTHON DEVICE_NUM OPTION...: evaluate on several devices, of which each holds its share of the tables
+# unless the options say otherwise.
+distribute_eval() {
+    local python=$1
+    shift
+    [[ " $* " == *" --parallel_mode="* ]] || set -- "$@" --parallel_mode=hybrid
+    exec "$python" -u "$root/src/launch.py" "$@" --program=eval --eval_file_name=acc.log
+}

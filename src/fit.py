@@ -36,7 +36,7 @@ from src.checkpoints.names import CHECKPOINT, REPORT_PAGE, check_is_file
 from src.data.manifest import PARTS, find
 from src.export.exported import calibrating_rows, check_export_place, checkpoint_manifest
 from src.export.folder import export_checkpoint
-from src.model_utils.device_target import as_guest, check_products, set_device
+from src.model_utils.device_target import as_guest, set_device
 from src.model_utils.options import options_of
 from src.model_utils.parsing import read_yaml
 from src.options import PROGRAMS, EvalOptions, ExportOptions, PreprocessDataOptions, TrainOptions, resolve_values
@@ -211,12 +211,11 @@ class FittedModel:
         chosen = self._resolved(EvalOptions, options, "evaluate", dataset_path=str(data_path))
         data = find(str(data_path))
         with as_guest():
-            set_device(chosen.device.device_target, chosen.device.device_id)
-            check_products(chosen.compute.compute_dtype)
             found = evaluate_checkpoint(
-                self.checkpoint, data, data.part_to_score(), chosen.network, chosen.compute,
+                self.checkpoint, data, data.part_to_score(), chosen.network, start(chosen.device, chosen.compute),
                 chosen.score.eval_batch_size,
             )  # fmt: skip
+        assert found  # of one process
         part = data.part_to_score()
         take_up(self.checkpoint, later_content(data, part, Scored(*found.scores), found.intervals))
         if found.warning:

@@ -1,12 +1,12 @@
-"""Starts the ranks of a training, waits for them, and says which one failed.
+"""Starts the ranks of a training or an evaluation, waits for them, and says which one failed.
 
-    python src/launch.py DEVICE_NUM [--rank_table=FILE] [--rank_timeout=SECONDS] [--CLUSTER_OPTION=VALUE ...]
-                         [--OPTION=VALUE ...]
+    python src/launch.py DEVICE_NUM [--program=eval] [--rank_table=FILE] [--rank_timeout=SECONDS]
+                         [--CLUSTER_OPTION=VALUE ...] [--OPTION=VALUE ...]
 
 Cluster options, for several hosts, are worker_num, local_worker_num, master_addr, master_port, node_rank, first_rank,
-cluster_time_out and bind_core, in the manner of MindSpore's msrun. All else goes to train.py (its --help). Logs are
-log0/output.log, log1/output.log and so on. A rank that dies or hangs ends the run: the others are stopped, and a line
-names it.
+cluster_time_out and bind_core, in the manner of MindSpore's msrun. All else goes to train.py, or eval.py (their
+--help). Logs are log0/output.log, log1/output.log and so on; of an evaluation log0/eval_output.log. A rank that dies or
+hangs ends the run: the others are stopped, and a line names it.
 """
 
 import os
@@ -29,12 +29,13 @@ from src.base.errors import NOTHING_TO_DO, InputError, run
 from src.base.locks import hold
 from src.base.signs import Watch
 from src.base.workers import die_with_parent
+from src.checkpoints.names import file_of, folder_of
 from src.data.manifest import find
 from src.model_utils import ALIVE_FOLDER
 from src.model_utils.moxing_adapter import job
-from src.options import TrainOptions, resolve
+from src.options import NEEDS_NO_RANKS, EvalOptions, TrainOptions, resolve
 from src.ranks.cluster import CLUSTER_OPTIONS, Cluster, cluster_of
-from src.ranks.rank_logs import forget_earlier, give_back_earlier, keep_earlier, lines_of, log_of, refused_of
+from src.ranks.rank_logs import RankLogs
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOOKS_EVERY_S = 0.3
@@ -49,11 +50,16 @@ class Launch:
     Args:
         cluster: the ranks.
         program: the command that each rank is.
+        logs: of the ranks.
+        goes_on: whether the same command goes on with what a stopped one had done.
     """
 
-    def __init__(self, cluster: Cluster, program: Sequence[str]):
+    def __init__(
+        self, cluster: Cluster, program: Sequence[str], logs: RankLogs | None = None, goes_on: bool = True
+    ):  # fmt: skip
         self.cluster, self.shown, self.trains = cluster, 0, False
-        self.folder = Path("launch_log") / f"from_rank_{cluster.first_rank}"
+        self.logs, self.goes_on = logs or RankLogs(), goes_on
+        self.folder = self.logs.folder_of(cluster.first_rank)
         alive = self.folder / "alive"
         alive.mkdir(parents=True, exist_ok=True)
         self.lock = hold(self.folder / ".lock", f"folder {Path.cwd()}")
@@ -66,12 +72,12 @@ class Launch:
         }  # fmt: skip
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.ranks: dict[int, subprocess.Popen[bytes]] = {}
-        keep_earlier(cluster.ranks)
+        self.logs.keep_earlier(cluster.ranks)
         try:
             if cluster.is_master:
                 self.scheduler = self._start(-1, [sys.executable, "-c", _SCHEDULER], self.folder / "scheduler.log")
             for rank in cluster.ranks:
-                self.ranks[rank] = self._start(rank, program, log_of(rank))
+                self.ranks[rank] = self._start(rank, program, self.logs.log_of(rank))
                 (alive / f"rank_{rank}.pid").write_text(str(self.ranks[rank].pid), encoding="ascii")
         except BaseException:
             self._stop()
@@ -115,21 +121,21 @@ class Launch:
     def _settle(self) -> None:
         """Let this run's logs take the place of an earlier one's, unless it found nothing to do."""
         self.trains = True
-        if not self.watch.have_begun() and any(lines_of(rank, NOTHING_TO_DO) for rank in self.ranks):
-            give_back_earlier(self.cluster.ranks)
+        if not self.watch.have_begun() and any(self.logs.lines_of(rank, NOTHING_TO_DO) for rank in self.ranks):
+            self.logs.give_back_earlier(self.cluster.ranks)
         else:
-            forget_earlier(self.cluster.ranks, self.cluster.worker_num)
+            self.logs.forget_earlier(self.cluster.ranks, self.cluster.worker_num)
 
     def _fail(self, rank: int, code: int, what: str) -> int:
         """Stop all ranks and say why; the exit code."""
         self._stop()
         self._show()
-        error, log = self._last_error(rank), log_of(rank)
+        error, log = self._last_error(rank), self.logs.log_of(rank)
         if code == _INPUT_AT_FAULT and not self.trains:
-            give_back_earlier(self.cluster.ranks, bool(error))
-            log = refused_of(rank) if refused_of(rank).is_file() else log
+            self.logs.give_back_earlier(self.cluster.ranks, bool(error))
+            log = self.logs.refused_of(rank) if self.logs.refused_of(rank).is_file() else log
         hint = f"{what}{error}; the other ranks were stopped" + (f"; see {log}" if log.is_file() else "")
-        if code != _INPUT_AT_FAULT:
+        if code != _INPUT_AT_FAULT and self.goes_on:
             hint += ". The same command goes on from the last save"
         print(f"error: {hint}", file=sys.stderr)
         return code
@@ -151,11 +157,11 @@ class Launch:
 
     def _last_error(self, rank: int) -> str:
         """A rank's own word on what went wrong, if it left one."""
-        lines = lines_of(rank, "error: ")
+        lines = self.logs.lines_of(rank, "error: ")
         return f" ({lines[-1].removeprefix('error: ')})" if lines else ""
 
     def _show(self) -> None:
-        with log_of(self.cluster.first_rank).open("rb") as log:
+        with self.logs.log_of(self.cluster.first_rank).open("rb") as log:
             log.seek(self.shown)
             new = log.read()
         new = new[: new.rfind(b"\n") + 1]  # whole lines
@@ -178,32 +184,60 @@ def main(argv: Sequence[str]) -> int:
     if not argv or not re.fullmatch(r"[1-9]\d*", argv[0]):
         raise InputError(f"DEVICE_NUM is {argv[0] if argv else 'missing'}: give the number of ranks on this machine")
     given: dict[str, str] = {}
-    program_options: list[str] = []
+    options: list[str] = []
     for argument in argv[1:]:
         name, _, value = argument.removeprefix("--").partition("=")
-        if name in CLUSTER_OPTIONS:
+        if name in (*CLUSTER_OPTIONS, _PROGRAM):
             given[name] = value
         else:
-            program_options.append(argument)
-    cluster = cluster_of(given, int(argv[0]))
-    program = [sys.executable, str(ROOT / "train.py"), *program_options]
-    if any(re.fullmatch(r"--plan_only(=(true|1))?", option.lower()) for option in program_options):
+            options.append(argument)
+    program = given.pop(_PROGRAM, "train")
+    if program == "export":
+        raise InputError(NEEDS_NO_RANKS)
+    if program not in _PROGRAMS:
+        raise InputError(f"program is {program!r}: it must be one of {', '.join(_PROGRAMS)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return _PROGRAMS[program](cluster_of(given, int(argv[0])), options)
+
+
+def _train(cluster: Cluster, given: Sequence[str]) -> int:
+    program = [sys.executable, str(ROOT / "train.py"), *given]
+    if any(re.fullmatch(r"--plan_only(=(true|1))?", option.lower()) for option in given):
         command = [*program, f"--ranks={cluster.worker_num}"]
-        if "--device_target=CPU" in program_options and not any("device_memory_mb" in o for o in program_options):
+        if "--device_target=CPU" in given and not any("device_memory_mb" in o for o in given):
             machine_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
             command.append(f"--device_memory_mb={machine_mb // cluster.local_worker_num}")
         return subprocess.run(command, check=False).returncode
     # A mistake is found before anything is started or made.
-    options = resolve(TrainOptions, program_options)
+    options = resolve(TrainOptions, given)
     data, kept, sends = options.data.dataset_path, options.kept, cluster.first_rank == 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with job(options.modelarts, data, Path(kept.ckpt_path), kept.results, sends):
         folder = find(data)
         if sends:
             options.check_place(folder)
-        print(f"starts {cluster.local_worker_num} ranks; lines of the first follow, from {log_of(cluster.first_rank)}")
+        _tell(cluster, RankLogs())
         return Launch(cluster, program).wait()
 
 
+def _evaluate(cluster: Cluster, given: Sequence[str]) -> int:
+    options = resolve(EvalOptions, given)
+    score, results, sends = options.score, options.logs.results, cluster.first_rank == 0
+    with job(options.modelarts, score.dataset_path, folder_of(score.checkpoint_path), results, sends):
+        find(score.dataset_path).part_to_score()
+        file_of(score.checkpoint_path)
+        program = [sys.executable, str(ROOT / "eval.py"), *given]
+        _tell(cluster, logs := RankLogs("eval_"))
+        return Launch(cluster, program, logs, goes_on=False).wait()
+
+
+def _tell(cluster: Cluster, logs: RankLogs) -> None:
+    log = logs.log_of(cluster.first_rank)
+    print(f"starts {cluster.local_worker_num} ranks; lines of the first follow, from {log}")
+
+
+_PROGRAM = "program"  # the option
+_PROGRAMS = {"train": _train, "eval": _evaluate}
+
+
 if __name__ == "__main__":
-    run(main, goes_on=True, usage=__doc__.partition("\n")[2])
+    run(main, goes_on="--program=eval" not in sys.argv, usage=__doc__.partition("\n")[2])

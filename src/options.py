@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.base.errors import InputError
 from src.checkpoints.place import trains_on
 from src.checkpoints.run_options import RunOptions
 from src.data.manifest import DataFolder
@@ -22,7 +21,7 @@ from src.model_utils.moxing_adapter import ModelArtsSpec
 from src.network.options import ComputeSpec, NetworkSpec
 from src.preprocessing.options import PreprocessingSpec, RawSpec, SyntheticSpec
 from src.publishing.options import PublishSpec
-from src.ranks.options import ParallelSpec
+from src.ranks.options import ParallelSpec, SharingSpec
 from src.report.event_files import check_libraries
 from src.report.options import CompareSpec
 from src.training.options import (
@@ -33,6 +32,12 @@ from src.training.options import (
     ScheduleSpec,
     ScoreLogSpec,
     ScoreSpec,
+)
+
+# Said to who starts export.py as several ranks.
+NEEDS_NO_RANKS = (
+    "export.py was started as one of several ranks, and needs none: one process takes the tables out of all parts of a "
+    "checkpoint piece by piece, in a memory that does not grow with them: start python export.py by itself"
 )
 
 
@@ -59,10 +64,8 @@ class TrainOptions:
         self.kept.check_evaluation(self.evaluation.do_eval)
         if self.kept.tensorboard:
             check_libraries(self.kept.tensorboard)
-        if self.parallel.parallel_mode != "none" and self.device.device_id:
-            raise InputError(
-                f"device_id {self.device.device_id} has no effect with several ranks, which share out the cards"
-            )
+        if self.parallel.parallel_mode != "none":
+            self.device.check_ranks()
 
     def check_place(self, data: DataFolder) -> None:
         """See, without MindSpore, that a training on these data may leave its checkpoint where it is to go.
@@ -82,6 +85,7 @@ class EvalOptions:
     yaml: YamlSpec
     modelarts: ModelArtsSpec
     device: DeviceSpec
+    parallel: SharingSpec
     compute: ComputeSpec
     network: NetworkSpec
     score: ScoreSpec

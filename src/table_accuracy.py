@@ -6,6 +6,7 @@ Evaluates a checkpoint with its tables rounded as `export.py --table_type=fp16` 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,19 +19,17 @@ if __name__ == "__main__":
 import numpy as np
 
 from src.base.errors import run
-from src.checkpoints import checkpoint
+from src.checkpoints.checkpoint import check_encoder
 from src.checkpoints.names import file_of
-from src.data.manifest import DataFolder, dense_dim_of, find, has_fields
+from src.checkpoints.stored import open_changed
+from src.data.manifest import DataFolder, find
 from src.dataset import batches_of
-from src.dlrm import DLRM
 from src.export.options import TABLE_TYPES
-from src.export.table_file import CHUNK_ROWS, decode_rows, encode_rows, row_bytes
+from src.export.table_file import decode_rows, encode_rows, row_bytes
 from src.metrics.monitored import Metrics, measured
 from src.model_utils.device_target import set_device
-from src.network.embedding import Fill, whole_tables
 from src.network.options import NetworkSpec
 from src.options import TableAccuracyOptions, resolve
-from src.ranks.placement import Piece
 from src.training.evaluation import score
 
 
@@ -51,16 +50,9 @@ class Rounded:
     largest_difference: float
 
 
-def rounded(fill: Fill, table_type: str) -> Fill:
-    """What fills pieces with values as a table file of this type gives them back."""
-
-    def fill_rounded(piece: Piece, values: np.ndarray) -> None:
-        fill(piece, values)
-        for low in range(0, len(values), CHUNK_ROWS):
-            chunk = values[low : low + CHUNK_ROWS]
-            chunk[:] = decode_rows(encode_rows(chunk, table_type), table_type)
-
-    return fill_rounded
+def rounded(vectors: np.ndarray, table_type: str) -> np.ndarray:
+    """Vectors [n, D] as a table file of this type gives them back."""
+    return decode_rows(encode_rows(vectors, table_type), table_type)
 
 
 def compare(path: Path, data: DataFolder, part: str, batch_size: int, network: NetworkSpec) -> list[Rounded]:
@@ -75,12 +67,7 @@ def compare(path: Path, data: DataFolder, part: str, batch_size: int, network: N
     found: list[Rounded] = []
     exact = np.zeros(0)
     for table_type in TABLE_TYPES:
-        parts, exact_fill = checkpoint.full_width(path, data.manifest, network)
-        fill = rounded(exact_fill, table_type)
-        manifest = data.manifest
-        tables = whole_tables(manifest.rows_of_tables, network.emb_dim, fill, layout=manifest.layout)
-        model = DLRM(dense_dim_of(manifest), tables, network, has_fields=has_fields(manifest))
-        checkpoint.fill_mlps(model, parts)
+        model = open_changed(path, data.manifest, network, partial(rounded, table_type=table_type))
         labels, logits, *weights = score(model, batches_of(data, part, batch_size), batch_size)
         scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
         exact = exact if len(exact) else scores
@@ -113,7 +100,7 @@ def evaluate(argv: Sequence[str]) -> list[Rounded]:
     data = find(options.score.dataset_path)
     part = data.part_to_score()
     path = file_of(options.score.checkpoint_path)
-    checkpoint.check_encoder(path, data)
+    check_encoder(path, data)
     set_device(options.device.device_target, options.device.device_id)
     print(f"{part}: {data.manifest.parts[part].rows} rows{data.manifest.weighting}")
     return compare(path, data, part, options.score.eval_batch_size, options.network)

@@ -98,6 +98,21 @@ def test_a_stopped_call_goes_on_from_its_last_save(model):
     assert len({row["run"] for row in losses}) == 1
 
 
+def test_scores_of_a_model_on_some_negatives_mean_clicks_of_all_rows(here):
+    """By every door; the chance of a click among the rows that were kept is far higher."""
+    frame = frame_of(4200)
+    model = fit(frame, SCHEMA, keep_negatives=0.2, lr=0.01, epochs=6, **SMALL)
+    told = model.evaluate("test")
+    scores = model.score(frame.tail(300).drop(columns=["clicked", "unused"])).astype(np.float64)
+    mean = frame["clicked"].tail(300).mean()
+    assert scores.mean() == pytest.approx(mean, rel=0.1)
+    assert (scores / (scores + (1 - scores) * 0.2)).mean() > 1.3 * mean  # without the correction
+    assert told["calibration"] == pytest.approx(scores.mean() / mean, rel=1e-3)
+    eval_program.main([f"--dataset_path={model.data}/test", f"--checkpoint_path={model.checkpoint}", CPU,
+                       "--metrics_file_name=eval.jsonl"])  # fmt: skip
+    assert rows_of("eval.jsonl", "eval")[0]["calibration"] == pytest.approx(told["calibration"], rel=1e-3)
+
+
 def coded(model, part):
     from src.data.manifest import find
     from src.dataset import batches_of

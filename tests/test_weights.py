@@ -24,7 +24,7 @@ from src.network.options import NetworkSpec
 from src.preprocess_data import main as preprocess_data
 from src.report import __main__ as report_program
 from src.scorer import Scorer
-from tests.weights import weighted_data
+from tests.weights import weighted_data, weighted_lines
 
 SMALL = ["--emb_dim=4", "--bottom_mlp=[8,4]", "--top_mlp=[8,1]", "--eval_batch_size=4096"]
 # Large batches and rates that end at 0, so that the network is as its rows say, and not as the last steps were.
@@ -107,6 +107,30 @@ def test_all_say_the_same_of_weighted_rows(here, program, capsys):
         table = pd.read_csv("scores.csv")
         assert table.weight.to_numpy() == pytest.approx(weights, rel=1e-6)
         assert (table.label == labels).all()
+
+
+def test_a_vocabulary_grows_by_weighted_rows_of_which_some_are_kept(here, program):
+    """And a training that begins with the earlier network: by its weights, and scores mean clicks of all new rows."""
+    lines = [line.replace("b5", "new") for line in weighted_lines(6000, seed=9, base=-1.5)]
+    Path("next.txt").write_text("\n".join(lines))
+    preprocess_data(["--data_path=next.txt", "--schema=schema.yaml", "--vocab_path=checkpoint", "--grow=True",
+                     "--output_path=next", f"--keep_negatives={KEPT}", "--valid_fraction=0.0"])  # fmt: skip
+    before, after = find("dataset").manifest, find("next").manifest
+    assert after.table_rows == (before.table_rows[0], before.table_rows[1] + 1)
+    assert after.weight == "w"
+    learns = [option for option in LEARNS if not option.startswith("--batch_size")]
+    train_program.main([CPU, ORIGINAL, "--dataset_path=next", "--from_checkpoint=checkpoint", "--ckpt_path=grown",
+                        "--batch_size=500", *SMALL, *learns])  # fmt: skip
+    export_program.main([CPU, "--checkpoint_path=grown", "--export_path=next_export"])
+    labels, weights = (np.array([float(line.split("\t")[place]) for line in lines]) for place in (0, 1))
+    scores = Scorer("next_export").score_lines(lines, has_labels=True).astype(np.float64)
+    train = slice(0, after.parts["train"].last_line)
+    mean, expected = (np.average(one[train], weights=weights[train]) for one in (scores, labels))
+    old = Scorer("export").score_lines(lines, has_labels=True).astype(np.float64)
+    assert mean == pytest.approx(expected, rel=0.02)
+    assert np.average(old[train], weights=weights[train]) < 0.8 * expected  # rows whose law has changed
+    preprocess_program.main(["--dataset_path=next.txt", "--export_path=next_export"])
+    assert np.abs(scored(program, "next_export/dlrm.mindir", Path("preprocess_Result")) - scores).max() < 1e-5
 
 
 def test_labelled_rows_may_lack_weights(here):

@@ -24,6 +24,11 @@ _KEPT_BYTES = 1 << 30
 _shared: tuple[Any, ...] = ()
 
 
+def processes(workers: int = 0) -> int:
+    """How many share the work: so many, or for 0 one a core."""
+    return workers or len(os.sched_getaffinity(0))
+
+
 def keep_memory() -> None:
     """Let this process keep memory that is freed: else the system clears the pages of large arrays again and again."""
     libc = ctypes.CDLL(None)
@@ -109,7 +114,7 @@ def run_parallel(
     """
     if not work:
         return
-    workers = min(workers or len(os.sched_getaffinity(0)), len(work))
+    workers = min(processes(workers), len(work))
     with (
         ProcessPoolExecutor(workers, get_context("fork"), _share, (shared,)) as pool,
         told_progress(what, sum(sizes), unit) as tell,

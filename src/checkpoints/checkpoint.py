@@ -13,7 +13,7 @@ of whatever entries and parts have them.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import mindspore as ms
@@ -29,13 +29,13 @@ from src.checkpoints.names import check_is_file
 from src.checkpoints.parts import PARTS, open_parts, part_of
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
-from src.network.embedding import EmbeddingTables, Fill, whole_tables
-from src.network.mixed_dims import projection_name, widths_of
+from src.network.embedding import EmbeddingTables, Fill, make_tables
+from src.network.mixed_dims import Widths, projection_name, widths_of
 from src.network.operators import Operators
 from src.network.options import NetworkSpec
 from src.network.stock import STOCK
 from src.ranks.group import ONE_RANK, Ranks
-from src.ranks.placement import Piece
+from src.ranks.placement import Piece, Placement, has_all_to_all, place
 
 TABLE = "embedding."
 
@@ -171,8 +171,22 @@ class Parts:
         return lambda piece, values: self._fill(prefix, piece, values)
 
     def _fill(self, prefix: str, piece: Piece, values: np.ndarray) -> None:
-        name, rows = prefix + self._names[piece.table], self._table_rows[piece.table]
         found = 0
+        for file, entry, own in self.pieces(prefix, piece.table, values.shape[1]):
+            begin, end = max(own.low, piece.low), min(own.high, piece.high)
+            if begin < end:
+                found += end - begin
+                file.read(entry, begin - own.low, end - own.low, values[begin - piece.low : end - piece.low])
+        if found != piece.rows:
+            raise self.lacking(prefix, piece.table, values.shape[1])
+
+    def pieces(self, prefix: str, table: int, width: int) -> Iterator[tuple[protobuf.CheckpointFile, str, Piece]]:
+        """The entries of a prefix that hold rows of a table, of this width: file, name, and which rows.
+
+        Raises:
+            InputError: one has another width, or is of other rows than the table's.
+        """
+        name, rows = prefix + self._names[table], self._table_rows[table]
         for file in self._files:
             for entry, shape in file.shapes.items():
                 whole, _, first = entry.rpartition("@")
@@ -180,15 +194,14 @@ class Parts:
                     continue
                 first = "" if entry == name else first
                 low = int(first or 0)
-                if shape[1:] != values.shape[1:] or (not first and shape[0] != rows) or low + shape[0] > rows:
-                    raise self._refusal(name, shape, (rows, *values.shape[1:]))
+                if shape[1:] != (width,) or (not first and shape[0] != rows) or low + shape[0] > rows:
+                    raise self._refusal(name, shape, (rows, width))
                 self._unread.discard(entry)
-                begin, end = max(low, piece.low), min(low + shape[0], piece.high)
-                if begin < end:
-                    found += end - begin
-                    file.read(entry, begin - low, end - low, values[begin - piece.low : end - piece.low])
-        if found != piece.rows:
-            raise self._refusal(name, None, (rows, *values.shape[1:]))
+                yield file, entry, Piece(table, low, low + shape[0])
+
+    def lacking(self, prefix: str, table: int, width: int) -> InputError:
+        """What is to be said where no entry holds rows of a table."""
+        return self._refusal(prefix + self._names[table], None, (self._table_rows[table], width))
 
     def check_all_read(self) -> None:
         """Refuse a checkpoint that has more than what was asked for; rows count, whichever were."""
@@ -232,9 +245,10 @@ def check_encoder(path: Path, data: DataFolder) -> None:
 
 
 def load(
-    path: Path, coded: Coded, network: NetworkSpec, operators: Operators = STOCK, compute_dtype=ms.float32
-) -> DLRM:
-    """The network of a checkpoint, on one device.
+    path: Path, coded: Coded, network: NetworkSpec, operators: Operators = STOCK, compute_dtype=ms.float32,
+    ranks: Ranks = ONE_RANK, mode: str = "none",
+) -> DLRM:  # fmt: skip
+    """The network of a checkpoint; of several ranks each calls this for itself, and reads the rows that it holds.
 
     Args:
         path: a file that `save` wrote; if it is one of several parts, the first one.
@@ -242,14 +256,22 @@ def load(
         network: its shape.
         operators: what is to compute it.
         compute_dtype: type of the MLPs' matrix products.
+        ranks: that compute it together, however many wrote the checkpoint; each compares the checksums of some parts.
+        mode: of placement.MODES, how they share the tables.
 
     Raises:
-        InputError: no such file, not a checkpoint, or values of other names or sizes.
+        InputError: no such file, not a checkpoint, values of other names or sizes, or more than the memory holds.
     """
     widths = widths_of(coded.layout.of_tables(coded.table_rows), network)
-    rows = widths.packed_rows
-    parts = Parts(path, coded.layout.of_tables(coded.fields), rows)
-    tables = whole_tables(rows, network.emb_dim, parts.fill(TABLE), operators, coded.layout)
+    parts = open_network(path, coded, widths, range(ranks.rank, 1 << 16, ranks.size))
+    placement = place(widths.packed_rows, mode, ranks.size, coded.layout.uses)
+    try:
+        tables, _ = make_tables(
+            placement, ranks.rank, network.emb_dim, parts.fill(TABLE), operators,
+            has_all_to_all(ms.get_context("device_target")), coded.layout,
+        )  # fmt: skip
+    except MemoryError:
+        raise _too_large(path, placement, ranks.rank, network.emb_dim) from None
     model = DLRM(
         dense_dim_of(coded), tables, network, compute_dtype, widths=widths, has_fields=has_fields(coded)
     )  # fmt: skip
@@ -258,13 +280,43 @@ def load(
     return model
 
 
+def open_network(path: Path, coded: Coded, widths: Widths, check: Sequence[int] | None = None) -> Parts:
+    """A checkpoint whose tables are seen to have the sizes of a network's, of which no row is read yet.
+
+    Args:
+        path, coded: as for `load`.
+        widths: of the tables.
+        check: as for `Parts`.
+
+    Raises:
+        InputError: as of `load`.
+    """
+    parts = Parts(path, coded.layout.of_tables(coded.fields), widths.packed_rows, check)
+    for table in range(len(widths.table_rows)):
+        if not list(parts.pieces(TABLE, table, widths.emb_dim)):
+            raise parts.lacking(TABLE, table, widths.emb_dim)
+    return parts
+
+
+def _too_large(path: Path, placement: Placement, rank: int, width: int) -> InputError:
+    table_mb = 4 * width * placement.rows(rank) / 2**20
+    more = "more ranks" if placement.mode == "hybrid" else "several ranks with parallel_mode hybrid"
+    return InputError(
+        f"the memory of this process can't hold {table_mb:,.0f} MB of the tables of {path}: evaluate it by {more}, as "
+        f"scripts/run_distribute_eval_cpu.sh starts them"
+    )
+
+
 def full_width(path: Path, coded: Coded, network: NetworkSpec) -> tuple[Parts, Fill]:
     """A checkpoint, and what fills pieces with its vectors, all of full width; arguments as for `load`."""
     widths = widths_of(coded.layout.of_tables(coded.table_rows), network)
-    parts = Parts(path, coded.layout.of_tables(coded.fields), widths.packed_rows)
-    shapes = {width: (len(group), width, network.emb_dim) for width, group in widths.projections.items()}
-    fill = widths.full_width(parts.fill(TABLE), lambda width: parts.value(projection_name(width), shapes[width]))
-    return parts, fill
+    parts = open_network(path, coded, widths)
+    return parts, widths.full_width(parts.fill(TABLE), lambda width: projections(parts, widths, width))
+
+
+def projections(parts: Parts, widths: Widths, width: int) -> np.ndarray:
+    """The matrices of the tables of a width below D, [., width, D]."""
+    return parts.value(projection_name(width), (len(widths.projections[width]), width, widths.emb_dim))
 
 
 def fill_mlps(model: DLRM, parts: Parts) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.events import happens
-from src.base.files import whole_file
+from src.base.files import MappedFile, whole_file
 
 _TYPES = {"Float32": np.dtype("<f4"), "Int32": np.dtype("<i4")}
 _CRC = b"crc_num"
@@ -105,6 +105,7 @@ class CheckpointFile:
     def __init__(self, path: Path, check: bool = True):
         self.path = path
         self._entries: dict[str, _Entry] = {}
+        self._mapped: MappedFile | None = None
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
             has_crc = end >= len(_CRC) + _CRC_BYTES and _at(file, end - 17, len(_CRC)) == _CRC
@@ -152,6 +153,35 @@ class CheckpointFile:
                         raise self._damaged("it has become shorter")
                 position += size
         return values
+
+    def rows(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """Rows of these numbers of an entry's first axis, [n, ...], of the file as it is mapped into memory: no page of
+        it is read that has none of them.
+
+        Raises:
+            KeyError: there is no such entry. InputError: the file changed since it was first looked up in.
+        """
+        if self._mapped is None:
+            self._mapped = MappedFile(self.path)
+        self._mapped.check()
+        entry, numbers = self._entries[name], numbers.astype(np.int64)
+        row_bytes = _bytes(entry.shape[1:], entry.dtype)
+        found = np.empty((len(numbers), row_bytes), np.uint8)
+        ends = np.cumsum([size for _, size in entry.pieces])
+        first, last = (np.searchsorted(ends, numbers * row_bytes + place, "right") for place in (0, row_bytes - 1))
+        for number in np.unique(first).tolist():
+            (place, size), begin = entry.pieces[number], int(ends[number]) - entry.pieces[number][1]
+            low = -(-begin // row_bytes)  # of the rows that are whole in this piece
+            whole = (begin + size) // row_bytes - low
+            own = (first == number) & (last == number)
+            stored = np.frombuffer(
+                self._mapped.data, np.uint8, max(whole, 0) * row_bytes, place + low * row_bytes - begin
+            ).reshape(-1, row_bytes)  # fmt: skip
+            found[own] = stored[numbers[own] - low]
+        for across in np.flatnonzero(first != last).tolist():
+            row = self.read(name, int(numbers[across]), int(numbers[across]) + 1)
+            found[across] = row.reshape(-1).view(np.uint8)
+        return found.view(entry.dtype).reshape(len(numbers), *entry.shape[1:])
 
     def _scan(self, file: BinaryIO, place: int, end: int) -> int:
         """Note the value at `place`; returns where the next one begins."""

@@ -5,7 +5,7 @@
 What the counts mean, `src/data/growth.py` says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.files import MappedFile
-from src.base.npz import Arrays, mapped_arrays, save_arrays
+from src.base.npz import mapped_arrays, save_arrays
 from src.data.growth import OF_ROWS, OF_WAITING, TableCounts
 from src.data.manifest import VOCABULARY, Manifest
 from src.data.numeric import Scale
@@ -49,15 +49,18 @@ class Counted(InFile):
 
     def save(self, path: Path) -> None:
         """Write an .npz, whole or not at all; arrays of zeros are left out."""
-        arrays: Arrays = {_NUMBER: np.array(self.number), _ROWS: np.array(self.rows)}
+        save_arrays(path, self._arrays(), sync=True)
+
+    def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        yield _NUMBER, np.array(self.number)
+        yield _ROWS, np.array(self.rows)
         for table, own in enumerate(self.tables):
-            arrays |= {f"{name}/{table}": _small(getattr(own, name)) for name in OF_ROWS}
-            arrays |= {f"waiting/{name}/{table}": _small(getattr(own.waiting, name)) for name in OF_WAITING}
-        kept = {name: array for name, array in arrays.items() if array.ndim == 0 or array.any()}
-        kept |= {f"rows/{table}": np.array(len(own.counts)) for table, own in enumerate(self.tables)}
-        kept |= {f"waiting/{table}": np.array(len(own.waiting.keys)) for table, own in enumerate(self.tables)}
-        kept |= {f"{_SCALE}{place}": np.array(scale) for place, scale in enumerate(self.scales)}
-        save_arrays(path, kept, sync=True)
+            kept = {f"{name}/{table}": getattr(own, name) for name in OF_ROWS}
+            kept |= {f"waiting/{name}/{table}": getattr(own.waiting, name) for name in OF_WAITING}
+            yield from ((name, _small(array)) for name, array in kept.items() if array.any())
+        yield from ((f"rows/{table}", np.array(len(own.counts))) for table, own in enumerate(self.tables))
+        yield from ((f"waiting/{table}", np.array(len(own.waiting.keys))) for table, own in enumerate(self.tables))
+        yield from ((f"{_SCALE}{place}", np.array(scale)) for place, scale in enumerate(self.scales))
 
     @classmethod
     def load(cls, path: Path) -> "Counted":

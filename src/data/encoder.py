@@ -149,6 +149,7 @@ class Encoder(InFile):
         layout: of the categorical columns; unless given, these have one value and a table each.
 
     Attributes:
+        dense: names of the numeric columns.
         inputs, fields: names of the numeric inputs [N] and of the fields [F].
         table_rows: rows of each field's table.
         layout: of the ids of all fields.
@@ -165,7 +166,7 @@ class Encoder(InFile):
         examples: Sequence[Example] | None = None,
         layout: Layout | None = None,
     ):
-        self.vocabulary, self.learned, self._dense = vocabulary, learned or Learned(), tuple(dense)
+        self.vocabulary, self.learned, self.dense = vocabulary, learned or Learned(), tuple(dense)
         self._of_columns = layout or Layout.plain(len(vocabulary.names))
         self._examples = None if examples is None else tuple(examples)
         self._file: MappedFile | None = None
@@ -197,7 +198,7 @@ class Encoder(InFile):
         if not self._file:
             return None
         self._file.check()
-        return load_encoder, self._file.path, (self._dense,)
+        return load_encoder, self._file.path, (self.dense,)
 
     def prepare(self) -> None:
         """Build the hash tables now that the first `encode` would build, so that forked processes share them."""

@@ -46,10 +46,9 @@ class Waiting:
 
     @classmethod
     def since_fit(cls, keys: np.ndarray, counts: np.ndarray) -> "Waiting":
-        """Those that the first fit left."""
-        order = np.argsort(keys)
+        """Those that the first fit left, of rising keys."""
         zeros = np.zeros(len(keys), np.int32)
-        return cls(keys[order], counts[order].astype(np.int64), zeros, zeros)
+        return cls(keys, counts, zeros, zeros)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class TableCounts:
     def since_fit(cls, counts: np.ndarray, waiting: Waiting) -> "TableCounts":
         """Of the first fit."""
         zeros = np.zeros(len(counts), np.int32)
-        return cls(counts.astype(np.int64), zeros, zeros, zeros, waiting)
+        return cls(counts, zeros, zeros, zeros, waiting)
 
     @classmethod
     def of(cls, arrays: Sequence[np.ndarray]) -> "TableCounts":

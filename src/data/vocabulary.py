@@ -4,16 +4,18 @@ Each field has ids of its own. Id 0 is for values that the vocabulary does not h
 frequency, so that hot rows of a table lie side by side. An empty cell is a value like any other.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from src.base.errors import InputError
 from src.base.files import MappedFile
 from src.base.npz import Arrays, mapped_arrays
+from src.data.compiled.key_tables import SHARED, Counts, KeyTable, count_keys, find_places
 from src.engines.kept import InFile, Load
 from src.rows.keys import is_seed, seed_words
 
@@ -25,46 +27,16 @@ _SEED = "/key_seed"
 _NAMES, KEYS, ORDER = "/names", "/keys/", "/order/"  # behind the last two stands a table's number
 HIDDEN = "/hidden"
 _NO_SEED = np.array([0, 0x9E3779B97F4A7C15], np.uint64)
-_SHARED = np.uint32(2)  # in place of the check of a key that several texts have
-# A field's distinct keys, uint64, how often each occurs, int64, and, where a key is hashed, each one's check, uint32.
-Counts = tuple[np.ndarray, ...]
 
 
 def count(keys: np.ndarray, checks: np.ndarray | None = None) -> list[Counts]:
     """Distinct keys and their counts of each field, from keys [F, B], and their checks from checks [F, B]."""
-    counts = []
-    for field, field_keys in enumerate(keys):
-        codes, distinct = pd.factorize(field_keys)  # a hash table, ten times faster than sorting
-        found: Counts = distinct, np.bincount(codes, minlength=len(distinct))
-        if checks is not None and checks[field].any():
-            found = *found, _one_each(codes, checks[field], len(distinct))
-        counts.append(found)
-    return counts
-
-
-def merge(parts: Sequence[Counts]) -> Counts:
-    """One field's counts over several parts of the rows."""
-    codes, distinct = pd.factorize(np.concatenate([keys for keys, *_ in parts]))
-    totals = np.zeros(len(distinct), np.int64)
-    np.add.at(totals, codes, np.concatenate([counts for _, counts, *_ in parts]))
-    if not any(len(part) > 2 for part in parts):
-        return distinct, totals
-    checks = np.concatenate([part[2] if len(part) > 2 else np.zeros(len(part[0]), np.uint32) for part in parts])
-    return distinct, totals, _one_each(codes, checks, len(distinct))
-
-
-def _one_each(codes: np.ndarray, checks: np.ndarray, distinct: int) -> np.ndarray:
-    """The check of each distinct key, of the places [B] of keys among them and checks [B]; 0 is for no check."""
-    found = np.zeros(distinct, np.uint32)
-    codes, checks = codes[checks > 0], checks[checks > 0]
-    found[codes] = checks
-    found[codes[found[codes] != checks]] = _SHARED
-    return found
+    return [count_keys(own, None if checks is None else checks[field]) for field, own in enumerate(keys)]
 
 
 def shared_keys(counts: Counts) -> int:
     """How many keys of a field several texts have, -1 where none is hashed, or no checks are known."""
-    return int((counts[2] == _SHARED).sum()) if len(counts) > 2 else -1
+    return int((counts[2] == SHARED).sum()) if len(counts) > 2 else -1
 
 
 def ordered(keys: np.ndarray, totals: np.ndarray, min_count: int = 1) -> Counts:
@@ -102,7 +74,7 @@ class Vocabulary(InFile):
         self.tables = tuple(tables) or tuple(range(len(self.names)))
         self.keys = list(keys)
         self._orders, self._file = orders, file
-        self._indexes: list[pd.Index | None] = [None] * len(self.keys)
+        self._indexes: list[KeyTable | None] = [None] * len(self.keys)
         self._bisected = [0] * len(self.keys)
 
     def place(self) -> tuple[Load, Path, tuple[Any, ...]] | None:
@@ -119,8 +91,10 @@ class Vocabulary(InFile):
 
     def prepare(self) -> None:
         """Build the hash tables now that large jobs would build, so that forked processes share them."""
-        for table in range(len(self.keys)):
-            _places(self._index(table), np.zeros(1, np.uint64))
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # compiled code lets others run
+            list(pool.map(self._index, range(len(self.keys))))
+        if self._file:
+            self._file.page_out()
 
     def release(self) -> None:
         """Give up the hash tables, which are built anew where they are needed."""
@@ -128,22 +102,35 @@ class Vocabulary(InFile):
 
     def encode(self, keys: np.ndarray) -> np.ndarray:
         """Ids [B, F] int32 of keys [F, B]."""
+        indexes = [self._index_for(table, keys.shape[1]) for table in self.tables]
+        if all(indexes):
+            return find_places([index for index in indexes if index], keys)
         ids = np.empty(keys.shape[::-1], np.int32)
-        for field, field_keys in enumerate(keys):
-            ids[:, field] = self.ids_of(field, field_keys)
+        for field, (own, index) in enumerate(zip(keys, indexes)):
+            ids[:, field] = self._places(self.tables[field], own, index)
         return ids
 
     def ids_of(self, field: int, keys: np.ndarray) -> np.ndarray:
         """Ids [B] of one field's keys [B]."""
         table = self.tables[field]
-        if self._file and self._indexes[table] is None:
-            self._file.check()
-        if self._orders is not None and self._indexes[table] is None:
-            self._bisected[table] += len(keys)
+        return self._places(table, keys, self._index_for(table, len(keys)))
+
+    def _index_for(self, table: int, wanted: int) -> KeyTable | None:
+        """A table's hash table, if there is one, or it pays to build one for so many keys more."""
+        if self._indexes[table] is None and self._orders is not None:
+            self._bisected[table] += wanted
             # A hash table costs about as much as bisecting for an eighth of its keys.
             if self._bisected[table] <= len(self.keys[table]) // 8:
-                return _bisect(self.keys[table], self._orders[table], keys)
-        return _places(self._index(table), keys)
+                return None
+        return self._index(table)
+
+    def _places(self, table: int, keys: np.ndarray, index: KeyTable | None) -> np.ndarray:
+        if index:
+            return index.places(keys)
+        assert self._orders is not None, "else there is an index"
+        if self._file:
+            self._file.check()
+        return _bisect(self.keys[table], self._orders[table], keys)
 
     def keys_of(self, field: int) -> np.ndarray:
         """The keys of a field's table, in the order of their ids."""
@@ -154,29 +141,26 @@ class Vocabulary(InFile):
         rarity: np.ndarray = np.where(ids == UNSEEN, np.iinfo(ids.dtype).max, ids)
         return rarity
 
-    def _index(self, table: int) -> pd.Index:
+    def _index(self, table: int) -> KeyTable:
         index = self._indexes[table]
         if index is None:
-            index = self._indexes[table] = pd.Index(np.require(self.keys[table], np.uint64, "A"))
+            if self._file:
+                self._file.check()
+            index = self._indexes[table] = KeyTable(self.keys[table])
         return index
 
     def arrays(self) -> Arrays:
         """What is kept: the names, and by a table's number its keys and their order; not which table a field has."""
         arrays = {_NAMES: np.array(self.names)} | _seed_array(self.key_seed)
-        for table, keys in enumerate(self.keys):
-            arrays |= {f"{KEYS}{table}": keys, f"{ORDER}{table}": order_of(keys)}
+        orders = self._orders or [order_of(keys) for keys in self.keys]
+        for table, (keys, order) in enumerate(zip(self.keys, orders)):
+            arrays |= {f"{KEYS}{table}": keys, f"{ORDER}{table}": order}
         return arrays
 
 
 def order_of(keys: np.ndarray) -> np.ndarray:
     """Places in `keys`, of which no two are alike, in the order of rising keys, uint32."""
     return np.argsort(keys).astype(np.uint32)
-
-
-def _places(index: pd.Index, wanted: np.ndarray) -> np.ndarray:
-    """The places, from 1, of wanted keys [B] in an index, 0 where they are not."""
-    places: np.ndarray = index.get_indexer(pd.Index(wanted)) + 1  # -1 for a key that is not there
-    return places
 
 
 def _bisect(keys: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from src.days.model_folder import ModelFolder, RawFile
 from src.days.recipe import Recipe
 from src.export.exported import calibrating_rows, checkpoint_manifest, is_delta, is_export
 from src.export.folder import export_checkpoint
-from src.model_utils.device_target import as_guest, check_products, set_device
+from src.model_utils.device_target import as_guest, set_device
 from src.preprocess_data import make_data_folder
 from src.run import train
 from src.training.evaluation import Scores, score_checkpoint
@@ -183,11 +183,10 @@ class Day:
     def _scored(self, checkpoint: Path, data: DataFolder, part: str) -> Scores:
         options = self.recipe.evaluates(checkpoint)
         with as_guest():
-            set_device(options.device.device_target, options.device.device_id)
-            check_products(options.compute.compute_dtype)
             return score_checkpoint(
-                checkpoint / "dlrm.ckpt", data, part, options.network, options.compute, options.score.eval_batch_size
-            )
+                checkpoint / "dlrm.ckpt", data, part, options.network, start(options.device, options.compute),
+                options.score.eval_batch_size,
+            )  # fmt: skip
 
     def scores(self, when: str) -> Scores:
         """Labels, logits, and weights if there are some: all rows "before", the held-out ones "after"."""

@@ -109,15 +109,13 @@ class Trained:
 
     @cached_property
     def model(self):
-        """The network, on the CPU."""
-        import mindspore as ms
-
-        from src.checkpoints.checkpoint import load
+        """The network, on the CPU; it reads no more of the tables than the rows that it looks up."""
+        from src.checkpoints.stored import open_stored
         from src.model_utils.device_target import set_device
         from src.network.compiled import operators_for
 
         set_device("CPU")
-        return load(self.path, self.manifest, self._network, operators_for("CPU", True), ms.float32)
+        return open_stored(self.path, self.manifest, self._network, operators_for("CPU", True))
 
     def logits(self, dense: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Logits [B] of coded rows; some may not be finite."""

@@ -23,9 +23,11 @@ class Engine(Protocol):
         is_forked: whether workers have what this process has in memory, and end with it. Others get values by files,
             several may do one piece, and they may outlive this process: so they leave results aside, and who asked for
             these puts them in their place.
+        workers: processes of this machine among them, 0 for one a core.
     """
 
     is_forked: bool
+    workers: int
 
     def begin(self, folder: Path, reads: Sequence[Path]) -> None:
         """See that the workers are fit for a run.

@@ -66,6 +66,7 @@ def dask_engine(scheduler: str, workers: int) -> Iterator["DaskEngine"]:
             ) from None
         stack.callback(client.close, _CLOSE_S)
         engine = DaskEngine(client, scheduler or "of this machine")
+        engine.workers = workers
         stack.callback(engine.end)
         yield engine
 
@@ -88,6 +89,7 @@ class DaskEngine:
     """
 
     is_forked = False
+    workers = 0
 
     def __init__(self, client: Client, name: str):
         self._client, self._name = client, name

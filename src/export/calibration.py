@@ -11,7 +11,8 @@ import mindspore as ms
 import numpy as np
 
 from src.base.errors import InputError
-from src.checkpoints import checkpoint
+from src.checkpoints.checkpoint import check_encoder
+from src.checkpoints.stored import open_stored
 from src.data.manifest import DataFolder
 from src.dataset import batches_of
 from src.dlrm import DLRM
@@ -99,7 +100,7 @@ def learned(path: Path, data: DataFolder, batch_size: int, network: NetworkSpec)
         InputError: another vocabulary coded these rows, or they can't calibrate.
     """
     part = data.part_to_score()
-    checkpoint.check_encoder(path, data)
+    check_encoder(path, data)
     operators = operators_for(ms.get_context("device_target"), False)
-    model = checkpoint.load(path, data.manifest, network, operators)
+    model = open_stored(path, data.manifest, network, operators)
     return fit(*finite_score(model, batches_of(data, part, batch_size), batch_size), part=part)

@@ -27,7 +27,7 @@ from src.export.exported import DESCRIPTION, ExportFolder, check_export_place, c
 from src.export.graph import EXPORTED, export_graph
 from src.export.options import GRAPH_TABLES_MB, ExportSpec
 from src.export.table_file import chunks, encode_rows, write_tables
-from src.network.embedding import EmbeddingTables, whole_tables
+from src.network.embedding import EmbeddingTables, Fill, whole_tables
 from src.network.options import NetworkSpec
 
 _MOST_ONNX_BYTES = 2**31 - (1 << 20)
@@ -130,16 +130,28 @@ def _refuse_large_onnx(spec: ExportSpec, placement: str, table_rows: Sequence[in
         )
 
 
+def _tables_of_graph(export: Export, fill: Fill) -> EmbeddingTables:
+    """All tables, which `fill` fills, where they go into the graph; else such as have no more than the widths."""
+    manifest, width = export.manifest, export.network.emb_dim
+    if export.placement == "host":
+        fields = len(manifest.fields)
+        return EmbeddingTables([1] * fields, np.zeros((fields, width), np.float32), EXPORTED)
+    try:
+        return whole_tables(manifest.rows_of_tables, width, fill, EXPORTED, manifest.layout)
+    except MemoryError:
+        raise InputError(
+            f"table_placement graph: the memory of this process can't hold the "
+            f"{4 * width * sum(manifest.rows_of_tables) / 2**20:,.0f} MB of tables: give --table_placement=host, "
+            f"which needs no such memory"
+        ) from None
+
+
 def _write(export: Export, spec: ExportSpec, folder: Path, old: ExportFolder | None) -> None:
     manifest, name, placement = export.manifest, spec.file_name, export.placement
     table_rows, emb_dim, dense_dim = manifest.rows_of_tables, export.network.emb_dim, len(manifest.inputs)
     _refuse_large_onnx(spec, placement, table_rows, emb_dim)
     parts, fill = full_width(export.checkpoint, manifest, export.network)
-    if placement == "graph":
-        tables = whole_tables(table_rows, emb_dim, fill, EXPORTED, manifest.layout)
-    else:  # of which the graph has only the widths
-        fields = len(manifest.fields)
-        tables = EmbeddingTables([1] * fields, np.zeros((fields, emb_dim), np.float32), EXPORTED)
+    tables = _tables_of_graph(export, fill)
     model = DLRM(dense_dim_of(manifest), tables, export.network, has_fields=has_fields(manifest))
     fill_mlps(model, parts)
     calibrated: list[tuple[Any, ...]] = []

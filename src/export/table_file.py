@@ -19,6 +19,7 @@ Legend: B rows of a batch, F fields, L ids of a row, T tables, D width of a vect
 import functools
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -100,7 +101,7 @@ class TableWriter:
             )
         self._table_rows, self._width, self._table_type, self._file = tuple(table_rows), width, table_type, file
         self._header_bytes = -(-(_FIXED.size + 8 * len(table_rows) + 4) // _PAGE) * _PAGE
-        self._checksums: list[int] = []
+        self._checksums = array("I")  # 4 bytes of memory for 4096 of the file
         self._rest = b""
         self._put(b"\0" * self._header_bytes)
 
@@ -132,7 +133,7 @@ class TableWriter:
 
     def _flush(self, size: int) -> None:
         whole, self._rest = self._rest[:size], self._rest[size:]
-        self._checksums += [zlib.crc32(whole[start : start + _PAGE]) for start in range(0, size, _PAGE)]
+        self._checksums.extend(zlib.crc32(whole[start : start + _PAGE]) for start in range(0, size, _PAGE))
         self._put(whole)
 
     def _put(self, data: bytes) -> None:

@@ -41,6 +41,15 @@ class DeviceSpec:
         if self.device_target == "CPU" and self.device_id:
             raise InputError(f"device_id {self.device_id} has no effect with device_target CPU: drop it")
 
+    def check_ranks(self) -> None:
+        """Refuse a card's number for several ranks.
+
+        Raises:
+            InputError: there is one.
+        """
+        if self.device_id:
+            raise InputError(f"device_id {self.device_id} has no effect with several ranks, which share out the cards")
+
 
 class Programs:
     """All programs, by name.

@@ -14,7 +14,7 @@ from src.base.errors import InputError
 from src.base.signs import SignOfLife, sign_of
 from src.base.stops import answered_alike
 from src.model_utils import ALIVE_FOLDER
-from src.model_utils.local_adapter import get_device_id, in_cluster, in_rank_table
+from src.model_utils.local_adapter import get_device_id, in_cluster, in_rank_table, is_rank
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def start_ranks(parallel_mode: str) -> tuple[int, int, SignOfLife]:
     Raises:
         InputError: this process was not started as one of several, though the mode needs that, or the other way round.
     """
-    started = in_cluster() or in_rank_table()
+    started = is_rank()
     if parallel_mode == "none":
         if started:
             raise InputError(
@@ -103,8 +103,9 @@ def start_ranks(parallel_mode: str) -> tuple[int, int, SignOfLife]:
         return 0, 1, SignOfLife()
     if not started:
         raise InputError(
-            f"parallel_mode {parallel_mode} is for several processes, which scripts/run_distribute_train_cpu.sh, "
-            f"_gpu.sh and _ascend.sh start: start it with one of them, or as ModelArts or msrun do"
+            f"parallel_mode {parallel_mode} is for several processes, which scripts/run_distribute_train_cpu.sh and "
+            f"run_distribute_eval_cpu.sh, or those of _gpu.sh and _ascend.sh, start: start it with one of them, or as "
+            f"ModelArts or msrun do"
         )
     if ms.get_context("device_target") != "CPU":  # whose sums come in one order anyway
         ms.set_deterministic(True)

@@ -40,6 +40,11 @@ def in_rank_table() -> bool:
     return bool(os.environ.get("RANK_TABLE_FILE") and os.environ.get("RANK_ID")) and get_device_num() > 1
 
 
+def is_rank() -> bool:
+    """Whether this process was started as one of several, in whatever way."""
+    return in_cluster() or in_rank_table()
+
+
 def _number(*names: str, default: int) -> int:
     """What the first of these variables says that is set.
 

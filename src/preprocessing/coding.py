@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.data import records
-from src.data.encoder import Encoder, load_encoder
+from src.data.encoder import Encoder
 from src.data.manifest import MANIFEST, VOCABULARY
 from src.data.parts import File
+from src.data.vocabulary import Vocabulary
 from src.preprocessing.journal import NEW, Journal, Work
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.shards import Coding, Shard
@@ -27,8 +28,13 @@ def _forget_lost_shards(journal: Journal, folder: Path, step: str, names: Sequen
 
 
 def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, options: PreprocessingSpec) -> Shards:
-    """Code all rows to MindRecord files, those of training in random order if the options say so."""
-    new = folder / NEW
+    """Code all rows to MindRecord files, those of training in random order if the options say so.
+
+    The encoder must be that of the new folder's file, by whose path it goes to workers that are not forked.
+    """
+    new, layout = folder / NEW, encoder.layout
+    of_tables = sum(layout.of_tables(encoder.table_rows)) if isinstance(encoder.vocabulary, Vocabulary) else 0
+    options.check_memory(len(source.columns.categorical), len(encoder.inputs) + layout.ids, journal.workers, of_tables)
     for part in source.bounds:
         (new / part).mkdir(exist_ok=True)
     shuffled = "train" if options.shuffle_rows else None
@@ -37,8 +43,6 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
     scattered = tuple(journal.path("scatter", number).with_suffix(".rows") for number in range(len(mixed)))
     bundles = bundles_of(scattered)
     bundled = tuple(journal.path("bundle", number).with_suffix(".rows") for number in range(len(bundles)))
-    if not journal.engine.is_forked:
-        encoder = load_encoder(new / VOCABULARY, source.columns.dense)  # which goes to workers by its path
     coding = Coding(source.columns, encoder, options.record_rows, options.seed, scattered, bundled)
     decides = source.plan() | {"vocabulary": File.of(new, new / VOCABULARY).sha256}
     journal.plan("scatter", decides | ({"seed": options.seed, "pieces": len(mixed)} if mixed else {}))

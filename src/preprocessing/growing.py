@@ -16,7 +16,15 @@ from src.data.manifest import VOCABULARY, Manifest
 from src.data.numeric import count_scale, count_scores
 from src.data.vocabulary import Vocabulary
 from src.preprocessing.journal import Journal, Work
-from src.preprocessing.learning import Known, fields_of_tables, groups_of, learn_numbers, least_of_tables, loaded
+from src.preprocessing.learning import (
+    Known,
+    fields_of_tables,
+    groups_of,
+    joined,
+    learn_numbers,
+    least_of_tables,
+    loaded,
+)
 from src.preprocessing.merging import merged_counts
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
@@ -76,7 +84,7 @@ class Grower:
         if self._counted and isinstance(vocabulary, Vocabulary):
             least = least_of_tables(source.columns, self.learns_by)
             rules = [Rule(number, one, options.forget_after, self.learns_by.max_rows_per_field) for one in least]
-            tables = _grow_tables(source, journal, pieces, vocabulary, self._counted, rules)
+            tables = _grow_tables(source, journal, pieces, (vocabulary, self._counted), rules, options)
             vocabulary.release()
             names = Layout.of(source.columns).of_tables(vocabulary.names)
             facts = _facts(names, vocabulary, self._counted, tables, number)
@@ -112,27 +120,28 @@ def load_counted(place: Path, manifest: Manifest) -> Counted:
 
 
 def _grow_tables(
-    source: Source, journal: Journal, pieces: Sequence[int], vocabulary: Vocabulary, counted: Counted,
-    rules: Sequence[Rule],
+    source: Source, journal: Journal, pieces: Sequence[int], before: tuple[Vocabulary, Counted],
+    rules: Sequence[Rule], options: PreprocessingSpec,
 ) -> list[tuple[np.ndarray, TableCounts]]:  # fmt: skip
     """Of each table its keys and counts, from pieces of work that a killed run need not do again."""
     fields = fields_of_tables(source.columns)
     groups = groups_of(len(rules))
     decides = {"pieces": list(pieces), "rules": [vars(rule) for rule in rules], "fields": fields}
-    journal.plan("merge", decides, "count")
+    joins, step = joined(journal, pieces, options)
+    journal.plan("merge", decides, step)
     work = [
         Work(grow_tables, (tables, [fields[one] for one in tables], [rules[one] for one in tables]), len(tables))
         for tables in groups
     ]
     paths = [journal.path("count", piece) for piece in pieces]
-    journal.finish("merge", work, "fields", paths, vocabulary, counted)
+    journal.finish("merge", work, "fields", paths, joins, *before, options.merged_keys(journal.workers))
     names = ("keys", *OF_ROWS, *(f"waiting_{name}" for name in OF_WAITING))
     return [(keys, TableCounts.of(kept)) for keys, *kept in loaded(journal, "merge", groups, *names)]
 
 
 def grow_tables(
     tables: range, fields: Sequence[Sequence[int]], rules: Sequence[Rule], counts_of_pieces: Sequence[Path],
-    vocabulary: Vocabulary, counted: Counted,
+    joins: Sequence[Path], vocabulary: Vocabulary, counted: Counted, most: int,
 ) -> Arrays:  # fmt: skip
     """Some tables behind a growth, from the files of `count_rows`'s arrays.
 
@@ -141,16 +150,17 @@ def grow_tables(
         fields: the numbers of the fields that use each.
         rules: by which each grows.
         counts_of_pieces: the files, in the order of the rows.
+        joins: the counts of the same rows, in fewer files.
         vocabulary, counted: of all tables, before.
+        most: counted keys in memory at once.
 
     Returns:
         keys_3, counts_3, first_3, seen_3, since_3, waiting_keys_3, ...: of each table; shared_3 as of `merge_tables`.
     """
     arrays: Arrays = {}
-    most = [rule.least for rule in rules]
-    places = _places(fields, most, counts_of_pieces)
+    places = _places(fields, [rule.least for rule in rules], counts_of_pieces)
     for table, own, rule, (merged, shared), late in zip(
-        tables, fields, rules, merged_counts(fields, counts_of_pieces), places
+        tables, fields, rules, merged_counts(fields, joins, most), places
     ):
         keys, counts = merged
         ids = vocabulary.ids_of(own[0], keys)

@@ -41,7 +41,9 @@ _STYLES = {
 }  # fmt: skip
 _CODE = re.compile(r"0\d+")  # a number would lose its zeros
 _TIME_NAMES = re.compile(r"time|date|hour|day|stamp|^ts$|_at$", re.IGNORECASE)
-_LIST = "|"  # between values of a list
+_LIST_SIGNS, _JOINED = "|;, ", "\x1f"  # between values of a list in text; and of one that is no text
+_LISTS, _REPEATED = 0.2, 5  # share of cells with several values; how often a value occurs
+_GROUPS = r"[+-]?\d{{1,3}}({}\d{{3}})*([.,]\d+)?"  # of digits, which no list is taken for
 _SECONDS = (9e8, 2.2e9)  # from 1998 to 2039
 _FEW, _MANY = 20, 0.95  # values of a category; share of distinct values of an id
 _LEAST_ROWS = 100
@@ -49,7 +51,8 @@ _LEAST_ROWS = 100
 
 @dataclass(frozen=True)
 class _Column:
-    """What the sample shows of a column: kind label, number, time, id, constant, list or category; form of a time."""
+    """What the sample shows of a column: kind label, number, time, id, constant, list or category; form of a time; sign
+    between the values of lists."""
 
     name: str
     texts: list[str]
@@ -57,6 +60,7 @@ class _Column:
     distinct: int
     missing: float
     form: str = ""
+    sign: str = ""
 
 
 def guess_schema(raws: Sequence[Path], target: Path, overwrite: bool = False, label_name: str = "") -> str:
@@ -77,10 +81,12 @@ def guess_schema(raws: Sequence[Path], target: Path, overwrite: bool = False, la
     if not cells or not cells[0]:
         raise InputError(f"{raws[0]} has no rows of one width, from which a schema could be guessed")
     missing = tuple(mark for mark in _MARKS if any(mark in column for column in cells))
-    style = _style(cells, columns.separator)
+    kept = [one.name for one in columns.lists]
+    signs = [_JOINED if name in kept else _sign_of_lists(texts, missing)
+             for name, texts in zip(columns.file_names, cells)]  # fmt: skip
+    style = _style([texts for texts, sign in zip(cells, signs) if not sign], columns.separator)
     found = [_looked_at(name, texts, missing, style) for name, texts in zip(columns.file_names, cells)]
-    of_lists = [one.name for one in columns.lists]
-    found = [replace(one, kind="list") if one.name in of_lists else one for one in found]
+    found = [replace(one, kind="list", sign=sign) if sign else one for one, sign in zip(found, signs)]
     label = _named_label(found, label_name) if label_name else _label_of(found)
     found = [replace(one, kind="label") if one is label else one for one in found]
     with whole_file(target) as file:
@@ -99,7 +105,7 @@ def _sample(raw: Path) -> tuple[Columns, list[list[str]]]:
     if kind_of(begin):
         with TemporaryDirectory() as folder:
             names, of_lists = names_of(raw)
-            lists = tuple(ListColumn(name, _LIST) for name in of_lists)
+            lists = tuple(ListColumn(name, _JOINED) for name in of_lists)
             rows = RawInput([raw], Columns((), names, "", lists=lists), Path(folder))
             columns = replace(rows.columns[0], order=names)
             spans = rows.spans(0, min(rows.rows, _SAMPLE_ROWS), _SAMPLE_ROWS)
@@ -140,6 +146,31 @@ def _is_header(cells: Sequence[Sequence[str]]) -> bool:
     if len(set(first)) < len(first) or not all(first) or any(NUMBER.fullmatch(cell) for cell in first):
         return False
     return not any(cell in column[1:] for cell, column in zip(first, cells))
+
+
+def _sign_of_lists(texts: Sequence[str], missing: Sequence[str]) -> str:
+    """The sign between the values of a column's cells, "" where these hold one each, as mostly.
+
+    Lists are of several lengths, made of few values that come again in others, and most of these values stand at any
+    place, so that neither names of places nor addresses, sentences or numbers with thousands are taken for them.
+    """
+    filled = [text for text in texts if text and text not in missing]
+    for sign in _LIST_SIGNS:
+        if sum(sign in text for text in filled) < max(_LISTS * len(filled), _FEW):
+            continue
+        cells = [text.split(sign) for text in filled]
+        values, sizes = Counter(chain(*cells)), set(map(len, cells))
+        if len(sizes) < 2 or max(sizes) < 3 or values.total() < _REPEATED * len(values):
+            continue
+        if 2 * len(values) > len(set(filled)) or all(
+            re.fullmatch(_GROUPS.format(re.escape(sign)), text) for text in filled
+        ):
+            continue
+        several = [cell for cell in cells if len(cell) > 1]
+        anywhere = {cell[0] for cell in several} & set(chain(*(cell[1:] for cell in several)))
+        if 2 * sum(values[value] for value in anywhere) > values.total():
+            return sign
+    return ""
 
 
 def _style(cells: Sequence[Sequence[str]], separator: str) -> tuple[str, str]:
@@ -252,8 +283,8 @@ def _text(raw: Path, columns: Columns, found: Sequence[_Column], label: _Column 
 def _entry(column: _Column) -> str:
     name = json.dumps(column.name, ensure_ascii=False)
     if column.kind == "list":
-        most = max(text.count(_LIST) + 1 for text in column.texts)
-        return f"{{name: {name}, list: {json.dumps(_LIST)}, max_values: {min(most, MOST_VALUES)}}}"
+        most, sign = max(text.count(column.sign) + 1 for text in column.texts), column.sign.replace(_JOINED, "|")
+        return f"{{name: {name}, list: {json.dumps(sign)}, max_values: {min(most, MOST_VALUES)}}}"
     if column.kind != "time":
         return name
     filled = of_texts([text for text in column.texts if text][:_LEAST_ROWS], column.form)

@@ -32,9 +32,10 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.events import happens
-from src.base.files import flush, whole_file
+from src.base.files import MappedFile, flush, whole_file
 from src.base.locks import hold
-from src.base.npz import Arrays, save_arrays
+from src.base.npz import Arrays, mapped_arrays, save_arrays
+from src.base.workers import processes
 from src.engines.engine import LOCAL, Engine
 from src.engines.fitness import checksum_of
 
@@ -126,6 +127,11 @@ class Journal:
         """Where a piece's result stands or will stand."""
         return self.folder / f"{step}-{number:05d}.npz"
 
+    @property
+    def workers(self) -> int:
+        """How many processes of this machine share a step."""
+        return processes(self.engine.workers)
+
     def missing(self, step: str, pieces: int) -> list[int]:
         """Numbers of the pieces that are not finished."""
         return [number for number in range(pieces) if not self.path(step, number).is_file()]
@@ -204,6 +210,11 @@ class Journal:
         """Arrays of a finished piece, in the order of the names."""
         with np.load(self.path(step, number)) as arrays:
             return [arrays[name] for name in names]
+
+    def mapped(self, step: str, number: int, *names: str) -> list[np.ndarray]:
+        """The same, of which no more is read than is looked at; they can't be written to, and need not be aligned."""
+        arrays = mapped_arrays(MappedFile(self.path(step, number)))
+        return [arrays[name] for name in names]
 
     def close(self) -> None:
         """Remove everything: the work is done."""

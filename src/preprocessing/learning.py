@@ -18,7 +18,7 @@ from src.data.numeric import count_scale
 from src.data.vocabulary import AnyVocabulary, HashedVocabulary, Vocabulary
 from src.model_utils.object_storage import refuse_remote
 from src.preprocessing.journal import Journal, Work
-from src.preprocessing.merging import merge_columns, merge_tables
+from src.preprocessing.merging import join_counts, joins_of, merge_columns, merge_tables
 from src.preprocessing.options import PreprocessingSpec, check_table_rows
 from src.preprocessing.source import Source
 from src.rows.block import Span, first_categories, first_cells
@@ -130,10 +130,10 @@ def groups_of(count: int) -> list[range]:
 
 
 def loaded(journal: Journal, step: str, groups: Sequence[range], *names: str) -> list[list[np.ndarray]]:
-    """The named arrays of each field or column, from the pieces that hold the groups."""
+    """The named arrays of each field or column, from the pieces that hold the groups, as `Journal.mapped` has them."""
     found = []
     for piece, group in enumerate(groups):
-        arrays = journal.load(step, piece, *(f"{name}_{number}" for number in group for name in names))
+        arrays = journal.mapped(step, piece, *(f"{name}_{number}" for number in group for name in names))
         found += [arrays[place : place + len(names)] for place in range(0, len(arrays), len(names))]
     return found
 
@@ -164,10 +164,24 @@ def _vocabulary(
              len(tables))
         for tables in groups
     ]  # fmt: skip
-    counted = [journal.path("count", number) for number in pieces]
-    decides = {"pieces": [path.stem for path in counted], "least": least, "fields": fields}
-    journal.plan("merge", decides | {"most": options.max_rows_per_field}, "count")
-    journal.finish("merge", work, "fields", counted, options.max_rows_per_field)
-    merged = loaded(journal, "merge", groups, "keys", "counts", "left_keys", "left_counts")
-    vocabulary = Vocabulary(names, [keys for keys, *_ in merged], key_seed=seed, tables=Layout.of(columns).tables)
-    return vocabulary, [TableCounts.since_fit(counts, Waiting.since_fit(*left)) for _, counts, *left in merged]
+    counted, step = joined(journal, pieces, options)
+    decides = {"pieces": list(pieces), "least": least, "fields": fields}
+    journal.plan("merge", decides | {"most": options.max_rows_per_field}, step)
+    journal.finish("merge", work, "fields", counted, options.max_rows_per_field, options.merged_keys(journal.workers))
+    merged = loaded(journal, "merge", groups, "keys", "counts", "order", "left_keys", "left_counts")
+    keys, counts, orders, *left = zip(*merged) if merged else [()] * 5
+    vocabulary = Vocabulary(names, keys, orders, key_seed=seed, tables=Layout.of(columns).tables)
+    return vocabulary, [TableCounts.since_fit(own, Waiting.since_fit(*rest)) for own, *rest in zip(counts, *left)]
+
+
+def joined(journal: Journal, pieces: Sequence[int], options: PreprocessingSpec) -> tuple[list[Path], str]:
+    """The files of some pieces' counts, those of many pieces put together, and the name of the step that did so."""
+    paths, step, level = [journal.path("count", number) for number in pieces], "count", 0
+    while joins := joins_of(paths):
+        level += 1
+        before, step = step, f"join{level}"
+        journal.plan(step, {"files": [path.stem for path in paths]}, before)
+        work = [Work(join_counts, (files,), len(files)) for files in joins]
+        journal.finish(step, work, "files", options.merged_keys(journal.workers))
+        paths = [journal.path(step, number) for number in range(len(joins))]
+    return paths, step

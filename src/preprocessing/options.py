@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.base.errors import InputError
+from src.data.compiled.key_tables import table_bytes
 from src.data.layout import Layout
 from src.data.transforms import TRANSFORMS
 from src.model_utils.options import (
@@ -31,6 +32,12 @@ _NOT_ONE = Rule(
 )
 _LEAST_BUCKET_ROWS = 3  # of a numeric column's field; how many there are is known when the values are counted
 _MOST_RECORD_BYTES = 64 << 20
+# What memory goes to, as measured: docs/memory.md
+_PROGRAM_BYTES = 350 * 10**6  # with all that it imports, of all processes together
+_BLOCKS_BYTES = 40 * 10**6  # of text and what is read of it, for each process
+_CODED_COPIES = 5  # of a shard's rows, at once
+_MERGED_KEYS, _LEAST_MERGED_KEYS = 1 << 20, 1 << 16
+_MERGED_BYTES = 100  # of each key, all copies together
 _BUCKETS = Rule(lambda value: value == 0 or 2 <= value <= 10_000, "must be 0, or lie between 2 and 10000")
 _COUNTS = matching(r"([^:,]+:[1-9]\d*(,[^:,]+:[1-9]\d*)*)?", "must be of the form FIELD:COUNT,FIELD:COUNT")
 LEARNED = (
@@ -130,6 +137,9 @@ class PreprocessingSpec:
     max_bad_rows: int = option(0, "bad rows to skip into a reject file", NOT_NEGATIVE)
     record_rows: int = option(512, "rows packed in a MindRecord record", _RECORD_ROWS)
     shard_rows: int = option(262_144, "rows in a MindRecord file", POSITIVE)
+    memory_mb: int = option(
+        0, "MB of memory that all processes together may take; refused where it can't do; 0 for no bound", NOT_NEGATIVE
+    )
 
     def __post_init__(self) -> None:
         if self.hash_rows and (self.min_count > 1 or self.field_min_count or self.max_rows_per_field):
@@ -178,8 +188,13 @@ class PreprocessingSpec:
                     f"field_min_count: {name} has {own} and a field that it shares its table with {of_table}: give all "
                     f"fields of a table the same"
                 )
-        inputs = len(dense) * (1 + self.missing_indicators) + len(categorical) * self.category_counts
-        self.check_record(inputs + layout.ids + len(dense) * (self.numeric_buckets > 0))
+        self.check_record(self.row_values(columns))
+
+    def row_values(self, columns: Columns) -> int:
+        """Numbers and ids of a coded row, at most."""
+        dense, categorical = len(columns.dense), len(columns.categorical)
+        inputs = dense * (1 + self.missing_indicators) + categorical * self.category_counts
+        return inputs + Layout.of(columns).ids + dense * (self.numeric_buckets > 0)
 
     def check_record(self, values: int) -> None:
         """Refuse records of rows of so many values that are too large.
@@ -203,6 +218,7 @@ class PreprocessingSpec:
         by = self.adopted(trained) if trained else self
         of_encoder = {name: getattr(by, name) for name in LEARNED if name in (trained or ())}
         found = asdict(self) | of_encoder | {"vocab_path": Path(self.vocab_path).name}
+        del found["memory_mb"]  # which decides nothing
         if is_default(self, "keep_negatives"):
             del found["keep_negatives"]  # as data folders had it before there was sampling
         return found
@@ -223,6 +239,41 @@ class PreprocessingSpec:
         """What field_min_count says of each field that it names."""
         pairs = [pair.rpartition(":") for pair in self.field_min_count.split(",") if pair]
         return {name: int(least) for name, _, least in pairs}
+
+    def merged_keys(self, workers: int) -> int:
+        """Counted keys that each of so many processes that merge them may have in memory at once."""
+        if not self.memory_mb:
+            return _MERGED_KEYS
+        of_each = self.memory_mb * 10**6 - _PROGRAM_BYTES
+        return min(_MERGED_KEYS, max(_LEAST_MERGED_KEYS, of_each // workers // _MERGED_BYTES))
+
+    def check_memory(self, fields: int, values: int, workers: int, table_rows: int = 0) -> None:
+        """Refuse a bound on memory that so many processes can't keep to.
+
+        Args:
+            fields: categorical columns of the raw rows.
+            values: numbers and ids of a coded row.
+            workers: how many processes share the work.
+            table_rows: rows of all tables of a vocabulary, as soon as they are known.
+
+        Raises:
+            InputError: they can't; it says what they need.
+        """
+        counting = self.shard_rows * 16 * fields + _BLOCKS_BYTES
+        coding = self.shard_rows * _CODED_COPIES * 4 * values
+        merging = _LEAST_MERGED_KEYS * _MERGED_BYTES
+        processes = _PROGRAM_BYTES + workers * max(counting, coding, merging)
+        needed = -(-(processes + table_bytes(table_rows)) // 10**6)
+        if not self.memory_mb or needed <= self.memory_mb:
+            return
+        advice = "a smaller --shard_rows, or fewer processes"
+        if table_rows:
+            advice = "--min_count, --max_rows_per_field or --hash_rows for smaller tables, or " + advice
+        of_tables = f" and {table_rows} rows of tables" if table_rows else ""
+        raise InputError(
+            f"memory_mb {self.memory_mb} is too little: {workers} processes with shard_rows {self.shard_rows}"
+            f"{of_tables} need some {needed}: give that, {advice}"
+        )
 
     @property
     def learns_from_numbers(self) -> bool:

@@ -11,8 +11,9 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.base.files import flush
 from src.base.logs import warn
+from src.base.workers import processes
 from src.data.counted import COUNTS, Counted
-from src.data.encoder import Encoder
+from src.data.encoder import Encoder, load_encoder
 from src.data.known_values import Unmatched, unmatched_of, warning, warning_of_dropped
 from src.data.layout import Layout
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, Manifest, raw_format
@@ -66,13 +67,10 @@ def preprocess(
             folder in the place of the new one, or another run at work there.
     """
     with hold_output(folder, lambda: _refuse_finished(folder, overwrite)):
-        options.check_columns(columns)
+        known = _known(columns, options, engine)
         behind = [raw for part in PARTS for raw in (own or {}).get(part, ())]
         raws = [*raws, *behind]
         given = [fingerprint(raw) for raw in raws]
-        known = load_known(options.vocab_path, columns)
-        if known:
-            options.check_record(len(known.encoder.inputs) + known.encoder.layout.ids)
         grower = Grower(known, options) if known and options.grow else None
         # A mistake is found before the results of an earlier run are given up.
         raw_input = RawInput(raws, replace(columns, split=options.part_rule), folder / UNPACKED, order_by, behind)
@@ -84,12 +82,14 @@ def preprocess(
         bad = count(source, journal, options, grower)
         encoder, counted = _learned(source, journal, options, known, grower)
         source = source.keyed(encoder.vocabulary.key_seed)
-        _save(new, encoder, counted, bad)
+        shared = shared_keys(source, journal) if counted else {}
+        encoder = _saved(new, encoder, counted, bad)
+        del counted
         shards = code(source, journal, encoder, folder, options)
         _refuse_changed_raws(raws, given, source)
         told = options.recorded(known.manifest.options if known else None)
         manifest = manifest_of(new, source, columns, told, encoder, shards, len(bad))
-        shared, grown = shared_keys(source, journal) if counted else {}, grower.growth.content() if grower else {}
+        grown = grower.growth.content() if grower else {}
         manifest = replace(manifest, shared_keys=shared, source=manifest.source | grown, **_counted(source, journal))
         _check_labels(source.columns, manifest, known)
         _warn_of_unmatched(source, encoder, manifest, known.manifest if known else None)
@@ -99,6 +99,16 @@ def preprocess(
         happens("the manifest is written")
         journal.close()
     return DataFolder(folder, manifest)
+
+
+def _known(columns: Columns, options: PreprocessingSpec, engine: Engine) -> Known | None:
+    """The model's encoder that a run takes, if it does; what columns or memory rule out is refused."""
+    options.check_columns(columns)
+    known = load_known(options.vocab_path, columns)
+    values = len(known.encoder.inputs) + known.encoder.layout.ids if known else options.row_values(columns)
+    options.check_record(values)
+    options.check_memory(len(columns.categorical), values, processes(engine.workers))
+    return known
 
 
 def _refuse_finished(folder: Path, overwrite: bool) -> None:
@@ -138,8 +148,12 @@ def _learned(
     return (known.encoder, None) if known else learn_encoder(source, journal, options)
 
 
-def _save(new: Path, encoder: Encoder, counted: Counted | None, bad: Sequence[BadRow]) -> None:
-    """Write an encoder, what it can grow from, and bad rows if there are some, in place of an earlier run's."""
+def _saved(new: Path, encoder: Encoder, counted: Counted | None, bad: Sequence[BadRow]) -> Encoder:
+    """Write an encoder, what it can grow from, and bad rows if there are some, in place of an earlier run's.
+
+    Returns:
+        The encoder of the file, of which no more is in memory than is looked at.
+    """
     new.mkdir(exist_ok=True)
     for name in (VOCABULARY, COUNTS, REJECTS):
         (new / name).unlink(missing_ok=True)
@@ -148,6 +162,7 @@ def _save(new: Path, encoder: Encoder, counted: Counted | None, bad: Sequence[Ba
         counted.save(new / COUNTS)
     if bad:
         write_rejects(new / REJECTS, bad)
+    return load_encoder(new / VOCABULARY, encoder.dense)
 
 
 def count(source: Source, journal: Journal, options: PreprocessingSpec, grower: Grower | None = None) -> list[BadRow]:

@@ -95,7 +95,8 @@ def packed_rows(arrays: Coded, record_rows: int) -> list[bytes]:
 
 def seen(ids: np.ndarray, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
     """Of ids [B, L], how many of each field's are for unseen values, and how many are there."""
-    return coding.encoder.layout.count(ids == UNSEEN), coding.encoder.layout.count(ids != PADDING)
+    layout = coding.encoder.layout
+    return layout.count(ids == UNSEEN), len(ids) * np.array(layout.sizes) - layout.count(ids == PADDING)
 
 
 def write_shard(

@@ -24,8 +24,9 @@ from src.base.errors import naming
 from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric
+from src.data.compiled.key_tables import Counts, count_keys, merge_counts
 from src.data.growth import Watched
-from src.data.vocabulary import Counts, count, merge
+from src.preprocessing.merging import counts_of_fields
 from src.preprocessing.shards import Coded, Coding, from_json, packed_rows, seen, sums_of, to_json, write_shard
 from src.rows.block import BadRow, Block, Span
 from src.rows.cells.coded import CodedKeys
@@ -43,8 +44,7 @@ def count_rows(
     """Count the categories of some lines, and the numbers if asked for.
 
     Returns:
-        rows: lines that can be used. keys_0, counts_0, ...: each field's distinct keys and how often they occur;
-        checks_0, ...: the checks of these keys, where some are hashed.
+        rows: lines that can be used. keys, counts, bounds, checks: of all fields, as `counts_of_fields` has them.
         late_keys_0, late_places_0, ...: of a vocabulary that is watched the `first_places` of values without a row.
         values_0, values_counts_0, ...: each numeric column's summary.
         negative: how many numbers of each numeric column are below 0.
@@ -74,18 +74,17 @@ def count_rows(
     arrays = {"rows": np.array(rows), "negative": negative, "negatives": negatives}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": from_json(kept)}
     arrays |= {"weights": np.array(weights)} if columns.weight else {}
-    for field in range(len(columns.categorical)):
-        arrays |= _counts(field, _counted(field, keys, checks, coded))
-        if watched:
-            arrays |= _late(watched, field, np.concatenate([own[field] for own in keys]), np.arange(rows))
+    found = [_counted(field, keys, checks, coded) for field in range(len(columns.categorical))]
+    for field in range(len(columns.categorical) if watched else 0):
+        arrays |= _late(watched, field, np.concatenate([own[field] for own in keys]), np.arange(rows))
     arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
     for number, one in enumerate(columns.lists):
         field = columns.categorical.index(one.name)
         of_column = joined_lists([of_block[field] for of_block in lists])
-        own = None if of_column.checks is None else of_column.checks[None]
-        arrays |= _counts(field, count(of_column.keys[None], own)[0])
+        found[field] = count_keys(of_column.keys, of_column.checks)
         arrays |= _late(watched, field, of_column.keys, of_column.places()[0])
         arrays["dropped"][number] = of_column.dropped(one.max_values)
+    arrays |= counts_of_fields(found)
     for column, values in enumerate(np.concatenate(of_numbers).T if numbers else ()):
         distinct, counts = numeric.summarise(values)
         arrays |= {f"values_{column}": distinct, f"values_counts_{column}": counts}
@@ -103,7 +102,7 @@ def _counted(
         places, (first, *others) = zip(*run)
         here = slice(places[0], places[-1] + 1)
         parts.append(first.joined(others).counts() if first else _plain_counts(field, keys[here], checks[here]))
-    return merge(parts)
+    return merge_counts(parts)
 
 
 def _plain_counts(field: int, keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | None]) -> Counts:
@@ -112,12 +111,7 @@ def _plain_counts(field: int, keys: Sequence[np.ndarray], checks: Sequence[np.nd
     if any(of_block is not None for of_block in checks):
         own = np.concatenate([np.zeros(of_keys.shape[1], np.uint32) if of_block is None else of_block[field]
                               for of_keys, of_block in zip(keys, checks)])  # fmt: skip
-    return count(joined[None], None if own is None else own[None])[0]
-
-
-def _counts(field: int, found: Counts) -> Arrays:
-    """What is kept of a field's counts."""
-    return {f"{name}_{field}": array for name, array in zip(("keys", "counts", "checks"), found)}
+    return count_keys(joined, own)
 
 
 def _late(watched: Watched | None, field: int, keys: np.ndarray, rows: np.ndarray) -> Arrays:

@@ -8,13 +8,19 @@ from src.ranks.placement import MODES
 
 
 @dataclass(frozen=True)
-class ParallelSpec:
-    """Which process holds what, and plans for it."""
+class SharingSpec:
+    """Which process holds what."""
 
     parallel_mode: str = option(
         "none", "none: one process; data: tables on every rank; hybrid: tables split over the ranks", one_of(MODES),
         free=True,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ParallelSpec(SharingSpec):
+    """Which process of a training holds what, and plans for it."""
+
     plan_only: bool = option(False, "print what each rank would hold and send, and end", free=True)
     ranks: int = option(1, "ranks that plan_only is to plan for", POSITIVE, free=True)
     device_memory_mb: int = option(0, "memory of a device, which a plan must fit; 0 for any", NOT_NEGATIVE, free=True)

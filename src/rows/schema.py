@@ -80,7 +80,10 @@ def load_schema(path: Path) -> Columns:
             f"such as utf-8, gb18030 or latin-1"
         )
     dense, timestamps = _dense(path, content.get("dense", []))
-    around = [content.get("separator", "\t"), content.get("quote", QUOTE)]
+    separator = content.get("separator", "\t")
+    quotes = Columns((), (), separator=separator, quote=content.get("quote")).quotes
+    # Within quotes the sign between cells may stand between values.
+    around = [content.get("quote", QUOTE), *([] if quotes else [separator])]
     categorical, lists, shared = list_columns(f"schema {path}", content.get("categorical", []), around)
     given: dict[str, Any] = {key: tuple(map(str, content.get(key, ()))) for key in _TEXTS}
     given |= {key: content[key] for key in _SIGNS if key in content}

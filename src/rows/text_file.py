@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from src.base.errors import InputError
+from src.base.files import read_ahead
 from src.rows.block import Block, RowFile, Span
 from src.rows.cells.finding import Found, find_cells
 from src.rows.columns import Columns
@@ -17,6 +18,7 @@ from src.rows.text import BYTE_ORDER_MARK, is_utf8
 
 _NEWLINE = ord("\n")
 _BLOCK_BYTES = 8 << 20
+_AHEAD = 3  # blocks that are fetched from the disk while one is read
 _CELL_BYTES = 1 << 18
 _LONGEST_LINE = 16 << 20
 _HEADER_BYTES = 1 << 20
@@ -65,6 +67,7 @@ class TextSpan(Span):
         with self.path.open("rb") as file:
             file.seek(self.start)
             while left > 0 or rest:
+                read_ahead(file, self.end - left, min(_AHEAD * size, left))
                 chunk = file.read(min(size, left))
                 left = left - len(chunk) if chunk else 0
                 text, rest = rest + chunk, b""
@@ -109,7 +112,9 @@ class LineIndex:
             position += len(file.readline(_LONGEST_LINE)) if header else 0
             file.seek(position)
             starts, unended = [position], 0
+            read_ahead(file, position, _AHEAD * _BLOCK_BYTES)
             while chunk := file.read(min(_BLOCK_BYTES, max(self.size - position, 0))):
+                read_ahead(file, position + len(chunk), _AHEAD * _BLOCK_BYTES)
                 self.has_sign = self.has_sign or (sign != "" and sign.encode() in chunk)
                 found = np.flatnonzero(np.frombuffer(chunk, np.uint8) == _NEWLINE)
                 unended = len(chunk) - int(found[-1]) - 1 if len(found) else unended + len(chunk)
@@ -171,6 +176,7 @@ class RowIndex:
         with self.path.open("rb") as file:
             file.seek(place)
             while place + len(rest) < self.size:
+                read_ahead(file, place + len(rest), _AHEAD * _BLOCK_BYTES)
                 rest += file.read(min(_BLOCK_BYTES, self.size - place - len(rest)))
                 found = find_cells(rest, self.columns, place + len(rest) >= self.size, used=False)
                 yield found, place, line

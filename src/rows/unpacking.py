@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import shutil
 import tarfile
 import zipfile
 import zlib
@@ -91,8 +92,10 @@ def unpacked(raw: Path, folder: Path, encoding: str) -> Path:
         stream = _content(raw, stack)
         begin = stream.peek(_BEGIN_BYTES)[:_BEGIN_BYTES]
         _refuse_archive(raw, begin)
-        for block in utf8_blocks(stream, UTF8 if kind_of(begin) else encoding, _BLOCK_BYTES):
-            text.write(block)
+        if kind_of(begin):  # whose bytes are no text
+            shutil.copyfileobj(stream, text, _BLOCK_BYTES)
+        else:
+            text.writelines(utf8_blocks(stream, encoding, _BLOCK_BYTES))
     return target
 
 

@@ -3,10 +3,11 @@
 import itertools
 import time
 import weakref
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import mindspore as ms
 import numpy as np
@@ -18,20 +19,32 @@ from src.checkpoints import checkpoint
 from src.data.known_values import unmatched_of, warning
 from src.data.manifest import DataFolder
 from src.dataset import Batch, RowBatches, batches_of
-from src.dlrm import DLRM
 from src.metrics.bootstrap import Interval, intervals
 from src.metrics.curves import quality
 from src.metrics.monitored import Metrics, measured
 from src.network.compiled import operators_for
-from src.network.options import ComputeSpec, NetworkSpec
+from src.network.options import NetworkSpec
 from src.ranks.group import ONE_RANK, Ranks
+from src.training.prepare import Runtime
 
 Scores = tuple[np.ndarray, ...]  # labels, logits, and weights if rows have some
+
+
+class Network(Protocol):
+    """What scores rows: a `DLRM`, or what stands for one."""
+
+    def set_train(self, mode: bool) -> Any:
+        """As of a cell."""
+
+    def __call__(self, dense: Tensor, ids: Tensor) -> Tensor:
+        """Logits [B, 1] float32 of dense [B, N] float32 and ids [B, L] int32."""
+
+
 # The rows of a batch that networks' graphs are compiled for.
-_compiled: weakref.WeakKeyDictionary[DLRM, set[int]] = weakref.WeakKeyDictionary()
+_compiled: weakref.WeakKeyDictionary[Network, set[int]] = weakref.WeakKeyDictionary()
 
 
-def score(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Scores:
+def score(model: Network, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Scores:
     """Labels [B] and logits [B] of all rows, and weights [B] if they have some, the same on every rank.
 
     A last batch that is not full is filled up with zeros and cut again, so that one compiled graph serves all. Ranks
@@ -85,7 +98,7 @@ def _nothing_of(batch: Batch) -> Batch:
     return tuple(column[:0] for column in batch)
 
 
-def finite_score(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Scores:
+def finite_score(model: Network, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Scores:
     """As `score`, of a network that did not diverge.
 
     Raises:
@@ -98,7 +111,7 @@ def finite_score(model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: 
 
 
 def evaluate(
-    model: DLRM, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK, monitor: str = "auc"
+    model: Network, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK, monitor: str = "auc"
 ) -> Metrics:
     """Accuracy, AUC, logloss and the monitored metric over all rows; arguments and errors as for `finite_score`."""
     return measured(*finite_score(model, batches, batch_size, ranks), monitor=monitor)
@@ -137,33 +150,47 @@ class Evaluation:
 
 
 def score_checkpoint(
-    path: Path, data: DataFolder, part: str, network: NetworkSpec, compute: ComputeSpec, batch_size: int,
+    path: Path, data: DataFolder, part: str, network: NetworkSpec, runtime: Runtime, batch_size: int,
     begins: Callable[[], None] = lambda: None,
 ) -> Scores:  # fmt: skip
     """Labels, logits and weights, as of `score`, by a checkpoint; arguments and errors as of `evaluate_checkpoint`."""
-    checkpoint.check_encoder(path, data)
-    operators = operators_for(ms.get_context("device_target"), compute.cpu_kernels)
-    model = checkpoint.load(path, data.manifest, network, operators, getattr(ms, compute.compute_dtype))
-    batches = batches_of(data, part, batch_size)
-    begins()
-    return finite_score(model, batches, batch_size)
+    ranks, compute, models = runtime.ranks, runtime.compute, []
+
+    def read() -> None:
+        checkpoint.check_encoder(path, data)
+        operators = operators_for(ms.get_context("device_target"), compute.cpu_kernels)
+        dtype, mode = getattr(ms, compute.compute_dtype), runtime.parallel.parallel_mode
+        models.append(checkpoint.load(path, data.manifest, network, operators, dtype, ranks, mode))
+        if ranks.rank == 0:  # which writes for all
+            begins()
+
+    ranks.together(read)
+    batches, rows = batches_of(data, part, batch_size), data.manifest.parts[part].rows
+    crc = zlib.crc32(repr((network, batch_size, data.manifest.rows_of_tables, part, rows)).encode()) >> 1
+    ranks.agree("what they evaluate", {"the checksum of rows and network": crc})
+    return finite_score(models[0], batches, batch_size, ranks)
 
 
 def evaluate_checkpoint(
-    path: Path, data: DataFolder, part: str, network: NetworkSpec, compute: ComputeSpec, batch_size: int,
+    path: Path, data: DataFolder, part: str, network: NetworkSpec, runtime: Runtime, batch_size: int,
     begins: Callable[[], None] = lambda: None,
-) -> Evaluation:  # fmt: skip
-    """Evaluate a checkpoint on a part of a data folder, on the device that MindSpore is set to.
+) -> Evaluation | None:  # fmt: skip
+    """Evaluate a checkpoint on a part of a data folder; None on all ranks but the first one.
+
+    Several ranks give what one process gives, to the bit: each scores its share of the same batches.
 
     Args:
         path: the checkpoint, of a network of this shape.
         data, part: the rows, coded by its encoder.
-        network, compute: its shape, and how it is computed.
-        batch_size: rows at once.
-        begins: called when the checkpoint is read and the rows are found, before they are scored.
+        network: its shape.
+        runtime: on what it is computed; ranks may be more or fewer than wrote the checkpoint, and share out its tables
+            as the mode says. Each calls this with the same arguments.
+        batch_size: rows at once, of each rank.
+        begins: called, by the first rank, when the checkpoint is read and the rows are found, before they are scored.
 
     Raises:
-        InputError: another encoder coded the rows, the checkpoint is damaged, or a logit is not finite.
+        InputError: another encoder coded the rows, the checkpoint is damaged, a logit is not finite, or ranks do not
+            find the same; on all ranks, whichever it was that found it.
     """
     begin = time.perf_counter()
 
@@ -172,7 +199,9 @@ def evaluate_checkpoint(
         begins()
         begin = time.perf_counter()
 
-    scores = score_checkpoint(path, data, part, network, compute, batch_size, starts)
+    scores = score_checkpoint(path, data, part, network, runtime, batch_size, starts)
+    if runtime.ranks.rank:
+        return None
     labels, logits, *others = scores
     weights = others[0] if others else None
     metrics = measured(labels, logits, weights)

@@ -192,7 +192,7 @@ def test_lists_where_the_schema_says_none_are_refused(made, tmp_path):
 
 @pytest.mark.parametrize(("entry", "message"), [
     ("{name: tags, list: ab}", "column 'tags': list is 'ab': it must be the one sign"),
-    ("{name: tags, list: ','}", "column 'tags': list is ',', which stands between cells"),
+    ("{name: tags, list: ','}\nquote: ''\n#", "column 'tags': list is ',', which stands between cells"),
     ("{name: tags, list: '\"'}", "column 'tags': list is '\"', which stands between cells or around them"),
     ("{name: tags, list: x}", "column 'tags': list is 'x': it must be the one sign"),
     ("{name: tags, list: true}", "column 'tags': list is True: it must be the one sign"),
@@ -205,11 +205,24 @@ def test_lists_where_the_schema_says_none_are_refused(made, tmp_path):
     ("{name: tags, table: 3}", "it must be a name, or of the form"),
 ])  # fmt: skip
 def test_entries_that_make_no_sense_are_refused_in_one_line(tmp_path, entry, message):
-    schema = f"label: clicked\ndense: [price]\ncategorical: [site, {entry}]\nseparator: ','\n"
+    schema = f"label: clicked\nseparator: ','\ndense: [price]\ncategorical:\n- site\n- {entry}\n"
     with pytest.raises(InputError) as found:
         columns_of(tmp_path, schema)
     assert message in str(found.value)
     assert "\n" not in str(found.value)
+
+
+def test_values_in_quotes_may_have_the_sign_between_cells(made, tmp_path):
+    """The rows are those of another sign; a cell without quotes has one value."""
+    lines, _, data = made
+    cells = [line.split(",") for line in lines]
+    quoted = [[f'"{cell.replace("|", ",")}"' if "|" in cell else cell for cell in row] for row in cells]
+    assert any('"' in cell for row in quoted for cell in row)
+    raw = write_raw(tmp_path / "log.csv", [HEADER, *map(",".join, quoted)])
+    columns = columns_of(tmp_path, SCHEMA.replace("'|'", "','").replace('"|"', '","'))
+    assert columns.lists[0].separator == ","
+    found = preprocess_lines(raw, tmp_path / "dataset", columns)
+    np.testing.assert_array_equal(ids_of(found), ids_of(data))
 
 
 def test_other_counts_for_fields_of_one_table_are_refused(tmp_path):

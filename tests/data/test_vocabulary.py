@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from src.base.errors import InputError
 from src.base.npz import save_arrays
+from src.data.compiled.key_tables import merge_counts
 from src.data.vocabulary import (
     UNSEEN,
     HashedVocabulary,
@@ -16,7 +17,6 @@ from src.data.vocabulary import (
     _bisect,
     count,
     load_vocabulary,
-    merge,
     ordered,
     shared_keys,
 )
@@ -50,7 +50,7 @@ def test_count_equals_counter(first, second):
 
 @given(st.lists(some_keys, min_size=1, max_size=5))
 def test_merge_of_parts_equals_count_of_the_whole(parts):
-    merged = merge([count(np.array([part], np.uint64))[0] for part in parts])
+    merged = merge_counts([count(np.array([part], np.uint64))[0] for part in parts])
     assert as_counter(merged) == Counter(key for part in parts for key in part)
     assert merged[0].dtype == np.uint64
 
@@ -61,13 +61,13 @@ def test_merge_of_parts_equals_count_of_the_whole(parts):
 def test_keys_of_texts_with_different_checks_are_counted_wherever_they_are(parts):
     """0 is no check; parts may have none at all."""
     arrays = [np.array(part, np.uint64).reshape(-1, 2).T for part in parts]
-    merged = merge([count(keys[None], checks[None].astype(np.uint32))[0] for keys, checks in arrays])
+    merged = merge_counts([count(keys[None], checks[None].astype(np.uint32))[0] for keys, checks in arrays])
     found: dict[int, set[int]] = {}
     for key, check in (pair for part in parts for pair in part):
         found.setdefault(key, set()).update({check} - {0})
     several = sum(len(checks) > 1 for checks in found.values())
     assert shared_keys(merged) == (several if any(found.values()) else -1)
-    assert shared_keys(merge([merged, merged])) == shared_keys(merged)
+    assert shared_keys(merge_counts([merged, merged])) == shared_keys(merged)
     assert as_counter(merged[:2]) == Counter(key for part in parts for key, _ in part)
 
 

@@ -320,7 +320,7 @@ def with_report(trained, shop, folder, auc):
 
 def test_a_checkpoint_of_another_run_is_told(trained, columns, later, tmp_path):
     path = written(tmp_path / "rows.csv", later)
-    with weights(trained.model, lambda values, rng: values + rng.normal(0, 0.3, values.shape)):
+    with weights(trained.model.model, lambda values, rng: values + rng.normal(0, 0.3, values.shape)):
         found = diagnose(of_raw(trained, [path], columns, str(path))).found
     assert next(iter(found)) == "another checkpoint"
     assert "on valid rows, expected 0.8" in found["another checkpoint"].sentence
@@ -329,7 +329,7 @@ def test_a_checkpoint_of_another_run_is_told(trained, columns, later, tmp_path):
 def test_a_model_that_has_not_learned_is_told(trained, shop, columns, later, tmp_path):
     path = written(tmp_path / "rows.csv", later)
     unlearned = with_report(trained, shop, tmp_path / "checkpoint", 0.5)
-    with weights(trained.model, lambda values, _: np.zeros_like(values)):
+    with weights(trained.model.model, lambda values, _: np.zeros_like(values)):
         found = diagnose(of_raw(unlearned, [path], columns, str(path))).found
     assert next(iter(found)) == "a model that has not learned"
     told = found["a model that has not learned"]
@@ -343,7 +343,7 @@ def test_labels_shuffled_before_training_are_told(trained, shop, columns, later,
     unlearned = with_report(trained, shop, tmp_path / "checkpoint", 0.5)
     order = np.random.default_rng(1).permutation(len(trained.rows.labels))
     unlearned.rows = dataclasses.replace(trained.rows, labels=trained.rows.labels[order])
-    with weights(trained.model, lambda values, _: np.zeros_like(values)):
+    with weights(trained.model.model, lambda values, _: np.zeros_like(values)):
         found = diagnose(of_raw(unlearned, [path], columns, str(path))).found
     assert next(iter(found)) == "shuffled labels"
     assert "labels of the training rows have nothing to do with their columns" in found["shuffled labels"].sentence

@@ -3,7 +3,6 @@
 import shutil
 from types import SimpleNamespace
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ORIGINAL
@@ -18,7 +17,6 @@ from src.export import mindir
 from src.export.exported import ExportFolder
 from src.export.folder import _refuse_large_onnx, table_placement
 from src.export.options import ExportSpec
-from src.network.embedding import EmbeddingTables
 from src.scorer import Scorer
 from src.training.evaluation import score
 
@@ -269,17 +267,18 @@ def test_table_accuracy_of_types(run_folder, tiny_data, capsys):
 
 def test_rounded_tables_are_those_of_the_files(run_folder, tiny_data, exports, expected):
     """table_accuracy's rounding and the file's are one."""
-    from src.checkpoints.checkpoint import TABLE, Parts
+    from src.checkpoints.checkpoint import open_network
+    from src.checkpoints.stored import StoredTables
     from src.export.table_file import TableFile
-    from src.network.embedding import joint_rows, whole_fields
+    from src.network.mixed_dims import Widths
     from src.table_accuracy import rounded
 
-    manifest = tiny_data.manifest
+    manifest, widths = tiny_data.manifest, Widths(tiny_data.manifest.table_rows, 8)
     _, ids, _ = expected
+    tables = StoredTables(open_network(run_folder / "checkpoint/dlrm.ckpt", manifest, widths), widths, manifest.layout)
+    vectors = tables.full_width(ids)
     for kind in ("fp16", "int8"):
-        parts = Parts(run_folder / "checkpoint/dlrm.ckpt", manifest.categorical, manifest.table_rows)
-        values = joint_rows(whole_fields(manifest.table_rows), 8, rounded(parts.fill(TABLE), kind))
-        found = EmbeddingTables(manifest.table_rows, values)(ms.Tensor(ids)).asnumpy()
+        found = rounded(vectors.reshape(-1, 8), kind).reshape(vectors.shape)
         assert np.array_equal(found, TableFile(exports[kind] / "dlrm.tables").lookup(ids))
 
 

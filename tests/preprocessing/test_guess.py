@@ -11,6 +11,7 @@ from conftest import write_raw
 from src.base.errors import InputError
 from src.data.manifest import Manifest
 from src.preprocess_data import main
+from src.preprocessing.guess import _sign_of_lists
 
 NAMES = ["id", "clicked", "price", "seen", "site", "city", "fixed", "known_later"]
 
@@ -120,3 +121,78 @@ def test_what_a_shop_in_europe_writes_is_guessed(tmp_path):
     assert (content["dense"][1]["name"], content["dense"][1]["format"]) == ("Zeitpunkt", "%d.%m.%Y %H:%M")
     assert content["categorical"] == ["PLZ"]
     check_read(tmp_path / "orders.csv", schema)
+
+
+def lists_of(sign, rows=400, values=8, most=5):
+    """Cells of some values in any order, a tenth of them empty."""
+    rng = random.Random(3)
+    tags = [f"tag {value}" if sign != " " else f"tag-{value}" for value in range(values)]
+    return [sign.join(rng.sample(tags, rng.randrange(1, most))) if rng.random() < 0.9 else "" for _ in range(rows)]
+
+
+@pytest.mark.parametrize(
+    ("separator", "sign"), [(",", "|"), (",", ";"), ("\t", ","), (",", ","), (",", " "), ("|", "|")]
+)
+def test_lists_are_guessed_whatever_stands_between_their_values(tmp_path, separator, sign):
+    """Also what stands between cells, in quotes."""
+    frame = frame_of().assign(tags=lists_of(sign), price=[f"{row}.5" for row in range(400)])
+    frame.to_csv(tmp_path / "rows.csv", sep=separator, index=False)
+    schema, content = guess(tmp_path / "rows.csv")
+    assert content["categorical"][-1] == {"name": "tags", "list": sign, "max_values": 4}
+    assert content.get("decimal", ".") == "."
+    manifest = check_read(tmp_path / "rows.csv", schema)
+    assert manifest.layout.sizes[-1] == 4
+    assert manifest.table_rows[-1] == 9
+
+
+def test_lists_of_numbers_and_texts_of_columns_are_guessed(tmp_path):
+    """Numbers with commas between are no decimals; and a file of columns may hold lists as text."""
+    pytest.importorskip("pyarrow", reason="pip install -r tests/requirements.txt")
+    seen = [cell.replace("tag ", "1") for cell in lists_of(",")]
+    frame = frame_of().assign(seen=seen, price=[f"{row}.5" for row in range(400)], own=[["a|b", "c"]] * 400)
+    frame.to_parquet(tmp_path / "rows.parquet")
+    _, content = guess(tmp_path / "rows.parquet")
+    assert {"name": "seen", "list": ",", "max_values": 4} in content["categorical"]
+    assert {"name": "own", "list": "|", "max_values": 2} in content["categorical"]
+    assert "decimal" not in content
+
+
+ONE_VALUE = {
+    "place": lambda rng: (
+        f"{rng.choice('ABCDEFGH')}ville, {rng.choice(['Ohio', 'Iowa', 'Utah'])}{rng.choice(['', ', USA'])}"
+    ),
+    "address": lambda rng: (
+        f"{rng.randrange(1, 40)} {rng.choice(['Oak', 'Elm', 'New Oak', 'Long Elm'])} {rng.choice(['St', 'Rd'])}"
+    ),
+    "name": lambda rng: " ".join(
+        rng.choice(names) for names in (["Ann", "Bo"], ["", "C.", "D."], ["Li", "Ode", "Poe"])
+    ),
+    "title": lambda rng: " ".join(f"word{rng.randrange(3000)}" for _ in range(rng.randrange(2, 6))),
+    "thousands": lambda rng: f"{rng.randrange(10 ** rng.randrange(2, 9)):,}",
+    "agent": lambda rng: (
+        f"Agent/5.0 (X{rng.randrange(4)}; rv:{rng.randrange(90)}.0) Fox{rng.choice(['', ' M'])}/{rng.randrange(9)}"
+    ),
+    "pair": lambda rng: f"{rng.choice('abcd')}|{rng.choice('abcd')}",
+    "range": lambda rng: f"{rng.randrange(20)};{rng.randrange(20)}",
+    "moment": lambda rng: f"{datetime(2026, 3, 1) + timedelta(minutes=rng.randrange(9000)):%d %m %Y %H:%M}",
+}
+
+
+def test_texts_with_signs_in_them_are_no_lists(tmp_path):
+    """Places, addresses, names, sentences, numbers with thousands, and pairs."""
+    rng = random.Random(4)
+    frame = frame_of(2000).assign(**{name: [make(rng) for _ in range(2000)] for name, make in ONE_VALUE.items()})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    schema, _ = guess(tmp_path / "rows.csv")
+    assert "list:" not in schema.read_text()
+
+
+@pytest.mark.parametrize("texts", [
+    [f"{number * 7919 % 10 ** (4 + number % 5):,}" for number in range(9000)],
+    ["no offer today", "today no offer", "offer no more today"] * 99,
+    ["a|b", "b|a", "a", "b"] * 99,
+    ["1,5", "2,25", "5,1", "25,2"] * 99,
+], ids=["thousands", "sentences", "pairs", "decimals"])  # fmt: skip
+def test_few_texts_and_numbers_are_no_lists(texts):
+    assert _sign_of_lists(texts, ()) == ""
+    assert _sign_of_lists([*lists_of("|"), "NULL"], ("NULL",)) == "|"

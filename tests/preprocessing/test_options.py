@@ -77,3 +77,27 @@ def test_a_file_with_the_right_number_of_columns_is_not_said_to_have_another(tmp
         preprocess_lines(raw, tmp_path / "d", Columns.numbered(1, 1))
     assert "line 1: label is '0.0', which is not 0 or 1 (a schema says which labels are clicks" in str(raised.value)
     assert "--dense_dim" not in str(raised.value)
+
+
+def test_a_bound_on_memory_that_can_not_be_kept_is_refused_with_what_is_needed():
+    """Before rows are counted by the options alone, and once the vocabulary is known by its tables too."""
+    spec = PreprocessingSpec(memory_mb=1000)
+    spec.check_memory(26, 39, workers=2)
+    spec.check_memory(26, 39, workers=2, table_rows=10_000_000)
+    with pytest.raises(InputError, match=r"memory_mb 1000 is too little: 64 processes with shard_rows 262144 need "):
+        spec.check_memory(26, 39, workers=64)
+    with pytest.raises(InputError, match=r"and 40000000 rows of tables need some 14\d\d: give that, --min_count, "):
+        spec.check_memory(26, 39, workers=2, table_rows=40_000_000)
+    PreprocessingSpec().check_memory(26, 39, workers=64, table_rows=10**9)
+
+
+def test_less_memory_is_less_at_once_in_merging():
+    sizes = [PreprocessingSpec(memory_mb=memory).merged_keys(4) for memory in (0, 400, 600, 800, 10_000)]
+    assert sizes == [1 << 20, 125_000, 625_000, 1 << 20, 1 << 20]
+
+
+def test_a_run_that_can_not_keep_to_its_memory_ends_before_rows_are_counted(tmp_path):
+    raw = write_raw(tmp_path / "raw.txt", ROWS)
+    with pytest.raises(InputError, match="memory_mb 100 is too little: .* need some "):
+        preprocess_lines(raw, tmp_path / "d", Columns.numbered(1, 1), memory_mb=100)
+    assert not (tmp_path / "d").exists()

@@ -4,18 +4,23 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import CPU, raw_lines
 from runs import rows_of
 from trainings import (
+    EVALUATED,
     RATE,
     SGD,
+    TRAINING,
     alone_of,
     apart,
     check_as_one_process,
+    evaluation_of,
     evaluations,
+    merged,
     pid_of,
     processes_in,
     several,
@@ -32,7 +37,9 @@ import export as export_program
 from src.base.errors import InputError
 from src.base.locks import hold
 from src.data.manifest import find
+from src.options import TrainOptions, resolve
 from src.scorer import Scorer
+from src.training.prepare import Runtime
 from tests.lists import lists_data
 from tests.weights import weighted_data
 
@@ -207,6 +214,21 @@ def test_one_process_scores_parts_as_the_ranks_did_to_the_last_digit(tiny_data, 
     assert {key: scored[key] for key in ("acc", "auc", "logloss")} == {
         key: best[key] for key in ("acc", "auc", "logloss")
     }
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_ranks_evaluate_a_checkpoint_as_one_process_does_to_the_last_digit(two, data_of, name, monkeypatch):
+    """Of lists, narrow vectors and weighted rows; each rank holds its part alone, or all."""
+    recipe, _, _ = name.partition("-")
+    monkeypatch.chdir(two / name)
+    found = json.loads(Path("evaluated.json").read_text())
+    given = merged(CPU, *TRAINING, f"--dataset_path={data_of(recipe).path}", *RECIPES[recipe][0])
+    options = resolve(TrainOptions, given)
+    alone = evaluation_of(options, Runtime(compute=options.compute))
+    expected = alone.metrics | alone.beside
+    assert found.pop("eval_s") > 0 < expected.pop("eval_s")
+    assert found == expected
+    assert 0 < found["auc_low"] < found["auc"] < found["auc_high"]
 
 
 def test_exports_of_split_tables_score_as_those_of_one_process(two, alone, tmp_path):

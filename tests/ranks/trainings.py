@@ -28,6 +28,7 @@ TRAINING = [ORIGINAL, *SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save
             "--log_steps=1"]  # fmt: skip
 RATE = ["--batch_size=32", "--lr=0.05"]
 SGD = ["--batch_size=64", "--lr=0.05", "--optimizer=sgd"]
+EVALUATED = ("lists-hybrid", "more-hybrid", "weighted-data")  # again, from what the training has left
 ENVIRONMENT = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
 
 
@@ -174,6 +175,17 @@ def main(argv):
             if not name.startswith("refused"):
                 raise
             Path(f"refused_{runtime.ranks.rank}.txt").write_text(str(error))
+        if name in EVALUATED and (found := evaluation_of(options, own)):
+            Path("evaluated.json").write_text(json.dumps(found.metrics | found.beside))
+
+
+def evaluation_of(options, runtime):
+    """What a training's checkpoint in the working folder is worth on the test rows."""
+    from src.data.manifest import find
+    from src.training.evaluation import evaluate_checkpoint
+
+    path, data = Path("checkpoint/dlrm.ckpt"), find(options.data.dataset_path)
+    return evaluate_checkpoint(path, data, "test", options.network, runtime, options.evaluation.eval_batch_size)
 
 
 def values(folder, data, **network):

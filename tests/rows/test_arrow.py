@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from src.base.workers import runs_of
-from src.data.vocabulary import count, merge
+from src.data.compiled.key_tables import merge_counts
+from src.data.vocabulary import count
 from src.preprocess_data import main
 from src.rows import columnar
 from src.rows.cells import buffers
@@ -113,7 +114,7 @@ def test_numbers_of_distinct_values_are_counted_and_coded_as_their_cells(way):
         "another long value",
     ]
     assert keys.tolist() == keys_of(texts, COLUMNS.key_seed).tolist()
-    for found, expected in zip(merge([coded.counts()]), count(keys[None], checks[None])[0], strict=True):
+    for found, expected in zip(merge_counts([coded.counts()]), count(keys[None], checks[None])[0], strict=True):
         assert found.tolist() == expected.tolist()
     chosen = np.arange(len(keys)) % 3 > 0
     ids, target = np.arange(10, 10 + len(coded.distinct)), np.zeros((len(keys), 3), np.int32)

@@ -1,5 +1,8 @@
 """Files of columns that hold what a user would not expect: right, or refused in one line that says where and what."""
 
+import gzip
+import tarfile
+import zipfile
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -10,7 +13,9 @@ from src.base.errors import InputError
 from src.rows.cells.lists import ListColumn
 from src.rows.columns import Columns, Timestamp
 from src.rows.keys import keys_of
+from src.rows.raw_files import find_raws
 from src.rows.reader import RawInput
+from src.rows.text import is_utf8
 
 pa = pytest.importorskip("pyarrow", reason="pip install -r tests/requirements.txt")
 from pyarrow import parquet  # noqa: E402
@@ -105,6 +110,26 @@ def test_cells_that_cannot_be_used_are_told_by_row_and_column(tmp_path, columns,
     parquet.write_table(table_of(**changed), tmp_path / "p.parquet")
     bad = [row for block in read(tmp_path, columns) for row in block.bad]
     assert str(bad[0]).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["p.parquet.gz", "p.zip", "p.tar.gz"])
+def test_packed_columns_are_the_same_rows(tmp_path, name):
+    """Their bytes are no text, which would be made UTF-8 of."""
+    numbers = [(row * 7919) % 65521 for row in range(ROWS)]
+    parquet.write_table(table_of(n=numbers), tmp_path / "p.parquet")
+    data = (tmp_path / "p.parquet").read_bytes()
+    assert not is_utf8(data)
+    if name == "p.zip":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.write(tmp_path / "p.parquet", "inner.parquet")
+    elif name == "p.tar.gz":
+        with tarfile.open(tmp_path / name, "w:gz") as archive:
+            archive.add(tmp_path / "p.parquet", "inner.parquet")
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(data))
+    rows = RawInput(find_raws(str(tmp_path / name)), COLUMNS, tmp_path / "unpacked")
+    blocks = [block for span in rows.spans(0, rows.rows, 8) for block in rows.read(span)]
+    assert np.concatenate([block.numbers[:, 0] for block in blocks]).tolist() == numbers
 
 
 def test_row_groups_and_files_without_rows_are_passed_over(tmp_path):

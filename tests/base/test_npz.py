@@ -1,0 +1,48 @@
+"""Arrays in files: whole or not at all, read in parts, and in files without names."""
+
+import resource
+
+import numpy as np
+import pytest
+
+from src.base.files import MappedFile
+from src.base.npz import mapped_arrays, page_out, save_arrays, scratch_array, stored_arrays
+
+
+def test_arrays_that_the_disk_does_not_hold_leave_nothing(tmp_path):
+    """Whether the first array is too much, or a later one that is made meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        for sizes in ((1_000_000,), (10, 90_000, 80_000)):
+            with pytest.raises(OSError, match=r"a\.npz"):
+                save_arrays(tmp_path / "a.npz", ((f"x{size}", np.zeros(size, np.uint8)) for size in sizes))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parts_of_arrays_are_read_and_a_cut_file_is_told(tmp_path):
+    arrays = {"keys": np.arange(1000, dtype=np.uint64), "one": np.array(3), "none": np.empty(0, np.uint32)}
+    save_arrays(tmp_path / "a.npz", arrays)
+    stored = stored_arrays(tmp_path / "a.npz")
+    assert set(stored) == {"keys", "none"}
+    assert stored["keys"].read(990, 1000).tolist() == list(range(990, 1000))
+    assert (stored["none"].read(0, 0).dtype, stored["none"].size) == (np.uint32, 0)
+    data = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(data[:4000])
+    with pytest.raises(OSError, match="has become shorter"):
+        stored["keys"].read(990, 1000)
+
+
+def test_what_is_paged_out_is_still_there(tmp_path):
+    scratch = scratch_array(tmp_path, np.int64, 100_000)
+    scratch[:] = np.arange(100_000)
+    page_out(scratch[5:])
+    save_arrays(tmp_path / "a.npz", {"a": scratch})
+    mapped = mapped_arrays(MappedFile(tmp_path / "a.npz"))["a"]
+    page_out(mapped)
+    np.testing.assert_array_equal(mapped, np.arange(100_000))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+    assert scratch_array(tmp_path, np.int64, 0).tolist() == []
+    page_out(np.zeros(3))
