@@ -59,19 +59,24 @@ def replaced(made):
         thread.join()
 
 
-def test_a_worker_killed_in_each_step_changes_no_byte(raw, there, tmp_path):
-    """Nor do workers that come later, one that can only count, or the number of processes of the other engine."""
-    kills = Kills(there.folder)
+@pytest.fixture(scope="module")
+def made(raw, there):
+    """A data folder that they have made, one of whom was killed in each step while others joined."""
     with replaced(there) as joined:
         flags = [f"--data_path={raw.name}", "--output_path=made", *OPTIONS]  # from where workers are not
         code, text = run_program(PROGRAM, raw.parent, *flags, "--engine=dask", f"--scheduler={there.address}",
-                                 kill=kills)  # fmt: skip
+                                 kill=Kills(there.folder))  # fmt: skip
     assert code == 0, text
     assert "scheduler tcp://127.0.0.1:" in text
     assert len(there.told(KILLED)) == len(STEPS)
     assert set(joined) & there.told(WORKED)
     assert set(joined) & there.told(WROTE)
-    found = checksums(raw.parent / "made")
+    return raw.parent / "made"
+
+
+def test_a_worker_killed_in_each_step_changes_no_byte(raw, made, tmp_path):
+    """Nor do workers that come later, one that can only count, or the number of processes of the other engine."""
+    found = checksums(made)
     assert sum(name.endswith(".mindrecord") for name in found) == 9 + 1 + 1
     for workers in (1, 2, 3):
         place = tmp_path / f"local{workers}"
@@ -80,13 +85,13 @@ def test_a_worker_killed_in_each_step_changes_no_byte(raw, there, tmp_path):
         assert checksums(place) == found
 
 
-def test_who_can_only_count_writes_no_records(there):
+def test_who_can_only_count_writes_no_records(there, made):
     (alone,) = (number for number, facts in there.facts.items() if facts)
     assert alone in there.told(WORKED) | there.told(KILLED)
     assert alone not in there.told(WROTE)
 
 
-def test_a_vocabulary_grows_by_them_as_by_processes_of_this_machine(raw, there):
+def test_a_vocabulary_grows_by_them_as_by_processes_of_this_machine(raw, there, made):
     """Counting and merging need the earlier one, and what it was counted from, which workers read."""
     lines = [line.replace("0000", "00zz") for line in raw_lines(200, 6)]
     flags = [f"--data_path={write_raw(raw.parent / 'new.txt', lines)}", "--vocab_path=made", "--grow=True",
@@ -97,7 +102,7 @@ def test_a_vocabulary_grows_by_them_as_by_processes_of_this_machine(raw, there):
     assert checksums(raw.parent / "there") == checksums(raw.parent / "here")
 
 
-def test_ctrl_c_ends_the_run_and_the_next_one_goes_on(raw, there):
+def test_ctrl_c_ends_the_run_and_the_next_one_goes_on(raw, there, made):
     """Workers, whose pieces are called off, are free for it."""
     flags = [f"--data_path={raw.name}", "--output_path=stopped", *OPTIONS]
     on_dask = ["--engine=dask", f"--scheduler={there.address}"]
@@ -107,7 +112,7 @@ def test_ctrl_c_ends_the_run_and_the_next_one_goes_on(raw, there):
     code, text = run_program(PROGRAM, raw.parent, *flags, *on_dask, kill=Kills(None))
     assert code == 0, text
     assert "count: going on from an earlier run, 1 of 11 pieces are done" in text
-    assert checksums(raw.parent / "stopped") == checksums(raw.parent / "made")
+    assert checksums(raw.parent / "stopped") == checksums(made)
 
 
 def test_what_is_wrong_with_the_rows_is_the_same_line(raw, there):
