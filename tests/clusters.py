@@ -171,13 +171,13 @@ class Kills:
 
 @dataclass
 class Interrupts:
-    """For `stopping.run_program`: interrupts the program in a moment, as Ctrl-C does."""
+    """For `stopping.run_program`: interrupts the program in a moment, as Ctrl-C does, which the background ignores."""
 
     moment: str
 
     def __call__(self, moment: str) -> bool:
         if moment == self.moment:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
         return False
 
 
