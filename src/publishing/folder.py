@@ -24,7 +24,7 @@ from src.publishing.card import Facts, card
 from src.publishing.network import read_key, without_tables
 from src.publishing.options import PublishSpec
 from src.publishing.published import CARD, CHECKED, CONFIG, KIND, TABLE, TENSORS, VERSION, is_published
-from src.publishing.shown import page_for_others
+from src.publishing.shown import page_for_others, without_values
 from src.publishing.tensor_file import write_tensors
 from src.report.files import load_report
 
@@ -51,6 +51,9 @@ def publish(checkpoint: Path, manifest: Manifest, network: NetworkSpec, spec: Pu
     report, evaluations = report_of(checkpoint), evaluations_of(checkpoint)
     encoder = load_encoder(checkpoint.with_name(VOCABULARY), manifest.dense)
     hashed = spec.hash_vocabulary and isinstance(encoder.vocabulary, Vocabulary)
+    if spec.hash_vocabulary:
+        report, evaluations = without_values(report), without_values(list(evaluations))
+        manifest = replace(manifest, options=without_values(dict(manifest.options)))
     with whole_folder(folder, check) as beside:
         facts = Facts(manifest, replace(network, mixed_dims=0.0), network.mixed_dims, encoder, hashed, report,
                       evaluations, folder.resolve().name)  # fmt: skip

@@ -1,5 +1,6 @@
 """The report's page as others may see it: without the names of this machine's folders and of raw files."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -21,6 +22,23 @@ def shown_options(options: dict[str, Any]) -> dict[str, Any]:
     """Of a run's options those that tell how it was trained, and not where its files are."""
     names = {one.name for spec in _SHOWN for one in fields(spec)} - set(_PLACES)
     return {name: value for name, value in options.items() if name in names}
+
+
+def split_without_values(split: str) -> str:
+    """How rows were split, without the values of a column by which it was: these are categories as others are."""
+    if not split or split.startswith("random:"):
+        return split
+    return f"by column {re.split('[:=]', split)[0]}"
+
+
+def without_values(content: Any) -> Any:
+    """A report or an evaluation where each split tells no values of its column."""
+    if isinstance(content, dict):
+        return {
+            name: split_without_values(one) if name == "split" and isinstance(one, str) else without_values(one)
+            for name, one in content.items()
+        }
+    return [without_values(one) for one in content] if isinstance(content, list) else content
 
 
 def page_for_others(report: dict[str, Any], evaluations: Sequence[dict[str, Any]]) -> str:

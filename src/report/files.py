@@ -111,7 +111,7 @@ class RunReport(MetricsFile):
             mean = values.get("mean_loss", values["loss"])
             self.losses.append([values["step"], mean, values["samples_per_s"]])
             if len(self.losses) > _KEPT_POINTS:
-                self.losses = thinned(self.losses, _KEPT_POINTS // 2)
+                self.losses = joined(self.losses, _KEPT_POINTS // 2)
         elif kind == "eval":
             self.evaluations.append(values)
             self.save("unfinished")
@@ -146,7 +146,7 @@ class RunReport(MetricsFile):
         if not self.writes:
             return
         curves = {
-            "loss": thinned(self.losses, _CURVE_POINTS) if state == "finished" else self.losses,
+            "loss": joined(self.losses, _CURVE_POINTS) if state == "finished" else self.losses,
             "evaluations": self.evaluations,
             "rate": self._rate_curve(max(self.step, 1)),
             "missing_until": self.missing_until,
@@ -247,12 +247,26 @@ def load_report(folder: Path) -> dict[str, Any]:
     return content
 
 
-def thinned(points: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the points, the last one included: every second, fourth or eighth and so on."""
+def joined(points: Sequence[list[Any]], most: int) -> list[list[Any]]:
+    """At most so many points [step, mean loss, samples/s], each of the steps since the one before.
+
+    Two, four, eight or so on that follow one another become one, of all of their steps; the last one ends where it did.
+    """
     every = 1
     while len(points) > most * every:
         every *= 2
-    return list(points[::-every])[::-1]
+    begins = range(-(-len(points) // every) * -every + len(points), len(points), every)
+    return [_joined(points, max(begin, 0), begin + every) for begin in begins]
+
+
+def _joined(points: Sequence[list[Any]], begin: int, end: int) -> list[Any]:
+    if end - begin == 1:
+        return points[begin]
+    own = np.array(points[begin:end], np.float64)
+    steps = np.maximum(np.diff(own[:, 0], prepend=points[begin - 1][0] if begin else 0), 1)
+    known = own[:, 2] > 0
+    speed = steps[known].sum() / (steps[known] / own[known, 2]).sum() if known.any() else math.nan
+    return [points[end - 1][0], float(np.average(own[:, 1], weights=steps)), float(speed)]
 
 
 def without_nan(value: Any) -> Any:

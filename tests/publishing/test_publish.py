@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mindspore as ms
@@ -167,6 +168,24 @@ def test_nothing_else_of_the_rows_is_published(published, tiny_data):
     assert (manifest.source.keys(), manifest.options) == ({"columns"}, {"split": ""})
     with pytest.raises(InputError, match="is a published model, which has no rows: name the data folder"):
         find(str(folder)).shards("test")
+
+
+def test_a_hashed_model_does_not_tell_by_which_values_rows_were_split(published, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(published / "checkpoint", tmp_path / "checkpoint")
+    manifest = Manifest.load(tmp_path / "checkpoint/manifest.json")
+    split = "C1=secret town,b/c"
+    replace(manifest, options=dict(manifest.options) | {"split": split}).save(tmp_path / "checkpoint")
+    report = json.loads((tmp_path / "checkpoint/report.json").read_text())
+    report["data"]["preprocessing"]["split"] = split
+    (tmp_path / "checkpoint/report.json").write_text(json.dumps(report))
+    export.main(["--checkpoint_path=checkpoint", "--publish=plain"])
+    export.main(["--checkpoint_path=checkpoint", "--publish=hidden", "--hash_vocabulary=True"])
+    told = {name for name in ("README.md", "manifest.json", "report.html")
+            if "secret town" in (tmp_path / "plain" / name).read_text()}  # fmt: skip
+    assert told == {"README.md", "manifest.json", "report.html"}
+    assert not any(b"secret town" in path.read_bytes() for path in (tmp_path / "hidden").iterdir())
+    assert "Split: by column C1." in (tmp_path / "hidden/README.md").read_text()
 
 
 def test_publishing_again_needs_overwrite_and_keeps_the_key(published, tmp_path, monkeypatch, capsys):

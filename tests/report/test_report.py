@@ -1,6 +1,7 @@
 """The report of a run: what it says, of runs that end, stop or fail, in a real browser, and runs side by side."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ from src.ranks.group import ONE_RANK
 from src.report import __main__ as report
 from src.report import content as report_content
 from src.report.compare import failures
-from src.report.files import load_report, without_nan
+from src.report.files import joined, load_report, without_nan
 from src.report.plots import Axes, Series, number, plot, ticks
 from src.report.summary import main as summary_main
 from src.report.summary import reachable_auc
@@ -307,3 +308,12 @@ def test_report_in_chromium(browser, run_folder, width, scheme):
     assert (sum(map(int, back[4:-1].split(","))) < 200) == (scheme == "dark")
     assert [text for text in messages if not text.startswith("data:")] == []
     context.close()
+
+
+def test_points_of_a_curve_that_are_joined_tell_of_all_their_steps():
+    points = [[10 * number, float(number), 50.0 if number % 2 else 100.0] for number in range(1, 8)]
+    assert joined(points, 7) == points
+    assert joined(points, 4) == [points[0], *([20 * k + 10, 2 * k + 0.5, pytest.approx(200 / 3)] for k in (1, 2, 3))]
+    points[1][0] = 15  # 5 steps behind the first point, 15 before the next one
+    assert joined(points[:3], 2)[1] == [30, (5 * 2 + 15 * 3) / 20, pytest.approx(20 / (5 / 100 + 15 / 50))]
+    assert math.isnan(joined([[1, 0.5, math.nan], [2, 0.7, math.nan]], 1)[0][2])
