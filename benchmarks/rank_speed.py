@@ -32,7 +32,9 @@ def samples_per_s(folder: Path, data: Path, batch: int, ranks: int, *options: st
            "--lr=0.01", f"--dataset_path={data}", "--device_target=CPU", results.ORIGINAL, *options]  # fmt: skip
     program = ["train.py"] if ranks == 1 else ["src/launch.py", str(ranks)]
     command = [sys.executable, str(ROOT / program[0]), *program[1:], *own]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ
+    )  # without what MindSpore has set in this process
     found = re.search(r"steps, (\d+) samples/s", done.stdout)
     if done.returncode or not found:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr or done.stdout}")

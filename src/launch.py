@@ -31,7 +31,7 @@ from src.base.signs import Watch
 from src.base.workers import die_with_parent
 from src.checkpoints.names import file_of, folder_of
 from src.data.manifest import find
-from src.model_utils import ALIVE_FOLDER
+from src.model_utils import ALIVE_FOLDER, CPU_THREADS
 from src.model_utils.moxing_adapter import job
 from src.options import NEEDS_NO_RANKS, EvalOptions, TrainOptions, resolve
 from src.ranks.cluster import CLUSTER_OPTIONS, Cluster, cluster_of
@@ -68,6 +68,7 @@ class Launch:
         self.watch = Watch(alive, cluster.ranks, cluster.rank_timeout_s, cluster.is_whole)
         self.environment = os.environ | {
             ALIVE_FOLDER: str(alive.resolve()), "PYTHONUNBUFFERED": "1",
+            CPU_THREADS: os.environ.get("OMP_NUM_THREADS", ""),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         }  # fmt: skip
         self.scheduler: subprocess.Popen[bytes] | None = None

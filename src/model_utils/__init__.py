@@ -16,3 +16,6 @@ for _name, _value in {"TLS": "^cma", "ERROR_SIGNALS": "", "MEM_EVENTS": "n", "WA
     os.environ.setdefault(f"UCX_{_name}", _value)
 
 ALIVE_FOLDER = "DLRM_ALIVE_FOLDER"  # names the folder in which src/launch.py looks for signs of life of the ranks
+
+CPU_THREADS = "DLRM_CPU_THREADS"
+"""Environment variable: how many threads compiled operators may use, as OMP_NUM_THREADS said at first; "" for any."""

@@ -1,11 +1,18 @@
 """Operators of a compiled library as MindSpore's primitives."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
 from mindspore import ops
+
+from src.model_utils import CPU_THREADS
+
+# What the user allows: os.environ does not show that MindSpore sets the variable to 1. Processes that this one starts
+# have this from it, as they may have MindSpore's.
+os.environ.setdefault(CPU_THREADS, os.environ.get("OMP_NUM_THREADS", ""))
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-pthread",
          "-Wl,-z,nodelete", "-Wl,--no-undefined")  # fmt: skip

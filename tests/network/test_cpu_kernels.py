@@ -1,13 +1,16 @@
 """The compiled operators: when they can't be had, the life of their library, and layers against plain NumPy."""
 
 import gc
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import CPU, ORIGINAL
+from conftest import CPU, ORIGINAL, ROOT
 from mindspore import Tensor, nn, ops
 from networks import (
     make_batch,
@@ -16,6 +19,7 @@ from networks import (
 
 import train
 from src.base import native
+from src.model_utils import CPU_THREADS
 from src.network import cpu_kernels
 from src.network.layers import MLP
 
@@ -164,3 +168,21 @@ def test_training_without_a_compiler_goes_on(tiny_data, here, monkeypatch, capsy
     train.main([CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--bottom_mlp=[8,16]", "--top_mlp=[8,1]"])
     assert "CPU operators of MindSpore alone" in capsys.readouterr().err
     assert Path("checkpoint/dlrm.ckpt").exists()
+
+
+def test_threads_are_those_that_the_user_allows_and_not_mindspore():
+    """MindSpore lets the C library, but not Python, believe that OMP_NUM_THREADS is 1; this halved the speed."""
+    program = """
+import ctypes, os, sys
+import mindspore
+mindspore.set_device("CPU")
+from src.model_utils import CPU_THREADS, aot
+library = ctypes.CDLL(None)
+library.getenv.restype = ctypes.c_char_p
+print(repr(library.getenv(CPU_THREADS.encode()).decode()))
+"""
+    others = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", CPU_THREADS)}
+    for given in ({}, {"OMP_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "1", CPU_THREADS: ""}):
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=others | given, capture_output=True,
+                              text=True, check=True)  # fmt: skip
+        assert done.stdout.splitlines()[-1] == repr(given.get(CPU_THREADS, given.get("OMP_NUM_THREADS", "")))

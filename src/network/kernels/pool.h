@@ -61,10 +61,11 @@ class Pool {
 #endif
   }
 
-  // Threads beside the calling one: of those that the machine has, or that OMP_NUM_THREADS allows, at most 16.
+  // Threads beside the calling one: of those that the machine has, or that the user allows by OMP_NUM_THREADS, of which
+  // src/model_utils/aot.py keeps a copy, as MindSpore sets the variable itself; at most 16.
   static int Helpers() {
     int threads = std::min(16, static_cast<int>(std::thread::hardware_concurrency()));
-    const char *allowed = std::getenv("OMP_NUM_THREADS");
+    const char *allowed = std::getenv("DLRM_CPU_THREADS");
     if (allowed && std::atoi(allowed) > 0) threads = std::min(threads, std::atoi(allowed));
     return std::max(0, threads - 1);
   }
