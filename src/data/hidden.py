@@ -48,14 +48,10 @@ class HiddenVocabulary(Vocabulary):
             raise InputError("two categories have one hash under this key: publish with another one")
         return cls(vocabulary.names, hashes, secret, None, None, vocabulary.key_seed, vocabulary.tables)
 
-    def encode(self, keys: np.ndarray) -> np.ndarray:
-        """Ids [B, F] int32 of keys [F, B]; all are hashed at once, which for a single row is most of the time."""
-        hashes = hidden_keys(keys, np.array(self.tables)[:, None], self._secret)
-        return np.stack([super(HiddenVocabulary, self).ids_of(*one) for one in enumerate(hashes)], 1).astype(np.int32)
-
-    def ids_of(self, field: int, keys: np.ndarray) -> np.ndarray:
-        """Ids [B] of one field's keys [B]."""
-        return super().ids_of(field, hidden_keys(keys, self.tables[field], self._secret))
+    def _ids(self, fields: Sequence[int], keys: np.ndarray) -> np.ndarray:
+        """As of `Vocabulary`; all are hashed at once, which for a single row is most of the time."""
+        tables = np.array(self.tables)[list(fields)]
+        return super()._ids(fields, hidden_keys(keys, tables[:, None], self._secret))
 
     def arrays(self) -> Arrays:
         """As of `Vocabulary`, and by what one sees that a secret is the right one."""

@@ -102,18 +102,22 @@ class Vocabulary(InFile):
 
     def encode(self, keys: np.ndarray) -> np.ndarray:
         """Ids [B, F] int32 of keys [F, B]."""
-        indexes = [self._index_for(table, keys.shape[1]) for table in self.tables]
+        return self._ids(range(len(self.names)), keys)
+
+    def ids_of(self, field: int, keys: np.ndarray) -> np.ndarray:
+        """Ids [B] int32 of one field's keys [B]."""
+        return self._ids([field], keys[None])[:, 0]
+
+    def _ids(self, fields: Sequence[int], keys: np.ndarray) -> np.ndarray:
+        """Ids [B, n] int32 of n fields' keys [n, B]: all that another kind of vocabulary does in another way."""
+        tables = [self.tables[field] for field in fields]
+        indexes = [self._index_for(table, keys.shape[1]) for table in tables]
         if all(indexes):
             return find_places([index for index in indexes if index], keys)
         ids = np.empty(keys.shape[::-1], np.int32)
-        for field, (own, index) in enumerate(zip(keys, indexes)):
-            ids[:, field] = self._places(self.tables[field], own, index)
+        for place, (table, own, index) in enumerate(zip(tables, keys, indexes)):
+            ids[:, place] = self._places(table, own, index)
         return ids
-
-    def ids_of(self, field: int, keys: np.ndarray) -> np.ndarray:
-        """Ids [B] of one field's keys [B]."""
-        table = self.tables[field]
-        return self._places(table, keys, self._index_for(table, len(keys)))
 
     def _index_for(self, table: int, wanted: int) -> KeyTable | None:
         """A table's hash table, if there is one, or it pays to build one for so many keys more."""

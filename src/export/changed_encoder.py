@@ -180,20 +180,16 @@ class ChangedVocabulary(Vocabulary):
         """As of `Vocabulary`."""
         self.base.prepare()
 
-    def encode(self, keys: np.ndarray) -> np.ndarray:
+    def _ids(self, fields: Sequence[int], keys: np.ndarray) -> np.ndarray:
         """As of `Vocabulary`."""
-        ids: np.ndarray = np.stack([self.ids_of(field, own) for field, own in enumerate(keys)], axis=1)
-        return ids
-
-    def ids_of(self, field: int, keys: np.ndarray) -> np.ndarray:
-        """As of `Vocabulary`."""
-        table = self.tables[field]
-        ids = np.array(self.base.ids_of(field, keys))
-        if len(gone := self._gone[table]):
-            ids[gone[np.minimum(np.searchsorted(gone, ids), len(gone) - 1)] == ids] = UNSEEN
-            found = self._found[table].get_indexer(pd.Index(keys))
-            ids[found >= 0] = self.places[table][found[found >= 0]] + 1
-        return ids
+        all_ids = self.base._ids(fields, keys)
+        for field, own, ids in zip(fields, keys, all_ids.T):  # which is changed in its place
+            table = self.tables[field]
+            if len(gone := self._gone[table]):
+                ids[gone[np.minimum(np.searchsorted(gone, ids), len(gone) - 1)] == ids] = UNSEEN
+                found = self._found[table].get_indexer(pd.Index(own))
+                ids[found >= 0] = self.places[table][found[found >= 0]] + 1
+        return all_ids
 
     def keys_of(self, field: int) -> np.ndarray:
         """As of `Vocabulary`; it takes as long as there are keys."""
