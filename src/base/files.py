@@ -69,9 +69,14 @@ def read_ahead(file: BinaryIO, place: int, size: int) -> None:
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hex digits."""
     with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+        return sha256_from(file)
+
+
+def sha256_from(file: BinaryIO) -> str:
+    """The SHA-256 of what is left to read of a file, in hex digits."""
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

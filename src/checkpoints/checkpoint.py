@@ -25,7 +25,7 @@ from src.base.events import happens
 from src.base.finite import NotFinite, first_not_finite
 from src.base.npz import Arrays
 from src.checkpoints import protobuf
-from src.checkpoints.names import check_is_file
+from src.checkpoints.names import TABLE, check_is_file
 from src.checkpoints.parts import PARTS, open_parts, part_of
 from src.data.manifest import MANIFEST, VOCABULARY, Coded, DataFolder, Manifest, dense_dim_of, has_fields
 from src.dlrm import DLRM
@@ -36,8 +36,6 @@ from src.network.options import NetworkSpec
 from src.network.stock import STOCK
 from src.ranks.group import ONE_RANK, Ranks
 from src.ranks.placement import Piece, Placement, has_all_to_all, place
-
-TABLE = "embedding."
 
 
 def save(model: DLRM, names: Sequence[str], path: Path, ranks: Ranks = ONE_RANK, checked: bool = False) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from src.base.errors import InputError
 from src.base.locks import is_held
 
+TABLE = "embedding."  # begins the names of tables in a checkpoint
 CHECKPOINT, UNFINISHED, LOCK = "dlrm.ckpt", "unfinished", ".lock"
 REPORT, REPORT_PAGE, SCORES, EVALUATIONS = "report.json", "report.html", "scores.npz", "evaluations.json"
 

@@ -170,7 +170,6 @@ class Encoder(InFile):
         self._of_columns = layout or Layout.plain(len(vocabulary.names))
         self._examples = None if examples is None else tuple(examples)
         self._file: MappedFile | None = None
-        self._dense = tuple(dense)
         self._coded: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of fields the last distinct keys, and their ids
         self._transform = TRANSFORMS[self.learned.transform]
         self._with_indicator = [int(number) for number in self.learned.missing]
@@ -280,7 +279,7 @@ class Encoder(InFile):
         known = self.vocabulary
         vocabulary = HiddenVocabulary.of(known, secret) if isinstance(known, Vocabulary) else known
         none = [Example()] * len(known.names)
-        return Encoder(self._dense, vocabulary, self.learned, none, self._of_columns)
+        return Encoder(self.dense, vocabulary, self.learned, none, self._of_columns)
 
     @property
     def examples(self) -> tuple[Example, ...]:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from src.data.compiled.key_tables import summed
+
 MOST_VALUES = 65_536
 Scale = tuple[float, float]  # mean and deviation
 Summary = tuple[np.ndarray, np.ndarray]  # distinct values, float32, rising, and how often each occurs, int64
@@ -25,13 +27,7 @@ def summarise(numbers: np.ndarray) -> Summary:
 
 def merge(parts: Sequence[Summary]) -> Summary:
     """One column's summary over several parts of the rows."""
-    import pandas as pd  # late, as above
-
-    codes, distinct = pd.factorize(np.concatenate([values for values, _ in parts]))
-    totals = np.zeros(len(distinct), np.int64)
-    np.add.at(totals, codes, np.concatenate([counts for _, counts in parts]))
-    order = np.argsort(distinct)
-    values, counts = distinct[order], totals[order]
+    values, counts = summed(*(np.concatenate(arrays) for arrays in zip(*parts)))
     if len(values) <= MOST_VALUES:
         return values, counts
     ends = np.cumsum(counts)

@@ -8,7 +8,6 @@ MODEL/days/0003/         a day: dataset/, checkpoint/ and export/ as the program
                          earlier model codes them, scores of both models, day.json what it is made of, report.html
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from src.base.errors import AlreadyDone, InputError
-from src.base.files import flush, whole_file
+from src.base.files import flush, sha256_of, whole_file
 from src.base.locks import hold
 from src.rows.unpacking import file_and_member
 
 CURRENT, HISTORY, DAYS, PAGE = "current", "history.jsonl", "days", "report.html"
 OPTIONS, SCHEMA, LOCK = "options.yaml", "schema.yaml", ".lock"
 ACCEPTED, REFUSED = "in use", "refused"
-_CHUNK_BYTES = 1 << 20
 Line = dict[str, Any]  # of the history
 
 
@@ -47,11 +45,7 @@ def identities(raws: Sequence[Path]) -> list[RawFile]:
     """
     found: dict[str, RawFile] = {}
     for file in dict.fromkeys(file_and_member(raw)[0] for raw in raws):
-        digest = hashlib.sha256()
-        with file.open("rb") as opened:
-            while chunk := opened.read(_CHUNK_BYTES):
-                digest.update(chunk)
-        one = RawFile(file.name, file.stat().st_size, digest.hexdigest())
+        one = RawFile(file.name, file.stat().st_size, sha256_of(file))
         if other := found.setdefault(one.sha256, one) is not one and found[one.sha256]:
             raise InputError(f"{one.name} and {other.name} have the same content: name each day's rows once")
     return list(found.values())

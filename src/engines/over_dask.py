@@ -7,7 +7,6 @@ that no worker's loss takes them along; pieces are handed out a few at a time, s
 
 import contextlib
 import logging
-import os
 import pickle
 import queue
 import site
@@ -25,7 +24,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from src.base.errors import InputError
 from src.base.files import sha256_of
 from src.base.logs import warn
-from src.base.workers import runs_of, told_progress
+from src.base.workers import processes, runs_of, told_progress
 from src.engines.fitness import Facts, Probe, look
 from src.engines.kept import forget, once, pickled, unpickled_from
 
@@ -52,7 +51,7 @@ def dask_engine(scheduler: str, workers: int) -> Iterator["DaskEngine"]:
         stack.callback(log.setLevel, before)
         if not scheduler:
             cluster = LocalCluster(
-                n_workers=workers or len(os.sched_getaffinity(0)), threads_per_worker=1, processes=True,
+                n_workers=processes(workers), threads_per_worker=1, processes=True,
                 memory_limit=0, dashboard_address=":0", silence_logs=logging.CRITICAL,
             )  # fmt: skip
             stack.callback(cluster.close, _CLOSE_S)

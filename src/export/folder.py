@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from src.base.errors import InputError
 from src.base.files import whole_folder
 from src.base.sealed import write_facts
@@ -24,7 +22,7 @@ from src.dlrm import DLRM
 from src.export.calibration import Calibration, learned
 from src.export.delta import Delta, check_alike, description_of_delta, finish_delta, write_changed_rows
 from src.export.exported import DESCRIPTION, ExportFolder, check_export_place, checksum, field_facts
-from src.export.graph import EXPORTED, export_graph
+from src.export.graph import EXPORTED, export_graph, tables_of_widths
 from src.export.options import GRAPH_TABLES_MB, ExportSpec
 from src.export.table_file import chunks, encode_rows, write_tables
 from src.network.embedding import EmbeddingTables, Fill, whole_tables
@@ -134,8 +132,7 @@ def _tables_of_graph(export: Export, fill: Fill) -> EmbeddingTables:
     """All tables, which `fill` fills, where they go into the graph; else such as have no more than the widths."""
     manifest, width = export.manifest, export.network.emb_dim
     if export.placement == "host":
-        fields = len(manifest.fields)
-        return EmbeddingTables([1] * fields, np.zeros((fields, width), np.float32), EXPORTED)
+        return tables_of_widths(len(manifest.fields), width)
     try:
         return whole_tables(manifest.rows_of_tables, width, fill, EXPORTED, manifest.layout)
     except MemoryError:

@@ -18,6 +18,7 @@ from src.data.layout import Layout
 from src.dlrm import DLRM
 from src.export import mindir
 from src.export.options import SUFFIXES, ExportSpec
+from src.network.embedding import EmbeddingTables
 from src.network.stock import StockOperators
 
 
@@ -146,6 +147,11 @@ class ScoreIds(_Score):
         rows = ids - self.padding(ids) * self.to_zeros
         vectors = tables.joint_lookup(tables.table, rows, tables.starts)[1]
         return self.probabilities(dense, vectors, self.model.present(ids))
+
+
+def tables_of_widths(fields: int, width: int) -> EmbeddingTables:
+    """Tables of a network whose vectors are looked up outside of its graph, which needs no more than their widths."""
+    return EmbeddingTables([1] * fields, np.zeros((fields, width), np.float32), EXPORTED)
 
 
 class ScoreVectors(_Score):

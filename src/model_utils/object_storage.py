@@ -5,7 +5,6 @@ the package of that name on PyPI is another one. All others (s3://, hdfs://, gs:
 reads their addresses and keys from the environment and its configuration.
 """
 
-import hashlib
 import importlib
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from src.base.errors import InputError
+from src.base.files import sha256_from
 
 REQUIREMENTS = "requirements-storage.txt"
 _OF_MODELARTS = "obs://"
@@ -227,25 +227,21 @@ def store_of(url: str) -> Store:
     """
     if not is_remote(url):
         return Folders()
-    if (url.startswith("s3://") and not _has_moxing()) or not url.startswith((_OF_MODELARTS, "s3://")):
+    needs_moxing = url.startswith(_OF_MODELARTS)
+    if not needs_moxing and not url.startswith("s3://"):  # by which ModelArts' own storage is named, too
         return _by_fsspec(url)
     try:
         file = importlib.import_module("moxing").file
         if not hasattr(file, "copy_parallel"):
             raise AttributeError("no copy_parallel")
     except (ImportError, AttributeError) as error:
+        if not needs_moxing:
+            return _by_fsspec(url)
         raise InputError(
             f"{url} needs ModelArts' own module moxing ({error}), which is part of its images; PyPI's package of that "
             f"name is another one. Outside of ModelArts name a folder, or drop --enable_modelarts"
         ) from None
     return Moxing(file)
-
-
-def _has_moxing() -> bool:
-    try:
-        return hasattr(importlib.import_module("moxing").file, "copy_parallel")
-    except (ImportError, AttributeError):
-        return False
 
 
 def _by_fsspec(url: str) -> Fsspec:
@@ -273,8 +269,5 @@ def sizes_below(path: Path) -> dict[str, int]:
 
 def sha256_of(store: Store, url: str) -> str:
     """The SHA-256 of a file's content."""
-    digest = hashlib.sha256()
     with store.open(url) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_from(file)

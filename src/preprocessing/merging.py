@@ -21,8 +21,8 @@ from src.base.npz import Arrays, StoredArray, page_out, scratch_array, stored_ar
 from src.data import numeric
 from src.data.compiled.key_tables import Counts, Ranking, merge_counts
 from src.data.vocabulary import shared_keys
+from src.preprocessing.options import MERGED_KEYS
 
-MERGED_KEYS = 1 << 20  # in memory at once, of all files
 _MOST_FILES, _JOINED = 256, 64
 _MERGED_AT_ONCE = 32  # summaries of numbers
 _PAGED_OUT_KEYS = 1 << 22

@@ -36,7 +36,7 @@ _MOST_RECORD_BYTES = 64 << 20
 _PROGRAM_BYTES = 350 * 10**6  # with all that it imports, of all processes together
 _BLOCKS_BYTES = 40 * 10**6  # of text and what is read of it, for each process
 _CODED_COPIES = 9  # of a shard's rows, with memory that is free again and kept
-_MERGED_KEYS, _LEAST_MERGED_KEYS = 1 << 20, 1 << 16
+MERGED_KEYS, _LEAST_MERGED_KEYS = 1 << 20, 1 << 16  # in memory at once, of all files
 _MERGED_BYTES = 100  # of each key, all copies together
 _BUCKETS = Rule(lambda value: value == 0 or 2 <= value <= 10_000, "must be 0, or lie between 2 and 10000")
 _COUNTS = matching(r"([^:,]+:[1-9]\d*(,[^:,]+:[1-9]\d*)*)?", "must be of the form FIELD:COUNT,FIELD:COUNT")
@@ -243,9 +243,9 @@ class PreprocessingSpec:
     def merged_keys(self, workers: int) -> int:
         """Counted keys that each of so many processes that merge them may have in memory at once."""
         if not self.memory_mb:
-            return _MERGED_KEYS
+            return MERGED_KEYS
         of_each = self.memory_mb * 10**6 - _PROGRAM_BYTES
-        return min(_MERGED_KEYS, max(_LEAST_MERGED_KEYS, of_each // workers // _MERGED_BYTES))
+        return min(MERGED_KEYS, max(_LEAST_MERGED_KEYS, of_each // workers // _MERGED_BYTES))
 
     def check_memory(self, fields: int, values: int, workers: int, table_rows: int = 0) -> None:
         """Refuse a bound on memory that so many processes can't keep to.

@@ -13,7 +13,7 @@ from src.base.files import check_place, link_or_copy, whole_file, whole_folder
 from src.base.sealed import sealed_json
 from src.checkpoints.checkpoint import fill_mlps, full_width
 from src.checkpoints.evaluated import evaluations_of
-from src.checkpoints.names import REPORT, REPORT_PAGE
+from src.checkpoints.names import REPORT, REPORT_PAGE, TABLE
 from src.data.encoder import Encoder, load_encoder
 from src.data.manifest import VOCABULARY, Manifest
 from src.data.parts import File
@@ -23,7 +23,7 @@ from src.network.options import NetworkSpec
 from src.publishing.card import Facts, card
 from src.publishing.network import read_key, without_tables
 from src.publishing.options import PublishSpec
-from src.publishing.published import CARD, CHECKED, CONFIG, KIND, TABLE, TENSORS, VERSION, is_published
+from src.publishing.published import CARD, CHECKED, CONFIG, KIND, TENSORS, VERSION, is_published
 from src.publishing.shown import page_for_others, without_values
 from src.publishing.tensor_file import write_tensors
 from src.report.files import load_report

@@ -11,15 +11,15 @@ from mindspore import Tensor, nn
 from src.base.errors import InputError
 from src.base.files import MappedFile
 from src.base.npz import mapped_arrays
-from src.checkpoints.checkpoint import TABLE
+from src.checkpoints.names import TABLE
 from src.data.encoder import load_encoder
 from src.data.manifest import VOCABULARY, Manifest, dense_dim_of, has_fields
 from src.data.parts import sha256_of
 from src.dlrm import DLRM
 from src.export.exported import ExportFolder
-from src.export.graph import EXPORTED, ScoreVectors
+from src.export.graph import ScoreVectors, tables_of_widths
 from src.export.live import HOST_SIZES, Graphs, LiveModel
-from src.network.embedding import EmbeddingTables, whole_tables
+from src.network.embedding import whole_tables
 from src.network.operators import Operators
 from src.network.options import NetworkSpec
 from src.publishing.options import key_path_of
@@ -30,8 +30,7 @@ from src.rows.keys import is_seed
 
 def without_tables(manifest: Manifest, network: NetworkSpec) -> DLRM:
     """A network of this shape to which vectors come from elsewhere; of the tables it has only the widths."""
-    fields = len(manifest.fields)
-    tables = EmbeddingTables([1] * fields, np.zeros((fields, network.emb_dim), np.float32), EXPORTED)
+    tables = tables_of_widths(len(manifest.fields), network.emb_dim)
     return DLRM(dense_dim_of(manifest), tables, network, has_fields=has_fields(manifest))
 
 
@@ -93,7 +92,7 @@ def live_model(folder: Path, key_path: str | Path = "") -> LiveModel:
 
 
 def read_key(path: Path) -> str:
-    """The key in a file of `write_key`.
+    """The key in a file that publishing left.
 
     Raises:
         InputError: there is none.

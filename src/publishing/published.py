@@ -20,6 +20,7 @@ import numpy as np
 
 from src.base.errors import InputError
 from src.base.sealed import check_json
+from src.checkpoints.names import TABLE
 from src.data.manifest import MANIFEST, VOCABULARY, Manifest
 from src.data.parts import File
 from src.export.table_file import Tables
@@ -29,7 +30,6 @@ from src.publishing.tensor_file import TensorFile
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 CHECKED = (TENSORS, VOCABULARY, MANIFEST)
 KIND, VERSION = "dlrm-mindspore", 1
-TABLE = "embedding."  # begins the names of tables, as in checkpoints
 _REMEDY = "publish the model again, or fetch the folder anew"
 
 

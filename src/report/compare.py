@@ -22,7 +22,6 @@ from src.report.words import ENGLISH, Words
 
 _FIRST = ("auc", "logloss")  # of a table's metrics
 _COLUMNS, _NAMES, _RUNS_BESIDE = 80, 18, 5  # of a screen: its width, that of names, and how many runs it has place for
-# of a screen: its width, that of names, and runs it has place for
 
 
 def folder_of_run(name: str) -> Path:

@@ -46,7 +46,7 @@ def count_keys(keys: np.ndarray, checks: np.ndarray | None = None) -> Counts:
     """What is counted of keys [B] uint64, and of their checks [B] uint32 if there are any but 0."""
     checks = None if checks is None or not checks.any() else checks
     if not (library := _library()):
-        return _summed(keys, np.ones(len(keys), np.int64), checks)
+        return summed(keys, np.ones(len(keys), np.int64), checks)
     keys = np.ascontiguousarray(keys)
     checks = None if checks is None else np.ascontiguousarray(checks)
     found: Counts = np.empty(len(keys), np.uint64), np.empty(len(keys), np.int64)
@@ -68,13 +68,13 @@ def merge_counts(parts: Sequence[Counts]) -> Counts:
         own = (part[2] if len(part) > 2 else np.zeros(len(part[0]), np.uint32) for part in parts)
         checks = np.concatenate(list(own))
     if not (library := _library()):
-        return _summed(keys, counts, checks)
+        return summed(keys, counts, checks)
     distinct = library.SumKeys(*(_pointer(array) for array in (keys, counts, checks)), _size(len(keys)))
     return tuple(array[:distinct] for array in (keys, counts, checks) if array is not None)
 
 
-def _summed(keys: np.ndarray, counts: np.ndarray, checks: np.ndarray | None) -> Counts:
-    """The same in pandas, of keys in any order."""
+def summed(keys: np.ndarray, counts: np.ndarray, checks: np.ndarray | None = None) -> Counts:
+    """The distinct keys, or numbers, of some in any order, rising, and their counts in all; by pandas."""
     import pandas as pd  # late: who has the library needs none
 
     codes, distinct = pd.factorize(keys)

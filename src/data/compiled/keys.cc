@@ -1,4 +1,4 @@
-// Keys counted, merged and looked up, for src/data/compiled/key_tables.py, which does the same by pandas and says what is what.
+// Keys counted, merged and looked up, for key_tables.py beside it, which does the same by pandas and says what is what.
 
 #include <algorithm>
 #include <cstdint>
