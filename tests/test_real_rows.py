@@ -143,9 +143,10 @@ def test_chain_on_raw_rows_gives_the_metrics_of_eval(program, raw, trained, monk
     write_raw(trained / "new.txt", lines)
     command = ["bash", str(ROOT / "scripts/run_infer_310.sh"), "export/dlrm.mindir", "new.txt", "y"]
     subprocess.run(command, check=True, env=os.environ | {"DEVICE_TYPE": "CPU"}, stdout=subprocess.DEVNULL)
-    found, expected = (
-        METRIC_LINE.fullmatch((trained / name).read_text().splitlines()[-1]) for name in ("acc.log", "eval.log")
-    )
+    line, _, model = (trained / "acc.log").read_text().splitlines()[-1].partition("; model ")
+    assert model == "export/dlrm.mindir"
+    found = METRIC_LINE.fullmatch(line)
+    expected = METRIC_LINE.fullmatch((trained / "eval.log").read_text().splitlines()[-1])
     for metric, value in expected.groupdict().items():
         assert float(found[metric]) == pytest.approx(float(value), abs=1e-6)
     scores = np.loadtxt("scores.csv", delimiter=",", skiprows=1)[:, 1]
