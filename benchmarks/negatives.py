@@ -68,7 +68,7 @@ def main() -> None:
         run("src/synthetic.py", f"--data_path={folder}", f"--rows={arguments.rows}")
         ratios: dict[str, list[float]] = {}
         table = []
-        for kind, options in (("unsampled", []), ("sampled", [f"--keep_negatives={arguments.keep}"])):
+        for kind, options in (("sampled", [f"--keep_negatives={arguments.keep}"]), ("unsampled", [])):
             place = folder / kind
             run("src/preprocess_data.py", f"--data_path={folder}", f"--output_path={place}", *options)
             data = find(str(place))
