@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
+from src.data.layout import PADDING, Layout
 from src.network.embedding import initial_values, make_tables
 from src.ranks import exchange as exchange_module
 from src.ranks.placement import place
@@ -44,6 +45,20 @@ def test_all_ranks_of_a_placement_compile_one_graph(monkeypatch, rows):
     cut = any(piece.rows < rows[piece.table] for pieces in placement.pieces for piece in pieces)
     empty = len(placement.pieces[0]) != len(placement.pieces[1])
     assert [one.split.partial for one in tables] == [cut or empty] * 2
+
+
+def test_padding_of_lists_is_the_row_of_zeros_also_of_tables_that_are_on_one_rank(monkeypatch):
+    """And changes nothing, whatever the gradient of its vector."""
+    for name in ("AllGather", "AllReduce"):
+        monkeypatch.setattr(exchange_module.ops, name, lambda **_: nn.Identity())
+    rows, layout = (3, 4), Layout((0, 1), (2, 1), ("sum", ""))
+    tables, _ = make_tables(place(rows, "hybrid", 1), 0, 4, initial_values(rows, 1), layout=layout)
+    ids = np.array([[2, PADDING, 3], [PADDING, PADDING, 0]], np.int32)
+    found, vectors = tables.lookup(Tensor(ids))
+    assert found.asnumpy().tolist() == [[2, 3, 7], [3, 3, 4]]
+    assert (vectors.asnumpy()[ids == PADDING] == 0).all()
+    _, gradients = tables.owned(found, Tensor(np.ones((2, 3, 4), np.float32)))
+    np.testing.assert_array_equal(gradients.asnumpy(), np.where(ids == PADDING, 0, 1)[..., None] * np.ones(4))
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
