@@ -271,15 +271,14 @@ class Encoder(InFile):
         return ids.astype(np.int32)
 
     def hidden(self, secret: str) -> "Encoder":
-        """An encoder that gives the same, and keeps no category that one could read, nor examples of any.
+        """An encoder that gives the same, and keeps no category that one could read.
 
         Args:
             secret: by which categories are hashed; where they are hashed to ids, none are kept anyway.
         """
         known = self.vocabulary
         vocabulary = HiddenVocabulary.of(known, secret) if isinstance(known, Vocabulary) else known
-        none = [Example()] * len(known.names)
-        return Encoder(self.dense, vocabulary, self.learned, none, self._of_columns)
+        return Encoder(self.dense, vocabulary, self.learned, known_values.untold(self.examples), self._of_columns)
 
     @property
     def examples(self) -> tuple[Example, ...]:

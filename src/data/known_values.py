@@ -28,6 +28,7 @@ _LEAST_ROWS = 10
 _CHANCE = 1e-6  # that nothing matches by chance
 _RUN = 50  # rows of one value behind each other that tell as much as one: ten ads for one user are no ten users
 _SHOWN = 3
+UNTOLD = "(not told)"  # stands for a value
 _CHUNK_KEYS = 1 << 16
 _MIXED = np.uint64(0x9E3779B97F4A7C15)
 # Text that pandas.read_csv takes for a missing value unless told otherwise; the empty cell is another matter.
@@ -82,6 +83,13 @@ def _not_whole_keys(keys: np.ndarray) -> list[str]:
         if len(odd := np.flatnonzero(~(whole | hashed | is_free(chunk) | (lengths == 0)))):
             return [text_of(int(chunk[odd[0]])) or ""]
     return []
+
+
+def untold(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """What stays of examples that may not be told: which columns have such as a DataFrame might hold otherwise."""
+    return tuple(
+        Example((), UNTOLD if one.not_whole else "", UNTOLD if one.like_missing else "") for one in examples
+    )  # fmt: skip
 
 
 def to_json(examples: Sequence[Example]) -> np.ndarray:

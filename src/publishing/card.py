@@ -10,6 +10,7 @@ import yaml
 
 from src.base.logs import figure
 from src.data.encoder import Encoder
+from src.data.known_values import UNTOLD
 from src.data.manifest import VOCABULARY, Manifest, dense_dim_of
 from src.data.vocabulary import Vocabulary
 from src.network.options import NetworkSpec
@@ -37,10 +38,10 @@ class Facts:
     """What a card tells.
 
     Attributes:
-        manifest: facts of the training data.
+        manifest: facts of the training data, as they are published.
         network: its shape as it is published.
         mixed_dims: that of the checkpoint, whose vectors were of several widths if it is not 0.
-        encoder: of the checkpoint.
+        encoder: as it is published.
         hashed: whether the published vocabulary has keyed hashes.
         report: of the training; empty where there is none.
         evaluations: from eval.py, the newest last.
@@ -171,8 +172,9 @@ def _data(facts: Facts) -> str:
     )
     split = manifest.options.get("split") or "by place: the last rows are later ones"
     told = f"{columns}Split: {split}. Vocabulary: SHA-256 `{manifest.sha256(VOCABULARY)}`{manifest.weighting}."
-    if manifest.negatives:
-        told += f" Of {manifest.negatives.rows:,} training rows without a click {manifest.negatives.kept:,} were kept."
+    if negatives := manifest.negatives:
+        told += f" Of {negatives.rows:,} training rows without a click {negatives.kept:,} were kept, which the table "
+        told += f"has; of all, {100 * manifest.label_mean_of_all('train'):.2f} % are clicks."
     return f"{told}\n\n" + _table(["part", "rows", "clicks", "lines", "values unseen in training"], rows)
 
 
@@ -241,7 +243,7 @@ def _kept(facts: Facts) -> Iterator[str]:
     encoder, vocabulary = facts.encoder, facts.encoder.vocabulary
     yield "the names of the columns"
     if not isinstance(vocabulary, Vocabulary):
-        yield "of categories nothing: ids are hashes of them"
+        yield "no list of categories: ids are hashes of them"
     elif facts.hashed:
         yield (
             f"of {_count(vocabulary):,} category values keyed hashes of 64 bits (SipHash-1-3). The key is not in these "
@@ -255,9 +257,11 @@ def _kept(facts: Facts) -> Iterator[str]:
         )
     if isinstance(vocabulary, Vocabulary):
         yield "of each categorical column, how many values it has, and which of them are more frequent than others"
-    examples = sum(len(one.known) + bool(one.not_whole) + bool(one.like_missing) for one in encoder.examples)
-    if not facts.hashed and examples:
-        yield f"{examples} of these values as text, cut after 60 characters, which tell rows that were read wrongly"
+    examples = [{*one.known, one.not_whole, one.like_missing} - {""} for one in encoder.examples]
+    if told := sum(len(one - {UNTOLD}) for one in examples):
+        yield f"{told} category values as text, cut after 60 characters, which tell rows that were read wrongly"
+    if any(UNTOLD in one for one in examples):
+        yield "of each categorical column, whether it has text that is no whole number, or is a word such as NULL"
     for name, arrays in _learned(encoder):
         yield f"{sum(one.size for one in arrays):,} numbers learned of the columns ({name})"
     yield "of each part how many rows it has, its share of clicks, and of unseen values"

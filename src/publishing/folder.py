@@ -55,9 +55,9 @@ def publish(checkpoint: Path, manifest: Manifest, network: NetworkSpec, spec: Pu
         report, evaluations = without_values(report), without_values(list(evaluations))
         manifest = replace(manifest, options=without_values(dict(manifest.options)))
     with whole_folder(folder, check) as beside:
-        facts = Facts(manifest, replace(network, mixed_dims=0.0), network.mixed_dims, encoder, hashed, report,
+        shown, encoder = _write_encoder(beside, checkpoint, manifest, encoder, spec, hashed)
+        facts = Facts(shown, replace(network, mixed_dims=0.0), network.mixed_dims, encoder, hashed, report,
                       evaluations, folder.resolve().name)  # fmt: skip
-        _write_encoder(beside, checkpoint, manifest, encoder, spec, hashed)
         parameters = write_network(beside / TENSORS, checkpoint, manifest, network)
         _write_config(beside, facts)
         if report:
@@ -101,17 +101,20 @@ def write_network(path: Path, checkpoint: Path, manifest: Manifest, network: Net
 
 def _write_encoder(
     folder: Path, checkpoint: Path, manifest: Manifest, encoder: Encoder, spec: PublishSpec, hashed: bool
-) -> None:
-    """Write the encoder, and of the manifest what scoring needs."""
+) -> tuple[Manifest, Encoder]:
+    """Write the encoder, and of the manifest what scoring needs; returns them as they are written."""
     if spec.hash_vocabulary:
-        encoder.hidden(_key_of(spec.key_path) if hashed else "").save(folder / VOCABULARY)
+        encoder = encoder.hidden(_key_of(spec.key_path) if hashed else "")
+        encoder.save(folder / VOCABULARY)
     else:
         link_or_copy(checkpoint.with_name(VOCABULARY), folder / VOCABULARY)
     source = {"columns": manifest.source.get("columns", {})}
     parts = {name: replace(part, shards=(), shard_rows=()) for name, part in manifest.parts.items()}
     options = {"split": manifest.options.get("split", "")}
     files = (File.of(folder, folder / VOCABULARY),)
-    replace(manifest, source=source, parts=parts, options=options, files=files).save(folder)
+    shown = replace(manifest, source=source, parts=parts, options=options, files=files)
+    shown.save(folder)
+    return shown, encoder
 
 
 def _key_of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """A published model: by other programs' readers, by Scorer and create_network, its card, and what it does not tell."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import CPU, ROOT, raw_lines
 from mindspore import Tensor
@@ -22,13 +24,17 @@ import export
 from mindspore_hub_conf import create_network
 from src.base.errors import InputError
 from src.checkpoints.evaluated import evaluations_of
-from src.data.encoder import load_encoder
+from src.data.encoder import Encoder, load_encoder
 from src.data.hidden import HiddenVocabulary
 from src.data.manifest import Manifest, find
+from src.data.parts import Negatives
+from src.data.vocabulary import HashedVocabulary
 from src.dataset import batches_of
-from src.publishing.card import _METRICS
+from src.network.options import NetworkSpec
+from src.publishing.card import _METRICS, Facts, _data, _kept
 from src.publishing.tensor_file import TensorFile, write_tensors
 from src.rows.keys import text_of
+from src.rows.raw_rows import Example, block_of_frame
 from src.scorer import Scorer
 
 NEW = ["\t".join(line.split("\t")[1:]) for line in raw_lines(100, seed=5)]  # rows without a label
@@ -151,9 +157,54 @@ def test_hashed_categories_are_in_no_file(published, tiny_data):
     assert isinstance(hidden, HiddenVocabulary)
     assert not set(keys) & {int(key) for key in hidden.keys_of(2)}
     assert secret.encode() not in content
+    # By the checksum of what is not published, who knows all values but one sees whether a guess of that one is right.
+    for name in ("vocabulary.npz", "dlrm.ckpt"):
+        assert hashlib.sha256((published / "checkpoint" / name).read_bytes()).hexdigest().encode() not in content
+    assert hashlib.sha256((published / "private/vocabulary.npz").read_bytes()).hexdigest() in (
+        published / "private/README.md").read_text()  # fmt: skip
     rng = np.random.default_rng(1)
     some = np.array([np.append(rng.choice(known.vocabulary.keys_of(field), 3), 7) for field in range(26)], np.uint64)
     np.testing.assert_array_equal(hidden.encode(some), known.vocabulary.encode(some))
+
+
+def test_a_hashed_encoder_refuses_the_frames_that_the_plain_one_does(published):
+    """Where a column had text such as 00054, or NULL, pandas' defaults make other values of them, with other scores."""
+    names = Manifest.load(published / "model/manifest.json").dense
+    known = load_encoder(published / "checkpoint/vocabulary.npz", names)
+    odd = [Example(("00054",), "00054", "NULL"), *[Example(("7",))] * 25]
+    encoder = Encoder(names, known.vocabulary, known.learned, odd).hidden("0" * 32)
+    columns = Manifest.load(published / "model/manifest.json").columns()
+    numbers = dict.fromkeys(columns.categorical, [7]) | dict.fromkeys(names, [1.0])
+    for value, message in ((54, "a number, and training had text such as"), (None, "which pandas takes for a missing")):
+        frame = pd.DataFrame(numbers | {columns.categorical[0]: pd.Series([value], dtype=object)})
+        with pytest.raises(InputError, match=f"{message}.*") as told:
+            block_of_frame(frame, columns, encoder.examples)
+        assert "00054" not in str(told.value)
+        assert "NULL" not in str(told.value)
+    frame = pd.DataFrame(numbers | {columns.categorical[0]: ["x"]})
+    assert block_of_frame(frame, columns, encoder.examples).keys.shape == (26, 1)
+    lines = list(_kept(facts_of(published, encoder)))
+    assert not any("values as text" in line for line in lines)
+    assert "of each categorical column, whether it has text that is no whole number, or is a word such as NULL" in lines
+
+
+def facts_of(published, encoder, **changed):
+    manifest = replace(Manifest.load(published / "model/manifest.json"), **changed)
+    return Facts(manifest, NetworkSpec(), 0.0, encoder, False, {}, (), "model")
+
+
+def test_the_card_of_hashed_rows_counts_the_examples_that_are_there(published):
+    encoder = Encoder(("I1",), HashedVocabulary(("C1",), 4), examples=[Example(("a", "b"), "a")])
+    plain, hidden = (list(_kept(facts_of(published, one))) for one in (encoder, encoder.hidden("")))
+    assert plain[1] == hidden[1] == "no list of categories: ids are hashes of them"
+    assert plain[2].startswith("2 category values as text")
+    assert not any("values as text" in line for line in hidden)
+
+
+def test_the_card_tells_the_share_of_clicks_before_rows_were_sampled(published):
+    found = _data(facts_of(published, None, negatives=Negatives(1000, 250, 0.25)))
+    mean = Manifest.load(published / "model/manifest.json").parts["train"].label_mean
+    assert f"of all, {100 * mean / (mean + 4 * (1 - mean)):.2f} % are clicks" in found
 
 
 def test_nothing_else_of_the_rows_is_published(published, tiny_data):
