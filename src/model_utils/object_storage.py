@@ -16,6 +16,7 @@ from src.base.files import sha256_from
 
 REQUIREMENTS = "requirements-storage.txt"
 _OF_MODELARTS = "obs://"
+_OF_HTTP = ("ETag", "Last-Modified")  # what tells of a change there
 
 
 class Store(Protocol):
@@ -122,7 +123,7 @@ class Moxing:
 
     def mark(self, url: str) -> str:
         """See Store."""
-        return ""
+        return str(getattr(self.file.stat(url), "mtime_nsec", ""))
 
     def open(self, url: str) -> BinaryIO:
         """See Store."""
@@ -185,7 +186,8 @@ class Fsspec:
 
     def mark(self, url: str) -> str:
         """See Store."""
-        return str(self._files.ukey(url))
+        found = self._files.info(url)  # of which http's ukey tells nothing
+        return " ".join([str(self._files.ukey(url)), *(str(found.get(name, "")) for name in _OF_HTTP)])
 
     def open(self, url: str) -> BinaryIO:
         """See Store."""

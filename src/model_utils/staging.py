@@ -10,9 +10,10 @@ import json
 import shutil
 from pathlib import Path
 
+from src.base.errors import InputError
 from src.base.files import whole_file
 from src.base.locks import turn
-from src.model_utils.copying import check_space, fetch, files_of, read_json
+from src.model_utils.copying import check_space, fetch, files_of, persist, read_json
 from src.model_utils.object_storage import Store, is_remote, join, sizes_below, store_of
 
 _MARKER = "copied.json"
@@ -47,7 +48,8 @@ def _copied(url: str, stage: Path) -> str:
     folder, _, pattern = url.rpartition("/")
     if not any(sign in pattern for sign in _PATTERN):
         folder, pattern = url.rstrip("/"), ""
-    store, place = store_of(folder), place_of_url(folder, stage)
+    store, place = store_of(folder), place_of_url(url, stage)
+    place = place.with_name(folder.rpartition("/")[2])  # of another pattern the copy stands elsewhere
     place.parent.mkdir(parents=True, exist_ok=True)
     with turn(place.parent):
         files = files_of(store, folder)
@@ -63,7 +65,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _bring(store: Store, url: str, files: dict[str, int], place: Path, whole: bool) -> None:
     marker = place.parent / _MARKER
-    marks = {name: [size, store.mark(join(url, name))] for name, size in files.items()}
+    marks = _marks(store, url, files)
     if read_json(marker) == marks and (sizes_below(place) if place.exists() else {}) == files:
         return
     marker.unlink(missing_ok=True)
@@ -72,6 +74,22 @@ def _bring(store: Store, url: str, files: dict[str, int], place: Path, whole: bo
     place.unlink(missing_ok=True)
     check_space(files, url, place)
     fetch(store, url, files, place, whole)
+    # Else it may have half of an earlier file and half of a later one, of one size.
+    if _marks(store, url, files) != marks or sizes_below(place) != files:
+        raise InputError(f"{url} changed while it was copied: begin again when nobody writes there")
     with whole_file(marker) as file:
         file.write(json.dumps(marks).encode())
     print(f"copied {url} to {place}: {len(files)} files", flush=True)
+
+
+def _marks(store: Store, url: str, files: dict[str, int]) -> dict[str, list[int | str]]:
+    """Size and mark of each file by now, by name."""
+    marks: dict[str, list[int | str]] = {}
+
+    def look() -> str:
+        sizes = store.files(url)  # as they are by now
+        marks.update((name, [sizes.get(name, -1), store.mark(join(url, name))]) for name in files)
+        return ""
+
+    persist(f"{url} can't be looked at", look)
+    return marks

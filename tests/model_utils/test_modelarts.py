@@ -16,7 +16,7 @@ import eval as eval_program
 import export as export_program
 from src import launch
 from src.base.errors import InputError
-from src.model_utils import copying, moxing_adapter
+from src.model_utils import copying, moxing_adapter, staging
 from src.model_utils.copying import CHECKSUMS
 from src.model_utils.moxing_adapter import ModelArtsSpec, job
 from src.ranks import cluster
@@ -534,3 +534,13 @@ def test_two_processes_train_and_one_checkpoint_goes_out(obs, tiny_data, here):
     assert (obs / "bucket/scores/acc.log").read_text() == (here / "acc.log").read_text() != ""
     export_program.main([*checkpoint, "--train_url=obs://bucket/scores"])
     assert "dlrm.model" in contents(obs / "bucket/scores/export")
+
+
+def test_raw_files_that_were_replaced_by_others_of_their_size_are_copied_anew(obs, capsys):
+    (obs / "bucket/rows.txt").write_text("one")
+    for text, copies in (("one", 1), ("two", 1), ("two", 0)):
+        if (obs / "bucket/rows.txt").read_text() != text:
+            (obs / "bucket/rows.txt").write_text(text)
+            os.utime(obs / "bucket/rows.txt", ns=(1, 1))
+        assert Path(staging.staged("obs://bucket/rows.txt", Path("stage"))).read_text() == text
+        assert capsys.readouterr().out.count("copied obs://bucket/rows.txt") == copies

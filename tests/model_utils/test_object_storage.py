@@ -1,5 +1,6 @@
 """Raw rows from an object storage, and the data folder to one: a real server of S3's interface, on this machine."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from conftest import raw_lines, write_raw
 
 from src.base.errors import InputError
 from src.data.manifest import find
-from src.model_utils import copying, object_storage
+from src.model_utils import copying, object_storage, staging
 from src.model_utils.copying import CHECKSUMS
 from src.model_utils.moxing_adapter import ModelArtsSpec, job
 from src.model_utils.object_storage import store_of
@@ -101,6 +102,47 @@ def test_a_copy_is_made_anew_where_the_file_has_changed(bucket, here, capsys):
     main([f"--data_path={url}", "--output_path=three", *SMALL])
     assert capsys.readouterr().out.count(f"copied {url} to ") == 1
     assert find("one").manifest == find("two").manifest != find("three").manifest
+
+
+def test_two_patterns_of_one_folder_have_a_copy_each(bucket, here):
+    lines = raw_lines(120)
+    for name, some in (("day_1.txt", lines[:60]), ("day_2.txt", lines[60:90]), ("later_1.txt", lines[90:])):
+        put(f"{bucket}/logs/{name}", text_of(some))
+    main(
+        [
+            f"--data_path={bucket}/logs/day_*.txt",
+            f"--valid_path={bucket}/logs/later_*.txt",
+            "--output_path=made",
+            *SMALL,
+        ]
+    )
+    assert {name: part.rows for name, part in find("made").manifest.parts.items()} == {"train": 90, "valid": 30}
+    main([f"--data_path={bucket}/logs/day_2*,{bucket}/logs/later_*.txt", "--output_path=two", *SMALL])
+    assert find("two").manifest.source["names"] == ["day_2.txt", "later_1.txt"]
+
+
+@pytest.mark.parametrize("kind", ["replaced", "more"])
+def test_files_that_change_while_they_are_copied_are_refused(bucket, here, monkeypatch, kind):
+    """One that is replaced by another of its size, or comes beside it; once they stay, they are copied."""
+    url, lines = f"{bucket}/logs", raw_lines(60)
+    put(f"{url}/a.txt", text_of(lines))
+    place = Path("data/stage", hashlib.sha256(url.encode()).hexdigest()[:16], "logs")
+    copied = staging.fetch
+
+    def fetch(*args):
+        if kind == "more":
+            put(f"{url}/b.txt", text_of(lines))
+        copied(*args)
+        if kind == "replaced":
+            put(f"{url}/a.txt", text_of(lines)[:-2] + b"z\n")
+
+    monkeypatch.setattr(staging, "fetch", fetch)
+    with pytest.raises(InputError, match=r"logs changed while it was copied: begin again when nobody writes there"):
+        staging.staged(url, Path("data/stage"))
+    monkeypatch.setattr(staging, "fetch", copied)
+    assert staging.staged(url, Path("data/stage")) == str(place)
+    assert sorted(path.name for path in place.iterdir()) == ["a.txt", "b.txt"][: 1 + (kind == "more")]
+    assert (place / "a.txt").read_bytes().endswith(b"z\n" if kind == "replaced" else text_of([lines[-1]]))
 
 
 def test_a_job_trains_on_a_copy(bucket, here):

@@ -89,6 +89,7 @@ file = SimpleNamespace(
     exists=lambda url: _path(url).exists(),
     is_directory=lambda url: _path(url).is_dir(),
     get_size=lambda url: _path(url).stat().st_size,
+    stat=lambda url: SimpleNamespace(mtime_nsec=_path(url).stat().st_mtime_ns),
     list_directory=list_directory,
     make_dirs=lambda url: _path(url).mkdir(parents=True, exist_ok=True),
     remove=lambda url, recursive=False: shutil.rmtree(_path(url)) if recursive else _path(url).unlink(),
