@@ -187,6 +187,11 @@ def test_it_makes_what_the_commands_make_also_in_the_thread_of_a_running_loop(he
         ("nowhere.csv", {"schema": SCHEMA}, "there is no file nowhere.csv"),
         (frame_of(0), {"schema": SCHEMA}, "the DataFrame has no rows"),
         (frame_of(3).rename(columns={"price": 7}), {"schema": SCHEMA}, "has a column 7, whose name is no text"),
+        (
+            frame_of(9).assign(price=pd.cut(range(9), 3)),
+            {"schema": SCHEMA},
+            r"column 'price' .* \(extension<panda",
+        ),
         (frame_of(9), {"schema": SCHEMA, "split": "price:9e9"}, "test"),
     ],
 )

@@ -44,7 +44,11 @@ def write_frame(frame: pd.DataFrame, path: Path, names: Sequence[str] = ()) -> N
 
 def _array(pa: Any, column: pd.Series) -> Any:
     try:
-        return pa.array(column, from_pandas=True)
+        found = pa.array(column, from_pandas=True)
+        kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
+        if isinstance(kind, pa.BaseExtensionType):  # pandas' own, such as of pd.cut, which is no kind of Parquet's
+            raise TypeError(str(kind))
+        return found
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"column {column.name!r} of the DataFrame holds values of several kinds, or of one that no raw row has "
