@@ -26,7 +26,7 @@ from src.data.known_values import worst
 from src.data.manifest import MANIFEST, VOCABULARY, DataFolder, Manifest
 from src.data.transforms import TRANSFORMS
 from src.engines.engine import engine_of
-from src.model_utils.copying import send
+from src.model_utils.copying import is_unfinished, send
 from src.model_utils.object_storage import is_remote, join, store_of
 from src.model_utils.options import is_default, refuse_changed
 from src.model_utils.staging import place_of_url, staged
@@ -138,7 +138,8 @@ def refuse_finished_there(url: str) -> None:
     Raises:
         InputError: one is there.
     """
-    if store_of(url).exists(join(url, MANIFEST)):
+    store = store_of(url)
+    if store.exists(join(url, MANIFEST)) and not is_unfinished(store, url):
         raise InputError(
             f"output {url} already holds preprocessed data: name another --output_path, or replace it with "
             f"--overwrite=True"

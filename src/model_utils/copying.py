@@ -71,6 +71,13 @@ def check_whole(store: Store, url: str) -> None:
         raise InputError(f"{url} {fault}: {_NOT_WHOLE}")
 
 
+def is_unfinished(store: Store, url: str) -> bool:
+    """Whether `send` began to copy a folder to an url, and was stopped, and nothing whole is left there."""
+    checksums = _checksums_at(store, url)
+    begun = checksums is not None and bool(_fault_of(files_of(store, url), checksums))
+    return begun and not _is_whole(store, url + BESIDE)
+
+
 def _fault_of(files: Mapping[str, int], checksums: Mapping[str, str] | None) -> str:
     """What a folder lacks of being whole, in words that follow its url; "" for nothing."""
     if checksums is None:

@@ -145,6 +145,29 @@ def test_files_that_change_while_they_are_copied_are_refused(bucket, here, monke
     assert (place / "a.txt").read_bytes().endswith(b"z\n" if kind == "replaced" else text_of([lines[-1]]))
 
 
+def test_a_run_that_was_stopped_while_it_sent_its_folder_is_done_again(bucket, here, monkeypatch):
+    """The manifest is there, and the files that it names may not be; what was whole is refused as ever."""
+    write_raw(here / "train.txt", raw_lines(60))
+    command, sent = ["--data_path=train.txt", f"--output_path={bucket}/made", *SMALL], copying._send_files
+
+    def stop(store, path, source, url, checksums):
+        sent(store, path, source, url, {name: one for name, one in checksums.items() if "train/" not in name})
+        if "manifest.json" in checksums:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(copying, "_send_files", stop)
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    monkeypatch.setattr(copying, "_send_files", sent)
+    assert store_of(bucket).exists(f"{bucket}/made/manifest.json")
+    main(command)
+    copying.main([f"{bucket}/made", "back"])
+    manifest = find("back").manifest
+    manifest.verify(here / "back", [file.name for file in manifest.files])
+    with pytest.raises(InputError, match="already holds preprocessed data"):
+        main(command)
+
+
 def test_a_job_trains_on_a_copy(bucket, here):
     """As on ModelArts, of whichever storage."""
     write_raw(here / "train.txt", raw_lines(60))
