@@ -202,6 +202,8 @@ def _evaluation(facts: Facts) -> str:
     chosen = (facts.report.get("training") or {}).get("kept_for", "").startswith("best")
     if chosen and any(one["part"] == "valid" for one in found):
         text += " The validation rows chose which network was kept, which flatters it a little."
+    if facts.manifest.negatives and any(one["part"] == "train" for one in found):
+        text += " Of training rows without a click only some are there, so that scores lie below their mean label."
     return f"{text}\n\n" + _table(["rows", *(shown for _, shown in _METRICS.values())], rows)
 
 

@@ -31,7 +31,7 @@ from src.data.parts import Negatives
 from src.data.vocabulary import HashedVocabulary
 from src.dataset import batches_of
 from src.network.options import NetworkSpec
-from src.publishing.card import _METRICS, Facts, _data, _kept
+from src.publishing.card import _METRICS, Facts, _data, _evaluation, _kept
 from src.publishing.tensor_file import TensorFile, write_tensors
 from src.rows.keys import text_of
 from src.rows.raw_rows import Example, block_of_frame
@@ -205,6 +205,15 @@ def test_the_card_tells_the_share_of_clicks_before_rows_were_sampled(published):
     found = _data(facts_of(published, None, negatives=Negatives(1000, 250, 0.25)))
     mean = Manifest.load(published / "model/manifest.json").parts["train"].label_mean
     assert f"of all, {100 * mean / (mean + 4 * (1 - mean)):.2f} % are clicks" in found
+
+
+def test_the_card_tells_that_figures_of_sampled_training_rows_are_of_these(published):
+    found = evaluations_of(published / "checkpoint/dlrm.ckpt")
+    train = replace(facts_of(published, None), evaluations=[found[0] | {"part": "train"}])
+    sampled = replace(train, manifest=replace(train.manifest, negatives=Negatives(1000, 250, 0.25)))
+    told = "Of training rows without a click only some are there"
+    cards = [_evaluation(one) for one in (train, sampled, replace(sampled, evaluations=found))]
+    assert [told in card for card in cards] == [False, True, False]
 
 
 def test_nothing_else_of_the_rows_is_published(published, tiny_data):
