@@ -123,7 +123,8 @@ class Moxing:
 
     def mark(self, url: str) -> str:
         """See Store."""
-        return str(getattr(self.file.stat(url), "mtime_nsec", ""))
+        stat = getattr(self.file, "stat", None)  # as os.stat, it is documented without what it returns
+        return str(getattr(stat(url), "mtime_nsec", "")) if stat else ""
 
     def open(self, url: str) -> BinaryIO:
         """See Store."""
