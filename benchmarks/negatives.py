@@ -1,11 +1,11 @@
 """Do scores of a model on some negatives mean clicks of the full data? `python benchmarks/negatives.py`
 
 Generates rows whose chances of a click are known, preprocesses them with and without --keep_negatives=0.1, trains on
-both with cpu_config.yaml and several seeds, and tells the mean score of the held-out rows, of which all negatives are
-there, over the mean of their chances, from eval.py. The last line is `sampled=.. ± .. unsampled=.. ± ..`: means over
-the seeds and their standard errors.
+both with cpu_config.yaml and several seeds, on the sampled ones also with averaged weights, and tells the mean score of
+the held-out rows, of which all negatives are there, over the mean of their chances, from eval.py. The last line is
+`sampled=.. ± .. averaged=.. ± .. unsampled=.. ± ..`: means over the seeds and their standard errors.
 
-    --rows=N    rows to generate, 3,000,000 by default
+    --rows=N    rows to generate, 1,500,000 by default
     --seeds=N   trainings of each, 3 by default
     --keep=R    the share of negatives that are kept, 0.1 by default
 """
@@ -26,6 +26,12 @@ from benchmarks.accuracy import run
 from src.data.manifest import DataFolder, find
 
 _PARTS = ("valid", "test")
+# What a training is called in the last line, which rows it has, and its options.
+_KINDS: tuple[tuple[str, str, list[str]], ...] = (
+    ("sampled", "some", []),
+    ("averaged", "some", ["--average_share=0.06"]),
+    ("unsampled", "all", []),
+)
 
 
 def planted_mean(data: DataFolder, truth: Path) -> float:
@@ -34,21 +40,21 @@ def planted_mean(data: DataFolder, truth: Path) -> float:
     return float((1 / (1 + np.exp(-logits.astype(np.float64)))).mean())
 
 
-def measured(folder: Path, data: DataFolder, place: Path, seed: int) -> tuple[float, float]:
+def measured(data: DataFolder, place: Path, seed: int, options: list[str]) -> tuple[float, float]:
     """Mean score of the held-out rows after a training, and the test part's AUC.
 
     Args:
-        folder: the data folder to train on.
-        data: the one whose held-out rows are scored.
+        data: the data folder.
         place: where the checkpoint goes, which must not be there yet.
         seed: of the training.
+        options: of train.py.
     """
     metrics = place.with_suffix(".jsonl")
     logs = [f"--eval_file_name={place}.log", f"--metrics_file_name={metrics}"]
-    run("train.py", "--device_target=CPU", f"--dataset_path={folder}", f"--ckpt_path={place}", f"--seed={seed}",
-        f"--loss_file_name={place}.log", "--do_eval=False", *logs)  # fmt: skip
+    run("train.py", "--device_target=CPU", f"--dataset_path={data.path}", f"--ckpt_path={place}", f"--seed={seed}",
+        f"--loss_file_name={place}.log", "--do_eval=False", *logs, *options)  # fmt: skip
     for part in _PARTS:
-        run("eval.py", "--device_target=CPU", f"--dataset_path={folder / part}", f"--checkpoint_path={place}", *logs)
+        run("eval.py", "--device_target=CPU", f"--dataset_path={data.path / part}", f"--checkpoint_path={place}", *logs)
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     of_part = {line["part"]: line for line in lines if "part" in line}
     parts = data.manifest.parts
@@ -59,26 +65,27 @@ def measured(folder: Path, data: DataFolder, place: Path, seed: int) -> tuple[fl
 def main() -> None:
     """Run all seeds and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=3_000_000)
+    parser.add_argument("--rows", type=int, default=1_500_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--keep", type=float, default=0.1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run("src/synthetic.py", f"--data_path={folder}", f"--rows={arguments.rows}")
+        for place, options in ((folder / "some", [f"--keep_negatives={arguments.keep}"]), (folder / "all", [])):
+            run("src/preprocess_data.py", f"--data_path={folder}", f"--output_path={place}", *options)
         ratios: dict[str, list[float]] = {}
         table = []
-        for kind, options in (("sampled", [f"--keep_negatives={arguments.keep}"]), ("unsampled", [])):
-            place = folder / kind
-            run("src/preprocess_data.py", f"--data_path={folder}", f"--output_path={place}", *options)
-            data = find(str(place))
+        for kind, place, options in _KINDS:
+            data = find(str(folder / place))
             planted = planted_mean(data, folder / "train.truth.npy")
             seeds = range(1, arguments.seeds + 1)
-            found = [measured(place, data, folder / f"{kind}{seed}", seed) for seed in seeds]
+            found = [measured(data, folder / f"{kind}{seed}", seed, options) for seed in seeds]
             ratios[kind] = [mean / planted for mean, _ in found]
             table.append({
                 "training rows": f"{data.manifest.parts['train'].rows:,}",
-                "negatives kept": f"{arguments.keep if options else 1}",
+                "negatives kept": f"{arguments.keep if place == 'some' else 1}",
+                "options": " ".join(options),
                 "held-out rows": f"{sum(data.manifest.parts[part].rows for part in _PARTS):,}",
                 "mean score over planted chances": said(ratios[kind]),
                 "of each seed": " ".join(f"{ratio:.3f}" for ratio in ratios[kind]),
