@@ -161,7 +161,7 @@ ZH = {  # sentences, with places for what comes from a report
     "AUC held out, before": "留出数据 AUC：更新前",
     "after": "更新后",
     "columns that moved": "发生漂移的列",
-    "Days": "各天",
+    "Days": "逐日结果",
     "There is no earlier day to compare with.": "没有更早的一天可供比较。",
     "PSI is the population stability index against the rows of the earlier model's day, by its vocabulary; above "
     "{much} a column has moved much. Label mean {mean}, there {earlier}.": "PSI（群体稳定性指标）相对于上一版"

@@ -18,7 +18,7 @@ from src.report import __main__ as report
 from src.report.compare import ComparedRun, _aligned, comparison_lines, comparison_page
 from src.report.files import load_report
 from src.report.page import run_page
-from src.report.plots import ranked_bars, shortened
+from src.report.plots import number, ranked_bars, shortened
 from src.report.words import ENGLISH, NAMES_ZH, ZH, Words
 from src.training.options import KeptSpec
 
@@ -139,6 +139,7 @@ def test_bars_have_whole_labels_and_one_scale():
     assert bars([("C1", 0.1)])[1]["C1"] == widths["C1"] == pytest.approx(widths["I13 missing"] / 2, abs=0.1)
     assert shortened("a name of many letters", 11) == "a nam…tters"
     assert shortened("a name", 6) == "a name"
+    assert [number(value) for value in (0, 0.0, 7, 1234)] == ["0", "0.0000", "7", "1\u202f234"]
 
 
 def test_a_comparison_fits_a_screen(evaluated, tmp_path):
