@@ -317,9 +317,11 @@ def find(dataset_path: str) -> DataFolder:
                 f"dataset_path {dataset_path}: the data folder {above} has no {name} rows: name a part that has"
             )
         return DataFolder(above, manifest, name)
+    below = next((place for place in (path / "dataset", path / "data/dataset") if (place / MANIFEST).is_file()), None)
+    remedy = f"did you mean {below}?" if below else "run src/preprocess_data.py"
     raise InputError(
         f"dataset_path {dataset_path} holds no {MANIFEST}, so it is no data folder, or its preprocessing "
-        f"did not end: run src/preprocess_data.py"
+        f"did not end: {remedy}"
     )
 
 

@@ -78,7 +78,7 @@ def _end(day: Day) -> Line:
     if line["state"] == ACCEPTED:
         model.use(line["name"])
         happens("the new model is in use")
-    text = page_of([*model.history()[: line["day"] - 1], line]).encode()
+    text = page_of([*model.history()[: line["day"] - 1], line], day.recipe.values.get("language", "en")).encode()
     for path in (day.folder / PAGE, model.place / PAGE):
         with whole_file(path) as file:
             file.write(text)

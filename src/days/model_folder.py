@@ -101,7 +101,7 @@ class ModelFolder:
         path = self.place / HISTORY
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         try:
-            return [dict(json.loads(line)) for line in text.splitlines()]
+            return [dict(json.loads(line)) for line in text.split("\n") if line]
         except ValueError:
             raise InputError(f"{path} is damaged: copy it anew, or mend the line that is no JSON") from None
 
@@ -111,7 +111,7 @@ class ModelFolder:
         if len(lines) >= line["day"]:
             return
         with whole_file(self.place / HISTORY, sync=True) as file:
-            file.write("".join(f"{json.dumps(one)}\n" for one in [*lines, line]).encode())
+            file.write("".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in [*lines, line]).encode())
 
     def folder_of(self, day: int) -> Path:
         """Where a day is, by its number from 1."""

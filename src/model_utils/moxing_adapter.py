@@ -159,9 +159,10 @@ class _Stays(Enum):
 def _bring(url: str, place: Path, stays: _Stays) -> None:
     """Copy a file or folder to its place, unless it is there."""
     url = url.rstrip("/")
+    store = store_of(url)  # which refuses before a folder is made
     work = _work_of(place)
     with turn(work):
-        store, new, old = store_of(url), work / "new", work / "old"
+        new, old = work / "new", work / "old"
         for left in (new, old):  # by a process that was killed
             _remove(left)
         marker = read_json(work / _MARKER)

@@ -29,8 +29,10 @@ from src.rows.unpacking import first_bytes
 _SAMPLE_BYTES, _SAMPLE_ROWS = 4 << 20, 20_000
 _SEPARATORS = ("\t", ",", ";", "|", "::")
 _MARKS = ("\\N", "NULL", "null", "nan", "NaN", "NA", "N/A", "n/a", "None", "<NA>", "#N/A")
-_LABELS = re.compile(r"(is_?)?(label|click(ed|s)?|target|y|conver(sion|ted))", re.IGNORECASE)
-_DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d-%m-%Y")
+_LABELS = re.compile(
+    r"(is_?)?(label|click(ed|s)?|target|y|conver(sion|ted))|(是否)?(点击|转化|购买|下单)|标签|目标", re.IGNORECASE
+)
+_DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d-%m-%Y", "%Y年%m月%d日")
 _TIME_FORMS = (
     "%Y%m%d%H", "%y%m%d%H", "%Y%m%d", *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S"))
 )  # fmt: skip
@@ -40,7 +42,7 @@ _STYLES = {
     (",", "."): r"[+-]?\d{1,3}(\.\d{3})+,\d+",
 }  # fmt: skip
 _CODE = re.compile(r"0\d+")  # a number would lose its zeros
-_TIME_NAMES = re.compile(r"time|date|hour|day|stamp|^ts$|_at$", re.IGNORECASE)
+_TIME_NAMES = re.compile(r"time|date|hour|day|stamp|^ts$|_at$|日期|时间|小时|时刻", re.IGNORECASE)
 _LIST_SIGNS, _JOINED = "|;, ", "\x1f"  # between values of a list in text; and of one that is no text
 _LISTS, _REPEATED = 0.2, 5  # share of cells with several values; how often a value occurs
 _GROUPS = r"[+-]?\d{{1,3}}({}\d{{3}})*([.,]\d+)?"  # of digits, which no list is taken for
@@ -119,11 +121,11 @@ def _sample(raw: Path) -> tuple[Columns, list[list[str]]]:
     names = shapes[separator]
     numbered = tuple(f"column {number}" for number in range(1, len(names) + 1))
     columns = Columns((), numbered, "", separator=separator, encoding=encoding)
-    cells = [column[:_SAMPLE_ROWS] for column in cells_of(text, columns)[0]]
+    cells = [column[: _SAMPLE_ROWS + 1] for column in cells_of(text, columns)[0]]
     if _is_header(cells):
         columns = Columns((), names, "", separator=separator, encoding=encoding, header=True, order=names)
         return columns, [column[1:] for column in cells]
-    return replace(columns, order=numbered), cells
+    return replace(columns, order=numbered), [column[:_SAMPLE_ROWS] for column in cells]
 
 
 def _fit(text: bytes, separator: str, width: int) -> tuple[float, int]:

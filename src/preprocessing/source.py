@@ -187,7 +187,7 @@ def _refuse_other_kinds_of_file(raw_input: RawInput, rows: int) -> None:
         other_columns = [row for row in bad if " columns instead of " in row.reason]
         hint = "Mend the rows, or name the columns in the order of the file in a --schema"
         if other_columns:
-            hint = "Are --dense_dim and --slot_dim right, or is a --schema needed?"
+            hint = "Are --dense_dim and --slot_dim right, or is a --schema needed, which --guess_schema=FILE begins?"
             columns = raw_input.columns[0]
             if columns != Columns.numbered(len(columns.dense), len(columns.categorical)):
                 hint = "Does the --schema name all columns (by header: true, or columns), and the separator?"

@@ -2,6 +2,7 @@
 
 import html
 import math
+import unicodedata
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,14 +121,25 @@ def comparison_lines(runs: Sequence[ComparedRun]) -> list[str]:
     return [*found, "differences to the first run", *_aligned(differences_table(runs), _NAMES)]
 
 
+def _width(text: str) -> int:
+    """The columns of a terminal that a text takes: Chinese letters take two."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+
+
+def _cut(text: str, most: int) -> str:
+    """A text shortened to what has place in so many columns of a terminal."""
+    wanted = (shortened(text, letters) for letters in range(most, 0, -1))
+    return next((one for one in wanted if _width(one) <= most), "")
+
+
 def _aligned(lines: Sequence[Sequence[str]], most: int) -> list[str]:
     """Lines of cells of one width a column; in the first line and column names are cut to what there is place for."""
     cut = [
-        [shortened(cell, most) if not row or not place else cell for place, cell in enumerate(line)]
+        [_cut(cell, most) if not row or not place else cell for place, cell in enumerate(line)]
         for row, line in enumerate(lines)
     ]
-    widths = [max(len(line[place]) for line in cut) for place in range(len(cut[0]))]
-    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths)) for line in cut]
+    widths = [max(_width(line[place]) for line in cut) for place in range(len(cut[0]))]
+    return ["  ".join(" " * (width - _width(cell)) + cell for cell, width in zip(line, widths)) for line in cut]
 
 
 def failures(runs: list[ComparedRun], fail_below: float) -> list[str]:

@@ -221,7 +221,7 @@ def _importance(say: Words, drops: dict[str, float], fields: set[str]) -> str:
 
 
 def _field_details(say: Words, field: dict[str, Any]) -> str:
-    heads = [say("rows"), say("clicks"), say("mean score"), say("AUC"), say("logloss")]
+    heads = [say("rows"), say("click rate"), say("mean score"), say("AUC"), say("logloss")]
 
     def cells(one: dict[str, Any]) -> list[str]:
         return [number(one["rows"]), percent(one["label_mean"]), percent(one["score_mean"]), number(one["auc"]),
@@ -246,7 +246,7 @@ def _data(say: Words, data: dict[str, Any]) -> str:
     ]  # fmt: skip
     facts = {key: value for key, value in data.items() if key not in ("parts", "source", "preprocessing", "table_rows")}
     facts["table rows"] = sum(data["table_rows"].values())
-    heads = [say("part"), say("rows"), say("clicks"), say("lines")]
+    heads = [say("part"), say("rows"), say("click rate"), say("lines")]
     named = {say.of(name.replace("_", " ")): value for name, value in {**facts, **data["source"]}.items()}
     return section(say("Data"), say("Lines are those of the raw files, from 1."),
                    table(heads, parts) + _fact_table(named | data["preprocessing"]))  # fmt: skip
@@ -276,7 +276,7 @@ def _cost(say: Words, seconds: dict[str, float]) -> str:
 
 
 def _fact_table(facts: dict[str, Any]) -> str:
-    return table([], [[name.replace("_", " "), _text(value)] for name, value in facts.items()], "facts")
+    return table([], [[name, _text(value)] for name, value in facts.items()], "facts")
 
 
 def _text(value: Any) -> str:

@@ -45,12 +45,13 @@ class Axes:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A value as people read it: whole numbers with blanks between thousands, others with so many digits."""
+    """A value as people read it: whole numbers with blanks between thousands, others, and 0.0, with so many digits."""
     if value is None or not math.isfinite(value):
         return "-"
     if value == int(value) and abs(value) >= 1000:
         return f"{int(value):,}".replace(",", "\u202f")
-    return f"{value:.0f}" if value == int(value) and value else f"{round(value, digits) + 0.0:.{digits}f}"
+    whole = value == int(value) and (value or isinstance(value, int))
+    return f"{value:.0f}" if whole else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:

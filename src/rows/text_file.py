@@ -245,6 +245,15 @@ def _end_of_rows(path: Path) -> int:
     return 0
 
 
+def _looks_like_utf8(line: bytes, encoding: str) -> bool:
+    """Whether a line that was read in another encoding stood in the file as UTF-8."""
+    try:
+        stood = line.decode().encode(encoding)
+    except UnicodeError:
+        return False
+    return stood != line and not stood.isascii() and is_utf8(stood)
+
+
 def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
     """The columns in the order that the first line of a file gives."""
     with text.open("rb") as file:
@@ -255,6 +264,8 @@ def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
     hint = ""
     if not is_utf8(begin[:taken]):
         hint = f", which is not {columns.encoding} text: a schema may name another encoding"
+    elif _looks_like_utf8(begin[:taken], columns.encoding):
+        hint = f", which is utf-8 text read as {columns.encoding}: leave encoding out of the schema"
     elif len(order) == 1 and len(columns.names) > 1:
         hint = f", which has no {columns.separator!r} to separate columns: a schema may name another separator"
     for name in columns.read_names:

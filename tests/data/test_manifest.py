@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -150,6 +151,13 @@ def test_find_refuses_a_folder_without_manifest(folder, below):
     (folder / MANIFEST).unlink()
     with pytest.raises(InputError, match=r"holds no manifest.json.*run src/preprocess_data.py"):
         find(str(folder / below))
+
+
+def test_find_names_the_data_folder_below(folder, tmp_path):
+    """Of a folder of raw rows, beside which preprocessing has written."""
+    shutil.copytree(folder, tmp_path / "data/dataset")
+    with pytest.raises(InputError, match=r"data holds no manifest.json.*did you mean \S+/data/dataset\?$"):
+        find(str(tmp_path / "data"))
 
 
 def test_find_refuses_another_folder_within_the_data_folder(folder):

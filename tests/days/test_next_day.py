@@ -1,6 +1,7 @@
 """python -m src.days: a model's days, stopped and gone on with, taken into use and refused."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from stopping import Comes, run_program
 
 from src.base.errors import AlreadyDone, InputError
 from src.days.__main__ import main
+from src.days.page import page_of
 from src.days.verdict import worse
 from src.export.delta import Delta
 from src.metrics.binary import auc
@@ -88,7 +90,9 @@ def test_a_history_of_days(days):
     assert not (model / "days/0001/delta").exists()
     assert Delta.load(model / "days/0002/delta").words
     assert (model / "report.html").read_text() == (model / "days/0002/report.html").read_text()
-    assert "<svg" in (model / "report.html").read_text()
+    assert (model / "report.html").read_text() == page_of([first, second])
+    assert "第 2 天" in (page := page_of([first, second], "zh"))
+    assert not re.search(r"held|earlier|rows|unseen|in use|click", re.sub(r"<style>.*?</style>|<[^>]*>", " ", page))
 
 
 def test_a_day_killed_at_each_step_ends_as_one_that_was_not(days, model, tmp_path):

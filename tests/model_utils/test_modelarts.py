@@ -323,6 +323,7 @@ def test_another_package_named_moxing_is_told_apart(obs, here, monkeypatch, foun
         monkeypatch.syspath_prepend(str(here))
     with pytest.raises(InputError, match=r"needs ModelArts' own module moxing .*PyPI's package of that name"):
         run(**DATA)
+    assert not (here / ".modelarts").exists()
 
 
 def test_a_disk_without_room_is_refused_before_the_copy(obs, monkeypatch):

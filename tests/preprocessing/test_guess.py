@@ -123,6 +123,22 @@ def test_what_a_shop_in_europe_writes_is_guessed(tmp_path):
     check_read(tmp_path / "orders.csv", schema)
 
 
+@pytest.mark.parametrize(("day", "form"), [("%Y%m%d", "%Y%m%d"), ("%Y年%m月%d日 %H:%M", "%Y年%m月%d日 %H:%M")])
+def test_what_a_shop_in_china_writes_is_guessed(tmp_path, day, form):
+    """Days as eight digits, whose name tells them from numbers, or in words; labels that say yes and no."""
+    rng = random.Random(5)
+    lines = ["日期,是否点击,城市"]
+    for row in range(400):
+        moment = datetime(2026, 3, 1) + timedelta(hours=row)
+        lines.append(f"{moment.strftime(day)},{rng.choice('是否')},{rng.choice(['北京', '上海'])}")
+    schema, content = guess(write_raw(tmp_path / "点击 日志.csv", lines))
+    assert (content["label"], content["positive"]) == ("是否点击", ["是"])
+    assert (content["dense"][0]["name"], content["dense"][0]["format"]) == ("日期", form)
+    assert content["categorical"] == ["城市"]
+    assert "the first 400 rows" in schema.read_text(encoding="utf-8")
+    check_read(tmp_path / "点击 日志.csv", schema)
+
+
 def lists_of(sign, rows=400, values=8, most=5):
     """Cells of some values in any order, a tenth of them empty."""
     rng = random.Random(3)

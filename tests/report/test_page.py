@@ -15,16 +15,16 @@ import eval as eval_program
 from src.base import logs
 from src.base.errors import InputError
 from src.report import __main__ as report
-from src.report.compare import ComparedRun, comparison_lines, comparison_page
+from src.report.compare import ComparedRun, _aligned, comparison_lines, comparison_page
 from src.report.files import load_report
 from src.report.page import run_page
-from src.report.plots import ranked_bars, shortened
+from src.report.plots import number, ranked_bars, shortened
 from src.report.words import ENGLISH, NAMES_ZH, ZH, Words
 from src.training.options import KeptSpec
 
 SENTENCES = [
     str(ast.literal_eval(call.args[0]))
-    for path in sorted((ROOT / "src/report").glob("*.py"))
+    for path in [*sorted((ROOT / "src/report").glob("*.py")), ROOT / "src/days/page.py"]
     for call in ast.walk(ast.parse(path.read_text()))
     if isinstance(call, ast.Call) and ast.unparse(call.func) == "say"
 ]
@@ -139,6 +139,7 @@ def test_bars_have_whole_labels_and_one_scale():
     assert bars([("C1", 0.1)])[1]["C1"] == widths["C1"] == pytest.approx(widths["I13 missing"] / 2, abs=0.1)
     assert shortened("a name of many letters", 11) == "a nam…tters"
     assert shortened("a name", 6) == "a name"
+    assert [number(value) for value in (0, 0.0, 7, 1234)] == ["0", "0.0000", "7", "1\u202f234"]
 
 
 def test_a_comparison_fits_a_screen(evaluated, tmp_path):
@@ -151,6 +152,12 @@ def test_a_comparison_fits_a_screen(evaluated, tmp_path):
         assert sum(line.split()[:1] == ["logloss"] for line in lines) == -(-len(some) // 5)
     assert 'lang="zh"' in comparison_page(runs[:2], "zh")
     assert "与第一次训练的差异" in comparison_page(runs[:2], "zh")
+
+
+def test_columns_of_a_terminal_are_as_wide_as_chinese_names():
+    aligned = _aligned([["", "模型/混合", "b"], ["auc", "0.75", "0.5"]], 9)
+    assert aligned == ["     模型/混合    b", "auc       0.75  0.5"]
+    assert _aligned([["", "我的模型/混合"], ["auc", "0.75"]], 9)[0].split() == ["我的…混合"]
 
 
 def test_a_language_without_a_report_is_refused():

@@ -264,7 +264,7 @@ def test_plots_and_numbers():
     assert "<circle" in plot("x", "X", [Series("x", [(1, 2.0)])], Axes("x", "y"))
     assert "&lt;b&gt;" in plot("x", "<b>", [Series("x", [(1, 2.0)])], Axes("x", "y"))
     assert ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1]
-    assert [number(value) for value in (None, float("nan"), 1234567, 0.77349, 0)] == [
+    assert [number(value) for value in (None, float("nan"), 1234567, 0.77349, 0.0)] == [
         "-", "-", "1\u202f234\u202f567", "0.7735", "0.0000"]  # fmt: skip
     assert without_nan({"a": [np.nan, 1.5, (float("inf"),)]}) == {"a": [None, 1.5, [None]]}
 

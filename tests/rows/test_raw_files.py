@@ -122,6 +122,21 @@ def test_a_header_without_a_column_is_refused_by_the_users_name_of_the_file(tmp_
         RawInput([raw], HEADER, tmp_path / "text")
 
 
+@pytest.mark.parametrize(
+    ("stands", "read", "told"),
+    [
+        ("utf-8", "gb18030", "which is utf-8 text read as gb18030: leave encoding out of the schema"),
+        ("gb18030", "utf-8", "which is not utf-8 text: a schema may name another encoding"),
+        ("gb18030", "latin-1", ""),
+    ],
+)
+def test_a_header_in_another_encoding_says_so(tmp_path, stands, read, told):
+    (tmp_path / "a.txt").write_bytes("点击\t价格\t设备品牌\n1\t5\t华为\n".encode(stands))
+    columns = Columns(("价格",), ("设备品牌",), "点击", header=True, encoding=read)
+    with pytest.raises(InputError, match=rf"header has column '.*' 0 times.*'(, )?{told}$"):
+        RawInput([tmp_path / "a.txt"], columns, tmp_path / "text")
+
+
 def test_index_of_spans_is_that_of_the_file(tmp_path):
     """RawInput counts rows over all files, an index over its own."""
     index = LineIndex(write_raw(tmp_path / "a.txt", raw_lines(9)))

@@ -6,8 +6,8 @@ from src.rows.columns import Columns
 
 SHOWN = 40
 # Labels and marks for missing cells that others write, of which messages know; in small letters.
-CLICKS = ("1.0", "true", "t", "yes", "y", "click", "clicked", "+1")
-NO_CLICKS = ("-1", "0.0", "-1.0", "false", "f", "no", "n")
+CLICKS = ("1.0", "true", "t", "yes", "y", "click", "clicked", "+1", "是", "点击", "已点击")
+NO_CLICKS = ("-1", "0.0", "-1.0", "false", "f", "no", "n", "否", "未点击")
 # Numbers as others write them, and what a schema says of such.
 _NUMBERS = {
     r"[+-]?\d{1,3}(\.\d{3})+,\d*": 'decimal: "," and thousands: "."',
