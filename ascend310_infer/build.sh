@@ -35,7 +35,7 @@ fetch_lite() {
     "$python" -m pip --version >/dev/null 2>&1 ||
         fail "$python has no pip, which fetches mindspore-lite $lite_version: set PYTHON to one that has it, or set LITE_HOME"
     rm -rf "$lite.writing"
-    "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --implementation cp --python-version 37 --abi cp37m \
+    telling "fetching MindSpore Lite" "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --implementation cp --python-version 37 --abi cp37m \
         --platform manylinux1_x86_64 --dest "$lite.writing" "mindspore-lite==$lite_version" ||
         fail "mindspore-lite $lite_version can't be fetched from PyPI: check the network, or set LITE_HOME"
     echo "$wheel_sha256  $lite.writing/$wheel" | sha256sum --check --quiet ||
@@ -70,7 +70,8 @@ cache=$build/CMakeCache.txt
 if [[ -f $cache ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$cache"; then rm -rf "$build" && mkdir -p "$build"; fi
 cmake -S "$here" -B "$build" -DLITE_HOME="$LITE_HOME" -DSANITIZE="$sanitize" -DNATIVE="$native" >"$build/cmake.log" 2>&1 ||
     fail "cmake failed: $(grep -A3 'CMake Error' "$build/cmake.log" | tr -s '\n ' ' ' || true) (see $build/cmake.log)"
-cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1 || {
+compile() { cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1; }
+telling "building the C++ program" compile || {
     grep -E 'error|warning' "$build/build.log" >&2 || tail -5 "$build/build.log" >&2
     fail "the program can't be built (see $build/build.log)"
 }

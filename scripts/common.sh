@@ -8,6 +8,21 @@ fail() {
     exit 2
 }
 
+# telling WHAT COMMAND...: run a command that may take long in silence, and say so every tell_every seconds. Who says it
+# reads a pipe that ends with this script, however that ends.
+tell_every=10
+telling() {
+    local what=$1 code=0 pipe
+    shift
+    exec {pipe}> >(
+        begin=$SECONDS
+        while read -r -t "$tell_every" || [ $? -gt 128 ]; do echo "$what, for $((SECONDS - begin)) s so far"; done
+    )
+    "$@" {pipe}>&- || code=$?
+    exec {pipe}>&-
+    return "$code"
+}
+
 # show_help GIVEN...: where -h or --help is given, print what stands at the script's head, and end.
 show_help() {
     local word
@@ -77,7 +92,7 @@ make_environment() {
     echo "installing into $venv (MindSpore and what it needs take 3 GB)"
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" ||
         fail "$python can't make virtual environments: install its venv package (Debian: python3-venv)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${pip_arguments[@]}" ||
+    telling "installing" "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${pip_arguments[@]}" ||
         fail "installing $* failed: see above; check the connection, and the space below $venv"
     for file in "$@"; do cp "$root/$file" "$venv/installed-${file//\//-}"; done
 }

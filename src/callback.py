@@ -12,7 +12,7 @@ from mindspore.train import Callback
 from tqdm import tqdm
 
 from src.base.finite import LAST_STEPS, LOOKS_EVERY, Overflows
-from src.base.logs import MetricsFile, append_line, evaluation_line
+from src.base.logs import MetricsFile, append_line, draws_bars, evaluation_line
 from src.metrics.monitored import BestSoFar, Metrics
 from src.ranks.group import ONE_RANK, Ranks
 
@@ -126,7 +126,7 @@ class LossCallBack(Callback):
         args = run_context.original_args()
         total, done = args.batch_num * args.epoch_num, args.cur_step_num
         self.last = (done, self.clock.seconds())
-        self.bar = tqdm(total=total, initial=done, unit=" steps", desc="training", disable=not sys.stderr.isatty())
+        self.bar = tqdm(total=total, initial=done, unit=" steps", desc="training", disable=not draws_bars())
 
     def on_train_step_end(self, run_context: Any) -> None:
         args = run_context.original_args()

@@ -153,3 +153,13 @@ def test_a_training_that_diverged_keeps_its_own_logs(here, capfd):
     assert launched(1, "print('earlier')") == 0
     assert launched(1, f"{SIGN}import sys; print('error: diverged'); sys.exit(2)") == 2
     assert logs() == {"log0/output.log": "error: diverged\n"}
+
+
+def test_what_takes_long_in_silence_is_told_and_keeps_its_exit_code(here):
+    script = f"set -euo pipefail; . {ROOT}/scripts/common.sh; tell_every=0.1; telling waiting bash -c '{{}}'"
+    slow = "until grep -q waiting out; do sleep 0.1; done; exit 3"
+    for work, code in (("true", 0), (slow, 3)):
+        command = f"touch out; ({script.format(work)}) >out"
+        ran = subprocess.run(["bash", "-c", command], check=False, cwd=here, capture_output=True, text=True, timeout=60)
+        assert (ran.returncode, ran.stderr) == (code, "")
+    assert re.match(r"waiting, for \d+ s so far\n", (here / "out").read_text())

@@ -138,6 +138,11 @@ def phase(what: str) -> Iterator[None]:
         done.set()
 
 
+def draws_bars() -> bool:
+    """Whether a bar of progress can be seen: on a terminal, but on one of no width it would be empty."""
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+
+
 def warn(line: str) -> None:
     """Say what may be wrong, though the program goes on."""
     print(f"warning: {line}", file=sys.stderr, flush=True)

@@ -13,11 +13,14 @@ import atexit
 import contextlib
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 _SECONDS_BETWEEN_BEATS = 1.0
 
@@ -69,7 +72,8 @@ class SignOfLife:
     def _tell(self, graph: str) -> None:
         """Say what takes some seconds, in which no thread of this process could; of several, the first one does."""
         if self.path in (None, sign_of(Path(self.path or "").parent, 0)):
-            print(f"compiling the graph of {graph}", flush=True)
+            tqdm.write(f"compiling the graph of {graph}", file=sys.stdout)  # which takes a bar out of its way
+            sys.stdout.flush()
 
     def _expect(self, what: str | None) -> None:
         told = (self.expects is None) == (what is None)

@@ -4,7 +4,6 @@ import ctypes
 import itertools
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from src.base.errors import InputError
+from src.base.logs import draws_bars
 
 _SECONDS_BETWEEN_LINES = 10
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -76,7 +76,7 @@ def told_progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], 
     """
     begin, done = time.perf_counter(), 0
     said = begin
-    quiet = not sys.stderr.isatty()
+    quiet = not draws_bars()
     with tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=what, disable=quiet) as bar:
 
         def tell(size: int) -> None:

@@ -93,6 +93,9 @@ class Run:
                 elif resume and self._progress.is_file():
                     self._check_same(data, self.path)
                 else:
+                    if resume and (self.path / self._options.name).is_file():
+                        print(f"beginning anew: the run that was stopped in {self.path} came to no save before, "
+                              f"which --save_minutes sets", flush=True)  # fmt: skip
                     self._start(data)
         except BaseException:
             self._lock.close()

@@ -62,6 +62,8 @@ def parse_flags(
     if unknown:
         word = unknown[0].split("=")[0].lstrip("-")
         advice = f": it is an option of {', '.join(others[word])}" if word in others else _nearest(word, options, "--")
+        if not unknown[0].startswith("-"):
+            advice = ": all are written --NAME=VALUE (--help lists them)"
         raise InputError(f"command line: {program} knows no option {unknown[0]!r}{advice}")
     values = {}
     for name, texts in vars(given).items():
@@ -186,8 +188,11 @@ def _show(value: Any) -> str:
 
 
 def _nearest(word: str, options: Options, prefix: str) -> str:
-    """Advice to who typed no option's name: the one that looks like it, or the first whose help begins with it."""
-    close = difflib.get_close_matches(word, list(options), 1, 0.7)
+    """Advice to who typed no option's name: those that begin with it, the one that looks like it,
+    or the first whose help begins with it."""
+    begun = [name for name in options if len(word) > 2 and name.startswith(f"{word}_")]
+    close = [" or ".join(f"{prefix}{name}" for name in begun).removeprefix(prefix)] if 0 < len(begun) < 4 else []
+    close += difflib.get_close_matches(word, list(options), 1, 0.7)
     words = re.sub(r"[_-]+", " ", word).lower()
     close += [name for name, one in options.items() if len(words) > 2 and one.help.lower().startswith(words)]
     return f"; did you mean {prefix}{close[0]}?" if close else " (--help lists the options)"

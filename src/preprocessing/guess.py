@@ -23,6 +23,7 @@ from src.rows.columns import Columns
 from src.rows.lines import with_point
 from src.rows.parsing import cells_of, names_in
 from src.rows.reader import RawInput
+from src.rows.schema import UNKNOWN
 from src.rows.text import BYTE_ORDER_MARK, NUMBER, encoding_of, utf8
 from src.rows.unpacking import first_bytes
 
@@ -49,6 +50,7 @@ _GROUPS = r"[+-]?\d{{1,3}}({}\d{{3}})*([.,]\d+)?"  # of digits, which no list is
 _SECONDS = (9e8, 2.2e9)  # from 1998 to 2039
 _FEW, _MANY = 20, 0.95  # values of a category; share of distinct values of an id
 _LEAST_ROWS = 100
+_SHOWN = 5  # columns that may be the label
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def guess_schema(raws: Sequence[Path], target: Path, overwrite: bool = False, la
     if label:
         _warn_of_leaks(found, label, missing, style)
     else:
-        warn(f"no column of {raws[0]} looks like a label: name one in {target}")
+        warn(f"no column of {raws[0]} looks like a label: name one in {target}{_of_two(found)}")
     return f"{target}: {len(found)} columns of {raws[0]}, guessed from {len(cells[0])} rows: look it through"
 
 
@@ -235,6 +237,13 @@ def _label_of(found: Sequence[_Column]) -> _Column | None:
     return next(iter([*named, *plain, *words]), None)
 
 
+def _of_two(found: Sequence[_Column]) -> str:
+    """The columns of two values, of which one may be the label, and what a schema says of such; "" for none."""
+    of_two = [one for one in found if one.distinct == 2 and one.missing == 0][:_SHOWN]
+    shown = "; ".join(f"{one.name!r} ({', '.join(sorted(set(one.texts)))})" for one in of_two)
+    return f'; of two values: {shown}; say by positive: [".."] which are clicks' if of_two else ""
+
+
 def _named_label(found: Sequence[_Column], name: str) -> _Column:
     label = next((one for one in found if one.name == name), None)
     if label is None:
@@ -263,7 +272,7 @@ def _text(raw: Path, columns: Columns, found: Sequence[_Column], label: _Column 
         if set(counts) != {"0", "1"}:
             lines.append(f"positive: {json.dumps(_clicks_among(counts), ensure_ascii=False)}")
     else:
-        lines.append("label: ???  # no column has two values and looks like one")
+        lines.append(f"label: {UNKNOWN}  # no column looks like one{_of_two(found)}")
     if columns.header:
         lines.append("header: true")
     else:

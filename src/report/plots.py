@@ -13,7 +13,7 @@ Points = Sequence[Sequence[float | None]]
 _WIDTH, _HEIGHT = 300, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 24, 40
 _COLOURS = 6
-_LABEL_LETTERS, _LETTER_WIDTH = 20, 6.3  # of names beside bars
+_LABEL_LETTERS, _LETTER_WIDTH = 20, 7.0  # of names beside bars
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,8 @@ def nature_of(bad: Sequence[BadRow], columns: Columns) -> str:
     """What bad rows look like, and what to do, where their text or what is wrong with all of them tells it; else ""."""
     if bad and all(row.reason.endswith(IN_NO_PART) for row in bad):
         return "Name such values in --split, or split by another column"
+    if bad and all(row.reason.endswith(" is '2', which is not 0 or 1") for row in bad):
+        return 'If 2 is a click and 1 is none, say in a --schema positive: ["2"]'
     texts = [row.text[:_LOOKED_AT] for row in bad[:_LOOKED_AT]]
     text = b"\n".join(texts)
     controls = sum(byte < ord("\t") or ord("\r") < byte < ord(" ") for byte in text)

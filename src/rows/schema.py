@@ -31,6 +31,8 @@ The format is iso (2014-10-21 13:00:00, or a part of that; the default), seconds
 Python's strptime. Times without a zone are taken for UTC.
 """
 
+import difflib
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ from src.rows.cells.lists import list_columns
 from src.rows.columns import QUOTE, Columns, Timestamp
 from src.rows.text import UTF8, encoding_named
 
+UNKNOWN = "???"  # stands where a guess found no label
 _KEYS: dict[str, Any] = {
     "label": str, "dense": list, "categorical": list, "header": bool, "columns": list, "separator": str,
     "encoding": str, "quote": str, "comment": str, "positive": list, "negative": list, "missing": list, "decimal": str,
@@ -58,16 +61,14 @@ def load_schema(path: Path) -> Columns:
     """The columns that a schema file describes.
 
     Raises:
-        InputError: not a schema, an unknown key, or columns that contradict each other.
+        InputError: no file or not a schema, an unknown key, or columns that contradict each other.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"schema {path} is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"schema {path} must hold lines of the form key: value, of the keys {', '.join(_KEYS)}")
-    for key, value in content.items():
-        _check(path, key, value)
+    content = _content_of(path)
+    if content.get("label") == UNKNOWN:
+        raise InputError(
+            f"schema {path}: label is still {UNKNOWN}, as --guess_schema left it: name its column there, and take that "
+            f"from dense and categorical"
+        )
     if not content.get("label"):
         raise InputError(f"schema {path} has no label: name at least one column")
     if not content.get("dense") and not content.get("categorical"):
@@ -104,6 +105,25 @@ def load_schema(path: Path) -> Columns:
     if both := set(columns.positive) & set(columns.negative):
         raise InputError(f"schema {path}: {min(both)!r} is both positive and negative: drop it from one of them")
     return columns
+
+
+def _content_of(path: Path) -> dict[str, Any]:
+    """What stands in a schema file, each key known and of its type."""
+    if not path.is_file():
+        beside = os.listdir(path.parent) if path.parent.is_dir() else []
+        alike = difflib.get_close_matches(path.name, beside, 1)
+        raise InputError(
+            f"schema {path} is not a file: {f'is it {path.with_name(alike[0])}?' if alike else 'check the name'}"
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"schema {path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"schema {path} must hold lines of the form key: value, of the keys {', '.join(_KEYS)}")
+    for key, value in content.items():
+        _check(path, key, value)
+    return content
 
 
 def _check(path: Path, key: Any, value: Any) -> None:

@@ -10,6 +10,7 @@ from src.base.errors import InputError
 UTF8 = "utf-8"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_PAIRS = re.compile(rb"[\x81-\xfe]([\x40-\x7e\x80-\xfe])")  # GB18030's signs of two bytes: the second one
 _WHOLE = re.compile(r"0|-?[1-9]\d*", re.ASCII)
 _UNDECODABLE = "dlrm_undecodable"
 
@@ -57,7 +58,10 @@ def encoding_of(text: bytes) -> str:
     """The encoding that bytes without a byte order mark may be in: of those that are not UTF-8 a guess."""
     if is_utf8(text):
         return UTF8
-    return "gb18030" if _decodes(text, "gb18030") else "latin-1"
+    # In Chinese text both bytes of most signs are beyond ASCII; a letter with an accent mostly stands alone.
+    behind = _PAIRS.findall(text)
+    alone = sum(byte < b"\x80" for byte in behind)
+    return "gb18030" if _decodes(text, "gb18030") and 2 * alone <= len(behind) else "latin-1"
 
 
 def _decodes(text: bytes, encoding: str) -> bool:

@@ -1,6 +1,7 @@
 """A file of plain text: where its lines begin, and spans of them."""
 
 import difflib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -262,6 +263,8 @@ def _with_header(columns: Columns, text: Path, raw: Path) -> Columns:
         raise InputError(f"{raw} is empty: it must hold a header and rows")
     order, taken, _ = names_in(begin, columns)
     hint = ""
+    if begin.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise InputError(f"{raw} is UTF-16 text, as Windows' programs write it: say encoding: utf-16 in the --schema")
     if not is_utf8(begin[:taken]):
         hint = f", which is not {columns.encoding} text: a schema may name another encoding"
     elif _looks_like_utf8(begin[:taken], columns.encoding):

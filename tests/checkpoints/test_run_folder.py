@@ -256,3 +256,13 @@ def test_nothing_is_to_do_only_where_all_that_a_run_leaves_is_there(tiny_data, t
             Run(tmp_path, tiny_data, one, resume=resume)
         assert isinstance(caught.value, AlreadyDone) == (one is options and not harm and resume)
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_run_that_was_stopped_before_its_first_save_begins_anew_and_says_so(tmp_path, tiny_data, capfd):
+    for _ in range(2):
+        assert "beginning anew" not in capfd.readouterr().out
+        with Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", "lr: 1\n")):
+            pass
+    assert f"the run that was stopped in {tmp_path}/unfinished came to no save before" in capfd.readouterr().out
+    with Run(tmp_path, tiny_data, RunOptions("dlrm.yaml", "lr: 1\n"), resume=False):
+        assert "beginning anew" not in capfd.readouterr().out

@@ -194,3 +194,9 @@ def test_nobody_is_told_to_skip_a_third_of_the_rows(tmp_path):
     assert "line 1: label is 'yes', which is not 0 or 1 (a schema says which labels are clicks" in str(raised.value)
     assert "These are 33% of the rows, too many to skip. Mend them, or say in a --schema how" in str(raised.value)
     assert "--max_bad_rows" not in str(raised.value)
+
+
+def test_labels_of_1_and_2_are_told_what_a_schema_says_of_them(tmp_path):
+    raw = write_raw(tmp_path / "train.txt", [f"{row % 2 + 1}\t5\ta" for row in range(60)])
+    with pytest.raises(InputError, match=r'If 2 is a click and 1 is none, say in a --schema positive: \["2"\]'):
+        preprocess_lines(raw, tmp_path / "dataset", Columns.numbered(1, 1))

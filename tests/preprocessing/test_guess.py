@@ -212,3 +212,23 @@ def test_texts_with_signs_in_them_are_no_lists(tmp_path):
 def test_few_texts_and_numbers_are_no_lists(texts):
     assert _sign_of_lists(texts, ()) == ""
     assert _sign_of_lists([*lists_of("|"), "NULL"], ("NULL",)) == "|"
+
+
+def test_labels_of_other_numbers_are_asked_for_by_the_names_of_columns_that_may_be_them(tmp_path, capfd):
+    write_raw(tmp_path / "rows.csv", ["bought,site", *(f"{row % 3 % 2 + 1},s{row % 5}" for row in range(400))])
+    schema, _ = guess(tmp_path / "rows.csv")
+    of_two = """; of two values: 'bought' (1, 2); say by positive: [".."] which are clicks"""
+    assert of_two in capfd.readouterr().err
+    assert of_two in schema.read_text()
+    with pytest.raises(InputError, match=r"rows.yaml: label is still \?\?\?, as --guess_schema left it: name its"):
+        main([f"--data_path={tmp_path}/rows.csv", f"--schema={schema}", f"--output_path={tmp_path}/data"])
+    with pytest.raises(InputError, match=r"schema .*row.yaml is not a file: is it .*/rows.yaml\?"):
+        main([f"--data_path={tmp_path}/rows.csv", f"--schema={tmp_path}/row.yaml", f"--output_path={tmp_path}/data"])
+
+
+@pytest.mark.parametrize("header", [["y,site"], []])
+def test_as_many_rows_are_looked_at_with_a_header_as_without(tmp_path, monkeypatch, header):
+    monkeypatch.setattr("src.preprocessing.guess._SAMPLE_ROWS", 300)
+    write_raw(tmp_path / "rows.csv", [*header, *(f"{row % 2},s{row % 5}" for row in range(400))])
+    schema, _ = guess(tmp_path / "rows.csv")
+    assert schema.read_text().startswith("# Guessed from the first 300 rows")

@@ -131,6 +131,7 @@ def test_header_without_a_column_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("change", "message"), [
     (lambda text: text.replace(",", ";").encode(), "has no ',' to separate columns: a schema may name another sep"),
+    (lambda text: text.encode("utf-16"), "a.csv is UTF-16 text, as Windows' programs write it: say encoding: utf-16"),
     (lambda text: text.replace("brand", "城市").encode("gb18030"), "is not utf-8 text: a schema may name another enc"),
 ])  # fmt: skip
 def test_a_header_that_another_schema_would_read_says_so(tmp_path, change, message):

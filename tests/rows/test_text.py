@@ -10,7 +10,7 @@ from src.rows.keys import key_of, keys_of
 from src.rows.lines import parse
 from src.rows.reader import RawInput
 from src.rows.schema import load_schema
-from src.rows.text import encoding_named, utf8
+from src.rows.text import encoding_named, encoding_of, utf8
 
 CITIES = ["北京", "上海 and some more", "Köln", "", "x"]
 TEXT = "".join(f"1\t5\t{city}\n" for city in CITIES)
@@ -73,3 +73,10 @@ def test_a_schema_names_the_encoding_and_the_manifest_keeps_it(tmp_path):
 def test_a_plain_file_is_read_where_it_is(tmp_path):
     read(write_raw(tmp_path / "raw.txt", TEXT.splitlines()), "utf-8", tmp_path / "text")
     assert not (tmp_path / "text").exists()
+
+
+@pytest.mark.parametrize(("text", "encoding"), [
+    ("Zürich, São Paulo, Köln, Genève", "latin-1"), ("北京, 上海, Köln", "gb18030"), ("臺北, 高雄, 東京", "gb18030"),
+])  # fmt: skip
+def test_letters_with_accents_are_not_taken_for_chinese_signs(text, encoding):
+    assert encoding_of(text.encode(encoding)) == encoding
