@@ -16,6 +16,7 @@ import numpy as np
 from mindspore import Tensor
 
 from src.base.errors import InputError
+from src.base.stops import held_back, take_no_signals
 from src.data import records
 from src.data.layout import PADDING
 from src.data.manifest import DataFolder
@@ -274,21 +275,22 @@ def sample(rows: Rows, most: int) -> Batch:
 
     Labels, and weights if rows have some, are [B].
     """
-    reading = {"columns_list": [records.COLUMN], "num_parallel_workers": 1}
-    shards = list(rows.shards)
-    found = ds.MindDataset(shards, shuffle=False, **reading)
-    if rows.count > most:
-        count = found.get_dataset_size()
-        chosen = np.unique(np.linspace(0, count - 1, max(1, most * count // rows.count)).astype(int))
-        found = ds.MindDataset(shards, sampler=ds.SubsetSampler(chosen.tolist()), **reading)
-    taken = found.create_tuple_iterator(num_epochs=1, output_numpy=True)
-    columns = zip(*(records.unpack(record, rows.dense_dim, rows.slot_dim, rows.weighted) for (record,) in taken))
-    return tuple(np.concatenate(column) for column in columns)
+    with held_back(off_thread=True):  # from the threads that MindSpore starts here
+        reading = {"columns_list": [records.COLUMN], "num_parallel_workers": 1}
+        shards = list(rows.shards)
+        found = ds.MindDataset(shards, shuffle=False, **reading)
+        if rows.count > most:
+            count = found.get_dataset_size()
+            chosen = np.unique(np.linspace(0, count - 1, max(1, most * count // rows.count)).astype(int))
+            found = ds.MindDataset(shards, sampler=ds.SubsetSampler(chosen.tolist()), **reading)
+        taken = found.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        columns = zip(*(records.unpack(record, rows.dense_dim, rows.slot_dim, rows.weighted) for (record,) in taken))
+        return tuple(np.concatenate(column) for column in columns)
 
 
 def _ahead(items: Iterator[Batch]) -> Iterator[Batch]:
     """The same items, each made by another thread while the one before it is in use."""
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1, initializer=take_no_signals) as thread:
         coming = thread.submit(next, items, None)
         while (item := coming.result()) is not None:
             coming = thread.submit(next, items, None)

@@ -4,9 +4,10 @@ A sign is a small file with counters, and the one of them that must change withi
 
     {"beat": 41, "done": 17, "step": 12, "expects": "done"}
 
-Nothing is expected while MindSpore may compile, for that takes as long as it takes, and lets no other thread work. A
-beat of a thread of its own is expected while the process works by itself. While it computes together with others
-something must get done: its thread goes on where it waits for them in vain.
+A beat of a thread of its own is expected while the process works by itself. While it computes together with others
+something must get done: its thread goes on where it waits for them in vain. While MindSpore may compile, which takes
+as long as it takes, and lets no other thread work, the process is expected to use processor time, or to beat. Nothing
+is expected of it while it ends.
 """
 
 import atexit
@@ -23,6 +24,19 @@ from typing import Any
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_BEATS = 1.0
+_COMPILES = "processor time"  # or a beat
+
+
+def processor_time(process: int) -> int | None:
+    """Ticks of the processor that a process and those that it started have used so far; None if there is none."""
+    try:
+        # Behind its name, which may hold anything.
+        found = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        threads = Path(f"/proc/{process}/task").glob("*/children")
+        began = [child for thread in threads for child in thread.read_text(encoding="ascii").split()]
+    except OSError:
+        return None
+    return sum(map(int, found[11:15])) + sum(processor_time(int(child)) or 0 for child in began)
 
 
 def sign_of(folder: Path, rank: int) -> Path:
@@ -51,7 +65,7 @@ class SignOfLife:
         """A training step begins; the first one compiles."""
         if not self.step:
             self._tell("a training step")
-        self._expect("done" if self.step else None)
+        self._expect("done" if self.step else _COMPILES)
 
     def end_step(self, step: int) -> None:
         """The training step of this number, from 1, has ended."""
@@ -64,7 +78,7 @@ class SignOfLife:
         before = self.expects
         if compiles:
             self._tell("an evaluation")
-        self._expect(None if compiles else "done")
+        self._expect(_COMPILES if compiles else "done")
         yield
         self.done += 1
         self._expect(before)
@@ -76,7 +90,7 @@ class SignOfLife:
             sys.stdout.flush()
 
     def _expect(self, what: str | None) -> None:
-        told = (self.expects is None) == (what is None)
+        told = what == self.expects or {what, self.expects} == {"beat", "done"}
         self.expects = what
         if not told:  # at once: a process that hangs before its next beat would have none expected
             self._write()
@@ -105,7 +119,7 @@ class Watch:
     """Looks at the signs of some ranks, and tells whether one hangs, by this process's own clock.
 
     Args:
-        folder: of the signs.
+        folder: of the signs, and of rank_0.pid and so on, files with the numbers of the processes.
         ranks: their numbers.
         timeout_s: within which what is expected must happen.
         of_all: whether these are all ranks of a run. If not, they may wait for one elsewhere that does something by
@@ -116,6 +130,7 @@ class Watch:
         self.of_all = of_all
         self.folder, self.ranks, self.timeout_s = folder, ranks, timeout_s
         self.signs: dict[int, dict[str, Any]] = {}
+        self.used: dict[int, int | None] = {}  # processor time of ranks that compile
         self.changed: dict[tuple[int, str], float] = {}  # when a rank's counter was seen to change, or to be awaited
 
     def hanging(self, now: float) -> tuple[int, str] | None:
@@ -150,9 +165,20 @@ class Watch:
         for name in ("beat", "done"):
             if sign[name] != before.get(name) or sign["expects"] != before.get("expects"):
                 self.changed[rank, name] = now
+        if sign["expects"] == _COMPILES and (used := self._used(rank)) != self.used.get(rank):
+            self.used[rank] = used
+            self.changed[rank, "beat"] = now
         self.signs[rank] = sign
+
+    def _used(self, rank: int) -> int | None:
+        try:
+            return processor_time(int(sign_of(self.folder, rank).with_suffix(".pid").read_text(encoding="ascii")))
+        except (OSError, ValueError):
+            return None
 
     def _is_late(self, rank: int, name: str, now: float) -> bool:
         expects = self.signs[rank]["expects"]
-        awaited = expects == "done" or (expects == name == "beat")
+        awaited = expects == "done" or (name == "beat" and expects == "beat")
+        if name == "beat" and expects == _COMPILES:
+            awaited = self.used.get(rank) is not None  # else it is not known
         return awaited and now - self.changed[rank, name] > self.timeout_s

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM that Python's imports would make a traceback of, and those that MindSpore would lose."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -11,6 +12,19 @@ from typing import Any
 from src.base.machine import untried_versions, wrong_versions
 
 STOPPED = "stopped by the keyboard or a signal"
+
+
+# A thread's own doing; and what stops or ends, without a handler, a process in which nothing moves.
+_STAY = (
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS, signal.SIGABRT,
+    signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT,
+)  # fmt: skip
+_libc = ctypes.PyDLL(None)  # signal.pthread_sigmask takes 50 microseconds to make all these into sets of Python's
+_Signals = ctypes.c_ulong * 16
+_of_others = _Signals()
+_libc.sigfillset(_of_others)
+for _number in _STAY:
+    _libc.sigdelset(_of_others, int(_number))
 
 
 def end_at_once() -> None:
@@ -45,6 +59,14 @@ def _end(*_: Any) -> None:
     os._exit(128 + signal.SIGINT)
 
 
+def take_no_signals() -> None:
+    """Leave signals to other threads from now on, here and in the threads that this one starts.
+
+    For those that read by MindSpore's pipeline of data, which gives up, with lines of its own, where one comes to them.
+    """
+    _libc.pthread_sigmask(int(signal.SIG_BLOCK), _of_others, None)
+
+
 @contextmanager
 def answered_alike() -> Iterator[None]:
     """Let SIGTERM, where it would end the process, interrupt as Ctrl-C does: MindSpore makes it of Ctrl-C in a graph.
@@ -64,13 +86,19 @@ def answered_alike() -> Iterator[None]:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def held_back(off_thread: bool = False) -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back until the end.
 
     For graphs while they run: a KeyboardInterrupt within may leave MindSpore 2.10's buffers half done, so that the
     process aborts. And while it compiles one, it now and then loses the KeyboardInterrupt, so that the program runs on,
-    and else prints some 80 lines of its own. A second signal is not held back. Other threads than the main one receive
-    no signals, and nothing is held back there.
+    and else prints some 80 lines of its own. A second signal is not held back, if a thread is there to take it. Other
+    threads than the main one receive no signals, and nothing is held back there.
+
+    Args:
+        off_thread: whether no signal at all may come to this thread, but to others or at the end: where oneDNN
+            multiplies matrices on it. Its product of float32 has the stack pointer in a page of the heap, where the
+            frame of a signal, some kilobytes, is written over what lies below. Processes that are started within would
+            inherit that; on a CPU, MindSpore starts none.
 
     Raises:
         KeyboardInterrupt: when the end comes, if there was a signal.
@@ -88,10 +116,17 @@ def held_back() -> Iterator[None]:
     # Not of those that are ignored, as SIGINT is in the background of a script, or left to the system.
     answered = [number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))]
     before = {number: signal.signal(number, hold) for number in answered}
+    mask = _Signals()
+    if off_thread:
+        _libc.pthread_sigmask(int(signal.SIG_BLOCK), _of_others, mask)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        try:
+            if off_thread:  # what came meanwhile comes to `hold` now
+                _libc.pthread_sigmask(int(signal.SIG_SETMASK), mask, None)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
     if asked:
         raise KeyboardInterrupt

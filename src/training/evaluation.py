@@ -61,13 +61,14 @@ def score(model: Network, batches: Iterable[Batch], batch_size: int, ranks: Rank
     own: list[tuple[np.ndarray, ...]] = []  # labels, logits and weights [batch_size] each
     sizes = []
     model.set_train(False)
+    on_cpu = ms.get_context("device_target") == "CPU"
     for batch in _own_share(batches, ranks) if shared else _own_turns(batches, ranks):
         sizes.append(len(batch[2]))
         missing = ((0, batch_size - sizes[-1]), (0, 0))
         dense, ids, *more = (np.pad(column, missing) for column in batch) if sizes[-1] < batch_size else batch
         labels, *weights = (column[:, 0] for column in more)
         compiles = batch_size not in (known := _compiled.setdefault(model, set()))
-        with held_back(), ranks.sign.work(compiles):
+        with held_back(on_cpu), ranks.sign.work(compiles):
             own.append((labels, model(Tensor(dense), Tensor(ids)).asnumpy()[:, 0], *weights))
         known.add(batch_size)
     by_rank, all_sizes = ranks.gather(np.array(own)), ranks.gather(np.array(sizes, np.int32))  # [N, turns, ...]

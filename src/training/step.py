@@ -111,13 +111,14 @@ class TrainStep(nn.Cell):
         self.average = None if average_from is None else WeightAverage(parameters, average_from, self.operators)
         self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, 1, ParameterTuple(parameters))
         self._last_call: tuple | None = None
+        self._on_cpu = ms.get_context("device_target") == "CPU"
 
     def __call__(self, *batch: Tensor) -> Tensor:
         """As `Cell.__call__`, whose checks walk all child cells and cost a fifth of a step of 128 samples.
 
         They are left out where the last call passed them with the same kind of batch. Ctrl-C waits for its end.
         """
-        with held_back():
+        with held_back(self._on_cpu):
             return self._call(*batch)
 
     def _call(self, *batch: Tensor) -> Tensor:

@@ -1,10 +1,14 @@
 """Signs of life: a process that compiles is waited for, one that stands still or waits in vain is not."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from src.base.signs import SignOfLife, Watch, sign_of
+from src.base.signs import SignOfLife, Watch, processor_time, sign_of
 
 
 class Clock:
@@ -34,6 +38,30 @@ def test_a_first_step_may_take_as_long_as_it_takes_to_compile(tmp_path):
     for sign in clock.signs:
         sign |= {"step": 1, "expects": "done"}
     assert clock.pass_by(60) is None, "the time before it does not count"
+
+
+def test_a_rank_that_compiles_uses_the_processor_or_beats(tmp_path, monkeypatch):
+    """Its processor time grows; another one's that waits for it does not. One that was stopped does neither."""
+    clock, used = Clock(tmp_path), [5, 5]
+    monkeypatch.setattr("src.base.signs.processor_time", used.__getitem__)
+    for rank, sign in enumerate(clock.signs):
+        sign["expects"] = "processor time"
+        sign_of(tmp_path, rank).with_suffix(".pid").write_text(str(rank))
+    for _ in range(20):
+        used[0] += 1
+        assert clock.pass_by(30, beats=(1,)) is None
+    assert clock.pass_by(200, beats=(1,)) == (0, "rank 0 has given no sign of life for 60 s")
+
+
+def test_processor_time_is_that_of_a_process_and_of_those_that_it_started():
+    assert processor_time(os.getpid()) > 0
+    parent = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"]
+    loop = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ntime.sleep(600)"
+    with subprocess.Popen([*parent, loop], stdout=subprocess.PIPE, start_new_session=True) as child:
+        child.stdout.readline()
+        assert processor_time(child.pid) >= 0.2 * os.sysconf("SC_CLK_TCK")
+        os.killpg(child.pid, signal.SIGKILL)
+    assert processor_time(child.pid) is None
 
 
 def test_a_process_without_a_beat_is_named(tmp_path):
@@ -79,14 +107,14 @@ def test_a_sign_says_what_is_expected_as_the_run_goes_on(tmp_path):
 
     assert told() is None
     sign.begin_step()
-    assert told() is None, "the first step compiles"
+    assert told() == "processor time", "the first step compiles"
     sign.end_step(1)
     assert told() == "beat"
     sign.begin_step()
     assert sign.expects == "done"
     sign.end_step(2)
     with sign.work(compiles=True):
-        assert told() is None
+        assert told() == "processor time"
     with sign.work(compiles=False):
         assert sign.expects == "done"
     assert (told(), sign.done, sign.step) == ("beat", 4, 2)

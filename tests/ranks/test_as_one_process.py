@@ -305,12 +305,22 @@ def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tm
     check_same(tmp_path, two / "rowwise-hybrid", tiny_data)
 
 
+def test_rank_that_hangs_while_it_compiles_ends_the_run_by_name(tiny_data, tmp_path):
+    child = start(tmp_path, tiny_data, 2, *ROWWISE, "--parallel_mode=hybrid", "--rank_timeout=4")
+    sign = tmp_path / "launch_log/from_rank_0/alive/rank_1.json"
+    wait_for(lambda: sign.exists() and json.loads(sign.read_text())["expects"] == "processor time", child)
+    os.kill(pid_of(tmp_path, 1), signal.SIGSTOP)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 1
+    assert "error: rank 1 has given no sign of life for 4 s" in err
+
+
 def test_rank_that_hangs_ends_the_run_by_name_and_one_process_goes_on(tiny_data, tmp_path, capsys, alone):
     """From the two ranks' parts; the optimizer's states are among them."""
     child = start(tmp_path, tiny_data, 2, *ROWWISE, "--parallel_mode=hybrid", "--rank_timeout=4")
     wait_for(lambda: step_saved(tmp_path) >= 10, child)
     os.kill(pid_of(tmp_path, 1), signal.SIGSTOP)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=120)
     assert child.returncode == 1
     assert "error: rank 1 has given no sign of life for 4 s" in err
     single(tmp_path, tiny_data, *ROWWISE)

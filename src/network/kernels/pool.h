@@ -3,6 +3,8 @@
 #ifndef DLRM_KERNELS_POOL_H_
 #define DLRM_KERNELS_POOL_H_
 
+#include <signal.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -70,8 +72,13 @@ class Pool {
     return std::max(0, threads - 1);
   }
 
+  // Helpers take no signals, whose frames would be written over the heap: see held_back in src/base/stops.py.
   Pool() : helpers_(Helpers()) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     for (int i = 0; i < helpers_; ++i) std::thread([this] { Loop(); }).detach();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   void Work(const std::function<void(int64_t, int64_t)> &part, int64_t count, int64_t grain) {
