@@ -267,7 +267,7 @@ class _Parquet:
         of text in other encodings than plain, pyarrow makes none.
         """
         chunks = self._chunks(name, groups)
-        if not all(_DICTIONARIES & set(chunk.encodings) and _WITH_THEM >= set(chunk.encodings) for chunk in chunks):
+        if not all(_DICTIONARIES & set(chunk.encodings) and set(chunk.encodings) <= _WITH_THEM for chunk in chunks):
             return False
         size = sum(chunk.total_uncompressed_size for chunk in chunks)
         return size <= _CODED_BYTES * sum(chunk.num_values for chunk in chunks)
