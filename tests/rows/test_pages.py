@@ -1,10 +1,12 @@
 """Parquet's pages read by compiled code, beside pyarrow."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from src.preprocess_data import main
 from src.rows import columnar
 from src.rows.cells import pages
 
@@ -191,3 +193,27 @@ def test_a_damaged_page_is_named_by_its_column(table, tmp_path):
     (tmp_path / "p").write_bytes(data)
     with pytest.raises(ValueError, match="a page of column 'i8' does not hold what it says"):
         cells(tmp_path / "p", ["i8"])
+
+
+def test_folders_of_pages_and_of_text_are_the_same_bytes(table, tmp_path, monkeypatch):
+    """Of columns that end as plain text, that are all of it, and that are none; shards begin within groups of rows."""
+    monkeypatch.chdir(tmp_path)
+    names = ["i8", "f8", "few", "many", "odd", "text", "none"]
+    labels = pa.array([place % 3 == 0 for place in range(ROWS)]).cast(pa.int64())
+    rows = table.select(names).add_column(0, "label", labels)
+    parquet.write_table(rows, "rows.parquet", row_group_size=1777, dictionary_pagesize_limit=9000, data_page_size=3000,
+                        write_batch_size=100)  # fmt: skip
+    lines = ["\t".join("" if cell is None else str(cell) for cell in row.values()) + "\n" for row in rows.to_pylist()]
+    Path("rows.txt").write_text("".join(lines), encoding="utf-8")
+    plain = "label: label\ndense: [i8, f8]\ncategorical: [few, many, odd, text, none]\n"
+    Path("parquet.yaml").write_text(plain)
+    Path("txt.yaml").write_text(f"columns: [{', '.join(rows.column_names)}]\n{plain}")
+    found = []
+    for form in ("txt", "parquet"):
+        main([f"--data_path=rows.{form}", f"--output_path={form}", f"--schema={form}.yaml", "--record_rows=32",
+              "--shard_rows=640", "--min_count=2", "--numeric_transform=quantile"])  # fmt: skip
+        files = sorted(path for path in Path(form).rglob("*") if path.is_file() and path.name != "manifest.json")
+        found.append({path.relative_to(form).as_posix(): path.read_bytes() for path in files})
+    assert len(found[0]) > 8
+    assert found[0].keys() == found[1].keys()
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
