@@ -1,6 +1,7 @@
 """Work shared among forked processes, one a core, with a line of progress."""
 
 import ctypes
+import gc
 import itertools
 import os
 import signal
@@ -52,6 +53,7 @@ def _share(values: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is stopped by the keyboard and says so
     die_with_parent()
     keep_memory()
+    gc.freeze()  # a collection would look at all of the parent's objects, and so copy their pages
 
 
 def _call(function: Callable[..., Any], run: Sequence[tuple[Any, ...]]) -> list[Any]:

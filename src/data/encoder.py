@@ -235,7 +235,7 @@ class Encoder(InFile):
             if (coded := block.coded.get(field)) is not None:
                 coded.put(self._ids_of_distinct(field, coded.distinct), ids[:, start])
             elif (lists := block.lists.get(field)) is None:
-                ids[:, start] = self.vocabulary.ids_of(field, block.keys[field])
+                ids[:, start] = self.vocabulary.ids_of(field, block.keys_of(field)[0])
             else:
                 own = self.vocabulary.ids_of(field, lists.keys)
                 rarity = self.vocabulary.rarity_of(own, lists.places()[1])

@@ -29,11 +29,11 @@ from src.data.growth import Watched
 from src.preprocessing.merging import counts_of_fields
 from src.preprocessing.shards import Coded, Coding, from_json, packed_rows, seen, sums_of, to_json, write_shard
 from src.rows.block import BadRow, Block, Span
-from src.rows.cells.coded import CodedKeys
 from src.rows.cells.lists import joined_lists
 from src.rows.columns import Columns
 
 _KEPT_BAD_BYTES = 1 << 20
+_NO_NUMBERS = np.empty((0, 0), np.float32)  # of blocks that are kept for their categories alone
 _BUNDLED = 64  # files, which are open at once
 _BUNDLE_BYTES = 64 << 20  # of them in memory
 
@@ -53,19 +53,16 @@ def count_rows(
         negatives: rows without a click and the sum of their weights, and those of the rows left out by chance.
         bad_rows: lines that can't be used; bad: the first of them as JSON, keep_bad at least.
     """
-    keys, checks, coded, bad, of_numbers, lists = [], [], [], [], [], []
+    blocks, bad, of_numbers = list[Block](), list[BadRow](), list[np.ndarray]()
     negative, weights, negatives = np.zeros(len(columns.dense), np.int64), 0.0, np.zeros(4)
     for block in _blocks(spans, replace(columns, checked=True, signs=not numbers, coded=watched is None)):
-        keys.append(block.keys)
-        lists.append(block.lists)
-        checks.append(block.checks)
-        coded.append(block.coded)
+        blocks.append(replace(block, numbers=_NO_NUMBERS))
         negative += (block.numbers < 0).sum(axis=0)
         of_numbers += [block.numbers] if numbers else []
         negatives += [*block.negative_sums, *block.left_out]
         weights += 0.0 if block.weights is None else float(block.weights.sum(dtype=np.float64))
         bad += block.bad
-    rows = sum(of_block.shape[1] for of_block in keys)
+    rows = sum(len(block.labels) for block in blocks)
     # More than asked for, where they are short: a later run may allow them, and goes on from these counts.
     short = int(np.searchsorted(np.cumsum([len(row.text) for row in bad]), _KEPT_BAD_BYTES))
     kept = [
@@ -74,13 +71,13 @@ def count_rows(
     arrays = {"rows": np.array(rows), "negative": negative, "negatives": negatives}
     arrays |= {"bad_rows": np.array(len(bad)), "bad": from_json(kept)}
     arrays |= {"weights": np.array(weights)} if columns.weight else {}
-    found = [_counted(field, keys, checks, coded) for field in range(len(columns.categorical))]
+    found = [_counted(field, blocks) for field in range(len(columns.categorical))]
     for field in range(len(columns.categorical) if watched else 0):
-        arrays |= _late(watched, field, np.concatenate([own[field] for own in keys]), np.arange(rows))
+        arrays |= _late(watched, field, np.concatenate([own.keys[field] for own in blocks]), np.arange(rows))
     arrays["dropped"] = np.zeros(len(columns.lists), np.int64)
     for number, one in enumerate(columns.lists):
         field = columns.categorical.index(one.name)
-        of_column = joined_lists([of_block[field] for of_block in lists])
+        of_column = joined_lists([block.lists[field] for block in blocks])
         found[field] = count_keys(of_column.keys, of_column.checks)
         arrays |= _late(watched, field, of_column.keys, of_column.places()[0])
         arrays["dropped"][number] = of_column.dropped(one.max_values)
@@ -91,27 +88,25 @@ def count_rows(
     return arrays
 
 
-def _counted(
-    field: int, keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | None], coded: Sequence[dict[int, CodedKeys]]
-) -> Counts:
-    """A field's counts over blocks, of their keys [F, B], checks and coded keys."""
-    of_field, parts = [own.get(field) for own in coded], []
-    if not any(of_field):
-        return _plain_counts(field, keys, checks)
-    for _, run in itertools.groupby(enumerate(of_field), lambda pair: id(pair[1] and pair[1].distinct)):
-        places, (first, *others) = zip(*run)
-        here = slice(places[0], places[-1] + 1)
-        parts.append(first.joined(others).counts() if first else _plain_counts(field, keys[here], checks[here]))
+def _counted(field: int, blocks: Sequence[Block]) -> Counts:
+    """A field's counts over blocks."""
+    if not any(field in block.coded for block in blocks):
+        return _plain_counts(field, blocks)
+    parts = []
+    for _, run in itertools.groupby(blocks, lambda block: id(field in block.coded and block.coded[field].distinct)):
+        here = list(run)
+        coded = [block.coded[field] for block in here if field in block.coded]
+        parts.append(coded[0].joined(coded[1:]).counts() if coded else _plain_counts(field, here))
     return merge_counts(parts)
 
 
-def _plain_counts(field: int, keys: Sequence[np.ndarray], checks: Sequence[np.ndarray | None]) -> Counts:
+def _plain_counts(field: int, blocks: Sequence[Block]) -> Counts:
     """The same of keys alone."""
-    joined, own = np.concatenate([of_block[field] for of_block in keys]), None
-    if any(of_block is not None for of_block in checks):
-        own = np.concatenate([np.zeros(of_keys.shape[1], np.uint32) if of_block is None else of_block[field]
-                              for of_keys, of_block in zip(keys, checks)])  # fmt: skip
-    return count_keys(joined, own)
+    of_blocks = [block.keys_of(field) for block in blocks]
+    keys, checks = np.concatenate([own for own, _ in of_blocks]), None
+    if any(own is not None for _, own in of_blocks):
+        checks = np.concatenate([np.zeros(len(own), np.uint32) if check is None else check for own, check in of_blocks])
+    return count_keys(keys, checks)
 
 
 def _late(watched: Watched | None, field: int, keys: np.ndarray, rows: np.ndarray) -> Arrays:

@@ -36,7 +36,8 @@ class Block:
     Attributes:
         labels: [B] uint8, 0 or 1.
         numbers: [B, N] float32, nan for an empty cell; never -0, so that equal numbers have equal bits.
-        keys: [F, B] uint64, 0 for an empty cell, and for one of a column of lists.
+        keys: [F, B] uint64, 0 for an empty cell, and for one of a column of lists; without the columns of `coded`, for
+            most of a file of columns would be memory that nothing is put into: `keys_of` gives a column's.
         bad: the lines left out, in file order.
         key_seed: of the keys, as in `Columns`.
         checks: [F, B] uint32, another hash of each category whose key is hashed, and 0 for others; if asked for and
@@ -46,7 +47,7 @@ class Block:
         lists: the values of columns of lists, by the columns' numbers among F.
         weights: [B] float32, 0 or more, if a column gives them.
         coded: keys of columns that are kept as numbers of distinct values, by the columns' numbers among F, if asked
-            for; what stands in their place in `keys` and `checks` means nothing.
+            for.
         left_out: how many rows without a click are left out of the block by chance, and the sum of their weights,
             which are 1 where rows have none.
     """
@@ -70,6 +71,11 @@ class Block:
         others = self.labels == 0
         weight = others.sum() if self.weights is None else self.weights[others].sum(dtype=np.float64)
         return np.array([others.sum(), weight], np.float64)
+
+    def keys_of(self, field: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Keys [B] of a column that is not in `coded`, by its number among F, and their checks if there are any."""
+        place = field - sum(other < field for other in self.coded)
+        return self.keys[place], None if self.checks is None else self.checks[place]
 
     def chosen(self, rows: np.ndarray) -> "Block":
         """Some of the rows, [B] bool, and no bad ones."""

@@ -14,12 +14,15 @@ from src.rows.block import Block, RowFile, Span
 from src.rows.cells.arrow import Lists, column_of
 from src.rows.cells.assembling import block_of, texts_of
 from src.rows.cells.column import Column
+from src.rows.cells.pages import batches_of, readable
 from src.rows.columns import Columns
 
 _BEGINS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "stream"}
 _BATCH_ROWS, _CELL_ROWS = 1 << 16, 1 << 12
 _CODED_BYTES = 4  # of a value in the file; numbers of up to a million distinct ones take less
 _TEXTS, _SIGNED = ("string", "large_string"), ("int8", "int16", "int32", "int64")
+_DICTIONARIES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}  # encodings of a file
+_WITH_THEM = _DICTIONARIES | {"PLAIN", "RLE", "BIT_PACKED"}
 REQUIREMENTS = "requirements-parquet.txt"
 
 
@@ -219,8 +222,19 @@ class _Parquet:
         groups = [group for group, end in enumerate(self.starts[1:]) if end > first]
         start = self.starts[groups[0]] if groups else 0
         texts = [name for name in names if str(self.schema.field(name).type) in _TEXTS and self._is_coded(name, groups)]
-        file = parquet.ParquetFile(self.path, read_dictionary=texts, **_ALONE)
-        for batch in file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False):
+        paged = readable(self.file.metadata, self.schema, {name: self._place(name) for name in names}, groups)
+        others = [name for name in names if name not in paged]
+        file = parquet.ParquetFile(self.path, metadata=self.file.metadata, read_dictionary=texts, **_ALONE)
+        if len(others) == len(names):
+            batches = file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False)
+        else:
+            batches = itertools.chain.from_iterable(
+                batches_of(np.memmap(self.path, np.uint8, "r"), file.metadata, group, paged, texts, names, (
+                    file.iter_batches(rows, row_groups=[group], columns=others, use_threads=False) if others else None
+                ), rows)
+                for group in groups
+            )  # fmt: skip
+        for batch in batches:
             if start + batch.num_rows > first:
                 yield start, batch
             start += batch.num_rows
@@ -239,16 +253,22 @@ class _Parquet:
 
     def _chunks(self, name: str, groups: Sequence[int]) -> list[Any]:
         """What the file says of a column's parts."""
-        place = self.schema.names.index(name)
-        column = sum(_leaves(self.schema.field(other).type) for other in range(place))
-        return [self.file.metadata.row_group(group).column(column) for group in groups]
+        place = self._place(name)
+        return [self.file.metadata.row_group(group).column(place) for group in groups]
+
+    def _place(self, name: str) -> int:
+        """The number of a column, or of the first one that it consists of, among the file's own."""
+        return sum(_leaves(self.schema.field(other).type) for other in range(self.schema.names.index(name)))
 
     def _is_coded(self, name: str, groups: list[int]) -> bool:
         """Whether a column of text is kept as numbers of distinct values, so that a value's key is computed once.
 
-        Where it has too many, a writer goes over to the text itself, and numbers of it would have to be made here.
+        Where it has too many, a writer goes over to the text itself, and numbers of it would have to be made here;
+        of text in other encodings than plain, pyarrow makes none.
         """
         chunks = self._chunks(name, groups)
+        if not all(_DICTIONARIES & set(chunk.encodings) and set(chunk.encodings) <= _WITH_THEM for chunk in chunks):
+            return False
         size = sum(chunk.total_uncompressed_size for chunk in chunks)
         return size <= _CODED_BYTES * sum(chunk.num_values for chunk in chunks)
 

@@ -306,3 +306,13 @@ def test_folders_of_the_same_rows_give_the_same_bytes(tmp_path, monkeypatch, opt
     for form in ("csv", "parquet", "arrow"):
         assert found[form].keys() == found["txt"].keys()
         assert [name for name, content in found[form].items() if content != found["txt"][name]] == [], form
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int64(), pa.uint64()])
+def test_labels_of_whole_numbers_are_those_of_their_text(way, kind):
+    array = pa.array([0, 1, None, 2, 100] + [2**63 - 1] * (kind == pa.int64()), kind)
+    labels, wrong = column_of(array).labels(COLUMNS)
+    assert (labels[:2].tolist(), wrong.tolist()[:5]) == ([0, 1], [False, False, True, True, True])
+    assert wrong[5:].all()
+    clicks, wrong = column_of(array).labels(replace(COLUMNS, positive=("2",)))
+    assert (clicks[:5].tolist(), wrong.any()) == ([0, 0, 0, 1, 0], True)

@@ -219,6 +219,12 @@ class _Numbers(_Written):
     def number_text(self, text: str, columns: Columns) -> str:
         return text
 
+    def labels(self, columns: Columns) -> tuple[np.ndarray, Wrong]:
+        if columns.positive or columns.negative or not str(self.array.type).startswith(("int", "uint")):
+            return super().labels(columns)
+        numbers, _ = floats_of(self.array)  # no other whole number is as near to 0 or 1
+        return (numbers == 1).astype(np.uint8), (numbers != 0) & (numbers != 1)
+
     def times(self, timestamp: Timestamp, columns: Columns) -> tuple[np.ndarray, Wrong]:
         if timestamp.form not in UNITS:
             return super().times(timestamp, columns)

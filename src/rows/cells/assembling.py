@@ -96,20 +96,22 @@ def _categories(
     cells: Sequence[Column], columns: Columns, rows: int
 ) -> tuple[np.ndarray, np.ndarray | None, dict[int, CellLists], dict[int, CodedKeys]]:
     """Keys, checks, lists and coded keys, as of a block, of cells of `columns.categorical`, and of others behind."""
-    keys, checks = np.empty((len(columns.categorical), rows), np.uint64), None
     of_lists, lists, coded = {one.name: one for one in columns.lists}, dict[int, CellLists](), dict[int, CodedKeys]()
-    for field, (name, column) in enumerate(zip(columns.categorical, cells)):
+    for field, (name, column) in enumerate(zip(columns.categorical, cells) if columns.coded else ()):
+        if name not in of_lists and (own_coded := column.coded(columns)):
+            coded[field] = own_coded
+    left = [field for field in range(len(columns.categorical)) if field not in coded]
+    keys, checks = np.empty((len(left), rows), np.uint64), None
+    for place, field in enumerate(left):
+        name, column = columns.categorical[field], cells[field]
         if name in of_lists:
             lists[field] = column.lists(of_lists[name], columns)
-            keys[field] = 0
+            keys[place] = 0
             continue
-        if columns.coded and (own_coded := column.coded(columns)):
-            coded[field] = own_coded
-            continue
-        keys[field], own = column.keys(columns)
+        keys[place], own = column.keys(columns)
         if own is not None and own.any():
             checks = np.zeros(keys.shape, np.uint32) if checks is None else checks
-            checks[field] = own
+            checks[place] = own
     return keys, checks, lists, coded
 
 
