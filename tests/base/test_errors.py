@@ -41,6 +41,18 @@ def main(_):
 run(main)
 """
 
+COLLECTS = """
+import atexit, gc
+from src.base.errors import run
+def main(_):
+    print(gc.get_freeze_count() > 0, gc.get_threshold()[0] > 700)
+    gc.collect()
+    print(gc.get_freeze_count() > 0)
+    atexit.register(lambda: print(len(gc.get_objects()) < 1000))
+    main.kept = [[] for _ in range(10_000)]
+run(main)
+"""
+
 
 def end_of(code):
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -70,6 +82,11 @@ def test_what_is_done_already_is_no_error():
     code = "from src.base.errors import AlreadyDone, run\ndef main(_): raise AlreadyDone('x is there')\nrun(main)"
     done = end_of(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "nothing to do: x is there\n", "")
+
+
+def test_what_stays_is_no_garbage_to_look_for():
+    """Neither behind the first full collection nor at the end; see `errors.run`."""
+    assert end_of(COLLECTS).stdout.split() == ["False", "True", "True", "True"]
 
 
 @pytest.mark.parametrize("more", ["", ", flush=True"])
