@@ -14,9 +14,16 @@ command -v chromium chromium-browser google-chrome >/dev/null ||
 bin=$root/.venv/bin
 "$bin/ruff" check .
 "$bin/ruff" format --check .
-"$bin/mypy"
-"$bin/shellcheck" -x scripts/*.sh ascend310_infer/build.sh .ci/run
+# These two work while tests wait; what they found is shown behind them.
+found=$(mktemp)
+trap 'rm -f "$found"' EXIT
+{ "$bin/mypy" && "$bin/shellcheck" -x scripts/*.sh ascend310_infer/build.sh .ci/run; } >"$found" 2>&1 &
+checking=$!
 # Compiling a graph takes and gives back many small pieces of memory, a tenth of the time; threads may keep more of them.
 # Of memory in large pages a fork, of which preprocessing makes many, copies the page tables in half the time.
 export GLIBC_TUNABLES=glibc.malloc.tcache_count=60000:glibc.malloc.hugetlb=1
-"$bin/python" -m pytest -n 2 --dist=worksteal "$@"
+tested=0 checked=0
+"$bin/python" -m pytest -n 2 --dist=worksteal "$@" || tested=$?
+wait "$checking" || checked=$?
+cat "$found"
+exit "$((tested ? tested : checked))"
