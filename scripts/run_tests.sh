@@ -21,6 +21,8 @@ trap 'rm -f "$found"' EXIT
 checking=$!
 # Compiling a graph takes and gives back many small pieces of memory, a tenth of the time; threads may keep more of them.
 # Of memory in large pages a fork, of which preprocessing makes many, copies the page tables in half the time.
+# Some hundred processes import the same modules, and need not compile them each.
+unset PYTHONDONTWRITEBYTECODE
 export GLIBC_TUNABLES=glibc.malloc.tcache_count=60000:glibc.malloc.hugetlb=1
 tested=0 checked=0
 "$bin/python" -m pytest -n 2 --dist=worksteal "$@" || tested=$?
