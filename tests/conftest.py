@@ -37,32 +37,42 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, databas
 settings.load_profile("repeatable")
 
 
-# What forks comes first: a fork copies the page tables of all memory, which grows with each graph, and gets three times
-# as dear. Then what takes long, so that no process is left alone with it at the end.
-FIRST = ["preprocessing", "data", "rows", "ranks", "export", "publishing", "training", "network"]
+# What each of three processes begins with, of two cores: tests that wait for other processes; those that fork, for a
+# fork copies the page tables of all memory, which grows with each graph; those of graphs, which have most in common.
+HANDS = (
+    ("ranks", "engines", "days", "export", "publishing", "model_utils", "base"),
+    ("preprocessing", "data", "rows"),
+    ("training", "network", "checkpoints", "doctor", "report", "metrics"),
+)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two hands of whole files, each in the order of FIRST: of two processes each begins with one half of the tests."""
+    """As many hands of whole files as there are processes, of about as many tests: each process begins with one hand.
+
+    Files of few tests come first in their folder: these take long, and no process should be left alone with one.
+    """
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
+    places = {folder: (hand, place) for hand, names in enumerate(HANDS) for place, folder in enumerate(names)}
+    hands: list[list[pytest.Item]] = [[] for _ in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
 
-    def place(path: Path) -> tuple[int, int]:
-        folder = path.parent.name
-        return FIRST.index(folder) if folder in FIRST else len(FIRST), -len(files[path])  # so both end about alike
+    def place(path: Path) -> tuple[int, int, int]:
+        return *places.get(path.parent.name, (len(HANDS), 0)), len(files[path])
 
-    hands: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
     for path in sorted(files, key=place):
-        min(hands, key=len).extend(files[path])
-    items[:] = [*hands[0], *hands[1]]
+        hand, _, _ = place(path)
+        own = hands[hand % len(hands)] if hand < len(HANDS) else min(hands, key=len)
+        own.extend(files[path])
+    items[:] = [item for hand in hands for item in hand]
 
 
 def pytest_collection_finish() -> None:
     """MindSpore collects garbage before each compilation: spare it all modules, a third of the processor time here."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # as in programs
 
 
 graphs.share()
