@@ -19,7 +19,7 @@ from src.base import errors, events
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data",
-                                 "src.days.__main__", "src.engines.over_dask"])  # fmt: skip
+                                 "src.days.__main__", "src.engines.over_dask", "sklearn.linear_model"])  # fmt: skip
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from src.preprocess_data import main
 from src.preprocessing.learning import load_known
 from src.rows.columns import Columns
 
-pytest.importorskip("s3fs", reason="pip install -r tests/requirements.txt")
-threaded = pytest.importorskip("moto.moto_server.threaded_moto_server", reason="pip install -r tests/requirements.txt")
+if not all(map(find_spec, ("s3fs", "moto", "flask"))):  # imported late: half a second and 60 MB in each process
+    pytest.skip("pip install -r tests/requirements.txt", allow_module_level=True)
 SMALL = ["--shard_rows=64", "--record_rows=64"]
 
 
@@ -26,6 +27,8 @@ SMALL = ["--shard_rows=64", "--record_rows=64"]
 def server():
     """Its address."""
     import logging
+
+    from moto.moto_server import threaded_moto_server as threaded
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     made = threaded.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
