@@ -1,5 +1,6 @@
 """Graphs compiled for Ascend without a card: a few good ones, and wrong ones that must not pass."""
 
+import os
 import subprocess
 import sys
 
@@ -74,7 +75,8 @@ def dry_run(folder, *options):
         pytest.skip(f"no dry run here: {error}")
     command = [sys.executable, str(ROOT / "benchmarks/ascend_dryrun.py"), "--processes=1", *options]
     before = sorted(folder.rglob("*"))
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # which Python, not the command, would leave
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
     assert sorted(folder.rglob("*")) == before
     return done.returncode, done.stdout.splitlines()
