@@ -3,8 +3,9 @@
 A result file holds the command, the machine, and rows of a table. A file of READMES names one between two comments,
 `<!-- results: NAME -->` and `<!-- end -->`; what stands between them is made here. With the first cells of rows behind
 the name, as in `<!-- results: NAME | one row | another -->`, it has those rows alone, and with columns behind these, as
-in `<!-- results: NAME | one row ; one column ; another -->`, those columns. A file whose name ends with _CN has the
-words of translations.yaml.
+in `<!-- results: NAME | one row ; one column ; another -->`, those columns; a sentence in place of the table, of the
+first row's figures, by `<!-- results: NAME : It took {seconds} s. -->`. A file whose name ends with _CN has the words
+of translations.yaml.
 """
 
 import argparse
@@ -35,7 +36,7 @@ READMES = tuple(
     for name in ("README.md", "README_CN.md", "benchmarks/README.md", "docs/training.md", "docs/export.md",
                  "docs/ascend.md", "docs/reference.md", "docs/cpu_ranks.md")
 )  # fmt: skip
-_PLACE = re.compile(r"(<!-- results: (\w+)((?: \| .*?)?)((?: ; .*?)?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- results: (\w+)((?: \| .*?)?)((?: ; .*?)?)((?: : .*?)?) -->\n).*?(<!-- end -->)", re.DOTALL)
 # Of a cell that says the same in all languages: figures with signs, units and ranges, and names of files.
 _SAME = re.compile(r"[\d\s.,:+\-±%x()e]*|[\w.]+\.\w+|\w{1,5}\d+")
 
@@ -111,14 +112,33 @@ def table_of(name: str, rows: Sequence[str] = (), columns: Sequence[str] = (), c
     return "\n".join([*lines, "", _source(content, known), ""])
 
 
+def sentence_of(name: str, template: str, chinese: bool = False) -> str:
+    """Figures of a result file's first row in a sentence, with its command and machine behind.
+
+    Args:
+        name: of the result file.
+        template: the sentence, with columns' names in braces.
+        chinese: whether command and machine are told in Chinese.
+
+    Raises:
+        KeyError: a column is not there.
+    """
+    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    known = yaml.safe_load(TRANSLATIONS.read_text(encoding="utf-8")) if chinese else {}
+    space = "" if chinese else " "
+    return f"{template.format_map(content['table'][0])}{space}{_source(content, known)}\n"
+
+
 def with_tables(text: str, chinese: bool = False) -> str:
-    """A README's text with every table made anew."""
+    """A README's text with every table and sentence made anew."""
 
-    def made(place: re.Match[str]) -> str:
+    def filled(place: re.Match[str]) -> str:
         rows, columns = place[3].split(" | ")[1:], place[4].split(" ; ")[1:]
-        return place[1] + table_of(place[2], rows, columns, chinese) + place[5]
+        sentence = place[5].removeprefix(" : ")
+        made = sentence_of(place[2], sentence, chinese) if sentence else table_of(place[2], rows, columns, chinese)
+        return place[1] + made + place[6]
 
-    return _PLACE.sub(made, text)
+    return _PLACE.sub(filled, text)
 
 
 def is_chinese(path: Path) -> bool:

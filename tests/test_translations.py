@@ -80,6 +80,17 @@ def test_a_table_has_the_chosen_rows_and_columns_in_words_that_are_known():
         results.table_of("recipe", ["no buckets"], chinese=True)
 
 
+def test_a_sentence_has_the_first_rows_figures():
+    place = "<!-- results: recipe : It reached {auc}: -->\nolder\n<!-- end -->"
+    first, found, end = results.with_tables(place).splitlines()
+    whole = results.table_of("recipe").splitlines()
+    assert found == f"It reached {whole[2].split(' | ')[1]}: {whole[-1]}"
+    assert results.with_tables("\n".join([first, found, end])) == "\n".join([first, found, end])
+    assert results.with_tables(place, chinese=True).splitlines()[1].endswith("。")
+    with pytest.raises(KeyError, match="speed"):
+        results.sentence_of("recipe", "{speed}")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
