@@ -171,7 +171,8 @@ def _data(facts: Facts) -> str:
         f"ones ({_some(manifest.categorical)}). "
     )
     split = manifest.options.get("split") or "by place: the last rows are later ones"
-    told = f"{columns}Split: {split}. Vocabulary: SHA-256 `{manifest.sha256(VOCABULARY)}`{manifest.weighting}."
+    weights = f" Rows are weighted by column `{manifest.weight}`." if manifest.weight else ""
+    told = f"{columns}Split: {split}. Vocabulary: SHA-256 `{manifest.sha256(VOCABULARY)}`.{weights}"
     if negatives := manifest.negatives:
         told += f" Of {negatives.rows:,} training rows without a click {negatives.kept:,} were kept, which the table "
         told += f"has; of all, {100 * manifest.label_mean_of_all('train'):.2f} % are clicks."

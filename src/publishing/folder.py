@@ -63,7 +63,7 @@ def publish(checkpoint: Path, manifest: Manifest, network: NetworkSpec, spec: Pu
         if report:
             (beside / REPORT_PAGE).write_text(page_for_others(report, evaluations), encoding="utf-8")
         (beside / CARD).write_text(card(facts, parameters, beside), encoding="utf-8")
-    told = f", {len(evaluations)} evaluations on the card" if evaluations else ""
+    told = f"; evaluations on the card: {len(evaluations)}" if evaluations else ""
     print(f"published {checkpoint} in {folder}: {TENSORS}, encoder and card{told}; fill in the card's licence")
     if not evaluations:
         print("the card tells of no test rows: run eval.py, then publish again with --overwrite=True")
