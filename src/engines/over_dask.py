@@ -136,8 +136,9 @@ class DaskEngine:
         with self._shared(shared) as place, told_progress(what, sum(sizes), unit) as tell:
             try:
                 while waiting or running:
-                    hands = self._hands(what, needs)
-                    self._recall(what, waiting, running, hands)
+                    hands = self._hands(what, needs, ended=ended)
+                    if hands:
+                        self._recall(what, waiting, running, hands)
                     while waiting and len(running) < _AHEAD * len(hands):
                         one = waiting.popleft()
                         future = self._submit(what, _Call(function, work[one.run], *place), hands)
@@ -199,8 +200,12 @@ class DaskEngine:
         finally:
             path.unlink(missing_ok=True)
 
-    def _hands(self, what: str, needs: str = "", told: bool = True) -> frozenset[str]:
+    def _hands(
+        self, what: str, needs: str = "", told: bool = True, ended: "queue.SimpleQueue[Future] | None" = None
+    ) -> frozenset[str]:
         """Addresses of the workers that may do a step's pieces; waits where there are none.
+
+        Nor does it wait while some have ended, such as a piece that killed all the workers there were.
 
         Raises:
             InputError: there are none for too long, or none that has what the step needs.
@@ -210,7 +215,7 @@ class DaskEngine:
             if time.monotonic() - self._looked >= _TICK_S:
                 self._look(told)
             found = frozenset(name for name, facts in self._fit.items() if not needs or needs in facts.libraries)
-            if found or (self._unfit and not told):
+            if found or (self._unfit and not told) or (ended is not None and not ended.empty()):
                 return found
             if self._fit:
                 raise InputError(f"{what} needs {needs}, which no worker of scheduler {self._name} has: install it")

@@ -137,6 +137,25 @@ def test_what_a_step_refuses_is_refused_here(begun):
         list(begun.map("count", clusters.refuse, [("column C7",)], [1], "rows"))
 
 
+def test_what_ended_is_told_before_workers_are_waited_for(begun, monkeypatch):
+    """Such as a piece that killed all of them."""
+    monkeypatch.setattr(over_dask, "_WAIT_S", 5)
+    monkeypatch.setattr(over_dask, "_TICK_S", 0.05)
+
+    def look(told):
+        begun._fit.clear()
+
+    submit = begun._submit
+
+    def submitted(*arguments):
+        monkeypatch.setattr(begun, "_look", look)
+        begun._looked = 0.0
+        return submit(*arguments)
+
+    monkeypatch.setattr(begun, "_submit", submitted)
+    assert [number for number, _ in begun.map("count", clusters.process_of, [(7, 0.5)], [1], "rows")] == [7]
+
+
 def test_a_piece_that_kills_who_does_it_is_given_up(there, begun):
     """The workers of the other tests are not these."""
     doomed = [there.add() for _ in range(4)]
