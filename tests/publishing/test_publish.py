@@ -24,6 +24,7 @@ import export
 from mindspore_hub_conf import create_network
 from src.base.errors import InputError
 from src.checkpoints.evaluated import evaluations_of
+from src.checkpoints.names import EVALUATIONS
 from src.data.encoder import Encoder, load_encoder
 from src.data.hidden import HiddenVocabulary
 from src.data.manifest import Manifest, find
@@ -46,7 +47,8 @@ def published(run_folder, tiny_data, made_once):
     """model/, published of a checkpoint that was evaluated, and private/ with hashed categories, of one checkpoint."""
 
     def make(folder: Path) -> None:
-        shutil.copytree(run_folder / "checkpoint", folder / "checkpoint")
+        others = shutil.ignore_patterns(EVALUATIONS)  # of other tests, which may come first
+        shutil.copytree(run_folder / "checkpoint", folder / "checkpoint", ignore=others)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             eval_program.main([f"--dataset_path={tiny_data.path}", "--checkpoint_path=checkpoint", CPU])
