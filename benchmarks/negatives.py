@@ -3,7 +3,8 @@
 Generates rows whose chances of a click are known, preprocesses them with and without --keep_negatives=0.1, trains on
 both with cpu_config.yaml and several seeds, on the sampled ones also with averaged weights, and tells the mean score of
 the held-out rows, of which all negatives are there, over the mean of their chances, from eval.py. The last line is
-`sampled=.. ± .. averaged=.. ± .. unsampled=.. ± ..`: means over the seeds and their standard errors.
+`sampled=.. ± .. averaged=.. ± .. unsampled=.. ± ..`: means over the
+seeds and their standard errors. It writes no result file.
 
     --rows=N    rows to generate, 1,500,000 by default
     --seeds=N   trainings of each, 3 by default
@@ -21,7 +22,6 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from benchmarks import results
 from benchmarks.accuracy import run
 from src.data.manifest import DataFolder, find
 
@@ -63,7 +63,7 @@ def measured(data: DataFolder, place: Path, seed: int, options: list[str]) -> tu
 
 
 def main() -> None:
-    """Run all seeds and write the result file."""
+    """Run all seeds and print what they give."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_500_000)
     parser.add_argument("--seeds", type=int, default=3)
@@ -75,14 +75,13 @@ def main() -> None:
         for place, options in ((folder / "some", [f"--keep_negatives={arguments.keep}"]), (folder / "all", [])):
             run("src/preprocess_data.py", f"--data_path={folder}", f"--output_path={place}", *options)
         ratios: dict[str, list[float]] = {}
-        table = []
         for kind, place, options in _KINDS:
             data = find(str(folder / place))
             planted = planted_mean(data, folder / "train.truth.npy")
             seeds = range(1, arguments.seeds + 1)
             found = [measured(data, folder / f"{kind}{seed}", seed, options) for seed in seeds]
             ratios[kind] = [mean / planted for mean, _ in found]
-            table.append({
+            print({
                 "training rows": f"{data.manifest.parts['train'].rows:,}",
                 "negatives kept": f"{arguments.keep if place == 'some' else 1}",
                 "options": " ".join(options),
@@ -90,10 +89,8 @@ def main() -> None:
                 "mean score over planted chances": said(ratios[kind]),
                 "of each seed": " ".join(f"{ratio:.3f}" for ratio in ratios[kind]),
                 "test AUC": f"{np.mean([auc for _, auc in found]):.4f}",
-            })  # fmt: skip
-            print(table[-1], flush=True)
-    results.save("negatives", table)
-    print(" ".join(f"{kind}={said(ratios[kind])}" for kind in ("sampled", "unsampled")))
+            }, flush=True)  # fmt: skip
+    print(" ".join(f"{kind}={said(found)}" for kind, found in ratios.items()))
 
 
 def said(values: list[float]) -> str:
