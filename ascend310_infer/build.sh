@@ -6,7 +6,7 @@
 # Without --cpu, LITE_HOME must name the folder of a MindSpore Lite package for Ascend, unpacked, with headers in
 # runtime/include/api or, after release 2.7.1, runtime/include/cxx_api. Runs wait for each other.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P) # one place, so one build, also where links lead here
 . "$here/../scripts/common.sh"
 
 lite_version=2.0.0

@@ -36,6 +36,14 @@ def test_simultaneous_builds_wait_for_each_other(program):
     assert {out for out, _ in ends} == {f"unchanged {program}\n"}  # nothing was to be built
 
 
+def test_links_to_its_folder_lead_to_the_same_build(program, here):
+    for name in ("ascend310_infer", "scripts", "build"):
+        (here / name).symlink_to(ROOT / name)
+    command = ["bash", "ascend310_infer/build.sh", "--cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"unchanged {program}\n"
+
+
 def test_a_python_without_pip_is_named(here):
     """In a copy of the scripts, for the library is there already."""
     for name in ("ascend310_infer/build.sh", "scripts/common.sh"):
