@@ -2,7 +2,7 @@
 
 import gzip
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pyarrow import feather, parquet
 
 from benchmarks.odd_cases import CATEGORICAL, DENSE, Input, Row, flipped, plain_rows, schema_of, text_of
 
-_NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+_NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 _NAME = "rows.parquet"
 
 

@@ -216,7 +216,8 @@ def test_a_followed_delta_that_is_damaged_is_told_once(days, scores, tmp_path):
     changed(tmp_path / "a/dlrm.rows", 5)
     with pytest.warns(UserWarning, match="the model stays as it is: .*dlrm.rows is damaged"):
         assert np.array_equal(scorer.score_lines(LINES, has_labels=True), scores[0])
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         assert np.array_equal(scorer.score_lines(LINES, has_labels=True), scores[0])
         shutil.copytree(days / "delta_1", tmp_path / "whole")
         assert np.array_equal(scorer.score_lines(LINES, has_labels=True), scores[2])

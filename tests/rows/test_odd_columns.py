@@ -3,7 +3,7 @@
 import gzip
 import tarfile
 import zipfile
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 
 import numpy as np
@@ -24,7 +24,7 @@ ROWS = 20
 COLUMNS = Columns(("n",), ("c",), "y")
 TIMED = Columns(Timestamp("n").numbers, ("c",), "y", timestamps=(Timestamp("n"),))
 LISTS = Columns(("n",), ("c",), "y", lists=(ListColumn("c", "|"),))
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
 
 def table_of(**columns):
