@@ -20,5 +20,5 @@ def of_looks():
 
 
 def test_an_early_peak_hides_no_growth():
-    """Where memory is short the kernel may take other pages of this process back meanwhile, so there are three tries."""
+    """Where memory is short the kernel may take other pages of the process back meanwhile; so there are three tries."""
     assert any(of_looks() == (True, True) for _ in range(3))
