@@ -80,7 +80,7 @@ def run(main: Callable[[Sequence[str]], int | None], goes_on: bool = False, usag
         remedy = _REMEDIES.get(error.errno or 0, "check that it exists and may be used")
         sys.exit(_report(f"{error.filename or 'a file'}: {what}; {remedy}, then start again"))
     except KeyboardInterrupt:
-        kept = "; what is finished is kept, and the same command goes on" if goes_on else ""
+        kept = "; what was saved is kept, and the same command goes on from there" if goes_on else ""
         print(f"{STOPPED}{kept}", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
