@@ -3,8 +3,8 @@
 Generates rows whose chances of a click are known, preprocesses them with and without --keep_negatives=0.1, trains on
 both with cpu_config.yaml and several seeds, on the sampled ones also with averaged weights, and tells the mean score of
 the held-out rows, of which all negatives are there, over the mean of their chances, from eval.py. The last line is
-`sampled=.. ± .. averaged=.. ± .. unsampled=.. ± ..`: means over the
-seeds and their standard errors. It writes no result file.
+`sampled=.. ± .. averaged=.. ± .. unsampled=.. ± ..`: means over the seeds and their standard errors. It writes no
+result file.
 
     --rows=N    rows to generate, 1,500,000 by default
     --seeds=N   trainings of each, 3 by default

@@ -84,6 +84,12 @@ def _source(content: Mapping[str, Any], known: Mapping[str, str]) -> str:
     return known["source"].format(command=content["command"], **facts)
 
 
+def _loaded(name: str, chinese: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """What stands in a result file, and the words of the other language; none for English."""
+    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return content, yaml.safe_load(TRANSLATIONS.read_text(encoding="utf-8")) if chinese else {}
+
+
 def table_of(name: str, rows: Sequence[str] = (), columns: Sequence[str] = (), chinese: bool = False) -> str:
     """A result file as a Markdown table, with its command and machine below.
 
@@ -96,13 +102,12 @@ def table_of(name: str, rows: Sequence[str] = (), columns: Sequence[str] = (), c
     Raises:
         KeyError: a row or a column is not there, or a word is not translated.
     """
-    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    content, known = _loaded(name, chinese)
     table = content["table"]
     by_first: dict[str, list[dict[str, Any]]] = {}
     for row in table:
         by_first.setdefault(str(next(iter(row.values()))), []).append(row)
     chosen = [row for cell in rows for row in by_first[cell]] or table
-    known = yaml.safe_load(TRANSLATIONS.read_text(encoding="utf-8")) if chinese else {}
     cells = [list(columns or table[0])]
     cells += [[str(row[column]) for column in cells[0]] for row in chosen]
     if chinese:
@@ -123,8 +128,7 @@ def sentence_of(name: str, template: str, chinese: bool = False) -> str:
     Raises:
         KeyError: a column is not there.
     """
-    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    known = yaml.safe_load(TRANSLATIONS.read_text(encoding="utf-8")) if chinese else {}
+    content, known = _loaded(name, chinese)
     space = "" if chinese else " "
     return f"{template.format_map(content['table'][0])}{space}{_source(content, known)}\n"
 

@@ -21,9 +21,9 @@ trap 'rm -f "$found"' EXIT
 checking=$!
 # Compiling a graph takes and gives back many small pieces of memory, a tenth of the time; threads may keep more of them.
 # Of memory in large pages a fork, of which preprocessing makes many, copies the page tables in half the time.
+export GLIBC_TUNABLES=glibc.malloc.tcache_count=60000:glibc.malloc.hugetlb=1
 # Some hundred processes import the same modules, and need not compile them each.
 unset PYTHONDONTWRITEBYTECODE
-export GLIBC_TUNABLES=glibc.malloc.tcache_count=60000:glibc.malloc.hugetlb=1
 tested=0 checked=0
 # One more process than the two cores that CI has: some tests wait for what they started.
 "$bin/python" -m pytest -n 3 --dist=worksteal "$@" || tested=$?

@@ -1,5 +1,6 @@
 """Libraries compiled from this repository's C++ sources on first use, and kept in build/."""
 
+import ctypes
 import hashlib
 import os
 import re
@@ -9,6 +10,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from src.base.locks import turn
 from src.base.logs import phase
@@ -47,6 +50,11 @@ def build(source: Path, flags: Sequence[str], what: str, without: str) -> Path |
             _tell(without, f"{compiler} can't compile {source}: {(error.stderr.strip() or '?').splitlines()[0]}")
             return None
     return library
+
+
+def pointer(array: np.ndarray | None) -> ctypes.c_void_p:
+    """An array's place in memory, as an argument of a library's function; that of none is null."""
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
 def _compile(compiler: str, arguments: Sequence[str], library: Path, what: str) -> None:

@@ -214,6 +214,9 @@ class _Parquet:
         self.schema, self.rows = self.file.schema_arrow, self.file.metadata.num_rows
         counts = [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]
         self.starts = [0, *itertools.accumulate(counts)]
+        # The number of each column, or of the first one that it consists of, among the file's own.
+        leaves = itertools.accumulate((_leaves(field.type) for field in self.schema), initial=0)
+        self.places = dict(reversed([*zip(self.schema.names, leaves)]))  # the first one of a name
 
     def batches(self, names: list[str], first: int, rows: int) -> Iterator[tuple[int, Any]]:
         """Batches from the one with a row on, and the number of each one's first row, from 0."""
@@ -222,14 +225,15 @@ class _Parquet:
         groups = [group for group, end in enumerate(self.starts[1:]) if end > first]
         start = self.starts[groups[0]] if groups else 0
         texts = [name for name in names if str(self.schema.field(name).type) in _TEXTS and self._is_coded(name, groups)]
-        paged = readable(self.file.metadata, self.schema, {name: self._place(name) for name in names}, groups)
+        paged = readable(self.file.metadata, self.schema, {name: self.places[name] for name in names}, groups)
         others = [name for name in names if name not in paged]
         file = parquet.ParquetFile(self.path, metadata=self.file.metadata, read_dictionary=texts, **_ALONE)
         if len(others) == len(names):
             batches = file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False)
         else:
+            text = np.memmap(self.path, np.uint8, "r")
             batches = itertools.chain.from_iterable(
-                batches_of(np.memmap(self.path, np.uint8, "r"), file.metadata, group, paged, texts, names, (
+                batches_of(text, file.metadata, group, paged, texts, names, (
                     file.iter_batches(rows, row_groups=[group], columns=others, use_threads=False) if others else None
                 ), rows)
                 for group in groups
@@ -253,12 +257,8 @@ class _Parquet:
 
     def _chunks(self, name: str, groups: Sequence[int]) -> list[Any]:
         """What the file says of a column's parts."""
-        place = self._place(name)
+        place = self.places[name]
         return [self.file.metadata.row_group(group).column(place) for group in groups]
-
-    def _place(self, name: str) -> int:
-        """The number of a column, or of the first one that it consists of, among the file's own."""
-        return sum(_leaves(self.schema.field(other).type) for other in range(self.schema.names.index(name)))
 
     def _is_coded(self, name: str, groups: list[int]) -> bool:
         """Whether a column of text is kept as numbers of distinct values, so that a value's key is computed once.

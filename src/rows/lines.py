@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.base.native import build
+from src.base.native import build, pointer
 from src.rows.block import BadRow, Block
 from src.rows.cells.reasons import SHOWN, label_reason, not_utf8, number_reason
 from src.rows.columns import Columns
@@ -95,10 +95,10 @@ def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_l
     odd, odd_lines = np.empty((rows, 2), np.int64), np.empty(rows, np.int64)
     seed, is_ascii = seed_words(columns.key_seed), np.empty(1, np.uint8)
     checks = np.zeros(keys.shape, np.uint32) if columns.checked else None
-    places = [_pointer(array) for array in (labels, numbers, keys, odd, odd_lines, is_ascii, checks)]
+    places = [pointer(array) for array in (labels, numbers, keys, odd, odd_lines, is_ascii, checks)]
     count = library.ParseLines(
         text, ctypes.c_int64(len(text)), ord(columns.separator), ctypes.c_void_p(roles.ctypes.data), len(roles),
-        dense_dim, _pointer(seed if len(seed) else None), ctypes.c_int64(rows), *places,
+        dense_dim, pointer(seed if len(seed) else None), ctypes.c_int64(rows), *places,
     )  # fmt: skip
     if checks is not None and not checks.any():
         checks = None
@@ -118,10 +118,6 @@ def _parse_compiled(library: ctypes.CDLL, text: bytes, columns: Columns, first_l
     rejected = [BadRow(first_line + int(lines[row.line]), row.reason, row.text) for row in others.bad]
     checks = None if checks is None else checks[:, kept]
     return Block(labels[kept], numbers[kept], keys[:, kept], rejected, columns.key_seed, checks), bool(is_ascii[0])
-
-
-def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
 def _parse(text: bytes, columns: Columns, first_line: int) -> Block:
@@ -221,8 +217,8 @@ def cell_keys(
     checks = np.zeros(len(starts), np.uint32) if checked else None
     begins, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
     library.CellKeys(
-        _pointer(buffer), ctypes.c_int64(len(buffer)), _pointer(begins), _pointer(stops), ctypes.c_int64(len(keys)),
-        _pointer(words if len(words) else None), _pointer(keys), _pointer(checks),
+        pointer(buffer), ctypes.c_int64(len(buffer)), pointer(begins), pointer(stops), ctypes.c_int64(len(keys)),
+        pointer(words if len(words) else None), pointer(keys), pointer(checks),
     )  # fmt: skip
     return keys, checks
 
@@ -236,8 +232,8 @@ def keys_by_offsets(
     keys, words = np.empty(len(offsets) - 1, np.uint64), seed_words(seed)
     checks = np.zeros(len(keys), np.uint32) if checked else None
     library.OffsetKeys(
-        _pointer(text), ctypes.c_int64(len(text)), _pointer(offsets), int(offsets.itemsize == 8),
-        ctypes.c_int64(len(keys)), _pointer(words if len(words) else None), _pointer(keys), _pointer(checks),
+        pointer(text), ctypes.c_int64(len(text)), pointer(offsets), int(offsets.itemsize == 8),
+        ctypes.c_int64(len(keys)), pointer(words if len(words) else None), pointer(keys), pointer(checks),
     )  # fmt: skip
     return keys, checks
 
@@ -251,8 +247,8 @@ def cell_numbers(
     values, wrong = np.empty(len(starts), np.float32), np.empty(len(starts), np.uint8)
     begins, stops = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
     odd = library.CellNumbers(
-        _pointer(buffer), _pointer(begins), _pointer(stops), ctypes.c_int64(len(values)), ord(decimal),
-        ord(thousands or "\0"), _pointer(values), _pointer(wrong),
+        pointer(buffer), pointer(begins), pointer(stops), ctypes.c_int64(len(values)), ord(decimal),
+        ord(thousands or "\0"), pointer(values), pointer(wrong),
     )  # fmt: skip
     if odd:  # NumPy has the last word
         places = np.flatnonzero(wrong)

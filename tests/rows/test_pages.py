@@ -130,7 +130,7 @@ def test_values_that_no_row_has_stay_in_the_dictionary_alone(tmp_path):
 def test_other_types_are_read_by_pyarrow_beside(tmp_path, name):
     parquet.write_table(pa.table({name: OTHERS[name], "few": ["x", None], "n": [7, 8]}), tmp_path / "p")
     file = opened(tmp_path / "p")
-    places = {one: file._place(one) for one in (name, "few", "n")}
+    places = {one: file.places[one] for one in (name, "few", "n")}
     readable = pages.readable(file.file.metadata, file.schema, places, [0])
     assert set(readable) == {"few", "n"}
     expected = parquet.read_table(tmp_path / "p").to_pylist()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.base.native import build
+from src.base.native import build, pointer
 
 # A field's distinct keys, uint64, rising, how often each occurs, int64, and, where a key is hashed, each one's check,
 # uint32, 0 where it has none.
@@ -34,10 +34,6 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
-def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
-
-
 def _size(number: int) -> ctypes.c_int64:
     return ctypes.c_int64(number)
 
@@ -51,8 +47,8 @@ def count_keys(keys: np.ndarray, checks: np.ndarray | None = None) -> Counts:
     checks = None if checks is None else np.ascontiguousarray(checks)
     found: Counts = np.empty(len(keys), np.uint64), np.empty(len(keys), np.int64)
     found = found if checks is None else (*found, np.empty(len(keys), np.uint32))
-    places = [_pointer(array) for array in (*found, None)][:3]
-    distinct = library.CountKeys(_pointer(keys), _pointer(checks), _size(len(keys)), *places)
+    places = [pointer(array) for array in (*found, None)][:3]
+    distinct = library.CountKeys(pointer(keys), pointer(checks), _size(len(keys)), *places)
     return tuple(array[:distinct].copy() for array in found)
 
 
@@ -69,7 +65,7 @@ def merge_counts(parts: Sequence[Counts]) -> Counts:
         checks = np.concatenate(list(own))
     if not (library := _library()):
         return summed(keys, counts, checks)
-    distinct = library.SumKeys(*(_pointer(array) for array in (keys, counts, checks)), _size(len(keys)))
+    distinct = library.SumKeys(*(pointer(array) for array in (keys, counts, checks)), _size(len(keys)))
     return tuple(array[:distinct] for array in (keys, counts, checks) if array is not None)
 
 
@@ -111,8 +107,8 @@ class Ranking:
         totals = np.ascontiguousarray(totals, np.int64)
         places = np.full(len(totals), -1, np.int64)
         if library := _library():
-            library.RankCounts(_pointer(totals), _size(len(totals)), _pointer(self._counts), _pointer(self._next),
-                               _size(len(self._counts)), _pointer(places))  # fmt: skip
+            library.RankCounts(pointer(totals), _size(len(totals)), pointer(self._counts), pointer(self._next),
+                               _size(len(self._counts)), pointer(places))  # fmt: skip
             return places
         which = np.minimum(np.searchsorted(self._counts, totals), max(len(self._counts) - 1, 0))
         if not len(self._counts):
@@ -147,7 +143,7 @@ class KeyTable:
         self.slots = np.zeros((table_bytes(len(keys)) // SLOT_BYTES, SLOT_BYTES), np.uint8)
         for first in range(0, len(keys), 1 << 20):  # what is mapped is copied by parts
             part = np.require(keys[first : first + (1 << 20)], np.uint64, "A")
-            library.FillTable(_pointer(part), _size(len(part)), ctypes.c_uint32(first + 1), _pointer(self.slots),
+            library.FillTable(pointer(part), _size(len(part)), ctypes.c_uint32(first + 1), pointer(self.slots),
                               _size(len(self.slots)))  # fmt: skip
 
     def places(self, keys: np.ndarray) -> np.ndarray:
@@ -171,6 +167,6 @@ def find_places(tables: Sequence[KeyTable], keys: np.ndarray) -> np.ndarray:
     keys = np.ascontiguousarray(keys)
     slots = np.array([table.slots.ctypes.data for table in tables], np.uint64)
     counts = np.array([len(table.slots) for table in tables], np.int64)
-    library.FindPlaces(_pointer(keys), _size(len(keys)), _size(keys.shape[1]), _pointer(slots), _pointer(counts),
-                       _pointer(found))  # fmt: skip
+    library.FindPlaces(pointer(keys), _size(len(keys)), _size(keys.shape[1]), pointer(slots), pointer(counts),
+                       pointer(found))  # fmt: skip
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from src.base.native import build
+from src.base.native import build, pointer
 from src.rows.keys import PAD
 from src.rows.text import is_utf8, number_text
 
@@ -28,10 +28,6 @@ def _library() -> ctypes.CDLL | None:
     library = ctypes.CDLL(str(path))
     library.Floats.restype = library.Texts.restype = library.CountPlaces.restype = ctypes.c_int64
     return library
-
-
-def _pointer(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 def _places(array: Any) -> tuple[Any, ...]:
@@ -56,7 +52,7 @@ def floats_of(array: Any) -> tuple[np.ndarray, np.ndarray]:
     """The same as float32 [B], never -0, and which of them are beyond that, [B] bool."""
     numbers, wrong = np.empty(len(array), np.float32), np.empty(len(array), bool)
     library = _library()
-    if library and library.Floats(*_places(array), _pointer(numbers), _pointer(wrong)) >= 0:
+    if library and library.Floats(*_places(array), pointer(numbers), pointer(wrong)) >= 0:
         return numbers, wrong
     values = values_of(array)
     wrong = np.abs(values) > _LARGEST
@@ -72,7 +68,7 @@ def texts_of(array: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ends = np.empty(len(array), np.int64)
     if library := _library():
         text = np.empty(2 * PAD + _LONGEST * len(array), np.uint8)
-        size = library.Texts(*_places(array), ctypes.c_void_p(text.ctypes.data + PAD), _pointer(ends))
+        size = library.Texts(*_places(array), ctypes.c_void_p(text.ctypes.data + PAD), pointer(ends))
         if size >= 0:
             text[:PAD] = text[PAD + size : 2 * PAD + size] = 0
             return text[: 2 * PAD + size], np.append(0, ends[:-1])[: len(ends)] + PAD, ends + PAD
@@ -88,7 +84,7 @@ def places_of(places: Any, most: int) -> np.ndarray:
     """Which of so many values an array of whole numbers names, int32 [B]; the one behind the last for a missing one."""
     if library := _library():
         found = np.empty(len(places), np.int32)
-        if library.Places(*_places(places), ctypes.c_int64(most), _pointer(found)):
+        if library.Places(*_places(places), ctypes.c_int64(most), pointer(found)):
             return found
     numbers = numbers_of(places)
     return np.where(numbers < 0, most, numbers).astype(np.int32)
@@ -101,7 +97,7 @@ def count_places(places: np.ndarray, values: int) -> tuple[np.ndarray, np.ndarra
         order = np.argsort(firsts)
         return found[order], counts[order]
     counts, order = np.zeros(values, np.int64), np.empty(values, np.int32)
-    size = library.CountPlaces(_pointer(places), ctypes.c_int64(len(places)), _pointer(counts), _pointer(order))
+    size = library.CountPlaces(pointer(places), ctypes.c_int64(len(places)), pointer(counts), pointer(order))
     return order[:size], counts[order[:size]]
 
 
@@ -111,7 +107,7 @@ def put_places(places: np.ndarray, values: np.ndarray, target: np.ndarray) -> No
         target[:] = values[places]
         return
     stride = ctypes.c_int64(target.strides[0] // target.itemsize)
-    library.PutPlaces(_pointer(places), ctypes.c_int64(len(places)), _pointer(values), stride, _pointer(target))
+    library.PutPlaces(pointer(places), ctypes.c_int64(len(places)), pointer(values), stride, pointer(target))
 
 
 def numbers_of(places: Any) -> np.ndarray:
@@ -123,6 +119,6 @@ def numbers_of(places: Any) -> np.ndarray:
 def is_plain(text: np.ndarray) -> bool:
     """Whether bytes are UTF-8 without control characters."""
     library = _library()
-    if library and library.IsPlain(_pointer(text), ctypes.c_int64(len(text))):
+    if library and library.IsPlain(pointer(text), ctypes.c_int64(len(text))):
         return True
     return is_utf8(text.tobytes()) and not bool((text < ord("\t")).any())

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from src.base.native import build
+from src.base.native import build, pointer
 
 SOURCE = Path(__file__).parents[1] / "compiled/pages.cc"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
@@ -42,10 +42,6 @@ def _library() -> ctypes.CDLL | None:
     for name in ("PageHeader", "PageBytes", "ReadPlaces", "ReadFixed", "ReadTexts"):
         getattr(library, name).restype = ctypes.c_int64
     return library
-
-
-def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
 def _size(number: int) -> ctypes.c_int64:
@@ -151,7 +147,7 @@ class PagedColumn:
 
     def _numbers(self, page: _Open, rows: int) -> Any:
         values, dictionary = np.empty(rows, self._type), self._dictionary if page.by_places else None
-        about = values.itemsize, _pointer(dictionary), _size(0 if dictionary is None else len(dictionary))
+        about = values.itemsize, pointer(dictionary), _size(0 if dictionary is None else len(dictionary))
         bits, missing = self._read("ReadFixed", page, rows, *about, values)
         return self._array(self._arrow, rows, bits, missing, values)
 
@@ -174,8 +170,8 @@ class PagedColumn:
     def _read(self, what: str, page: _Open, rows: int, *arguments: Any) -> tuple[np.ndarray, int]:
         """A bit for each of some rows of a page, and how many have no value; their values go to the arrays given."""
         bits = np.empty((rows + 7) // 8, np.uint8)
-        places = [_pointer(one) if isinstance(one, np.ndarray) else one for one in arguments]
-        missing = getattr(_library(), what)(_pointer(page.state), _size(rows), _pointer(bits), *places)
+        places = [pointer(one) if isinstance(one, np.ndarray) else one for one in arguments]
+        missing = getattr(_library(), what)(pointer(page.state), _size(rows), pointer(bits), *places)
         if missing < 0:
             raise self._damaged()
         page.left -= rows
@@ -194,7 +190,7 @@ class PagedColumn:
         assert library, "columns are readable"
         while self._left > 0:
             rest = self._file[self._at :]
-            size = library.PageHeader(_pointer(rest), _size(min(len(rest), _HEADER_BYTES)), _pointer(head))
+            size = library.PageHeader(pointer(rest), _size(min(len(rest), _HEADER_BYTES)), pointer(head))
             kind, unpacked, packed, values, encoding, levels, repeated, of_levels, is_packed = head.tolist()
             if size < 0 or not 0 <= packed <= len(rest) - size or not 0 <= unpacked < _MOST_BYTES:
                 raise self._damaged()
@@ -255,7 +251,7 @@ class PagedColumn:
             raise self._damaged()
         state = np.empty(library.PageBytes(), np.uint8)
         known = library.OpenPage(
-            _pointer(state), _pointer(levels), _size(len(levels)), _pointer(values),
+            pointer(state), pointer(levels), _size(len(levels)), pointer(values),
             _size(len(values)), _size(rows), self._has_levels, int(by_places),
         )  # fmt: skip
         if not known:
