@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from src.data.manifest import DataFolder, find
+from src.engines.engine import Engine
 from src.network.compiled import CompiledOperators, operators_for
 from src.network.operators import Operators
 from src.network.stock import STOCK
@@ -142,13 +143,14 @@ def preprocess_lines(
     *,
     train_line_count: int = 0,
     overwrite: bool = False,
+    engine: Engine | None = None,
     **options: Any,
 ) -> DataFolder:
     """Preprocess a raw file, with small records and shards unless the options say otherwise."""
     chosen = PreprocessingSpec(
         **({"record_rows": 64, "shard_rows": 512, "train_line_count": train_line_count} | options)
     )
-    return preprocess([raw], folder, columns or Columns.numbered(), chosen, overwrite)
+    return preprocess([raw], folder, columns or Columns.numbered(), chosen, overwrite, engine=engine)
 
 
 @pytest.fixture(scope="session")

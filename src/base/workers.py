@@ -94,6 +94,17 @@ def told_progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], 
         yield tell
 
 
+def run_here(
+    what: str, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], sizes: Sequence[int], unit: str,
+    shared: tuple[Any, ...] = (),
+) -> Iterator[Any]:  # fmt: skip
+    """What `run_parallel` gives, by this process alone; see there."""
+    with told_progress(what, sum(sizes), unit) as tell:
+        for arguments, size in zip(work, sizes):
+            yield function(*arguments, *shared)
+            tell(size)
+
+
 def run_parallel(
     what: str, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], sizes: Sequence[int], unit: str,
     shared: tuple[Any, ...] = (), follows: Sequence[bool] = (), workers: int = 0,

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from src.base.errors import InputError
-from src.base.workers import run_parallel
+from src.base.workers import run_here, run_parallel
 from src.engines.options import EngineSpec
 
 REQUIREMENTS = "requirements-cluster.txt"
+_LITTLE_BYTES = 4 << 20  # of files to read: less is done before other processes have begun
 
 
 class Engine(Protocol):
@@ -56,29 +57,29 @@ class Engine(Protocol):
 
 
 class Local:
-    """Forked processes of this machine.
+    """Forked processes of this machine; this process, where there is little to read.
 
     Args:
-        workers: how many at most, 0 for one a core.
+        workers: how many at most, 0 for one a core, or none where there is little to read.
     """
 
     is_forked = True
 
     def __init__(self, workers: int = 0):
-        self.workers = workers
+        self.workers, self._here = workers, False
 
     def begin(self, folder: Path, reads: Sequence[Path]) -> None:
         """See `Engine`; they see what this process sees."""
+        self._here = not self.workers and sum(path.stat().st_size for path in reads) < _LITTLE_BYTES
 
     def map(
         self, what: str, function: Callable[..., Any], work: Sequence[tuple[Any, ...]], sizes: Sequence[int],
         unit: str, shared: tuple[Any, ...] = (), follows: Sequence[bool] = (), needs: str = "",
     ) -> Iterator[Any]:  # fmt: skip
         """See `Engine`."""
+        if self._here:
+            return run_here(what, function, work, sizes, unit, shared)
         return run_parallel(what, function, work, sizes, unit, shared, follows, self.workers)
-
-
-LOCAL = Local()
 
 
 @contextlib.contextmanager

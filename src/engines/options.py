@@ -17,7 +17,10 @@ class EngineSpec:
         "", "address of a Dask scheduler, tcp://HOST:PORT; without it engine dask starts workers on this machine",
         matching(r"|[a-z]+://\S+", "must be an address such as tcp://HOST:8786"), free=True,
     )  # fmt: skip
-    workers: int = option(0, "processes of this machine that share the work; 0 for one a core", NOT_NEGATIVE, free=True)
+    workers: int = option(
+        0, "processes of this machine that share the work; 0 for one a core, or the program alone below 4 MiB to read",
+        NOT_NEGATIVE, free=True,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.scheduler and self.engine != "dask":

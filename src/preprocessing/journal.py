@@ -36,7 +36,7 @@ from src.base.files import MappedFile, flush, whole_file
 from src.base.locks import hold
 from src.base.npz import Arrays, mapped_arrays, save_arrays
 from src.base.workers import processes
-from src.engines.engine import LOCAL, Engine
+from src.engines.engine import Engine
 from src.engines.fitness import checksum_of
 
 FOLDER, LOCK = ".work", ".lock"
@@ -116,7 +116,7 @@ class Journal:
         engine: does the pieces.
     """
 
-    def __init__(self, folder: Path, engine: Engine = LOCAL):
+    def __init__(self, folder: Path, engine: Engine):
         self.folder, self.engine = folder / FOLDER, engine
         self._attempts = self.folder / _ATTEMPTS
         self.folder.mkdir(exist_ok=True)

@@ -19,7 +19,7 @@ from src.data.layout import Layout
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, Manifest, raw_format
 from src.data.parts import File, Negatives, Part
 from src.data.vocabulary import UNSEEN
-from src.engines.engine import LOCAL, Engine
+from src.engines.engine import Engine, Local
 from src.preprocessing.coding import Shards, code
 from src.preprocessing.growing import Grower
 from src.preprocessing.journal import NEW, UNPACKED, Journal, Work, hold_output
@@ -48,7 +48,7 @@ def preprocess(
     overwrite: bool = False,
     own: OwnFiles | None = None,
     order_by: str = "",
-    engine: Engine = LOCAL,
+    engine: Engine | None = None,
 ) -> DataFolder:
     """Make a data folder of raw files: count, merge, encode, and the manifest last.
 
@@ -60,12 +60,13 @@ def preprocess(
         overwrite: whether a data folder in that place is replaced, once the new one is whole.
         own: raw files of validation and test rows, by part; all of raws are for training then.
         order_by: column whose value in each file's first row gives the order of raws; "" for the order given.
-        engine: does the pieces.
+        engine: does the pieces; None for this machine.
 
     Raises:
         InputError: no rows, fewer than asked for, more bad ones than allowed, a vocabulary that does not fit, a data
             folder in the place of the new one, or another run at work there.
     """
+    engine = engine or Local()
     with hold_output(folder, lambda: _refuse_finished(folder, overwrite)):
         known = _known(columns, options, engine)
         behind = [raw for part in PARTS for raw in (own or {}).get(part, ())]

@@ -9,7 +9,6 @@ from test_preprocess import BAD, GOOD, ids_of, spoiled
 
 from src.base.errors import InputError
 from src.data.manifest import MANIFEST, PARTS, find
-from src.engines import engine
 from src.preprocessing import run, steps
 from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.run import REJECTS, preprocess
@@ -52,9 +51,6 @@ def test_a_run_that_allows_more_bad_rows_goes_on_from_what_was_counted(tmp_path,
         return real(spans, *more)
 
     monkeypatch.setattr(run, "count_rows", counting)
-    monkeypatch.setattr(
-        engine, "run_parallel", lambda _, work, arguments, *more: [work(*one, *more[2]) for one in arguments]
-    )
     monkeypatch.setattr(steps, "_KEPT_BAD_BYTES", 1)
     with pytest.raises(
         InputError, match=r"4 bad rows, 0 are allowed: .*--max_bad_rows=4, which goes on from"

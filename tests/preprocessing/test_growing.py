@@ -215,7 +215,8 @@ def test_a_growth_killed_again_and_again_gives_the_files_of_an_undisturbed_one(t
     base = made(tmp_path, "base", random_lines(150, 1), Columns.numbered(1, 2), min_count=2)
     raw = write_raw(tmp_path / "new.txt", random_lines(200, 2))
     options = [f"--data_path={raw}", f"--vocab_path={base.path}", "--grow=True", "--forget_after=1", "--dense_dim=1",
-               "--slot_dim=2", "--relearn_numbers=True", "--shard_rows=64", "--record_rows=64"]  # fmt: skip
+               "--slot_dim=2", "--relearn_numbers=True", "--shard_rows=64", "--record_rows=64",
+               "--workers=2"]  # fmt: skip
     main([*options, f"--output_path={tmp_path / 'whole'}"])
     facts = Growth.of(find(str(tmp_path / "whole")).manifest).tables["C1"]
     assert min(facts["dealt"], facts["freed"]) > 0

@@ -1,6 +1,7 @@
 """A data folder: how rows are split and coded, where it goes, and what its manifest says."""
 
 import hashlib
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 from conftest import preprocess_lines, raw_lines, write_raw
 
+from src.base import events
 from src.base.errors import InputError
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, find
 from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches, Rows
+from src.engines import engine
+from src.engines.engine import Local
 from src.preprocess_data import main
 from src.preprocessing.run import REJECTS
 from src.preprocessing.source import split
@@ -132,13 +136,32 @@ def test_value_that_only_the_last_seventh_holds_is_unseen_but_with_scope_all(tmp
     assert known == [2 if vocab_scope == "all" else 0]
 
 
-def test_two_runs_write_identical_files(tmp_path):
-    raw = write_raw(tmp_path / "train.txt", raw_lines(600))
-    for name in ("one", "two"):
-        preprocess_lines(raw, tmp_path / name, record_rows=32, shard_rows=128)
-    first, second = files_below(tmp_path / "one"), files_below(tmp_path / "two")
-    assert list(first) != []
-    assert {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)} == set()
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_however_many_processes_write_the_same_files(tmp_path, monkeypatch, workers):
+    """By default one a core, or this one alone where there is little to read."""
+    raw, options = write_raw(tmp_path / "train.txt", raw_lines(600)), {"record_rows": 32, "shard_rows": 128}
+
+    def files_and_processes(name, workers):
+        ids = tmp_path / f"{name}.txt"
+        ids.touch()
+
+        def note(moment):
+            if moment == "a piece of work is kept":
+                with ids.open("a") as file:
+                    print(os.getpid(), file=file)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(events, "listeners", [note])
+            preprocess_lines(raw, tmp_path / name, engine=Local(workers), **options)
+        return files_below(tmp_path / name), {int(line) for line in ids.read_text().split()}
+
+    alone, here = files_and_processes("here", 0)
+    assert here == {os.getpid()}
+    monkeypatch.setattr(engine, "_LITTLE_BYTES", raw.stat().st_size)
+    shared, others = files_and_processes("shared", workers)
+    assert os.getpid() not in others
+    assert len(alone) > 9
+    assert {name for name in alone.keys() | shared.keys() if alone.get(name) != shared.get(name)} == set()
 
 
 def test_files_do_not_depend_on_the_blocks_that_are_read(tmp_path, monkeypatch):

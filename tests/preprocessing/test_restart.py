@@ -19,7 +19,8 @@ from src.preprocessing.journal import NEW
 
 ROWS = 6_000
 INPUTS = ["--numeric_transform=quantile", "--missing_indicators=True", "--numeric_buckets=5", "--category_counts=True"]
-OPTIONS = ["--shard_rows=512", "--record_rows=64", "--max_bad_rows=5", *INPUTS]  # 12 spans, 26 fields, 13 columns
+# 12 spans, 26 fields, 13 columns; with two workers, which else are not for so few rows
+OPTIONS = ["--shard_rows=512", "--record_rows=64", "--max_bad_rows=5", "--workers=2", *INPUTS]
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from src.base import events
 from src.base.errors import InputError
 from src.base.locks import hold
 from src.data.manifest import find
+from src.engines.engine import Local
 from src.preprocessing import journal, options, run, steps
 from src.preprocessing.journal import Journal
 from src.preprocessing.options import PreprocessingSpec
@@ -246,7 +247,7 @@ def test_rows_are_counted_without_a_run(tmp_path):
     lines[3], lines[27] = "x", "y"
     found = RawInput([write_raw(tmp_path / "a.txt", lines)], Columns.numbered(), tmp_path)
     options = PreprocessingSpec(record_rows=10, shard_rows=10, max_bad_rows=2)
-    book = Journal(tmp_path)
+    book = Journal(tmp_path, Local())
     bad = run.count(find_rows(found, options, all_test=False), book, options)
     assert [str(row) for row in bad] == ["line 4: 1 columns instead of 40", "line 28: 1 columns instead of 40"]
     assert [int(book.load("count", number, "rows")[0]) for number in range(5)] == [9, 10, 4, 2, 1]
