@@ -47,16 +47,19 @@ _compiled: weakref.WeakKeyDictionary[Network, set[int]] = weakref.WeakKeyDiction
 def score(model: Network, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Scores:
     """Labels [B] and logits [B] of all rows, and weights [B] if they have some, the same on every rank.
 
-    A last batch that is not full is filled up with zeros and cut again, so that one compiled graph serves all. Ranks
-    share the batches, and go on together, for split tables need all of them: who has none left takes zeros.
+    A last batch that is not full is filled up with zeros and cut again, so that one compiled graph serves all; the one
+    batch of few rows to the next power of two. Ranks share the batches, and go on together, for split tables need all
+    of them: who has none left takes zeros.
 
     Args:
         model: the network.
         batches: rows, at most batch_size at a time: of a data folder, of which each rank reads its share, or any that
             are the same on every rank, which take them in turns.
-        batch_size: rows that the graph is compiled for.
+        batch_size: rows that the graph is compiled for, if there are so many.
         ranks: that share the work.
     """
+    if isinstance(batches, RowBatches):
+        batch_size = min(batch_size, 1 << (batches.rows - 1).bit_length())
     shared = ranks.size > 1 and isinstance(batches, RowBatches)
     own: list[tuple[np.ndarray, ...]] = []  # labels, logits and weights [batch_size] each
     sizes = []
