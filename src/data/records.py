@@ -23,8 +23,8 @@ from src.base.files import flush
 COLUMN = "rows"
 NEEDS = "mindspore"  # whoever calls `write`
 SCHEMA = {COLUMN: {"type": "bytes"}}
-_PAGE_BYTES = 4 << 20
-_HEADER_BYTES = 1 << 20
+_PAGE_BYTES, _HEADER_BYTES = 4 << 20, 1 << 20
+_LEAST_PAGE_BYTES, _LEAST_HEADER_BYTES = 32 << 10, 16 << 10  # the least that MindRecord takes
 
 
 def row_bytes(dense_dim: int, slot_dim: int, weighted: bool = False) -> int:
@@ -57,8 +57,14 @@ def prepare() -> None:
     import mindspore.mindrecord  # noqa: F401
 
 
-def write(path: Path, packed: Sequence[bytes]) -> None:
+def write(path: Path, packed: Sequence[bytes], file_bytes: int = _PAGE_BYTES) -> None:
     """Write records to one MindRecord file and its index file, in place of whatever stood there, and to the disk.
+
+    Args:
+        path: the file.
+        packed: the records.
+        file_bytes: about what the largest of all files has that are read with this one, and no less than any record.
+            It must be the same for all of them, for MindRecord wants files of one layout.
 
     Raises:
         OSError: the disk is full.
@@ -69,9 +75,9 @@ def write(path: Path, packed: Sequence[bytes]) -> None:
         leftover.unlink()
     try:
         writer = FileWriter(str(path), shard_num=1)
-        writer.set_header_size(_HEADER_BYTES)
-        # Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB.
-        writer.set_page_size(_PAGE_BYTES * (1 + 2 * max(map(len, packed), default=0) // _PAGE_BYTES))
+        header, page = _sizes(packed, file_bytes)
+        writer.set_header_size(header)
+        writer.set_page_size(page)
         writer.add_schema(SCHEMA, "packed rows of a click log")
         if packed:
             writer.write_raw_data([{COLUMN: record} for record in packed])
@@ -85,3 +91,14 @@ def write(path: Path, packed: Sequence[bytes]) -> None:
         written.chmod(0o644)  # MindRecord leaves them to their owner alone
         flush(written)
     flush(path.parent)
+
+
+def _sizes(packed: Sequence[bytes], file_bytes: int) -> tuple[int, int]:
+    """Bytes of a file's header and of its pages.
+
+    Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB. Small
+    files get a page that is not much larger than they are, for who reads a file makes the checksum of all of it.
+    """
+    if file_bytes <= _PAGE_BYTES // 4:
+        return _LEAST_HEADER_BYTES, max(_LEAST_PAGE_BYTES, 1 << (file_bytes + file_bytes // 2).bit_length())
+    return _HEADER_BYTES, _PAGE_BYTES * (1 + 2 * max(map(len, packed), default=0) // _PAGE_BYTES)

@@ -43,12 +43,14 @@ def code(source: Source, journal: Journal, encoder: Encoder, folder: Path, optio
     scattered = tuple(journal.path("scatter", number).with_suffix(".rows") for number in range(len(mixed)))
     bundles = bundles_of(scattered)
     bundled = tuple(journal.path("bundle", number).with_suffix(".rows") for number in range(len(bundles)))
-    coding = Coding(source.columns, encoder, options.record_rows, options.seed, scattered, bundled)
+    largest = max((piece.rows for piece in source.pieces), default=0)
+    coding = Coding(source.columns, encoder, options.record_rows, options.seed, scattered, bundled, largest)
+    files = {"record_rows": options.record_rows, "file_rows": largest}
     decides = source.plan() | {"vocabulary": File.of(new, new / VOCABULARY).sha256}
     journal.plan("scatter", decides | ({"seed": options.seed, "pieces": len(mixed)} if mixed else {}))
     journal.plan("bundle", {}, "scatter")
-    journal.plan("gather", {"record_rows": options.record_rows}, "scatter")
-    journal.plan("encode", decides | {"record_rows": options.record_rows, "pieces": [_name(piece) for piece in others]})
+    journal.plan("gather", files, "scatter")
+    journal.plan("encode", decides | files | {"pieces": [_name(piece) for piece in others]})
     for step, pieces in (("gather", mixed), ("encode", others)):
         _forget_lost_shards(journal, folder, step, [_name(piece) for piece in pieces])
     left = journal.missing("gather", len(mixed)) or journal.missing("encode", len(others))

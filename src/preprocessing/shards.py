@@ -51,6 +51,7 @@ class Coding:
         seed: of shuffling.
         scattered: where `scatter_rows` leaves the rows of each piece that is shuffled; they make as many buckets.
         bundled: where `bundle_rows` leaves the same rows, where there are many pieces.
+        file_rows: about the rows of the largest file.
     """
 
     columns: Columns
@@ -59,6 +60,7 @@ class Coding:
     seed: int = 0
     scattered: tuple[Path, ...] = ()
     bundled: tuple[Path, ...] = ()
+    file_rows: int = 262_144
 
     @property
     def row_bytes(self) -> int:
@@ -100,14 +102,14 @@ def seen(ids: np.ndarray, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_shard(
-    path: Path, packed: list[bytes], sums: np.ndarray, found: tuple[np.ndarray, np.ndarray]
+    path: Path, packed: list[bytes], sums: np.ndarray, found: tuple[np.ndarray, np.ndarray], coding: Coding
 ) -> Arrays:  # fmt: skip
-    """Write records to a shard; sums as `sums_of`, found as `seen` has them.
+    """Write records of a coding to a shard; sums as `sums_of`, found as `seen` has them.
 
     Returns:
         shard: a `Shard`, as JSON, whose files have names without a folder.
     """
-    records.write(path, packed)
+    records.write(path, packed, max(coding.file_rows, coding.record_rows) * coding.row_bytes)
     files = File.of(path.parent, path), File.of(path.parent, path.with_name(path.name + ".db"))
     unseen, values = (tuple(counts.tolist()) for counts in found)
     rows, clicks, weight = sums.tolist()

@@ -145,7 +145,7 @@ def encode_rows(spans: Sequence[Span], path: Path, coding: Coding) -> Arrays:
         packed += packed_rows(tuple(array[:whole] for array in arrays), coding.record_rows)
         rest = tuple(array[whole:] for array in arrays)
     packed += packed_rows(rest, coding.record_rows) if rest else []
-    return write_shard(path, packed, sums, (unseen, values))
+    return write_shard(path, packed, sums, (unseen, values), coding)
 
 
 def scatter_rows(spans: Sequence[Span], number: int, path: Path, coding: Coding) -> Arrays:
@@ -217,4 +217,4 @@ def gather_bucket(bucket: int, path: Path, coding: Coding) -> Arrays:
     dense, ids = np.ascontiguousarray(dense).view("<f4"), np.ascontiguousarray(ids).view("<i4")
     arrays = dense, ids, joined[:, -1], *rest
     packed = packed_rows(arrays, coding.record_rows)
-    return write_shard(path, packed, sums_of(arrays), seen(ids, coding))
+    return write_shard(path, packed, sums_of(arrays), seen(ids, coding), coding)
