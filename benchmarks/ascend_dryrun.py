@@ -83,6 +83,7 @@ def environment(ranks: int) -> dict[str, str]:
         home = str(cann)
         paths = [str(cann / "lib64"), *map(str, cann_stubs.plugin_paths())]
         own["LD_LIBRARY_PATH"] = ":".join([*paths, *filter(None, [own.get("LD_LIBRARY_PATH")])])
+        own["LD_PRELOAD"] = " ".join([str(cann / cann_stubs.WAITING), *filter(None, [own.get("LD_PRELOAD")])])
         own["PYTHONPATH"] = ":".join([str(cann / "python"), *filter(None, [own.get("PYTHONPATH")])])
         own |= {"ASCEND_HOME_PATH": home, "ASCEND_OPP_PATH": str(cann / "opp")}
     for name in ("MS_ROLE", "RANK_TABLE_FILE"):
@@ -134,7 +135,8 @@ def work(graphs: Sequence[Any], numbers: Sequence[int]) -> None:
 def _hush() -> None:
     """Let threads that run while there is nothing to do go on only where nobody else wants to.
 
-    In a dry run a wait for the card comes back at once, and for each stream a thread waits for ever.
+    In a dry run a wait for the card comes back at once, and for each stream a thread waits for ever; but for the
+    stand-ins of CANN, which do wait.
     """
     before = _ticks()
     time.sleep(_SLEEP_S)

@@ -28,7 +28,14 @@ static std::map<uint32_t, std::string> statuses;
 extern "C" void* _ZN2ge13StatusFactory8InstanceEv() { return &statuses; }
 extern "C" const char* aclrtGetSocName() { return "Ascend910B1"; }
 """
+# In a dry run a thread for each stream calls this function of MindSpore for ever, which should wait for what a card has
+# done, at most so many ms, and comes back at once: half of the processor time. Loaded before, this one does wait.
+_WAITING = """
+#include <unistd.h>
+extern "C" int _ZN9mindspore6device6ascend27SimuFuncIaclrtProcessReportIiEET_i(int) { return usleep(10000), 0; }
+"""
 _OWN = frozenset(re.findall(r"(\w+)\(\) \{", _CODE))
+WAITING = "waiting.so"
 _FOLDER = "cann"  # the last folder of this name above a library is CANN's for MindSpore
 _TOOLS = ("g++", "nm", "readelf", "ldd")
 _INSTRUCTIONS = {"x86_64": "xorl %eax, %eax\nret", "aarch64": "mov x0, #0\nret"}
@@ -63,7 +70,8 @@ def plugin_paths() -> list[Path]:
 
 
 def stand_ins() -> Path:
-    """The folder that stands for CANN's, made once for a version of MindSpore, with lib64/, opp/ and python/.
+    """The folder that stands for CANN's, made once for a version of MindSpore, with lib64/, opp/ and python/,
+    and waiting.so, to be loaded before MindSpore.
 
     Raises:
         InputError: what makes it is missing.
@@ -124,23 +132,20 @@ def _compile(folder: Path, names: list[str]) -> Path:
     lines = [line for name in names for line in (f".globl {name}", f".type {name}, %function", f"{name}:")]
     text = "\n".join([".text", *lines, instructions, '.section .note.GNU-stack, "", %progbits', ""])
     (folder / "all.s").write_text(text.replace("%function", "@function").replace("%progbits", "@progbits"))
-    (folder / "own.cc").write_text(_CODE, encoding="utf-8")
+    for name, code in (("own.cc", _CODE), ("waiting.cc", _WAITING)):
+        (folder / name).write_text(code, encoding="utf-8")
     library = folder / "lib64/libascendcl.so"
+    _link(library, folder / "all.s", folder / "own.cc")
+    _link(folder / WAITING, folder / "waiting.cc")
+    return library
+
+
+def _link(library: Path, *sources: Path) -> None:
     # MindSpore's wheels have the string type of before C++11.
-    command = [
-        "g++",
-        "-D_GLIBCXX_USE_CXX11_ABI=0",
-        "-shared",
-        "-fPIC",
-        "-o",
-        library,
-        folder / "all.s",
-        folder / "own.cc",
-    ]
+    command = ["g++", "-D_GLIBCXX_USE_CXX11_ABI=0", "-shared", "-fPIC", "-o", library, *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"the stand-ins of CANN don't compile: {(done.stderr.strip() or '?').splitlines()[0]}")
-    return library
 
 
 def _output(*command: str | Path) -> str:
