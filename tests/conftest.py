@@ -47,6 +47,22 @@ HANDS = (
 )
 
 
+CORES = sorted(os.sched_getaffinity(0))
+# Folders and files of what is to run on several cores at once: ranks, workers, threads that share work.
+ON_ALL_CORES = {"ranks", "engines", "test_search.py", "test_combinations.py", "test_modelarts.py", "test_readme.py",
+                "test_cpu_kernels.py", "test_compiled.py", "test_infer_310.py", "test_key_tables.py"}  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where several processes test, each keeps to a core: MindSpore's threads hand work to each other at great cost."""
+    process = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if process and not ON_ALL_CORES & {item.path.name, item.path.parent.name}:
+        os.sched_setaffinity(0, CORES[int(process) % len(CORES) :][:1])
+    else:
+        os.sched_setaffinity(0, CORES)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """As many hands of whole files as there are processes, of about as many tests: each process begins with one hand.

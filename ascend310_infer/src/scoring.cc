@@ -8,6 +8,7 @@
 #include <future>
 #include <memory>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "delta.h"
@@ -60,6 +61,9 @@ class Scorer {
       workers = std::min({threads, kMostNetworks, CeilDivide(rows, kRowsPerNetwork), most / kSmallestBlock});
       workers = std::max<uint64_t>(workers, 1);
       threads /= workers;
+    }
+    if (const unsigned processors = std::thread::hardware_concurrency()) {  // those of a network spin while they wait
+      threads = std::min<uint64_t>(threads, processors);
     }
     // Blocks of one size, as many for each worker, so that little is filled up with zeros.
     const uint64_t blocks = CeilDivide(most, threads == 1 ? kLargestBlock : kLargestSharedBlock);
