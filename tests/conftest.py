@@ -54,11 +54,22 @@ ON_ALL_CORES = {"ranks", "engines", "test_search.py", "test_combinations.py", "t
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several processes begins to collect at another place: one compiles a file of tests for all of them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or config.args != config.getini("testpaths"):
+        return
+    places = sorted(str(path) for path in (ROOT / "tests").iterdir() if path.name.startswith("test_") or path.is_dir())
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    begin = number * len(places) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    config.args = places[begin:] + places[:begin]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Where several processes test, each keeps to a core: MindSpore's threads hand work to each other at great cost."""
-    process = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    """All processes but the first keep to a core each: MindSpore's threads hand work to each other at great cost."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     if process and not ON_ALL_CORES & {item.path.name, item.path.parent.name}:
-        os.sched_setaffinity(0, CORES[int(process) % len(CORES) :][:1])
+        os.sched_setaffinity(0, CORES[(process - 1) % len(CORES) :][:1])
     else:
         os.sched_setaffinity(0, CORES)
 
@@ -75,11 +86,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {folder: (hand, place) for hand, names in enumerate(HANDS) for place, folder in enumerate(names)}
     hands: list[list[pytest.Item]] = [[] for _ in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
 
-    def place(path: Path) -> tuple[int, int, int]:
-        return *places.get(path.parent.name, (len(HANDS), 0)), len(files[path])
+    def place(path: Path) -> tuple[int, int, int, Path]:
+        return *places.get(path.parent.name, (len(HANDS), 0)), len(files[path]), path
 
     for path in sorted(files, key=place):
-        hand, _, _ = place(path)
+        hand, *_ = place(path)
         own = hands[hand % len(hands)] if hand < len(HANDS) else min(hands, key=len)
         own.extend(files[path])
     items[:] = [item for hand in hands for item in hand]

@@ -26,6 +26,7 @@ KINDS = {
     "width 16": {"bottom": (12, 16)},
     "width 16, self": {"bottom": (12, 16), "self_interaction": True},
 }
+FACTORS = np.array([0.5, 1.0, 0.0, 0.25])  # of the rates in steps: one array, since it is a constant of the graph
 # Losses of golden_losses(), which `PYTHONPATH=. python tests/training/test_step.py` prints again.
 GOLDEN = [0.7152985, 0.6835237, 0.7125955, 0.6800426, 0.7046847, 0.6849464, 0.7042753, 0.6810473, 0.6998558, 0.6851205,
           0.7001549, 0.6807953, 0.6969644, 0.6843595, 0.6976005, 0.6798708, 0.6947824, 0.683164, 0.6955996,
@@ -154,7 +155,7 @@ def test_one_seed_gives_identical_weights_and_another_does_not(operators, steps)
     def weights(seed):
         model, step = steps(operators, RATE, seed=seed)
         for number in range(5):
-            step(*map(Tensor, make_batch(model, 5, 64, seed=number)))
+            step(*map(Tensor, make_batch(model, 5, 16, seed=number)))
         return {value.name: value.asnumpy().tobytes() for value in model.get_parameters()}
 
     first, same, other = weights(1), weights(1), weights(2)
@@ -232,9 +233,9 @@ def test_rates_of_tables_and_mlps_are_separate(operators, steps):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_factors_of_the_steps_multiply_both_rates(operators, optimizer, steps):
-    """Factors 0, 1/2, 1/4 and on with 1/4: as steps at these rates by hand, but for Adam's state."""
-    factors = [0.0, 0.5, 0.25, 0.25]
-    model, step = steps(operators, 0.1, 0.2, optimizer=optimizer, factors=np.array(factors[:3]))
+    """And on with the last one: as steps at these rates by hand, but for Adam's state."""
+    factors = [*FACTORS, FACTORS[-1]]
+    model, step = steps(operators, 0.1, 0.2, optimizer=optimizer, factors=FACTORS)
     by_hand, hand = steps(operators, 0.1, 0.2, optimizer=optimizer)
     for number, factor in enumerate(factors):
         batch = tuple(map(Tensor, make_batch(model, 5, 16, seed=number)))
@@ -251,9 +252,9 @@ def test_factors_of_the_steps_multiply_both_rates(operators, optimizer, steps):
 @pytest.mark.parametrize("rules", [("adagrad", "adam"), ("adam", "sgd")])
 def test_mlps_have_a_rule_of_their_own(operators, rules, steps):
     """After two steps: each as where both have its rule, in a step of the same values before."""
-    factors, values, batches = np.array([0.5, 1.0]), {}, []
+    values, batches = {}, []
     for kind, pair in {"tables": (rules[0], ""), "mlps": (rules[1], ""), "mixed": rules}.items():
-        model, step = steps(operators, 0.01, 0.02, optimizer=pair[0], mlp_optimizer=pair[1], factors=factors)
+        model, step = steps(operators, 0.01, 0.02, optimizer=pair[0], mlp_optimizer=pair[1], factors=FACTORS)
         batches = [make_batch(model, 5, 16, seed=number) for number in range(2)]
         step(*map(Tensor, batches[0]))
         values[kind] = values_by_name(model)
@@ -292,12 +293,12 @@ def test_mlp_weight_decay_is_at_the_rate_of_the_step(operators, optimizer, steps
     """Without Adam's correction, which is 0.3 in the first step; biases and tables have none."""
     found = []
     for decay in (0.0, 2.0):
-        model, step = steps(operators, 0.1, optimizer=optimizer, mlp_weight_decay=decay, factors=np.array([0.5]))
+        model, step = steps(operators, 0.1, optimizer=optimizer, mlp_weight_decay=decay, factors=FACTORS)
         before = values_by_name(model)
         step(*map(Tensor, make_batch(model, 5, 16)))
         found.append(values_by_name(model))
     for name, value in found[0].items():
-        lost = 0.1 * 0.5 * 2.0 * before[name] if "weight" in name else 0.0
+        lost = 0.1 * FACTORS[0] * 2.0 * before[name] if "weight" in name else 0.0
         np.testing.assert_allclose(found[1][name], value - lost, rtol=0, atol=1e-6, err_msg=name)
 
 
