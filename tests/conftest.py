@@ -58,7 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Each of several processes begins to collect at another place: one compiles a file of tests for all of them."""
     if "PYTEST_XDIST_WORKER" not in os.environ or config.args != config.getini("testpaths"):
         return
-    places = sorted(str(path) for path in (ROOT / "tests").iterdir() if path.name.startswith("test_") or path.is_dir())
+    found = [path for path in (ROOT / "tests").iterdir() if path.is_dir() or path.name.startswith("test_")]
+    places = sorted(str(path) for path in found if path.name != "__pycache__")
     number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
     begin = number * len(places) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     config.args = places[begin:] + places[:begin]
@@ -66,10 +67,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """All processes but the first keep to a core each: MindSpore's threads hand work to each other at great cost."""
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    """Each process of several keeps to a core: MindSpore's threads hand work to each other at great cost."""
+    process = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if process and not ON_ALL_CORES & {item.path.name, item.path.parent.name}:
-        os.sched_setaffinity(0, CORES[(process - 1) % len(CORES) :][:1])
+        os.sched_setaffinity(0, CORES[int(process) % len(CORES) :][:1])
     else:
         os.sched_setaffinity(0, CORES)
 

@@ -60,7 +60,7 @@ WEIGHTED = [*RATE, "--optimizer=adagrad", "--mlp_optimizer=sgd", "--towers=2", "
 BY_MINDSPORE = ("stock", "wide", "plain")
 # By name: the options, and those of the network that differ from most.
 RECIPES = {
-    "sgd": (SGD, {}),
+    "sgd": ([*SGD, "--compare_linear=True"], {}),
     "plain": ([*SGD, "--transport=mindspore"], {}),
     "rowwise": ([*RATE, *ROWWISE], {"self_interaction": True}),
     "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),

@@ -25,7 +25,7 @@ SMALL = ["--emb_dim=8", "--bottom_mlp=[32,8]", "--top_mlp=[32,1]"]
 # 53 steps of 32, or 26 of 64; 143 validation rows in batches of 50, so that the last turn of two ranks has one batch,
 # which is not full.
 TRAINING = [ORIGINAL, *SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save_steps=10",
-            "--log_steps=1"]  # fmt: skip
+            "--log_steps=1", "--compare_linear=False"]  # fmt: skip
 RATE = ["--batch_size=32", "--lr=0.05"]
 SGD = ["--batch_size=64", "--lr=0.05", "--optimizer=sgd"]
 EVALUATED = ("lists-hybrid", "more-hybrid", "weighted-data")  # again, from what the training has left
