@@ -32,7 +32,7 @@ fi
 unset PYTHONDONTWRITEBYTECODE
 tested=0 checked=0
 # One more process than the two cores that CI has: some tests wait for what they started.
-"$bin/python" -m pytest -n 2 --dist=worksteal "$@" || tested=$?
+"$bin/python" -m pytest -n 3 --dist=worksteal "$@" || tested=$?
 wait "$checking" || checked=$?
 cat "$found"
 exit "$((tested ? tested : checked))"

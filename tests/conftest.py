@@ -65,14 +65,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.args = places[begin:] + places[:begin]
 
 
+HANDS_OF = {folder: hand for hand, folders in enumerate(HANDS) for folder in folders}
+own_cores: list[int] = []  # of this process, once it has begun
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Each process of several keeps to a core: MindSpore's threads hand work to each other at great cost."""
-    process = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    if process and not ON_ALL_CORES & {item.path.name, item.path.parent.name}:
-        os.sched_setaffinity(0, CORES[int(process) % len(CORES) :][:1])
-    else:
-        os.sched_setaffinity(0, CORES)
+    """Each process but that which begins with waiting tests keeps to a core: MindSpore loses time between cores."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    if not own_cores:
+        hand = HANDS_OF.get(item.path.parent.name, 1)
+        own_cores.extend(CORES[(hand - 1) % len(CORES) :][:1] if hand else CORES)
+    os.sched_setaffinity(0, CORES if ON_ALL_CORES & {item.path.name, item.path.parent.name} else own_cores)
 
 
 @pytest.hookimpl(trylast=True)

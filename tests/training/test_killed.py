@@ -16,6 +16,7 @@ OPTIONS = [
     "--device_target=CPU", ORIGINAL, "--batch_size=32", "--epochs=3",
     "--bottom_mlp=[32,8]", "--emb_dim=8", "--top_mlp=[32,1]", "--optimizer=adam", "--lr=0.002",
     "--warmup_steps=12", "--lr_schedule=cosine", "--save_steps=2", "--eval_steps=4", "--log_steps=2",
+    "--compare_linear=False", "--importance_rows=0",
 ]  # fmt: skip  # 53 steps an epoch
 KILLS = [
     ("a state is to be saved", 1),  # nothing is saved yet
