@@ -47,12 +47,6 @@ HANDS = (
 )
 
 
-CORES = sorted(os.sched_getaffinity(0))
-# Folders and files of what is to run on several cores at once: ranks, workers, threads that share work.
-ON_ALL_CORES = {"ranks", "engines", "test_search.py", "test_combinations.py", "test_modelarts.py", "test_readme.py",
-                "test_cpu_kernels.py", "test_compiled.py", "test_infer_310.py", "test_key_tables.py"}  # fmt: skip
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Each of several processes begins to collect at another place: one compiles a file of tests for all of them."""
@@ -63,21 +57,6 @@ def pytest_configure(config: pytest.Config) -> None:
     number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
     begin = number * len(places) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     config.args = places[begin:] + places[:begin]
-
-
-HANDS_OF = {folder: hand for hand, folders in enumerate(HANDS) for folder in folders}
-own_cores: list[int] = []  # of this process, once it has begun
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Each process but that which begins with waiting tests keeps to a core: MindSpore loses time between cores."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    if not own_cores:
-        hand = HANDS_OF.get(item.path.parent.name, 1)
-        own_cores.extend(CORES[(hand - 1) % len(CORES) :][:1] if hand else CORES)
-    os.sched_setaffinity(0, CORES if ON_ALL_CORES & {item.path.name, item.path.parent.name} else own_cores)
 
 
 @pytest.hookimpl(trylast=True)
