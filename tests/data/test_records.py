@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.records import pack, row_bytes, unpack
+from src.data.records import pack, row_bytes, unpack, write
+from src.dataset import RowBatches, Rows
 
 dims = st.tuples(st.integers(0, 40), st.integers(1, 5), st.integers(1, 5))
 
@@ -36,3 +37,21 @@ def test_blocks_stand_one_behind_the_other_little_endian():
 def test_record_of_broken_length_is_refused(size):
     with pytest.raises(ValueError, match=f"a record of {size} bytes does not hold whole rows of 9"):
         unpack(np.zeros(size, np.uint8), 1, 1)
+
+
+@pytest.mark.parametrize(("rows", "most_bytes"), [(2000, 1_000_000), (40_000, 17_000_000)])
+def test_files_of_few_rows_are_small_and_read_together_with_larger_ones(tmp_path, rows, most_bytes):
+    """As long as all are told the rows of the largest: MindRecord wants one layout."""
+    rng, found = np.random.default_rng(1), []
+    for number, count in enumerate((rows, 7)):
+        found.append(
+            (rng.random((count, 13), np.float32), rng.integers(0, 9, (count, 26), dtype=np.int32),
+             rng.integers(0, 2, count, dtype=np.uint8))
+        )  # fmt: skip
+        packed = [pack(*(column[at : at + 500] for column in found[-1])) for at in range(0, count, 500)]
+        write(tmp_path / f"part-{number}.mindrecord", packed, rows * row_bytes(13, 26))
+    paths = [tmp_path / f"part-{number}.mindrecord" for number in range(2)]
+    assert paths[1].stat().st_size <= paths[0].stat().st_size < most_bytes
+    batches = list(RowBatches(Rows([*map(str, paths)], rows + 7, 13, 26), 1000))
+    for read, written in zip(zip(*batches), zip(*found)):
+        np.testing.assert_array_equal(np.concatenate(read).squeeze(), np.concatenate(written))

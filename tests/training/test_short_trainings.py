@@ -170,6 +170,27 @@ def test_without_evaluation_the_last_network_is_kept(tiny_data, tmp_path):
     assert rows_of(tmp_path / "metrics.jsonl", "end")[0]["steps"] == 26
 
 
+@pytest.mark.parametrize(("batch_size", "padded"), [(64, [64, 64, 64]), (50, [50, 50, 50]), (16_384, [256])])
+def test_a_part_of_few_rows_is_scored_in_a_batch_of_about_as_many(tiny_data, batch_size, padded):
+    sizes = []
+
+    class Network:
+        def set_train(self, _):
+            pass
+
+        def __call__(self, dense, ids):
+            sizes.append(len(ids.asnumpy()))
+            return Tensor(dense.asnumpy()[:, :1])
+
+    batches = batches_of(tiny_data, "valid", batch_size)
+    labels, logits = score(Network(), batches, batch_size)
+    assert sizes == padded
+    dense, _, expected = (np.concatenate(column) for column in zip(*batches))
+    assert len(labels) == 143
+    np.testing.assert_array_equal(labels, expected[:, 0])
+    np.testing.assert_array_equal(logits, dense[:, 0])
+
+
 def test_only_the_first_batch_that_a_network_scores_may_compile():
     """Of a size: for all others ranks that wait in vain are found, also in the first batch of each evaluation."""
     model, ranks, seen = make_model(), Ranks(), []
