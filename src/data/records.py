@@ -57,14 +57,15 @@ def prepare() -> None:
     import mindspore.mindrecord  # noqa: F401
 
 
-def write(path: Path, packed: Sequence[bytes], file_bytes: int = _PAGE_BYTES) -> None:
+def write(path: Path, packed: Sequence[bytes], file_bytes: int = _PAGE_BYTES, record_bytes: int = 0) -> None:
     """Write records to one MindRecord file and its index file, in place of whatever stood there, and to the disk.
 
     Args:
         path: the file.
         packed: the records.
         file_bytes: about what the largest of all files has that are read with this one, and no less than any record.
-            It must be the same for all of them, for MindRecord wants files of one layout.
+        record_bytes: of the largest record in any of them; 0 for that of this file. Both must be the same for all of
+            them, for MindRecord wants files of one layout.
 
     Raises:
         OSError: the disk is full.
@@ -75,7 +76,7 @@ def write(path: Path, packed: Sequence[bytes], file_bytes: int = _PAGE_BYTES) ->
         leftover.unlink()
     try:
         writer = FileWriter(str(path), shard_num=1)
-        header, page = _sizes(packed, file_bytes)
+        header, page = _sizes(file_bytes, record_bytes or max(map(len, packed), default=0))
         writer.set_header_size(header)
         writer.set_page_size(page)
         writer.add_schema(SCHEMA, "packed rows of a click log")
@@ -93,7 +94,7 @@ def write(path: Path, packed: Sequence[bytes], file_bytes: int = _PAGE_BYTES) ->
     flush(path.parent)
 
 
-def _sizes(packed: Sequence[bytes], file_bytes: int) -> tuple[int, int]:
+def _sizes(file_bytes: int, record_bytes: int) -> tuple[int, int]:
     """Bytes of a file's header and of its pages.
 
     Files are made of whole pages, and records of parts of one: the default of 32 MiB pads a small file to 50 MB. Small
@@ -101,4 +102,4 @@ def _sizes(packed: Sequence[bytes], file_bytes: int) -> tuple[int, int]:
     """
     if file_bytes <= _PAGE_BYTES // 4:
         return _LEAST_HEADER_BYTES, max(_LEAST_PAGE_BYTES, 1 << (file_bytes + file_bytes // 2).bit_length())
-    return _HEADER_BYTES, _PAGE_BYTES * (1 + 2 * max(map(len, packed), default=0) // _PAGE_BYTES)
+    return _HEADER_BYTES, _PAGE_BYTES * (1 + 2 * record_bytes // _PAGE_BYTES)

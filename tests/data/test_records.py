@@ -39,8 +39,11 @@ def test_record_of_broken_length_is_refused(size):
         unpack(np.zeros(size, np.uint8), 1, 1)
 
 
-@pytest.mark.parametrize(("rows", "most_bytes"), [(2000, 1_000_000), (40_000, 17_000_000)])
-def test_files_of_few_rows_are_small_and_read_together_with_larger_ones(tmp_path, rows, most_bytes):
+@pytest.mark.parametrize(
+    ("rows", "record_rows", "most_bytes"),
+    [(2000, 500, 1_000_000), (40_000, 500, 17_000_000), (30_000, 16_384, 26_000_000)],
+)
+def test_files_of_few_rows_are_small_and_read_together_with_larger_ones(tmp_path, rows, record_rows, most_bytes):
     """As long as all are told the rows of the largest: MindRecord wants one layout."""
     rng, found = np.random.default_rng(1), []
     for number, count in enumerate((rows, 7)):
@@ -48,8 +51,11 @@ def test_files_of_few_rows_are_small_and_read_together_with_larger_ones(tmp_path
             (rng.random((count, 13), np.float32), rng.integers(0, 9, (count, 26), dtype=np.int32),
              rng.integers(0, 2, count, dtype=np.uint8))
         )  # fmt: skip
-        packed = [pack(*(column[at : at + 500] for column in found[-1])) for at in range(0, count, 500)]
-        write(tmp_path / f"part-{number}.mindrecord", packed, rows * row_bytes(13, 26))
+        starts = range(0, count, record_rows)
+        packed = [pack(*(column[at : at + record_rows] for column in found[-1])) for at in starts]
+        write(
+            tmp_path / f"part-{number}.mindrecord", packed, *(size * row_bytes(13, 26) for size in (rows, record_rows))
+        )
     paths = [tmp_path / f"part-{number}.mindrecord" for number in range(2)]
     assert paths[1].stat().st_size <= paths[0].stat().st_size < most_bytes
     batches = list(RowBatches(Rows([*map(str, paths)], rows + 7, 13, 26), 1000))

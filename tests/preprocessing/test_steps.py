@@ -117,7 +117,7 @@ def test_thousands_of_pieces_are_put_together_before_each_bucket_opens_them(tmp_
     rows = [int(bundle_rows(files, path, together)["rows"]) for files, path in zip(bundles, together.bundled)]
     assert rows == [4 * 64, 4 * 64, 4 * 22]
     gathered = []
-    monkeypatch.setattr(shards.records, "write", lambda path, packed, _: gathered.append(packed))
+    monkeypatch.setattr(shards.records, "write", lambda path, packed, *_: gathered.append(packed))
     monkeypatch.setattr(shards.File, "of", lambda folder, path: File(path.name, 0, ""))
     for bucket in range(0, 150, 10):
         for coding in (apart, together):
