@@ -11,6 +11,7 @@ from conftest import preprocess_lines, raw_lines, write_raw
 
 from src.base import events
 from src.base.errors import InputError
+from src.data import records
 from src.data.manifest import MANIFEST, PARTS, VOCABULARY, DataFolder, find
 from src.data.vocabulary import load_vocabulary
 from src.dataset import RowBatches, Rows
@@ -162,6 +163,15 @@ def test_however_many_processes_write_the_same_files(tmp_path, monkeypatch, work
     assert os.getpid() not in others
     assert len(alone) > 9
     assert {name for name in alone.keys() | shared.keys() if alone.get(name) != shared.get(name)} == set()
+
+
+def test_a_last_file_of_few_rows_is_read_with_those_of_large_records(tmp_path, monkeypatch):
+    """For which MindRecord's pages must be larger than usual: so they are in all files of a part."""
+    monkeypatch.setattr(records, "_PAGE_BYTES", 64 << 10)
+    raw = write_raw(tmp_path / "train.txt", raw_lines(700))
+    data = preprocess_lines(raw, tmp_path / "dataset", record_rows=512, shard_rows=512)
+    assert data.manifest.parts["train"].shard_rows == (512, 88)
+    assert ids_of(data, "train").shape == (600, 26)
 
 
 def test_files_do_not_depend_on_the_blocks_that_are_read(tmp_path, monkeypatch):
