@@ -109,8 +109,8 @@ def write_shard(
     Returns:
         shard: a `Shard`, as JSON, whose files have names without a folder.
     """
-    largest = max(coding.file_rows, coding.record_rows), min(coding.file_rows, coding.record_rows)
-    records.write(path, packed, *(rows * coding.row_bytes for rows in largest))
+    record_bytes = coding.record_rows * coding.row_bytes
+    records.write(path, packed, max(coding.file_rows * coding.row_bytes, record_bytes), record_bytes)
     files = File.of(path.parent, path), File.of(path.parent, path.with_name(path.name + ".db"))
     unseen, values = (tuple(counts.tolist()) for counts in found)
     rows, clicks, weight = sums.tolist()
