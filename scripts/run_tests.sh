@@ -30,6 +30,8 @@ if [ -z "${TMPDIR:-}" ] && [ "$(df --output=avail -k /dev/shm 2>/dev/null | tail
     chmod +x "$ram/runs"
     if "$ram/runs" 2>/dev/null; then export TMPDIR=$ram; fi  # a container's may be one from which nothing may run
 fi
+# Each of some hundred processes starts, with NumPy, a thread for each core that waits by spinning.
+export OPENBLAS_NUM_THREADS=1
 # Some hundred processes import the same modules, and need not compile them each.
 unset PYTHONDONTWRITEBYTECODE
 tested=0 checked=0

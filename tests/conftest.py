@@ -1,7 +1,10 @@
 """What several test files share: raw text of our own, and a small data folder that a model can learn from."""
 
-import fcntl
 import gc
+
+gc.disable()  # until all tests are there: a sixth of the time of importing MindSpore
+
+import fcntl
 import os
 import random
 import shutil
@@ -85,6 +88,7 @@ def pytest_collection_finish() -> None:
     """MindSpore collects garbage before each compilation: spare it all modules, a third of the processor time here."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 50)  # as in programs
 
 
