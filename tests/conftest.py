@@ -91,6 +91,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 50)  # as in programs
 
 
+def pytest_unconfigure() -> None:
+    """Or Python goes over all objects again to end."""
+    gc.freeze()
+
+
 graphs.share()
 
 
