@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from program_310 import ENVIRONMENT, run, scored
+from program_310 import ENVIRONMENT, run, scored, scores_in
 
 
 def test_help_and_build_options(program):
@@ -105,7 +105,7 @@ def package(folder, headers):
 
 
 @pytest.mark.parametrize("headers", ["api", "cxx_api"])
-def test_either_layout_of_a_package_is_built_and_scores_the_same(program, exports, coded, here, headers):
+def test_either_layout_of_a_package_is_built_and_scores_the_same(program, scored_once, exports, coded, here, headers):
     """That of releases up to 2.7.1 and of later ones; the folders are those that Lite's documentation has in
     LD_LIBRARY_PATH. Of the program they concern the library alone that calls MindSpore Lite."""
     lite = package(here / "lite", headers)
@@ -129,7 +129,7 @@ def test_either_layout_of_a_package_is_built_and_scores_the_same(program, export
     done = run("b/main", *arguments, "--device_type=CPU")
     assert (done.returncode, done.stderr) == (2, cannot_load(f"{own.name}{NOT_THERE}"))
     own.symlink_to(lite / "runtime/lib/libmindspore-lite.so")
-    expected = scored(program, exports["fp32"], coded / "rows")
+    expected = scores_in(scored_once("fp32"), coded / "rows")
     assert np.array_equal(scored("b/main", exports["fp32"], coded / "rows"), expected)
     done = run("b/main", *arguments, "--device_type=Ascend")
     assert (done.returncode, "device_type Ascend with device_id 0: MindSpore Lite can't load" in done.stderr) == (
