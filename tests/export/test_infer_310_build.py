@@ -30,9 +30,9 @@ def test_help_and_build_options(program):
 
 def test_simultaneous_builds_wait_for_each_other(program):
     command = ["bash", str(ROOT / "ascend310_infer/build.sh"), "--cpu"]
-    builds = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    builds = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     ends = [build.communicate() for build in builds]
-    assert [build.returncode for build in builds] == [0] * 6, ends
+    assert [build.returncode for build in builds] == [0] * 3, ends
     assert {out for out, _ in ends} == {f"unchanged {program}\n"}  # nothing was to be built
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import raw_lines, write_raw
-from program_310 import ENVIRONMENT, bins_of, changed, run, scored, times, write_like
+from program_310 import ENVIRONMENT, bins_of, changed, run, scored, scores_in, times, write_like
 
 import preprocess as preprocess_program
 from src.base.sealed import read_facts, seal_of
@@ -46,35 +46,44 @@ def models():
     return read_facts(Path("result_Files/index"), "scores").get("model")
 
 
-def test_deltas_that_are_there_lead_to_the_model_of_the_rows(sanitized_program, days, later_rows, here):
-    """Over both days; the scores are to the bit those of the whole export."""
-    expected = scored(sanitized_program, days / "whole_2", later_rows)
-    assert models() is None
-    found = scored(sanitized_program, days / "export_0", later_rows, put(days, "delta_1", "delta_2"))
-    assert np.array_equal(found, expected)
-    assert models() == [(seal_of(days / "whole_2/dlrm.model"), "1")]
-    assert times()["deltas"] == 0  # while rows were scored
-
-
-def test_a_delta_of_another_vocabulary_waits(program, days, coded, here):
-    """Rows are never taken for those of a later vocabulary."""
-    expected = scored(program, days / "export_0", coded / "rows")
-    assert np.array_equal(scored(program, days / "export_0", coded / "rows", put(days, "delta_1", "delta_2")), expected)
-    assert models() == [(seal_of(days / "export_0/dlrm.model"), "1")]
+def scores_of(program, model, rows, folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        found = scored(program, model, rows)
+        assert models() is None
+        return found
 
 
 @pytest.fixture(scope="module")
 def before(program, days, later_rows, tmp_path_factory):
     """The scores of day 1 of the later rows."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("before"))
-        return scored(program, days / "export_1", later_rows)
+    return scores_of(program, days / "export_1", later_rows, tmp_path_factory.mktemp("before"))
 
 
-def test_each_request_is_scored_by_one_model(program, before, days, later_rows, here, monkeypatch):
+@pytest.fixture(scope="module")
+def after(program, days, later_rows, tmp_path_factory):
+    """Those of day 2, by the whole export."""
+    return scores_of(program, days / "whole_2", later_rows, tmp_path_factory.mktemp("after"))
+
+
+def test_deltas_that_are_there_lead_to_the_model_of_the_rows(sanitized_program, after, days, later_rows, here):
+    """Over both days; the scores are to the bit those of the whole export."""
+    found = scored(sanitized_program, days / "export_0", later_rows, put(days, "delta_1", "delta_2"))
+    assert np.array_equal(found, after)
+    assert models() == [(seal_of(days / "whole_2/dlrm.model"), "1")]
+    assert times()["deltas"] == 0  # while rows were scored
+
+
+def test_a_delta_of_another_vocabulary_waits(program, scored_once, days, coded, here):
+    """Rows are never taken for those of a later vocabulary."""
+    expected = scores_in(scored_once("fp32"), coded / "rows")  # of export_0, too
+    assert np.array_equal(scored(program, days / "export_0", coded / "rows", put(days, "delta_1", "delta_2")), expected)
+    assert models() == [(seal_of(days / "export_0/dlrm.model"), "1")]
+
+
+def test_each_request_is_scored_by_one_model(program, before, after, days, later_rows, here, monkeypatch):
     """While rows are scored the model of the next day comes; from one request on all are its."""
-    old, new = before, scored(program, days / "whole_2", later_rows)
-    assert np.abs(old - new).min() > 1e-6
+    assert np.abs(before - after).min() > 1e-6
     monkeypatch.setattr("src.export.scored_files._ROWS", 8192)
     write_like(later_rows, here / "many", [bins_of(later_rows)] * 323)  # nine files
     Path("deltas").mkdir()
@@ -95,7 +104,7 @@ def test_each_request_is_scored_by_one_model(program, before, days, later_rows, 
     assert second == seal_of(days / "whole_2/dlrm.model")
     is_new = np.arange(found.size).reshape(found.shape) >= int(change) - 1
     assert 8192 <= int(change) - 1 < found.size
-    assert np.abs(found - np.where(is_new, new, old)).max() < 5e-7
+    assert np.abs(found - np.where(is_new, after, before)).max() < 5e-7
     assert (times()["deltas"], times()["rows"]) == (1, found.size)
     assert times()["apply_s"] > 0
 

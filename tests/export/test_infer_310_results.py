@@ -29,8 +29,8 @@ def test_a_full_disk_leaves_no_results(program, exports, coded, here):
     assert list(here.iterdir()) == []
 
 
-def test_earlier_results_stay_until_new_ones_are_whole(program, exports, coded, here):
-    scored(program, exports["fp32"], coded / "rows")
+def test_earlier_results_stay_until_new_ones_are_whole(program, scored_once, exports, coded, here):
+    shutil.copytree(scored_once("fp32"), here, dirs_exist_ok=True)
     before = (here / "result_Files/000000.bin").read_bytes()
     shutil.copytree(coded / "rows", here / "rows")
     with_ids(here, put(0, 0, 999))
@@ -64,9 +64,9 @@ def test_killed_program_leaves_no_results(program, exports, here, monkeypatch):
 
 
 @pytest.mark.parametrize("killed_at", ["between", "behind"])
-def test_the_next_run_tidies_up_behind_a_killed_one(sanitized_program, exports, coded, here, killed_at):
+def test_the_next_run_tidies_up_behind_a_killed_one(sanitized_program, scored_once, exports, coded, here, killed_at):
     """As it is left by one that was killed between the two renames, or behind them."""
-    scored(sanitized_program, exports["fp32"], coded / "rows")
+    shutil.copytree(scored_once("fp32"), here, dirs_exist_ok=True)
     before = (here / "result_Files/000000.bin").read_bytes()
     (here / "result_Files.writing/new").mkdir(parents=True)
     (here / "result_Files.writing/new/x").write_bytes(b"")
