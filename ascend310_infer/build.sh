@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the C++ program to ascend310_infer/out/main: bash ascend310_infer/build.sh [--cpu] [--sanitize] [--portable]
+# What of it needs MindSpore Lite lies beside it, in libdlrm_lite.so.
 #   --cpu        fetch MindSpore Lite 2.0.0, which runs on a CPU, from PyPI (169 MB, once) and build with it
 #   --sanitize   build with the address and undefined behaviour sanitizers, to ascend310_infer/out/main_sanitized
 #   --portable   build for any processor of this kind, not with all that this machine's can do
@@ -14,11 +15,11 @@ wheel=mindspore_lite-$lite_version-cp37-cp37m-manylinux1_x86_64.whl
 wheel_sha256=199cd0605cc985b88eddb273db9dfe9000a585ba10ca2292b6b36ebfff07b3ec
 
 show_help "$@"
-cpu=false sanitize=OFF native=ON name=main
+cpu=false sanitize=OFF native=ON name=main library=libdlrm_lite.so
 for word in "$@"; do
     case $word in
         --cpu) cpu=true ;;
-        --sanitize) sanitize=ON name=main_sanitized ;;
+        --sanitize) sanitize=ON name=main_sanitized library=libdlrm_lite_sanitized.so ;;
         --portable) native=OFF ;;
         *) fail "unknown option $word; build.sh takes --cpu, --sanitize and --portable" ;;
     esac
@@ -62,7 +63,7 @@ fi
 
 build=$root/build/ascend310_infer/$name
 make_folder "$build"
-if [ ! -f "$build/main" ] || [ -n "$(find "$here/src" "$here/CMakeLists.txt" -newer "$build/main")" ]; then
+if [ ! -f "$build/built" ] || [ -n "$(find "$here/src" "$here/CMakeLists.txt" -newer "$build/built")" ]; then
     echo "building the C++ program, which takes a minute"
 fi
 # A cache that belongs to another place, since the repository was moved or copied, would be refused.
@@ -75,11 +76,16 @@ telling "building the C++ program" compile || {
     grep -E 'error|warning' "$build/build.log" >&2 || tail -5 "$build/build.log" >&2
     fail "the program can't be built (see $build/build.log)"
 }
+touch "$build/built"
 make_folder "$here/out"
-if cmp -s "$build/main" "$here/out/$name"; then
-    echo "unchanged $here/out/$name"
-else
-    cp "$build/main" "$here/out/$name.tmp"
-    mv "$here/out/$name.tmp" "$here/out/$name"
-    echo "built $here/out/$name"
-fi
+what=unchanged
+# put BUILT FILE: in its place at once, for a run may be at work there.
+put() {
+    if cmp -s "$build/$1" "$here/out/$2"; then return; fi
+    cp "$build/$1" "$here/out/$2.tmp"
+    mv "$here/out/$2.tmp" "$here/out/$2"
+    what=built
+}
+put "$library" "$library"
+put main "$name"
+echo "$what $here/out/$name"

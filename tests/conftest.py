@@ -16,6 +16,7 @@ from typing import Any
 
 import graphs
 import mindspore as ms
+import program_310
 import pytest
 from hypothesis import settings
 
@@ -287,6 +288,21 @@ def program(made_once) -> Path:
     """The C++ program as users get it."""
     folder = made_once("program", lambda folder: (folder / "path").write_text(str(_build())))
     return Path((folder / "path").read_text())
+
+
+@pytest.fixture(scope="session")
+def scored_once(program: Path, exports: dict[str, Path], coded: Path, made_once) -> Callable[[str], Path]:
+    """Where the C++ program left its scores of the coded rows: scored_once(kind) is the folder of one export's.
+
+    It had no further options. Do not change its files.
+    """
+
+    def make(kind: str, folder: Path) -> None:
+        done = program_310.run(program, f"--model={exports[kind]}/dlrm.mindir", f"--input={coded}/rows",
+                               "--device_type=CPU", f"--output={folder}")  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+
+    return lambda kind: made_once(f"scored_{kind}", lambda folder: make(kind, folder))
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,12 @@ def scored(program, model, rows, *arguments):
     """The program's scores of rows, into the working folder."""
     done = run(program, f"--model={model}", f"--input={rows}", "--device_type=CPU", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
-    return Scores.load(Path("result_Files"), RowFiles.load(rows)).values
+    return scores_in(Path(), rows)
+
+
+def scores_in(folder, rows):
+    """The scores that the program left in a folder."""
+    return Scores.load(folder / "result_Files", RowFiles.load(rows)).values
 
 
 def table_rows_of(folder):
@@ -54,8 +59,8 @@ def metrics_of(path):
     return {name: float(value) for name, value in line.groupdict().items()}
 
 
-def times():
-    text = Path("time_Result/test_perform_static.txt").read_text()
+def times(folder=Path()):
+    text = (folder / "time_Result/test_perform_static.txt").read_text()
     return {name: float(value) for name, value in (line.split(": ") for line in text.splitlines())}
 
 

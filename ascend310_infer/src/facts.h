@@ -12,6 +12,8 @@
 
 namespace dlrm {
 
+constexpr char kIndex[] = "index";  // the file of facts of a folder of rows or scores
+
 class Facts {
  public:
   using Line = std::vector<std::string>;

@@ -12,6 +12,8 @@
 
 namespace dlrm {
 
+class Graph;  // of lite.h
+
 class Network {
  public:
   // Loads the graph to take `block` rows at once, with so many threads of a CPU; throws Error where the device or the
@@ -27,8 +29,7 @@ class Network {
   const float *Run();
 
  private:
-  struct Lite;
-  std::unique_ptr<Lite> lite_;
+  std::unique_ptr<Graph> graph_;
 };
 
 // Keeps this thread, and those that it starts from now on, on the processor that it is on. MindSpore Lite hands each

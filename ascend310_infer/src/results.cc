@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kIndex[] = "index", kKind[] = "scores";
+constexpr char kKind[] = "scores";
 
 std::string Line(const char *name, double value) {
   char text[96];

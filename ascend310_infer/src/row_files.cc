@@ -10,8 +10,6 @@
 namespace dlrm {
 namespace {
 
-constexpr char kIndex[] = "index";
-
 Facts Index(const std::filesystem::path &folder) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(folder / kIndex, error)) {

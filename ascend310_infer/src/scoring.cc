@@ -62,8 +62,9 @@ class Scorer {
       workers = std::max<uint64_t>(workers, 1);
       threads /= workers;
     }
-    if (const unsigned processors = std::thread::hardware_concurrency()) {  // those of a network spin while they wait
-      threads = std::min<uint64_t>(threads, processors);
+    // Those of a network spin while they wait, so that all networks together have no more than there are processors.
+    if (const unsigned processors = std::thread::hardware_concurrency()) {
+      threads = std::min(threads, std::max<uint64_t>(1, processors / workers));
     }
     // Blocks of one size, as many for each worker, so that little is filled up with zeros.
     const uint64_t blocks = CeilDivide(most, threads == 1 ? kLargestBlock : kLargestSharedBlock);
@@ -180,17 +181,24 @@ void Score(const Options &options, Clock::time_point start) {
   const RowFiles files(options.input, following.version().model);
   ResultFiles results(options.output);
   const TimesFile times_file(options.output);
+  // What is wrong with the first rows is told before the network is loaded, which takes far longer than to read them.
+  const auto reading = Clock::now();
+  Rows rows = files.Read(0);
+  const double first_read_s = Seconds(reading);
   auto scorer = std::make_unique<Scorer>(options, following.version(), files.rows());
   Times times;
   times.follows = !options.follow.empty();
   times.batch_size = scorer->request_rows();
   times.rows = files.rows();
-  times.load_s = Seconds(start);
+  times.load_s = Seconds(start) - first_read_s;
   if (times.follows) results.Note(following.version().model, 1);
   const auto begin = Clock::now();
   uint64_t done = 0;
   for (size_t index = 0; index < files.count(); ++index) {
-    const Rows rows = files.Read(index);
+    if (index) {
+      rows = {};  // before there are others, so that there is memory for one file's
+      rows = files.Read(index);
+    }
     std::vector<float> scores(rows.count);
     for (size_t first = 0; first < rows.count; first += times.batch_size) {
       const auto found = Clock::now();
@@ -207,7 +215,7 @@ void Score(const Options &options, Clock::time_point start) {
     results.Write(files.name(index), scores);
     done += rows.count;
   }
-  times.total_s = Seconds(begin);
+  times.total_s = first_read_s + Seconds(begin);
   times.table_mb = scorer->table_mb();
   results.Finish(files.checksum(), times.total_s);
   times_file.Write(times);

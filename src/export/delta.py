@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from src.base.errors import InputError
+from src.base.events import happens
 from src.base.files import MappedFile, link_or_copy, whole_folder
 from src.base.npz import Arrays, mapped_arrays, save_arrays
 from src.base.sealed import Facts, read_facts, seal_of, write_facts
@@ -126,6 +127,7 @@ def finish_delta(folder: Path, name: str, old: ExportFolder, manifest: Manifest,
     table = TableFile(folder / f"{name}{_TABLES}")
     new = seal_of(description), manifest.sha256(VOCABULARY), facts["table"][0][2]
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != table.path]
+    happens("a delta is to be sealed")
     write_facts(folder / f"{name}{DELTA}", "delta", [
         ("old", *old.identity), ("new", *new), ("description", description.name),
         ("rows", f"{name}{_ROWS}"), ("table", table.path.name, table.path.stat().st_size, table.identity), *lines,

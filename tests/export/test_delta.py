@@ -3,14 +3,13 @@
 import itertools
 import json
 import shutil
-import subprocess
-import sys
 import threading
 import warnings
 
 import numpy as np
 import pytest
-from conftest import CPU, ROOT, raw_lines
+from conftest import CPU, raw_lines
+from stopping import Comes, run_program
 
 import export as export_program
 import src.export.live as live
@@ -253,14 +252,9 @@ def test_other_columns_are_refused(days, here):
 def test_a_killed_export_leaves_no_delta_and_the_old_export(days, here):
     """Killed when all but the sealed facts is written."""
     before = bytes_of(days / "export_0")
-    program = (
-        "import os, sys, signal; sys.path.insert(0, sys.argv.pop()); import src.export.delta as delta, export\n"
-        "delta.write_facts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "export.main(sys.argv[1:])"
-    )
     arguments = [*EXPORT, f"--checkpoint_path={days}/day_1", f"--delta_from={days}/export_0", "--export_path=d"]
-    done = subprocess.run([sys.executable, "-c", program, *arguments, str(ROOT)], capture_output=True, check=False)
-    assert done.returncode == -9, done.stderr
+    code, output = run_program("export", here, *arguments, kill=Comes("a delta is to be sealed"))
+    assert code == -9, output
     assert not (here / "d").exists()
     assert bytes_of(days / "export_0") == before
     export_program.main(arguments)

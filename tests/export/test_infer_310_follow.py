@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import raw_lines, write_raw
-from program_310 import ENVIRONMENT, bins_of, changed, run, scored, times, write_like
+from program_310 import ENVIRONMENT, bins_of, changed, run, scored, scores_in, times, write_like
 
 import preprocess as preprocess_program
 from src.base.sealed import read_facts, seal_of
@@ -46,28 +46,46 @@ def models():
     return read_facts(Path("result_Files/index"), "scores").get("model")
 
 
-def test_deltas_that_are_there_lead_to_the_model_of_the_rows(sanitized_program, days, later_rows, here):
+def scores_of(program, model, rows, folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        found = scored(program, model, rows)
+        assert models() is None
+        return found
+
+
+@pytest.fixture(scope="module")
+def before(program, days, later_rows, tmp_path_factory):
+    """The scores of day 1 of the later rows."""
+    return scores_of(program, days / "export_1", later_rows, tmp_path_factory.mktemp("before"))
+
+
+@pytest.fixture(scope="module")
+def after(program, days, later_rows, tmp_path_factory):
+    """Those of day 2, by the whole export."""
+    return scores_of(program, days / "whole_2", later_rows, tmp_path_factory.mktemp("after"))
+
+
+def test_deltas_that_are_there_lead_to_the_model_of_the_rows(sanitized_program, after, days, later_rows, here):
     """Over both days; the scores are to the bit those of the whole export."""
-    expected = scored(sanitized_program, days / "whole_2", later_rows)
-    assert models() is None
     found = scored(sanitized_program, days / "export_0", later_rows, put(days, "delta_1", "delta_2"))
-    assert np.array_equal(found, expected)
+    assert np.array_equal(found, after)
     assert models() == [(seal_of(days / "whole_2/dlrm.model"), "1")]
     assert times()["deltas"] == 0  # while rows were scored
 
 
-def test_a_delta_of_another_vocabulary_waits(program, days, coded, here):
+def test_a_delta_of_another_vocabulary_waits(program, scored_once, days, coded, here):
     """Rows are never taken for those of a later vocabulary."""
-    expected = scored(program, days / "export_0", coded / "rows")
+    expected = scores_in(scored_once("fp32"), coded / "rows")  # of export_0, too
     assert np.array_equal(scored(program, days / "export_0", coded / "rows", put(days, "delta_1", "delta_2")), expected)
     assert models() == [(seal_of(days / "export_0/dlrm.model"), "1")]
 
 
-def test_each_request_is_scored_by_one_model(program, days, later_rows, here):
+def test_each_request_is_scored_by_one_model(program, before, after, days, later_rows, here, monkeypatch):
     """While rows are scored the model of the next day comes; from one request on all are its."""
-    old, new = (scored(program, days / name, later_rows) for name in ("export_1", "whole_2"))
-    assert np.abs(old - new).min() > 1e-6
-    write_like(later_rows, here / "many", [bins_of(later_rows)] * 646)  # two files
+    assert np.abs(before - after).min() > 1e-6
+    monkeypatch.setattr("src.export.scored_files._ROWS", 8192)
+    write_like(later_rows, here / "many", [bins_of(later_rows)] * 323)  # nine files
     Path("deltas").mkdir()
     command = [str(program), f"--model={days}/export_1", "--input=many", "--device_type=CPU", "--follow=deltas",
                "--batch_size=29"]  # fmt: skip
@@ -85,8 +103,8 @@ def test_each_request_is_scored_by_one_model(program, days, later_rows, here):
     assert (first, begin) == (seal_of(days / "export_1/dlrm.model"), "1")
     assert second == seal_of(days / "whole_2/dlrm.model")
     is_new = np.arange(found.size).reshape(found.shape) >= int(change) - 1
-    assert 65_536 <= int(change) - 1 < found.size
-    assert np.abs(found - np.where(is_new, new, old)).max() < 5e-7
+    assert 8192 <= int(change) - 1 < found.size
+    assert np.abs(found - np.where(is_new, after, before)).max() < 5e-7
     assert (times()["deltas"], times()["rows"]) == (1, found.size)
     assert times()["apply_s"] > 0
 
@@ -99,7 +117,7 @@ def test_each_request_is_scored_by_one_model(program, days, later_rows, here):
     ("dlrm.after", 30, "dlrm.after is damaged"),
     ("dlrm.delta", 30, ""),
 ])  # fmt: skip
-def test_a_damaged_delta_is_told_and_passed_over(program, days, later_rows, here, name, place, message):
+def test_a_damaged_delta_is_told_and_passed_over(program, before, days, later_rows, here, name, place, message):
     put(days, "delta_2", "delta_1")  # one is damaged, and the other of another model
     changed(Path("deltas/delta_2") / name, place)
     done = run(program, f"--model={days}/export_1", f"--input={later_rows}", "--device_type=CPU", "--follow=deltas")
@@ -110,7 +128,7 @@ def test_a_damaged_delta_is_told_and_passed_over(program, days, later_rows, here
         assert lines[0].startswith("warning: the model stays as it is: deltas/delta_2")
         assert any(part in lines[0] for part in message.split("|"))
     found = Scores.load(here / "result_Files", RowFiles.load(later_rows)).values
-    assert np.array_equal(found, scored(program, days / "export_1", later_rows))
+    assert np.array_equal(found, before)
 
 
 def test_following_needs_tables_in_a_file(program, exports, coded, here):

@@ -29,8 +29,8 @@ def test_a_full_disk_leaves_no_results(program, exports, coded, here):
     assert list(here.iterdir()) == []
 
 
-def test_earlier_results_stay_until_new_ones_are_whole(program, exports, coded, here):
-    scored(program, exports["fp32"], coded / "rows")
+def test_earlier_results_stay_until_new_ones_are_whole(program, scored_once, exports, coded, here):
+    shutil.copytree(scored_once("fp32"), here, dirs_exist_ok=True)
     before = (here / "result_Files/000000.bin").read_bytes()
     shutil.copytree(coded / "rows", here / "rows")
     with_ids(here, put(0, 0, 999))
@@ -40,13 +40,14 @@ def test_earlier_results_stay_until_new_ones_are_whole(program, exports, coded, 
     assert (here / "result_Files/000000.bin").read_bytes() != before
 
 
-def test_killed_program_leaves_no_results(program, exports, here):
-    """Killed when a third of the scores are written."""
+def test_killed_program_leaves_no_results(program, exports, here, monkeypatch):
+    """Killed when the first of sixteen files of scores is written."""
+    monkeypatch.setattr("src.export.scored_files._ROWS", 8192)
     table_rows = [int(rows) for _, rows in read_facts(exports["fp32"] / "dlrm.model", "model")["field"]]
     vocabulary = read_facts(exports["fp32"] / "dlrm.model", "model")["vocabulary"][0][0]
     block = (np.zeros((1 << 16, 13), np.float32), np.zeros((1 << 16, 26), np.int32), np.zeros(1 << 16, np.uint8))
     (here / "rows").mkdir()
-    RowFiles.write(here / "rows", RowSource(iter([block] * 3)), table_rows, vocabulary, True)
+    RowFiles.write(here / "rows", RowSource(iter([block] * 2)), table_rows, vocabulary, True)
     command = [str(program), f"--model={exports['fp32']}", "--input=rows", "--device_type=CPU", "--batch_size=1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
         while not (here / "result_Files.writing/new/000000.bin").exists():
@@ -58,14 +59,14 @@ def test_killed_program_leaves_no_results(program, exports, here):
     assert (second.returncode, second.stdout) == (2, "")
     assert "result_Files: another run is at work there: wait for it, or name another --output" in second.stderr
     assert not (here / "result_Files").exists()
-    scored(program, exports["fp32"], here / "rows")
+    scored(program, exports["fp32"], here / "rows", "--batch_size=8192")
     assert sorted(path.name for path in here.iterdir()) == ["result_Files", "rows", "time_Result"]
 
 
 @pytest.mark.parametrize("killed_at", ["between", "behind"])
-def test_the_next_run_tidies_up_behind_a_killed_one(sanitized_program, exports, coded, here, killed_at):
+def test_the_next_run_tidies_up_behind_a_killed_one(sanitized_program, scored_once, exports, coded, here, killed_at):
     """As it is left by one that was killed between the two renames, or behind them."""
-    scored(sanitized_program, exports["fp32"], coded / "rows")
+    shutil.copytree(scored_once("fp32"), here, dirs_exist_ok=True)
     before = (here / "result_Files/000000.bin").read_bytes()
     (here / "result_Files.writing/new").mkdir(parents=True)
     (here / "result_Files.writing/new/x").write_bytes(b"")

@@ -3,14 +3,13 @@
 import math
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CPU, ROOT, preprocess_lines, raw_lines, write_raw
+from conftest import CPU, preprocess_lines, raw_lines, write_raw
+from stopping import run_program
 
 import eval as eval_program
 import export as export_program
@@ -308,9 +307,9 @@ def test_a_process_forked_after_scoring_refuses_to_score(exports):
         assert f"was forked from {os.getpid()} after that had scored" in told.read()
 
 
-def test_a_process_forked_before_scoring_scores(exports):
-    """MindSpore has run in this process, so the process and its fork begin anew."""
-    code = (
+def test_a_process_forked_before_scoring_scores(exports, tmp_path):
+    """MindSpore has run in this process, so the process and its fork are others."""
+    (tmp_path / "forks.py").write_text(
         "import os, sys, numpy as np\n"
         "from src.scorer import Scorer\n"
         f"scorer = Scorer({str(exports['fp32'])!r})\n"
@@ -321,9 +320,8 @@ def test_a_process_forked_before_scoring_scores(exports):
         "    os._exit(0 if len(found) == 4 else 1)\n"
         "sys.exit(os.waitpid(child, 0)[1])\n"
     )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    code, output = run_program("python_file", tmp_path, "forks.py")
+    assert code == 0, output
 
 
 def test_rows_that_do_not_match_are_told_by_preprocess_and_eval(worded, tmp_path, monkeypatch, capsys):

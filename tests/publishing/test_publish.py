@@ -4,8 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +11,12 @@ import mindspore as ms
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CPU, ROOT, raw_lines
+from conftest import CPU, raw_lines
 from mindspore import Tensor
 from networks import loaded
 from runs import rows_of
 from safetensors.numpy import load_file
+from stopping import run_program
 
 import eval as eval_program
 import export
@@ -64,12 +63,12 @@ def test_scores_elsewhere_are_those_of_the_export(published, exports, tmp_path):
     (tmp_path / "new_rows.txt").write_text("".join(line + "\n" for line in NEW))
     code = re.search(r"```python\n(.*?)```", (tmp_path / "model/README.md").read_text(), re.S)[1]
     assert len(code.splitlines()) <= 10
-    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + code.replace("print(", "scores = (")
+    script = code.replace("print(", "scores = (")
     script += "\nimport numpy; numpy.save('scores.npy', scores); print(network.tables.table.shape)"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, capture_output=True, text=True,
-                          check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "(2062, 8)"
+    (tmp_path / "card.py").write_text(script)
+    done, output = run_program("python_file", tmp_path, "card.py")
+    assert done == 0, output
+    assert output.splitlines()[-1] == "(2062, 8)"
     expected = Scorer(exports["fp32"]).score_lines(NEW)
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-6)
     assert np.std(expected) > 0.1
