@@ -22,13 +22,13 @@ ms.set_context(mode=ms.GRAPH_MODE)
 ms.set_device("CPU")
 
 
-def network_spec(bottom=(12, 7), top=(9, 1), towers=1, **more):
+def network_spec(bottom=(16,), top=(9, 1), towers=1, **more):
     """The shape of a network whose tables are as wide as its bottom MLP ends, for each tower."""
     return NetworkSpec(bottom[-1] * towers, tuple(bottom), tuple(top), towers=towers, **more)
 
 
 def make_model(
-    dense_dim=5, slot_dim=8, bottom=(12, 7), top=(9, 1), seed=1, operators=STOCK, compute_dtype=ms.float32, **network
+    dense_dim=5, slot_dim=8, bottom=(16,), top=(9, 1), seed=1, operators=STOCK, compute_dtype=ms.float32, **network
 ):  # fmt: skip
     """A network whose field f has 5 + 3 f rows."""
     rows = [5 + 3 * field for field in range(slot_dim)]

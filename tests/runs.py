@@ -29,7 +29,7 @@ METRIC_LINE = re.compile(
 )
 
 
-SMALL = {"bottom_mlp": (8, 4), "top_mlp": (8, 1)}
+SMALL = {"emb_dim": 16, "bottom_mlp": (16,), "top_mlp": (8, 1)}
 
 
 def rows_of(path, kind):
@@ -61,7 +61,7 @@ def train_small(data, folder, callbacks=(), **changed):
     options = {
         "dataset_path": str(data.path), "batch_size": 64, "eval_steps": 1000, "eval_batch_size": 64, "log_steps": 10,
         "loss_file_name": str(folder / "loss.log"), "eval_file_name": str(folder / "auc.log"),
-        "metrics_file_name": str(folder / "metrics.jsonl"), "ckpt_path": str(folder), "emb_dim": 4, **SMALL, "lr": 0.1,
+        "metrics_file_name": str(folder / "metrics.jsonl"), "ckpt_path": str(folder), **SMALL, "lr": 0.1,
         "report": False, "compare_linear": False,
     }  # fmt: skip
     *specs, compute = specs_of(**(options | changed))

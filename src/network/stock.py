@@ -54,24 +54,39 @@ class StockOperators(Operators):
 
 
 class StockLinear(nn.Cell):
-    """x W^T + b, or max(x W^T + b, 0); see `Operators.linear`."""
+    """x W^T + b, or max(x W^T + b, 0); see `Operators.linear`.
+
+    What it does is chosen when it is made: a choice in `construct` would be three graphs for MindSpore to compile, and
+    three more of its gradient, for each layer.
+    """
 
     def __init__(self, relu: bool, bias: bool, compute_dtype=ms.float32):
         super().__init__()
-        self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add = ops.BiasAdd() if bias else None
-        self.relu = ops.ReLU() if relu else None
-        self.compute_dtype = compute_dtype
-        self.half = compute_dtype != ms.float32
+        self.product = ops.MatMul(transpose_b=True) if compute_dtype == ms.float32 else HalfProduct(compute_dtype)
+        self.bias_add = ops.BiasAdd() if bias else _first
+        self.relu = ops.ReLU() if relu else _same
 
     def construct(self, x, weight, bias):
-        if self.half:
-            product = self.matmul(x.to(self.compute_dtype), weight.to(self.compute_dtype))
-            product = product.to(ms.float32)
-        else:
-            product = self.matmul(x, weight)
-        total = product if self.bias_add is None else self.bias_add(product, bias)
-        return total if self.relu is None else self.relu(total)
+        return self.relu(self.bias_add(self.product(x, weight), bias))
+
+
+class HalfProduct(nn.Cell):
+    """x W^T, computed in another type than float32, which goes in and comes out."""
+
+    def __init__(self, compute_dtype):
+        super().__init__()
+        self.matmul, self.compute_dtype = ops.MatMul(transpose_b=True), compute_dtype
+
+    def construct(self, x, weight):
+        return self.matmul(x.to(self.compute_dtype), weight.to(self.compute_dtype)).to(ms.float32)
+
+
+def _same(x):
+    return x
+
+
+def _first(x, _):
+    return x
 
 
 class StockDroppedLinear(nn.Cell):
@@ -275,15 +290,19 @@ class StockDenseUpdate(nn.Cell):
         update = ops.partial(self.update, rate, decay_rate, applied)
         return self.each(update, self.decays, values, gradients, *states)
 
+    def kept(self, applied, new, old):
+        """What becomes of one value's states."""
+        return self.each(ops.partial(_where, applied), new, old) if self.states != 0 else new
+
     def update(self, rate, decay_rate, applied, decay, value, gradient, *states):
         """One value."""
         change, new = self.change(gradient, rate, states)
         if decay != 0:
             change = change + decay_rate * decay * value
-        change = _where(applied, change, ops.zeros_like(change))
-        for index in range(self.states):
-            state = _where(applied, new[index], states[index])
-            change = ops.depend(change, self.write(states[index], state))
+        if applied is not None:
+            change, new = _where(applied, change, ops.zeros_like(change)), self.kept(applied, new, states)
+        if self.states != 0:  # by a map, since a loop takes four graphs for each state of each value
+            change = ops.depend(change, self.each(self.write, states, new))
         if not self.followed:
             return self.subtract(value, change)
         new = value - change

@@ -36,10 +36,10 @@ def depth():
     ms.set_recursion_limit(1000)
 
 
-@pytest.mark.parametrize(("kind", "towers", "exchange"), [("best_config.yaml", 8, None), ("dcnv2", 4, OtherRank())],
+@pytest.mark.parametrize(("kind", "towers", "exchange"), [("best_config.yaml", 3, None), ("dcnv2", 2, OtherRank())],
                          ids=KINDS)  # fmt: skip
 def test_eight_towers_compile_by_stock_operators(kind, towers, exchange, depth, own_graphs):
-    """Or half as many within half the depth, which grows with each tower: the graph of eight takes long to compile."""
+    """Fewer of them within as much less depth, which grows with each tower: the graph of eight takes long to compile."""
     depth(125 * towers)
     network, options = KINDS[kind]
     model = make_model(**(WIDE | network | {"towers": towers}))

@@ -39,17 +39,32 @@ CASES = [(7, 0.0, 1), (16, 0.1, 1), (7, 0.1, 24), (16, 0.0, 24), (7, 0.0, 3000),
 
 
 class Together(nn.Cell):
-    """Optimizers of several tables in one graph, which is compiled once for all cases of a rule."""
+    """Optimizers of several tables in one graph, which is compiled once for all cases of a rule and all steps.
+
+    Inputs: rate; each optimizer's rows; each one's gradients. Not as tuples, which MindSpore takes for constants.
+    """
 
     def __init__(self, optimizers):
         super().__init__()
         self.optimizers = nn.CellList([*optimizers])
+        self.count = len(self.optimizers)
 
-    def construct(self, rows, gradients, rate):
+    def construct(self, rate, *given):
         done = ()
-        for index in range(len(self.optimizers)):
-            done = (*done, self.optimizers[index](rows[index], gradients[index], rate))
+        for index in range(self.count):
+            done = (*done, self.optimizers[index](given[index], given[self.count + index], rate))
         return done
+
+
+class OfEach(nn.Cell):
+    """The optimizer of some parameters, whose inputs are its rates, one or two, and each one's gradient."""
+
+    def __init__(self, optimizer, rates=1):
+        super().__init__()
+        self.optimizer, self.rates = optimizer, rates
+
+    def construct(self, *given):
+        return self.optimizer(given[self.rates :], *given[: self.rates])
 
 
 def batches_of(batch, width):
@@ -77,7 +92,8 @@ def updated():
                     state.name = f"{state.name}_{name}"
             together = Together(cases.values())
             for steps in zip(*(batches_of(batch, width) for width, _, batch in cases)):
-                together(*(tuple(map(Tensor, values)) for values in zip(*steps)), Tensor(RATE))
+                rows, gradients = zip(*steps)
+                together(*map(Tensor, (RATE, *rows, *gradients)))
             made[rule, operators] = cases
         return made[rule, operators]
 
@@ -122,7 +138,8 @@ def test_rows_that_end_before_their_tensor_does_change_alone(rule, compiled):
         optimizers.append(TableOptimizer(Parameter(Tensor(make_table(16)), name=name), rule_of(rule), 0.0, compiled))
         for state in optimizers[-1].states:
             state.name = f"{state.name}_{name}"
-    Together(optimizers)(*(tuple(map(Tensor, values)) for values in zip(*given)), Tensor(RATE))
+    given_rows, given_gradients = zip(*given)
+    Together(optimizers)(*map(Tensor, (RATE, *given_rows, *given_gradients)))
     whole, ended, none = (optimizer.table.asnumpy() for optimizer in optimizers)
     assert ended.tobytes() == whole.tobytes() != none.tobytes() == make_table(16).tobytes()
     for one, other in zip(optimizers[0].states, optimizers[1].states):
@@ -143,14 +160,14 @@ def test_dense_parameters_change_as_by_the_definition(rule, operators):
     rng = np.random.default_rng(1)
     start = [rng.normal(size=shape).astype(np.float32) for shape in ((1,), (5, 3), (300, 200), (7,))]
     parameters = [Parameter(Tensor(value), name=f"p{index}") for index, value in enumerate(start)]
-    optimizer = DenseOptimizer(parameters, rule_of_mlps(rule), operators)
+    optimizer = OfEach(DenseOptimizer(parameters, rule_of_mlps(rule), operators))
     values = [value.astype(np.float64) for value in start]
     states = [[np.zeros_like(value) for _ in range(2)] for value in values]
     for _ in range(STEPS):
         gradients = [rng.normal(size=value.shape).astype(np.float32) for value in values]
         for value, gradient, state in zip(values, gradients, states):
             plain_update("adagrad" if rule == "rowwise_adagrad" else rule, value, gradient.astype(float), state)
-        optimizer(tuple(map(Tensor, gradients)), Tensor(RATE))
+        optimizer(*map(Tensor, (RATE, *gradients)))
     for parameter, value in zip(parameters, values):
         np.testing.assert_allclose(parameter.asnumpy(), value, rtol=0, atol=3e-6)
 
@@ -161,7 +178,7 @@ def test_weight_decay_takes_a_share_of_matrices_apart_from_their_gradients(rule,
     rng = np.random.default_rng(1)
     start = [rng.normal(size=shape).astype(np.float32) for shape in ((5, 3), (300, 200), (7,))]
     parameters = [Parameter(Tensor(value), name=f"p{index}") for index, value in enumerate(start)]
-    optimizer = DenseOptimizer(parameters, rule_of_mlps(rule), operators, 0.5)
+    optimizer = OfEach(DenseOptimizer(parameters, rule_of_mlps(rule), operators, 0.5), rates=2)
     values = [value.astype(np.float64) for value in start]
     states = [[np.zeros_like(value) for _ in range(2)] for value in values]
     for step in range(STEPS):
@@ -171,7 +188,7 @@ def test_weight_decay_takes_a_share_of_matrices_apart_from_their_gradients(rule,
             lost = decay_rate * 0.5 * value if value.ndim == 2 else 0.0
             plain_update(rule, value, gradient.astype(float), state)
             value -= lost
-        optimizer(tuple(map(Tensor, gradients)), Tensor(RATE), Tensor(decay_rate))
+        optimizer(*map(Tensor, (RATE, decay_rate, *gradients)))
     for parameter, value in zip(parameters, values):
         np.testing.assert_allclose(parameter.asnumpy(), value, rtol=0, atol=3e-6)
 

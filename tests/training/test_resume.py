@@ -14,8 +14,8 @@ from src.dataset import RowBatches, Rows
 from src.training import training
 
 # By either operators each rule of the tables, every other option with its default and without, and each stop: within
-# the first epoch, and the second; at an epoch's end, behind step 26; and where the run goes on at an epoch's begin.
-SECOND, FIRST, END, BEGIN = ({"stop": 47}, {"stop": 17}, {"stop": 26}, {"stop": 28, "save_steps": 13})
+# the first epoch, and the second; at an epoch's end, behind step 13; and where the run goes on at an epoch's begin.
+SECOND, FIRST, END, BEGIN = ({"stop": 24}, {"stop": 9}, {"stop": 13}, {"stop": 14, "save_steps": 13})
 DECAYS = {"mlp_weight_decay": 0.1, "lr_schedule": "polynomial", "decay_share": 0.6}
 ROWWISE = {"optimizer": "rowwise_adagrad", "table_weight_decay": 0.01}
 COSINE = {"lr_schedule": "cosine", "warmup_steps": 9}
@@ -40,8 +40,9 @@ STOPPED = {
     ("with_kernels", "rule"), [(kernels, rule) for kernels, rules in STOPPED.items() for rule in rules]
 )
 def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(tiny_data, tmp_path, rule, with_kernels, capsys):
-    """26 steps an epoch; saves behind every 5 or 13, so 1 or 2 steps are done again."""
-    options = {"epochs": 2, "eval_steps": 10, "save_steps": 5, "log_steps": 1, "cpu_kernels": with_kernels} | rule
+    """13 steps an epoch; saves behind every 5 or 13, so 1 to 4 steps are done again."""
+    options = {"epochs": 2, "batch_size": 128, "eval_steps": 5, "save_steps": 5, "log_steps": 1} | rule
+    options["cpu_kernels"] = with_kernels
     stop = options.pop("stop")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
@@ -52,7 +53,7 @@ def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(tiny_data, tm
     capsys.readouterr()
     result = train_small(tiny_data, parts, **options)
     assert (
-        f"going on from step {(stop - 1) // options['save_steps'] * options['save_steps']} of 52"
+        f"going on from step {(stop - 1) // options['save_steps'] * options['save_steps']} of 26"
         in capsys.readouterr().out
     )
     assert bits(parts / "dlrm.ckpt") == bits(whole / "dlrm.ckpt")

@@ -31,7 +31,7 @@ def test_network_that_is_kept_has_the_averaged_weights(tiny_data, tmp_path, oper
         watch = Watch(26)
         result = train_small(tiny_data, tmp_path, average_share=0.5, overwrite=True, do_eval=do_eval,
                              cpu_kernels=operators is not STOCK, callbacks=[watch])  # fmt: skip
-        model = loaded(result.checkpoint, tiny_data, operators, emb_dim=4, **SMALL)
+        model = loaded(result.checkpoint, tiny_data, operators, **SMALL)
         values, _ = watch.seen[26]
         for parameter in model.mlp_parameters():
             np.testing.assert_array_equal(parameter.asnumpy(), values[f"average.{parameter.name}"])
@@ -48,7 +48,7 @@ def test_tables_begin_each_epoch_anew_and_mlps_go_on(tiny_data, tmp_path, operat
                 callbacks=[watch], lr=0.001, optimizer="adam", dropout=0.3)  # fmt: skip
     for step, epoch in ((27, 1), (53, 2)):
         values, touched = watch.seen[step]
-        expected = joint_rows(whole_fields(rows), 4, initial_values(rows, 1, epoch))
+        expected = joint_rows(whole_fields(rows), SMALL["emb_dim"], initial_values(rows, 1, epoch))
         differs = np.flatnonzero((values["embedding"] != expected).any(1))
         assert set(differs) <= set(touched)
         assert len(differs) > 0.9 * len(touched)
@@ -123,7 +123,7 @@ def test_checkpoint_kept_is_the_one_with_the_best_auc(tiny_data, tmp_path, monke
     assert [row["step"] for row in rows_of(tmp_path / "metrics.jsonl", "eval")] == [10, 20, 26, 30, 40, 50, 52]
     assert (result.best_step, result.best["auc"]) == (26, 0.99)
     assert len({metrics["logloss"] for metrics in measured}) == 7  # each saw other values
-    model = loaded(result.checkpoint, tiny_data, emb_dim=4, **SMALL)
+    model = loaded(result.checkpoint, tiny_data, **SMALL)
     kept = {value.name: value.asnumpy().tobytes() for value in model.get_parameters()}
     assert [kept == seen for seen in values] == [False, False, True, False, False, False, False]
 

@@ -28,7 +28,7 @@ from src.training.step import _corrected
 from src.training.warm_start import WarmStart
 
 COLUMNS = Columns.numbered(2, 3)
-NETWORK = {"emb_dim": 4, "bottom_mlp": (8, 4), "top_mlp": (8, 1)}
+NETWORK = {"emb_dim": 4, "bottom_mlp": (4,), "top_mlp": (8, 1)}
 ONCE = {"do_eval": False, "overwrite": True, **NETWORK}
 
 
