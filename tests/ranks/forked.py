@@ -6,6 +6,7 @@ as Python programs do, are those of `trainings.start`.
 """
 
 import atexit
+import ctypes
 import gc
 import io
 import multiprocessing
@@ -24,6 +25,7 @@ from src import launch
 from src.base import errors
 
 ROOT = Path(__file__).resolve().parents[2]
+_NEW_NETWORK, _NEW_MOUNTS, _SLAVE, _DETACH = 0x40000000, 0x20000, 0x84000, 2  # of Linux
 
 
 class Launcher:
@@ -31,13 +33,17 @@ class Launcher:
 
     Args:
         folder: where it works; what it says is in files beside.
-        main: what it is: src.launch.main, or another function of a list of texts that gives an exit code.
         argv: its arguments.
+        main: what it is: src.launch.main, or another function of a list of texts that gives an exit code.
+        environment: of it and its ranks, what is other than here.
     """
 
-    def __init__(self, folder: Path, argv: Sequence[str], main: Callable[[Sequence[str]], int] = launch.main):
+    def __init__(
+        self, folder: Path, argv: Sequence[str], main: Callable[[Sequence[str]], int] = launch.main, **environment: str
+    ):
         self._said = [folder.with_name(f"{folder.name}.{stream}") for stream in ("stdout", "stderr")]
-        self.process: Any = _context.Process(target=_launch, args=(folder, self._said, argv, main))
+        environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment
+        self.process: Any = _context.Process(target=_launch, args=(folder, self._said, argv, main, environment))
         self.process.start()
         self.pid = self.process.pid
 
@@ -58,10 +64,30 @@ class Launcher:
         return self._said[1].open()
 
 
-def _launch(folder: Path, said: Sequence[Path], argv: Sequence[str], main: Callable[[Sequence[str]], int]) -> None:
+def launch_in_network(argv: Sequence[str]) -> int:
+    """src.launch.main in the network namespace of a name, as by `ip netns exec`: UCX looks for networks in /sys."""
+    libc, name = ctypes.CDLL(None, use_errno=True), argv[0]
+
+    def call(function: str, *arguments: Any) -> None:
+        if getattr(libc, function)(*arguments):
+            raise OSError(ctypes.get_errno(), function)
+
+    with Path("/var/run/netns", name).open() as namespace:
+        call("setns", namespace.fileno(), _NEW_NETWORK)
+    call("unshare", _NEW_MOUNTS)
+    call("mount", b"", b"/", None, _SLAVE, None)
+    call("umount2", b"/sys", _DETACH)
+    call("mount", name.encode(), b"/sys", b"sysfs", 0, None)
+    return launch.main(argv[1:])
+
+
+def _launch(
+    folder: Path, said: Sequence[Path], argv: Sequence[str], main: Callable[[Sequence[str]], int],
+    environment: dict[str, str],
+) -> None:  # fmt: skip
     gc.freeze()  # a collection would copy the pages of all that is imported
     os.chdir(folder)
-    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    os.environ |= environment
     _say(*(path.open("wb", 0) for path in said))
     sys.argv = [launch.__file__, *argv]
     vars(launch)["subprocess"] = SimpleNamespace(Popen=Fork, STDOUT=None, DEVNULL=None)
