@@ -26,11 +26,11 @@ from mindspore.graph.api import _CellGraphExecutor
 from mindspore.graph.api import _real_phase as phase_of
 from mindspore.ops import Primitive
 
-# What MindSpore notes in a cell of this one object and its calls.
+# What MindSpore notes in a cell of this one object and its calls, or of a larger cell's that was compiled with it.
 NOTES = {
     "_create_time", "arguments_key", "_compile_cache", "_phase_cache", "_compiled", "_compile_phase", "_exist_objs",
     "_exist_names", "_lazy_construct_sig", "_has_mutable_args_list", "current_phase", "sequence_modified", "_init_flag",
-    "__compile_cell_hook__", "loans",
+    "__compile_cell_hook__", "loans", "_scope",
 }  # fmt: skip
 NUMBER_OF_JIT = "hash_obj"  # a variable of functions that are decorated with jit, other in each
 MOST_VALUES = 1 << 20  # in a cell that keeps its graph for others: it is never freed
@@ -101,8 +101,10 @@ class Structure:
 
     def walk_object(self, value: Any) -> None:
         self.know(hasattr(value, "__dict__"))
-        held = {name: one for name, one in vars(value).items() if not (isinstance(value, nn.Cell) and name in NOTES)}
+        held = dict(vars(value))
         if isinstance(value, nn.Cell):
+            for name in [name for name, one in held.items() if name in NOTES or (name[:6] == "_lazy_" and not one)]:
+                del held[name]
             held["its flags"], held["its construct"] = value.get_flags(), type(value).construct
         if isinstance(value, Primitive):
             held["its attributes"] = dict(sorted(value.attrs.items()))

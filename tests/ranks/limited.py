@@ -5,10 +5,12 @@ The limit is what MindSpore has taken when it has run a graph, which depends on 
 That the tables are refused to it as a whole is in refused_RANK.txt.
 """
 
+import ctypes
 import gc
 import importlib
 import re
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +65,24 @@ def limited(begin, share, path, network, then=lambda begun, rank: None):
     return begin_limited
 
 
+def small_stacks():
+    """Threads that begin from now on have stacks which take little of the memory that limits are of."""
+    libc, attributes = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    libc.pthread_attr_init(attributes)
+    libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(1 << 20))
+    assert not libc.pthread_setattr_default_np(attributes)
+
+
+def launch_evaluation(argv):
+    """Two ranks of this program, in a launcher."""
+    from src.launch import Launch, cluster_of
+    from src.ranks.rank_logs import RankLogs
+
+    return Launch(cluster_of({}, 2), [sys.executable, __file__, *argv], RankLogs("eval_"), goes_on=False).wait()
+
+
 def main(argv):
+    small_stacks()
     from src.data.manifest import find
     from src.model_utils import device_target
     from src.options import PROGRAMS, resolve

@@ -2,13 +2,14 @@
 
 import json
 import os
+import random
 import re
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CPU, raw_lines
+from conftest import CPU, preprocess_lines, raw_lines, write_raw
 from runs import rows_of
 from trainings import (
     EVALUATED,
@@ -20,10 +21,10 @@ from trainings import (
     check_as_one_process,
     evaluation_of,
     evaluations,
+    fork,
     merged,
     pid_of,
     processes_in,
-    several,
     single,
     start,
     step_saved,
@@ -41,8 +42,7 @@ from src.options import TrainOptions, resolve
 from src.ranks.options import ucx_folder
 from src.scorer import Scorer
 from src.training.prepare import Runtime
-from tests.lists import lists_data
-from tests.weights import weighted_data
+from tests.lists import SCHEMA, columns_of, table
 
 ROWWISE = ["--optimizer=rowwise_adagrad", "--self_interaction=True"]
 MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr=0.02", "--mlp_weight_decay=0.1",
@@ -53,38 +53,26 @@ MORE = ["--optimizer=adagrad", "--mlp_optimizer=adam", "--lr=0.001", "--table_lr
 STOCK = ["--cpu_kernels=False", "--optimizer=adam", "--table_weight_decay=0.01", "--mlp_weight_decay=0.1",
          "--lr=0.001", "--average_share=0.3", "--bottom_mlp=[8]", "--top_mlp=[1]", "--batch_size=64",
          "--report=False"]  # fmt: skip
-LISTS = [*RATE, "--optimizer=adagrad", "--mixed_dims=0.5", "--report=False"]  # on rows of their own
 WIDE = [*STOCK, "--towers=2", "--interaction=dcnv2", "--dcn_layers=1", "--dcn_rank=4", "--emb_dim=16"]
-# Weights of 0 to 7, and a part of the negatives, on rows of their own.
-WEIGHTED = [*RATE, "--optimizer=adagrad", "--mlp_optimizer=sgd", "--towers=2", "--emb_dim=16", "--report=False"]
-BY_MINDSPORE = ("stock", "wide", "plain")
+# Of lists, weights of 0 to 7, and a part of the negatives, on rows of their own.
+LISTS = [*RATE, "--optimizer=adagrad", "--mlp_optimizer=sgd", "--mixed_dims=0.5", "--report=False"]
+SHAPES = {"bottom_mlp": (8,), "top_mlp": (1,)}
 # By name: the options, and those of the network that differ from most.
 RECIPES = {
     "sgd": ([*SGD, "--compare_linear=True"], {}),
-    "plain": ([*SGD, "--transport=mindspore"], {}),
     "rowwise": ([*RATE, *ROWWISE], {"self_interaction": True}),
     "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),
-    "stock": (STOCK, {"bottom_mlp": (8,), "top_mlp": (1,)}),
     "lists": (LISTS, {"mixed_dims": 0.5}),
-    "weighted": (WEIGHTED, {"towers": 2, "emb_dim": 16}),
-    "wide": (
-        WIDE,
-        {
-            "towers": 2,
-            "interaction": "dcnv2",
-            "dcn_layers": 1,
-            "dcn_rank": 4,
-            "emb_dim": 16,
-            "bottom_mlp": (8,),
-            "top_mlp": (1,),
-        },
-    ),
+    "stock": (STOCK, SHAPES),
+    "wide": (WIDE, SHAPES | {"towers": 2, "emb_dim": 16, "interaction": "dcnv2", "dcn_layers": 1, "dcn_rank": 4}),
 }
 TWO = [("sgd", "data"), ("sgd", "hybrid"), ("rowwise", "hybrid"), ("more", "data"), ("more", "hybrid"),
-       ("lists", "data"), ("lists", "hybrid"), ("weighted", "data"), ("weighted", "hybrid"),
-       ("stock", "data"), ("wide", "hybrid"), ("plain", "hybrid")]  # fmt: skip
+       ("lists", "data"), ("lists", "hybrid"), ("stock", "data"), ("wide", "hybrid")]  # fmt: skip
+# What some of them are told besides.
+OWN = {("more", "hybrid"): ["--transport=mindspore"], ("sgd", "hybrid"): ["--report=False", "--compare_linear=False"]}
+BY_MINDSPORE = (("more", "hybrid"), ("stock", "data"), ("wide", "hybrid"))
 HALVES = {
-    f"{wire}-{mode}": [*SGD, f"--wire_dtype={wire}", f"--parallel_mode={mode}"]
+    f"{wire}-{mode}": [*SGD, f"--wire_dtype={wire}", f"--parallel_mode={mode}", "--report=False"]
     for wire, mode in (("bfloat16", "hybrid"), ("float16", "data"))
 }
 FOUR = [("sgd", "hybrid"), ("rowwise", "data")]
@@ -92,18 +80,22 @@ ODD = {"--batch_size=32": "--batch_size=31", "--batch_size=64": "--batch_size=63
 # What the two ranks do last: trainings in whose folders another run is at work, and a checkpoint stands, and one that
 # diverges, which ends them.
 FAIL = {"refused-data": [*RATE, "--parallel_mode=data"], "refused-whole": [*RATE, "--parallel_mode=data"],
-        "diverging-data": ["--lr=1e30", "--parallel_mode=data"]}  # fmt: skip
+        "diverging-data": [*SGD, "--lr=1e30", "--parallel_mode=data"]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def data_of(tiny_data, made_once):
     """The data folder of a recipe."""
-    own = {
-        "lists": made_once("lists", lists_data),
-        "weighted": made_once("weighted", lambda folder: weighted_data(folder, 3000, keep_negatives=0.5)),
-    }
-    found = {recipe: find(str(folder / "dataset")) for recipe, folder in own.items()}
-    return lambda recipe: found.get(recipe, tiny_data)
+    lists = find(str(made_once("weighted_lists", weighted_lists) / "dataset"))
+    return lambda recipe: lists if recipe == "lists" else tiny_data
+
+
+def weighted_lists(folder):
+    """Rows of lists and of weights."""
+    rng, (header, *lines) = random.Random(3), table(1500)
+    rows = [f"{header},weight", *(f"{line},{rng.choice([0, 1, 1, 2, 7])}" for line in lines)]
+    columns = columns_of(folder, f"{SCHEMA}weight: weight\n")
+    preprocess_lines(write_raw(folder / "log.csv", rows), folder / "dataset", columns, keep_negatives=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +103,6 @@ def alone(data_of, made_once):
     """The folder of one process's run, by recipe."""
 
     def folder_of(recipe):
-        recipe = "sgd" if recipe == "plain" else recipe  # one process sends nothing
         return alone_of(made_once, data_of(recipe), recipe, RECIPES[recipe][0])
 
     return folder_of
@@ -122,9 +113,11 @@ def two(tiny_data, data_of, made_once):
     """The folder of two ranks' runs, by recipe and mode; with batches that they round up."""
     trainings = {
         f"{recipe}-{mode}": [*(ODD.get(option, option) for option in RECIPES[recipe][0]),
-                             f"--parallel_mode={mode}", f"--dataset_path={data_of(recipe).path}"]
+                             f"--parallel_mode={mode}", f"--dataset_path={data_of(recipe).path}",
+                             *OWN.get((recipe, mode), [])]
         for recipe, mode in TWO
-    } | {"perturbed-data": [*RECIPES["rowwise"][0], "--parallel_mode=data", "--report=False"]}  # fmt: skip
+    }  # fmt: skip
+    trainings["perturbed-data"] = trainings["lists-data"]
     trainings |= (HALVES if ucx_folder() else {}) | FAIL
 
     def make(folder):
@@ -142,7 +135,7 @@ def two(tiny_data, data_of, made_once):
 def four(tiny_data, made_once):
     """The same of four ranks, of two of them."""
     trainings = {
-        f"{recipe}-{mode}": [*RECIPES[recipe][0], f"--parallel_mode={mode}", "--report=False"]
+        f"{recipe}-{mode}": [*RECIPES[recipe][0], f"--parallel_mode={mode}", "--report=False", "--compare_linear=False"]
         for recipe, mode in FOUR
     }  # fmt: skip
     return made_once("four", lambda folder: together(folder, tiny_data, 4, trainings))
@@ -179,9 +172,9 @@ def test_ranks_send_in_one_order(two, recipe, mode):
     """Each collective operation of a step waits for all those before it, the same ones on every rank."""
     found = [json.loads((two / f"{recipe}-{mode}/collectives_{rank}.json").read_text()) for rank in range(2)]
     assert found[0] == found[1]
-    means = 2 if recipe == "weighted" else 1
+    means = 2 if recipe == "lists" else 1
     expected = ["AllReduce"] * means + ["AllGather"] * (2 if mode == "data" else 3)
-    if ucx_folder() and recipe not in BY_MINDSPORE:
+    if ucx_folder() and (recipe, mode) not in BY_MINDSPORE:
         own = ["RanksAllGradients"] if mode == "data" else ["RanksLookup", "RanksGradients"]
         expected = ["RanksMean"] * means + own
     assert sorted(name for name, _ in found[0]) == sorted(expected)
@@ -199,15 +192,15 @@ def test_values_in_16_bits_change_little_and_keep_replicas_equal(tiny_data, two,
     assert f"ranks send by UCX, {name.partition('-')[0]}" in (two / "log0/output.log").read_text()
 
 
-def test_replicas_that_rounding_parted_are_brought_together_at_the_next_save(two, tiny_data, alone):
+def test_replicas_that_rounding_parted_are_brought_together_at_the_next_save(two, data_of, alone):
     """Rank 1's values are changed a little behind step 5; saves come behind steps 10, 20 and so on."""
     for rank in range(2):
         lines = (two / f"log{rank}/output.log").read_text().splitlines()
         (told,) = [line for line in lines if "ranks differed in" in line]
         assert told.startswith("step 10: ")
         assert re.search(r"in \d+ of \d+ parameters, most in \S+, by [1-3]\.\de-07 of its largest value", told)
-    one, other = (values(folder, tiny_data, self_interaction=True)
-                  for folder in (alone("rowwise"), two / "perturbed-data"))  # fmt: skip
+    one, other = (values(folder, data_of("lists"), **RECIPES["lists"][1])
+                  for folder in (alone("lists"), two / "perturbed-data"))  # fmt: skip
     assert 0 < apart(one, other) < 1e-3
 
 
@@ -217,7 +210,7 @@ def test_batch_that_does_not_divide_is_rounded_up(two):
         assert all(f"batch_size is rounded up to {size}, a multiple of the 2 ranks" in text for size in (32, 64))
 
 
-@pytest.mark.parametrize(("recipe", "mode"), TWO[:3])
+@pytest.mark.parametrize(("recipe", "mode"), [("sgd", "data"), ("rowwise", "hybrid")])
 def test_ranks_report_as_one_process_does(two, alone, mode, recipe):
     """Measured by all ranks together, of tables that are split too."""
     own, one = (
@@ -245,7 +238,7 @@ def test_one_process_scores_parts_as_the_ranks_did_to_the_last_digit(tiny_data, 
 
 @pytest.mark.parametrize("name", EVALUATED)
 def test_ranks_evaluate_a_checkpoint_as_one_process_does_to_the_last_digit(two, data_of, name, monkeypatch):
-    """Of lists, narrow vectors and weighted rows; each rank holds its part alone, or all."""
+    """Of lists, narrow vectors and weighted rows where each rank holds its part alone; or it holds all."""
     recipe, _, _ = name.partition("-")
     monkeypatch.chdir(two / name)
     found = json.loads(Path("evaluated.json").read_text())
@@ -293,7 +286,9 @@ def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tm
     assert not processes_in(tmp_path), "ranks or their scheduler are left"
     with pytest.raises(InputError, match="with 32 samples a step over its ranks, and 1 ranks make that 31"):
         single(tmp_path, tiny_data, *ROWWISE, rate=rate)
-    out = several(tmp_path, tiny_data, 2, *options, rate=rate)
+    child = fork(tmp_path, tiny_data, 2, *options, rate=rate)
+    out, err = child.communicate()
+    assert child.returncode == 0, err + out
     assert int(re.search(r"going on from step (\d+) of 53", out)[1]) >= 20
     assert "best evaluation" in out
     assert all(f"rank {rank} of 2" in (tmp_path / f"log{rank}/output.log").read_text() for rank in range(2))
@@ -306,7 +301,7 @@ def test_killed_rank_ends_the_run_by_name_and_the_next_one_goes_on(tiny_data, tm
 
 
 def test_rank_that_hangs_while_it_compiles_ends_the_run_by_name(tiny_data, tmp_path):
-    child = start(tmp_path, tiny_data, 2, *ROWWISE, "--parallel_mode=hybrid", "--rank_timeout=4")
+    child = fork(tmp_path, tiny_data, 2, *ROWWISE, "--parallel_mode=hybrid", "--rank_timeout=4", "--report=False")
     sign = tmp_path / "launch_log/from_rank_0/alive/rank_1.json"
     wait_for(lambda: sign.exists() and json.loads(sign.read_text())["expects"] == "processor time", child)
     os.kill(pid_of(tmp_path, 1), signal.SIGSTOP)
@@ -317,13 +312,13 @@ def test_rank_that_hangs_while_it_compiles_ends_the_run_by_name(tiny_data, tmp_p
 
 def test_rank_that_hangs_ends_the_run_by_name_and_one_process_goes_on(tiny_data, tmp_path, capsys, alone):
     """From the two ranks' parts; the optimizer's states are among them."""
-    child = start(tmp_path, tiny_data, 2, *ROWWISE, "--parallel_mode=hybrid", "--rank_timeout=4")
+    child = fork(tmp_path, tiny_data, 2, *ROWWISE, "--parallel_mode=hybrid", "--rank_timeout=4", "--report=False")
     wait_for(lambda: step_saved(tmp_path) >= 10, child)
     os.kill(pid_of(tmp_path, 1), signal.SIGSTOP)
     _, err = child.communicate(timeout=120)
     assert child.returncode == 1
     assert "error: rank 1 has given no sign of life for 4 s" in err
-    single(tmp_path, tiny_data, *ROWWISE)
+    single(tmp_path, tiny_data, *ROWWISE, "--report=False")
     changed = ", with parallel_mode none instead of hybrid, 1 ranks instead of 2"
     assert int(re.search(rf"going on from step (\d+) of 53, .*{changed}", capsys.readouterr().out)[1]) >= 10
     check_as_one_process(tmp_path, tiny_data, alone("rowwise"), self_interaction=True)

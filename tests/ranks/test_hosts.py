@@ -6,7 +6,8 @@ import shutil
 import subprocess
 
 import pytest
-from trainings import ENVIRONMENT, SGD, TRAINING, alone_of, check_as_one_process, script, values
+from forked import Launcher, launch_in_network
+from trainings import SGD, TRAINING, alone_of, check_as_one_process, values
 
 from src.ranks.options import ucx_folder
 from src.ranks.placement import place, plan
@@ -36,14 +37,12 @@ def test_two_hosts(tiny_data, made_once, tmp_path):
         children = []
         for rank, name in enumerate(names):
             (tmp_path / f"host{rank}").mkdir()
-            command = ["ip", "netns", "exec", name, *script(1, tiny_data.path), "--worker_num=2",
+            command = [name, "1", "--device_target=CPU", f"--dataset_path={tiny_data.path}", "--worker_num=2",
                        "--local_worker_num=1", "--master_addr=10.77.0.1", "--master_port=8118", f"--node_rank={rank}",
                        f"--ckpt_path={tmp_path}/checkpoint", "--parallel_mode=hybrid"]  # fmt: skip
             command += [*TRAINING, *SGD, "--importance_rows=0"]  # whose scoring is no part of the plan
-            environment = ENVIRONMENT | {"UCX_TLS": "tcp,self"}
-            children.append(subprocess.Popen(command, cwd=tmp_path / f"host{rank}", env=environment,
-                                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))  # fmt: skip
-        texts = [child.communicate(timeout=300)[0] for child in children]
+            children.append(Launcher(tmp_path / f"host{rank}", command, launch_in_network, UCX_TLS="tcp,self"))
+        texts = [child.communicate(timeout=300) for child in children]
         assert [child.returncode for child in children] == [0, 0], texts
         statistics = json.loads(ip("-n", names[1], "-s", "-j", "link", "show", "two").stdout)
     finally:

@@ -1,14 +1,16 @@
 """Checkpoints that no process holds: evaluated by another number of ranks than wrote them, and exported by one."""
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import CPU, ROOT, files_of, preprocess_lines, raw_lines, write_raw
+from forked import Launcher
+from limited import launch_evaluation
 from scripted import call_of
+from trainings import ENVIRONMENT
 
 import eval as eval_program
 import export as export_program
@@ -49,23 +51,6 @@ def large(made_once):
     return made_once("large", make)
 
 
-@pytest.fixture
-def small_stacks():
-    """Threads whose stacks take little of the memory that limits are of, in processes that are started here."""
-    before = resource.getrlimit(resource.RLIMIT_STACK)
-    resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_STACK, before)
-
-
-@pytest.fixture
-def limited(monkeypatch, small_stacks):
-    """The command of a program in a limited memory."""
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT}/tests")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return [sys.executable, str(ROOT / "tests/ranks/limited.py")]
-
-
 def scores_asked(large):
     return [CPU, f"--dataset_path={large}/dataset/train", f"--checkpoint_path={large}/checkpoint/dlrm.ckpt",
             "--eval_batch_size=200"]  # fmt: skip
@@ -76,11 +61,11 @@ def figures(path):
     return {name: line[name] for name in FIGURES}
 
 
-def test_two_ranks_evaluate_what_neither_can_hold(large, here, limited, capfd):
+def test_two_ranks_evaluate_what_neither_can_hold(large, here, capfd):
     """Figures are those of one process that may have all memory, to the last bit; a damaged part is told by all."""
-    command = [*limited, "eval", "0.75", *scores_asked(large), "--parallel_mode=hybrid"]
-    assert Launch(cluster_of({}, 2), command, RankLogs("eval_"), goes_on=False).wait() == 0
-    said = capfd.readouterr().out.splitlines()
+    launcher = Launcher(here, ["eval", "0.75", *scores_asked(large), "--parallel_mode=hybrid"], launch_evaluation)
+    said, error = launcher.communicate()
+    assert launcher.returncode == 0, error
     for rank in (0, 1):
         refused = (here / f"refused_{rank}.txt").read_text()
         assert "the memory of this process can't hold 317 MB of the tables" in refused
@@ -94,17 +79,19 @@ def test_two_ranks_evaluate_what_neither_can_hold(large, here, limited, capfd):
     assert found == figures(here / "metrics.jsonl")
     assert 0.5 < found["logloss"] < 2
     told = [line for line in capfd.readouterr().out.splitlines() if line.startswith("train: ")]
-    assert [line.partition("; eval_time")[0] for line in said if line.startswith("train: ")] == [
+    assert [line.partition("; eval_time")[0] for line in said.splitlines() if line.startswith("train: ")] == [
         line.partition("; eval_time")[0] for line in told
     ]
     assert "train: " not in (here / "log1/eval_output.log").read_text()
 
 
-def test_one_process_exports_and_calibrates_what_it_can_t_hold(large, here, limited, monkeypatch):
+def test_one_process_exports_and_calibrates_what_it_can_t_hold(large, here, monkeypatch):
     """To the bytes of an export that may have all memory, and calibrates by the scores of the whole network."""
     options = [CPU, f"--checkpoint_path={large}/checkpoint/dlrm.ckpt", "--calibrate=test",
                f"--dataset_path={large}/dataset", "--table_type=int8", "--eval_batch_size=64"]  # fmt: skip
-    subprocess.run([*limited, "export", "0.4", *options, "--export_path=found"], check=True, stdout=subprocess.PIPE)
+    command = [sys.executable, ROOT / "tests/ranks/limited.py", "export", "0.4", *options, "--export_path=found"]
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     assert "can't hold 317 MB" in (here / "refused_0.txt").read_text()
     seen = []
     monkeypatch.setattr(calibration, "open_stored", lambda *given: seen.append(1) or checkpoint.load(*given))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import ucx_ranks
-from ucx_ranks import on_ranks
+from ucx_ranks import Connected
 
 from src.data.layout import Layout
 from src.network.embedding import initial_values, joint_rows
@@ -23,6 +23,13 @@ def library():
     return str(Messages.of(0, 1).path)
 
 
+@pytest.fixture(scope="module")
+def ranks(library):
+    """Ranks of which each does what these tests ask one after another."""
+    with Connected(library, RANKS) as connected:
+        yield connected
+
+
 def as_sent(values, wire):
     """Values as they are behind the way."""
     if WIRE_DTYPES[wire] == "bfloat16":
@@ -32,11 +39,11 @@ def as_sent(values, wire):
 
 
 @pytest.mark.parametrize(("size", "wire"), [(1001, 0), (1001, 1), (1001, 2), (300_001, 0), (2, 0), (1, 1)])
-def test_mean_is_of_the_ranks_in_their_order_and_the_same_on_all(library, size, wire):
+def test_mean_is_of_the_ranks_in_their_order_and_the_same_on_all(ranks, size, wire):
     """Each sums up a part, its own values unrounded; the last value is float32 always."""
     rng = np.random.default_rng(1)
     values = [rng.normal(size=size).astype(np.float32) for _ in range(RANKS)]
-    found = on_ranks(library, RANKS, ucx_ranks.mean, values, wire=wire)
+    found = ranks(ucx_ranks.mean, values, wire=wire)
     share, expected = np.float32(1 / RANKS), np.empty(size, np.float32)
     cuts = [(size - 1) * rank // RANKS for rank in range(RANKS + 1)]
     for owner in range(RANKS):
@@ -63,20 +70,20 @@ def split():
     return placement, tables, ids, gradients
 
 
-def look_up_and_give_back(library, split, ids, wire=0):
+def look_up_and_give_back(ranks, split, ids, wire=0):
     placement, tables, _, gradients = split
     rooms = [RANKS * most_distinct(pieces, placement, SAMPLES) for pieces in placement.pieces]
     of_ids = np.array(LAYOUT.of_ids(LAYOUT.tables), np.int32)
-    return on_ranks(library, RANKS, ucx_ranks.step, tables, ids, [of_ids] * RANKS,
-                    [pieces_of_all(placement)] * RANKS, gradients, rooms, wire=wire)  # fmt: skip
+    return ranks(ucx_ranks.step, tables, ids, [of_ids] * RANKS, [pieces_of_all(placement)] * RANKS, gradients, rooms,
+                 wire=wire)  # fmt: skip
 
 
 @pytest.mark.parametrize("wire", range(3))
-def test_vectors_come_from_whoever_has_them(library, split, wire):
+def test_vectors_come_from_whoever_has_them(ranks, split, wire):
     placement, _, ids, _ = split
     whole = [joint_rows([piece], WIDTH, initial_values(ROWS, 1)) for piece in place(ROWS, "none", 1).pieces[0]]
     owners = [{piece.table: rank for piece in pieces} for rank, pieces in enumerate(placement.pieces)]
-    for rank, (vectors, _, _) in enumerate(look_up_and_give_back(library, split, ids, wire)):
+    for rank, (vectors, _, _) in enumerate(look_up_and_give_back(ranks, split, ids, wire)):
         for place_, table in enumerate(LAYOUT.of_ids(LAYOUT.tables)):
             column = ids[rank][:, place_]
             expected = np.where((column >= 0)[:, None], whole[table][np.maximum(column, 0)], 0)
@@ -87,9 +94,9 @@ def test_vectors_come_from_whoever_has_them(library, split, wire):
 
 
 @pytest.mark.parametrize("wire", range(2))
-def test_gradients_of_each_rank_come_once_a_row(library, split, wire):
+def test_gradients_of_each_rank_come_once_a_row(ranks, split, wire):
     placement, tables, ids, gradients = split
-    found = look_up_and_give_back(library, split, ids, wire)
+    found = look_up_and_give_back(ranks, split, ids, wire)
     share = np.float32(1 / RANKS)
     for owner, (_, (rows, sums), _) in enumerate(found):
         used = list(rows[:, 0]).index(-1) if -1 in rows else len(rows)
@@ -113,7 +120,7 @@ def test_gradients_of_each_rank_come_once_a_row(library, split, wire):
             np.testing.assert_array_equal(total, of_row[rank, row])
 
 
-def test_what_is_sent_is_what_is_planned(library):
+def test_what_is_sent_is_what_is_planned(ranks):
     """Where all rows come equally often; with ids that are all the same there is less."""
     rows, samples, rng = (30, 2000, 5), 300, np.random.default_rng(3)
     placement, layout = place(rows, "hybrid", RANKS), Layout.plain(3)
@@ -124,8 +131,7 @@ def test_what_is_sent_is_what_is_planned(library):
     planned = ucx_step_bytes(placement, samples * RANKS, WIDTH, 0, 4)
     for drawn in (rows, (1, 1, 1)):
         ids = [rng.integers(0, drawn, (samples, 3)).astype(np.int32) for _ in range(RANKS)]
-        found = on_ranks(library, RANKS, ucx_ranks.step, tables, ids, of_ids, [pieces_of_all(placement)] * RANKS,
-                         gradients, rooms)  # fmt: skip
+        found = ranks(ucx_ranks.step, tables, ids, of_ids, [pieces_of_all(placement)] * RANKS, gradients, rooms)
         sent = [one[-1] + (RANKS - 1) * 4 for one in found]  # the plan has the loss
         if drawn == rows:
             assert sent == pytest.approx(list(planned), rel=0.05)
@@ -138,10 +144,11 @@ def test_id_outside_its_table_fails(library, split, outside):
     ids = [one.copy() for one in split[2]]
     for one in ids:
         one[7, 1] = outside
-    assert [vectors for vectors, *_ in look_up_and_give_back(library, split, ids)] == [None] * RANKS
+    with Connected(library, RANKS) as ranks:
+        assert [vectors for vectors, *_ in look_up_and_give_back(ranks, split, ids)] == [None] * RANKS
 
 
-def test_all_ranks_get_the_same_gradients_of_tables_that_all_hold(library):
+def test_all_ranks_get_the_same_gradients_of_tables_that_all_hold(ranks):
     rng, starts = np.random.default_rng(4), np.array([0, 3, 403, 404])
     of_ids = np.array(LAYOUT.of_ids(LAYOUT.tables), np.int32)
     spans = zip(range(len(ROWS)), [0] * len(ROWS), starts, starts + ROWS, starts)
@@ -152,8 +159,8 @@ def test_all_ranks_get_the_same_gradients_of_tables_that_all_hold(library):
     placement = place(ROWS, "data", RANKS, LAYOUT.uses)
     room = RANKS * most_distinct(placement.pieces[0], placement, SAMPLES)
     for wire in range(3):
-        found = on_ranks(library, RANKS, ucx_ranks.all_gradients, rows, gradients, [of_ids] * RANKS, [pieces] * RANKS,
-                         [room] * RANKS, wire=wire)  # fmt: skip
+        found = ranks(ucx_ranks.all_gradients, rows, gradients, [of_ids] * RANKS, [pieces] * RANKS, [room] * RANKS,
+                      wire=wire)  # fmt: skip
         first_rows, first_sums = found[0][0]
         used = list(first_rows[:, 0]).index(-1)
         for (own_rows, sums), _ in found:
@@ -167,7 +174,8 @@ def test_all_ranks_get_the_same_gradients_of_tables_that_all_hold(library):
         assert used == sum(len(np.unique(one)) for one in rows)
 
 
-def test_rank_that_others_wait_for_in_vain_is_named(library, capfd):
+def test_rank_that_others_wait_for_in_vain_is_named(library, tmp_path):
     values = [np.ones(5, np.float32)] * RANKS
-    assert on_ranks(library, RANKS, ucx_ranks.mean_but_for_the_last, values, limit_s=0.2) == [None] * RANKS
-    assert "error: rank 0 has waited 0 s in vain for rank 2" in capfd.readouterr().err
+    with Connected(library, RANKS, limit_s=0.2, said=tmp_path / "said") as ranks:
+        assert ranks(ucx_ranks.mean_but_for_the_last, values) == [None] * RANKS
+    assert "error: rank 0 has waited 0 s in vain for rank 2" in (tmp_path / "said").read_text()

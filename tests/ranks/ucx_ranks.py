@@ -1,12 +1,14 @@
-"""Ranks that are processes without MindSpore, which call the compiled operators as its runtime does.
+"""Ranks that are processes which do not use MindSpore, and call the compiled operators as its runtime does.
 
-`on_ranks` gives what a function of this file made on each.
+`Connected` gives what functions of this file made on each, one after another.
 """
 
+import contextlib
 import ctypes
-import multiprocessing
+import os
 
 import numpy as np
+from stopping import _context
 
 _ADDRESS_BYTES = 4096
 
@@ -17,13 +19,15 @@ class Rank:
     Args:
         library: the compiled library.
         rank, ranks: the number of this process, and how many there are.
+
+    Attributes:
         wire: place of the type in which values travel among WIRE_DTYPES.
     """
 
-    def __init__(self, library, rank, ranks, wire):
+    def __init__(self, library, rank, ranks):
         self.library, self.rank, self.ranks = ctypes.CDLL(library), rank, ranks
         self.library.RanksSent.restype = self.library.RanksAddress.restype = ctypes.c_int64
-        self.wire, self.share = np.array([wire], np.int32), np.array([1 / ranks], np.float32)
+        self.wire, self.share = np.array([0], np.int32), np.array([1 / ranks], np.float32)
 
     def call(self, name, inputs, *outputs):
         """An operator's outputs, made beforehand; None where it fails."""
@@ -63,36 +67,57 @@ class Rank:
         return self.library.RanksSent()
 
 
-def _work(library, rank, ranks, wire, limit_s, work, arguments, pipe):
-    one, address = Rank(library, rank, ranks, wire), ctypes.create_string_buffer(_ADDRESS_BYTES)
+def _work(library, rank, ranks, limit_s, said, pipe):
+    if said:
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    one, address = Rank(library, rank, ranks), ctypes.create_string_buffer(_ADDRESS_BYTES)
     assert one.library.RanksOpen(rank, ranks, ctypes.c_double(limit_s)) == 0
     assert one.library.RanksAddress(address, ctypes.c_int64(_ADDRESS_BYTES)) > 0
     pipe.send(address.raw)
     assert one.library.RanksConnect(pipe.recv(), ctypes.c_int64(_ADDRESS_BYTES)) == 0
-    pipe.send(work(one, *arguments))
-    pipe.recv()  # whoever ends takes what it shares along
+    while given := pipe.recv():  # whoever ends takes what it shares along: all do together
+        work, wire, arguments = given
+        one.wire = np.array([wire], np.int32)
+        pipe.send(work(one, *arguments))
 
 
-def on_ranks(library, ranks, work, *arguments, wire=0, limit_s=30.0):
-    """What a function (Rank, arguments of its rank...) gives on each rank; arguments are lists by rank."""
-    context = multiprocessing.get_context("spawn")
-    pipes, children = [], []
-    for rank in range(ranks):
-        here, there = context.Pipe()
-        own = [values[rank] for values in arguments]
-        child = context.Process(target=_work, args=(library, rank, ranks, wire, limit_s, work, own, there))
-        child.start()
-        there.close()  # so that a child that dies is no wait for ever
-        pipes.append(here)
-        children.append(child)
-    addresses = b"".join(pipe.recv() for pipe in pipes)
-    for pipe in pipes:
-        pipe.send(addresses)
-    found = [pipe.recv() for pipe in pipes]
-    for pipe, child in zip(pipes, children):
-        pipe.send(None)
-        child.join()
-    return found
+class Connected(contextlib.AbstractContextManager):
+    """Ranks that are connected, each a process of its own.
+
+    Args:
+        library: the compiled library.
+        ranks: how many.
+        limit_s: how long they wait for each other.
+        said: a file for what they say of errors.
+    """
+
+    def __init__(self, library, ranks, limit_s=30.0, said=None):
+        self.pipes, self.children = [], []
+        for rank in range(ranks):
+            here, there = _context.Pipe()
+            child = _context.Process(target=_work, args=(library, rank, ranks, limit_s, said, there))
+            child.start()
+            there.close()  # so that a child that dies is no wait for ever
+            self.pipes.append(here)
+            self.children.append(child)
+        addresses = b"".join(pipe.recv() for pipe in self.pipes)
+        for pipe in self.pipes:
+            pipe.send(addresses)
+
+    def __call__(self, work, *arguments, wire=0):
+        """What a function (Rank, arguments of its rank...) gives on each rank; arguments are lists by rank.
+
+        Values travel in the type of a place among WIRE_DTYPES.
+        """
+        for rank, pipe in enumerate(self.pipes):
+            pipe.send((work, wire, [values[rank] for values in arguments]))
+        return [pipe.recv() for pipe in self.pipes]
+
+    def __exit__(self, *_):
+        for pipe in self.pipes:
+            pipe.send(None)
+        for child in self.children:
+            child.join()
 
 
 def mean(rank, values):
