@@ -78,7 +78,6 @@ MOMENTS = {"a state is to be saved": 6, "an entry of a checkpoint is written": 3
            "all files are in their places": 1}  # fmt: skip
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["benchmarks.combinations"])
 
 
 @dataclass(frozen=True)
@@ -444,6 +443,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, help="for what is found, which a later start does not look for again")
     options = parser.parse_args(argv)
     numbers = list(range(options.count)) if options.only is None else [options.only]
+    _context.set_forkserver_preload(["benchmarks.combinations"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no process of a life is left
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)

@@ -18,8 +18,10 @@ from typing import Any
 from src.base import errors, events
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data",
-                                 "src.days.__main__", "src.engines.over_dask", "sklearn.linear_model"])  # fmt: skip
+_context.set_forkserver_preload([
+    "stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data", "src.days.__main__",
+    "src.engines.over_dask", "distributed.worker", "sklearn.linear_model", "benchmarks.combinations",
+])  # fmt: skip
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """What is wrong at first sight is told before MindSpore is loaded, and leaves what an earlier good run wrote."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,34 +14,44 @@ from src.checkpoints.names import file_of
 from src.export.exported import check_export_place
 from src.export.options import ExportSpec
 
+# Of each command line that it reads, what refuses it, if any does, and whether MindSpore was loaded by then.
 MAIN = """
-import sys, importlib
+import sys, importlib, json
 sys.path.insert(0, {root!r})
 from src.base.errors import InputError
-try:
-    importlib.import_module(sys.argv[1]).main(sys.argv[2:])
-except InputError as error:
-    print(error)
-else:
-    sys.exit("not refused")
-sys.exit("MindSpore was loaded" if "mindspore" in sys.modules else 0)
+for argv in json.load(sys.stdin):
+    refused = ""
+    try:
+        importlib.import_module(argv[0]).main(argv[1:])
+    except InputError as error:
+        refused = str(error)
+    print(json.dumps([refused, "mindspore" in sys.modules]))
 """
-
-
-@pytest.mark.parametrize(("argv", "message"), [
+REFUSED = [
+    (["preprocess"], "export is no exported model"),
+    (["preprocess", "--export_path=fp32", "--dataset_path=nothing.txt"], "there is no file nothing.txt"),
+    (["preprocess", "--export_path=fp32", "--dataset_path=odd.txt"], "odd.txt line 1: 1 columns instead of 40"),
+    (["postprocess"], "preprocess_path preprocess_Result holds no index"),
     (["export"], "checkpoint_path checkpoint/dlrm.ckpt is not a file: name a checkpoint that train.py wrote"),
     (["export", "--checkpoint_path=stopped"], "checkpoint_path stopped/dlrm.ckpt is not there, since its "),
     (["eval"], "dataset_path ./dataset is not a folder"),
-    (["preprocess"], "export is no exported model"),
-    (["postprocess"], "preprocess_path preprocess_Result holds no index"),
-    (["preprocess", "--export_path=fp32", "--dataset_path=nothing.txt"], "there is no file nothing.txt"),
-    (["preprocess", "--export_path=fp32", "--dataset_path=odd.txt"], "odd.txt line 1: 1 columns instead of 40"),
     (["train", "--device_target=CPU", "--dataset_path=data", "--ckpt_path=done"],
      "ckpt_path done already holds dlrm.ckpt: name another"),
     (["src.launch", "2", "--device_target=CPU", "--parallel_mode=data", "--dataset_path=data", "--ckpt_path=done"],
      "ckpt_path done already holds dlrm.ckpt: name another"),
-])  # fmt: skip
-def test_mindspore_is_not_loaded_for_a_refusal(exports, tiny_data, here, argv, message):
+]  # fmt: skip
+
+
+def said_by(*lines):
+    """Of each command line, all in one process, the lines that it printed, what refused it, and whether it loads."""
+    command = [sys.executable, "-c", MAIN.format(root=str(ROOT))]
+    done = subprocess.run(command, input=json.dumps(lines), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_mindspore_is_not_loaded_for_a_refusal(exports, tiny_data, here):
+    """One process for all: none of them has a reason to load it for the next."""
     (here / "done").mkdir()
     (here / "done/dlrm.ckpt").touch()
     (here / "data").symlink_to(tiny_data.path)
@@ -48,19 +59,16 @@ def test_mindspore_is_not_loaded_for_a_refusal(exports, tiny_data, here, argv, m
     (here / "stopped/unfinished/best-1.ckpt").touch()
     (here / "fp32").symlink_to(exports["fp32"])
     write_raw(here / "odd.txt", ["odd"])
-    command = [sys.executable, "-c", MAIN.format(root=str(ROOT)), *argv]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert message in done.stdout
-
-
-def test_raw_rows_are_coded_without_mindspore(exports, here):
     write_raw(here / "rows.txt", raw_lines(5))
-    code = MAIN.format(root=str(ROOT)).replace("else:", "if False:")
-    argv = ["preprocess", f"--export_path={exports['fp32']}", "--dataset_path=rows.txt"]
-    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "5 rows of rows.txt" in done.stdout
+    good = ["preprocess", "--export_path=fp32", "--dataset_path=rows.txt"]  # nor for rows that are coded
+    *found, coded, last = said_by(*(argv for argv, _ in REFUSED), good)
+    assert len(found) == len(REFUSED)
+    for (argv, message), line in zip(REFUSED, found):
+        refused, loaded = json.loads(line)
+        assert message in refused, argv
+        assert not loaded, argv
+    assert "5 rows of rows.txt" in coded
+    assert json.loads(last) == ["", False]
 
 
 def test_a_checkpoint_is_named_by_itself_or_its_folder(run_folder):

@@ -1,6 +1,7 @@
 """Libraries compiled from this repository's C++ sources on first use, and kept in build/."""
 
 import ctypes
+import functools
 import hashlib
 import os
 import re
@@ -74,9 +75,13 @@ def _fingerprint(source: Path, flags: Sequence[str], compiler: str) -> str:
     """Of all that the library depends on: its files, flags, compiler and the processor's instructions."""
     about = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     processor = [line for line in about if line.startswith(("flags", "Features"))]  # x86 and Arm
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    parts = (*_texts(source), " ".join(flags).encode(), version, "".join(processor[:1]).encode())
+    parts = (*_texts(source), " ".join(flags).encode(), _version(compiler), "".join(processor[:1]).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+@functools.cache
+def _version(compiler: str) -> bytes:
+    return subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
 
 
 def _texts(source: Path) -> list[bytes]:

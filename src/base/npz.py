@@ -1,13 +1,16 @@
 """Named arrays in a .npz file that is there whole or not at all."""
 
 import errno
+import functools
 import io
+import math
 import mmap
 import os
+import re
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,11 @@ from src.base.files import MappedFile, whole_file
 
 Arrays = dict[str, np.ndarray]
 _LOCAL_HEADER = struct.Struct("<26x2H")  # of a member of a zip file: sizes of its name and of the extra field
+_MAGIC = b"\x93NUMPY\x01\x00"  # of an .npy file; behind it are two bytes for the header's size, and the header
+_PLAIN = re.compile(
+    rb"{'descr': '([<>|][a-zA-Z]\d+)', 'fortran_order': (True|False), 'shape': \(((?:\d+, )*\d+)?,?\), } *\n"
+)
+_FILES_KNOWN = 512
 
 
 def save_arrays(path: Path, arrays: Arrays | Iterable[tuple[str, np.ndarray]], sync: bool = False) -> None:
@@ -71,8 +79,9 @@ class StoredArray:
     begin: int
     size: int
 
-    def read(self, first: int, end: int) -> np.ndarray:
-        """Its values from `first` up to, not including, `end`; the file is open meanwhile alone."""
+    def read(self, first: int = 0, end: int | None = None) -> np.ndarray:
+        """Its values from `first` up to, not including, `end`, else to the last; the file is open meanwhile alone."""
+        end = self.size if end is None else end
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             size = self.kind.itemsize
@@ -85,7 +94,16 @@ class StoredArray:
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:
-    """The arrays of one dimension of a file that `save_arrays` wrote, none of which is read."""
+    """The arrays of one dimension of a file that `save_arrays` wrote, none of which is read.
+
+    A process looks at a file once for as long as it stays: to find its arrays takes longer than to read small ones.
+    """
+    file = path.stat()
+    return _stored(path, file.st_ino, file.st_size, file.st_mtime_ns).copy()
+
+
+@functools.lru_cache(maxsize=_FILES_KNOWN)
+def _stored(path: Path, *_state: int) -> dict[str, StoredArray]:
     found: dict[str, StoredArray] = {}
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
@@ -99,8 +117,8 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
     return found
 
 
-def mapped_arrays(file: MappedFile) -> Arrays:
-    """The arrays of a file that `save_arrays` wrote, in its order.
+def mapped_arrays(file: MappedFile, names: Collection[str] | None = None) -> Arrays:
+    """The arrays of a file that `save_arrays` wrote, in its order; all, or those of some names.
 
     They lie in the mapped file, so that only what is looked at is read. They can't be written to, and need not be
     aligned.
@@ -108,9 +126,11 @@ def mapped_arrays(file: MappedFile) -> Arrays:
     found: Arrays = {}
     with file.path.open("rb") as opened, zipfile.ZipFile(opened) as archive:
         for member in archive.infolist():
-            start = member.header_offset + _LOCAL_HEADER.size
-            start += sum(_LOCAL_HEADER.unpack_from(file.data, member.header_offset))
-            found[member.filename.removesuffix(".npy")] = _array_at(file.data, start)
+            name = member.filename.removesuffix(".npy")
+            if names is None or name in names:
+                start = member.header_offset + _LOCAL_HEADER.size
+                start += sum(_LOCAL_HEADER.unpack_from(file.data, member.header_offset))
+                found[name] = _array_at(file.data, start)
     return found
 
 
@@ -118,13 +138,20 @@ def _array_at(mapped: mmap.mmap, start: int) -> np.ndarray:
     """The array whose .npy file begins at a byte."""
     header: Any = io.BytesIO(mapped[start : start + 65536])
     shape, fortran, kind = _header_of(header)
-    count = int(np.prod(shape))
-    array = np.frombuffer(mapped, kind, count, start + header.tell())
+    array = np.frombuffer(mapped, kind, math.prod(shape), start + header.tell())
     return array.reshape(shape, order="F" if fortran else "C")
 
 
 def _header_of(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Of an .npy file that stands at its beginning: shape, whether in Fortran's order, kind of the values."""
+    begin, head = file.tell(), file.read(len(_MAGIC) + 2)
+    # NumPy has Python's parser read it, which takes most of the time that a file of small arrays needs.
+    plain = head.startswith(_MAGIC) and _PLAIN.fullmatch(file.read(int.from_bytes(head[len(_MAGIC) :], "little")))
+    if plain:
+        kind, fortran, sizes = plain.groups()
+        shape = tuple(map(int, sizes.split(b", "))) if sizes else ()
+        return shape, fortran == b"True", np.dtype(kind.decode())
+    file.seek(begin)
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     header: tuple[tuple[int, ...], bool, np.dtype] = read[version](file)

@@ -17,7 +17,8 @@ import numpy as np
 from src.data.layout import PADDING, Layout
 from src.data.manifest import Manifest
 from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
-from src.rows.block import Block, Example
+from src.rows.block import Block
+from src.rows.columns import Example
 from src.rows.keys import is_free, keys_of, text_of
 
 _MOST_EXAMPLES, _LONGEST = 3, 60

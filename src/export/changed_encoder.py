@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from src.base.errors import InputError
 from src.base.npz import Arrays, save_arrays
@@ -152,6 +151,8 @@ class ChangedVocabulary(Vocabulary):
     """
 
     def __init__(self, base: Vocabulary, sizes: list[int], places: list[np.ndarray], keys: list[np.ndarray]):
+        import pandas as pd  # late: who exports without a delta needs none
+
         super().__init__(base.names, base.keys, key_seed=base.key_seed, tables=base.tables)
         self.base, self.sizes, self.places, self.changed = base, sizes, places, keys
         self._gone = [np.sort(own.astype(np.int64)) + 1 for own in places]
@@ -187,7 +188,7 @@ class ChangedVocabulary(Vocabulary):
             table = self.tables[field]
             if len(gone := self._gone[table]):
                 ids[gone[np.minimum(np.searchsorted(gone, ids), len(gone) - 1)] == ids] = UNSEEN
-                found = self._found[table].get_indexer(pd.Index(own))
+                found = self._found[table].get_indexer(own)
                 ids[found >= 0] = self.places[table][found[found >= 0]] + 1
         return all_ids
 

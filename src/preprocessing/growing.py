@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from src.base.errors import InputError
-from src.base.npz import Arrays
+from src.base.npz import Arrays, stored_arrays
 from src.data.counted import COUNTS, Counted, Growth
 from src.data.encoder import Encoder, Learned
 from src.data.growth import OF_ROWS, OF_WAITING, Found, Places, Rule, TableCounts, Watched, grow, merge_places
@@ -178,10 +178,11 @@ def _places(fields: Sequence[Sequence[int]], most: Sequence[int], counts_of_piec
     empty = np.empty(0, np.uint64), np.empty(0, np.int64)
     pending = [[empty] for _ in fields]
     for piece, path in enumerate(counts_of_pieces):
-        with np.load(path) as arrays:
-            for numbers, parts in zip(fields, pending):
-                begin = piece << _PIECE_ROWS
-                parts += [(arrays[f"late_keys_{one}"], arrays[f"late_places_{one}"] + begin) for one in numbers]
+        stored, begin = stored_arrays(path), piece << _PIECE_ROWS
+        for numbers, parts in zip(fields, pending):
+            parts += [
+                (stored[f"late_keys_{one}"].read(), stored[f"late_places_{one}"].read() + begin) for one in numbers
+            ]
         for parts, least in zip(pending, most):
             if len(parts) >= _MERGED_AT_ONCE:
                 parts[:] = [merge_places(parts, least)]

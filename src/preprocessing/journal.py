@@ -208,12 +208,11 @@ class Journal:
 
     def load(self, step: str, number: int, *names: str) -> list[np.ndarray]:
         """Arrays of a finished piece, in the order of the names."""
-        with np.load(self.path(step, number)) as arrays:
-            return [arrays[name] for name in names]
+        return [np.array(array) for array in self.mapped(step, number, *names)]
 
     def mapped(self, step: str, number: int, *names: str) -> list[np.ndarray]:
         """The same, of which no more is read than is looked at; they can't be written to, and need not be aligned."""
-        arrays = mapped_arrays(MappedFile(self.path(step, number)))
+        arrays = mapped_arrays(MappedFile(self.path(step, number)), names)
         return [arrays[name] for name in names]
 
     def close(self) -> None:

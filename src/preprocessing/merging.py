@@ -54,7 +54,7 @@ class _CountFile:
 
     def __init__(self, path: Path):
         stored = stored_arrays(path)
-        self.bounds = stored["bounds"].read(0, stored["bounds"].size)
+        self.bounds = stored["bounds"].read()
         self._arrays: list[Any] = [stored[name] for name in ("keys", "counts", "checks") if name in stored]
         self._first = 0
 
@@ -277,9 +277,9 @@ def merge_columns(columns: range, counted: Sequence[Path]) -> Arrays:
     """Some numeric columns' summaries, values_3, counts_3, ..., from the files of `count_rows`'s arrays."""
     pending: list[list[numeric.Summary]] = [[] for _ in columns]
     for path in counted:
-        with np.load(path) as arrays:
-            for column, parts in zip(columns, pending):
-                parts.append((arrays[f"values_{column}"], arrays[f"values_counts_{column}"]))
+        stored = stored_arrays(path)
+        for column, parts in zip(columns, pending):
+            parts.append((stored[f"values_{column}"].read(), stored[f"values_counts_{column}"].read()))
         for parts in pending:
             if len(parts) >= _MERGED_AT_ONCE:  # so that what waits stays of the size of the result
                 parts[:] = [numeric.merge(parts)]

@@ -28,7 +28,7 @@ from src.preprocessing.options import PreprocessingSpec
 from src.preprocessing.sampling import negatives_of
 from src.preprocessing.shards import Shard
 from src.preprocessing.source import OwnFiles, Source, find_rows
-from src.preprocessing.steps import bad_rows_of, count_rows
+from src.preprocessing.steps import bad_rows_of, count_rows, prepare
 from src.rows.block import BadRow, first_categories
 from src.rows.columns import Columns
 from src.rows.keys import keys_of
@@ -174,8 +174,10 @@ def count(source: Source, journal: Journal, options: PreprocessingSpec, grower: 
     shared = source.columns, allowed + _SHOWN_BAD_ROWS, numbers, watched
     journal.plan("count", source.plan() | {"numbers": numbers} | (watched.plan() if watched else {}))
     _forget_too_few_bad_rows(journal, len(work), shared[1])
-    if watched and journal.engine.is_forked and journal.missing("count", len(work)):
-        watched.vocabulary.prepare()
+    if journal.engine.is_forked and journal.missing("count", len(work)):
+        prepare(with_pandas=numbers or watched is not None or bool(source.columns.timestamps))
+        if watched:
+            watched.vocabulary.prepare()
     journal.finish("count", work, "rows", *shared)
     bad: list[BadRow] = []
     bad_rows, rows = 0, dict.fromkeys(PARTS, 0)

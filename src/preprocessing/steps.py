@@ -24,6 +24,7 @@ from src.base.errors import naming
 from src.base.files import whole_file
 from src.base.npz import Arrays
 from src.data import numeric
+from src.data.compiled import key_tables
 from src.data.compiled.key_tables import Counts, count_keys, merge_counts
 from src.data.growth import Watched
 from src.preprocessing.merging import counts_of_fields
@@ -36,6 +37,13 @@ _KEPT_BAD_BYTES = 1 << 20
 _NO_NUMBERS = np.empty((0, 0), np.float32)  # of blocks that are kept for their categories alone
 _BUNDLED = 64  # files, which are open at once
 _BUNDLE_BYTES = 64 << 20  # of them in memory
+
+
+def prepare(with_pandas: bool) -> None:
+    """Load now what the first `count_rows` would, so that forked processes share it."""
+    key_tables.prepare()
+    if with_pandas:
+        import pandas  # noqa: F401
 
 
 def count_rows(

@@ -80,13 +80,14 @@ def _text_of(text: bytes, found: Found, row: int) -> bytes:
 
 
 def _plain_cells(text: bytes, columns: Columns) -> list[list[str]]:
-    places = [columns.file_names.index(name) for name in columns.names]
+    in_file = columns.file_names
+    places = [in_file.index(name) for name in columns.names]
     rows = []
     for line in text.removesuffix(b"\n").split(b"\n"):
         try:
             cells = line.removesuffix(b"\r").decode().split(columns.separator)
         except UnicodeDecodeError:
             continue
-        if len(cells) == len(columns.file_names):
+        if len(cells) == len(in_file):
             rows.append([cells[place] for place in places])
     return [list(column) for column in zip(*rows)] or [[] for _ in places]

@@ -16,11 +16,11 @@ import pandas as pd
 from pandas.api import types
 
 from src.base.errors import InputError
-from src.rows.block import Block, Example, Span, categories_among
+from src.rows.block import Block, Span, categories_among
 from src.rows.cells.column import lists_of
 from src.rows.cells.lists import CellLists, ListColumn
 from src.rows.cells.times import UNITS, bounded, numbers_of, of_texts, seconds_of
-from src.rows.columns import Columns, Timestamp
+from src.rows.columns import Columns, Example, Timestamp
 from src.rows.keys import keys_of
 from src.rows.lines import with_point
 from src.rows.parsing import cells_of, names_in, parse

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src.base.files import MappedFile
-from src.base.npz import mapped_arrays, page_out, save_arrays, scratch_array, stored_arrays
+from src.base.npz import StoredArray, mapped_arrays, page_out, save_arrays, scratch_array, stored_arrays
 
 
 def test_arrays_that_the_disk_does_not_hold_leave_nothing(tmp_path):
@@ -33,6 +33,30 @@ def test_parts_of_arrays_are_read_and_a_cut_file_is_told(tmp_path):
     (tmp_path / "a.npz").write_bytes(data[:4000])
     with pytest.raises(OSError, match="has become shorter"):
         stored["keys"].read(990, 1000)
+
+
+def test_arrays_of_any_kind_and_shape_are_mapped_as_they_were(tmp_path):
+    arrays = {
+        "scalar": np.array(2.5), "text": np.array(["ab", "c"]), "flags": np.zeros((3, 0), bool),
+        "columns": np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3)), "bytes": np.frombuffer(b"abc", "u1"),
+        "times": np.array(["2026-01-02"], "M8[s]"), "pairs": np.array([(1, 2.0)], [("a", "<u4"), ("b", "<f8")]),
+    }  # fmt: skip
+    save_arrays(tmp_path / "a.npz", arrays)
+    found = mapped_arrays(MappedFile(tmp_path / "a.npz"))
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert (found[name].dtype, found[name].flags.f_contiguous) == (array.dtype, array.flags.f_contiguous)
+    assert list(mapped_arrays(MappedFile(tmp_path / "a.npz"), ["times", "scalar"])) == ["scalar", "times"]
+
+
+def test_another_file_in_its_place_is_looked_at_anew(tmp_path):
+    for size in (3, 5):
+        save_arrays(tmp_path / "a.npz", {"a": np.arange(size), f"b{size}": np.arange(size)})
+        found = stored_arrays(tmp_path / "a.npz")
+        assert set(found) == {"a", f"b{size}"}
+        assert found.pop("a").read().tolist() == list(range(size))
+        assert isinstance(stored_arrays(tmp_path / "a.npz")["a"], StoredArray)  # whatever was done with what it gave
 
 
 def test_what_is_paged_out_is_still_there(tmp_path):

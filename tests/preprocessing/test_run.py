@@ -1,6 +1,7 @@
 """The run around the steps: what it imports, who may be at work in a folder, and what a refused run leaves behind."""
 
 import gzip
+import importlib.util
 import os
 import subprocess
 import sys
@@ -25,21 +26,16 @@ from src.rows.reader import RawInput
 from src.rows.text_file import LineIndex
 
 
-@pytest.mark.parametrize("module", [
-    "src.preprocessing.steps", "src.preprocessing.run", "src.data.records", "src.engines.over_dask",
-])  # fmt: skip
-def test_counting_needs_no_mindspore(module):
-    """Its workers are forked from a process that has imported no more than this, or import it to do a piece."""
-    if module == "src.engines.over_dask":
-        pytest.importorskip("distributed", reason="pip install -r tests/requirements.txt")
-    code = f"import sys, {module}; assert 'mindspore' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-def test_names_of_transforms_are_known_without_pandas():
-    """They are choices of an option, which every program reads first."""
-    code = "import sys, src.data.transforms; assert 'pandas' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+def test_programs_begin_without_what_not_all_of_their_work_needs():
+    """Workers are forked from a process that has imported no more than this, or import it to do a piece."""
+    ours = ["src.preprocessing.steps", "src.preprocessing.run", "src.data.records", "src.data.transforms",
+            "src.preprocess_data", "export", "src.doctor.__main__"]  # fmt: skip
+    check = "assert 'mindspore' not in sys.modules, {0!r}"
+    lines = ["import sys", *(f"import {name}; {check.format(name)}" for name in ours)]
+    lines += [f"assert 'pandas' not in sys.modules; import src.engines.over_dask; {check.format('dask')}"]
+    if importlib.util.find_spec("distributed") is None:
+        lines[-1] = lines[-1].partition(";")[0]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True)
 
 
 def files_of(folder):

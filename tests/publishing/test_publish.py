@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +13,11 @@ import mindspore as ms
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CPU, raw_lines
+from conftest import CPU, ROOT, raw_lines
 from mindspore import Tensor
 from networks import loaded
 from runs import rows_of
 from safetensors.numpy import load_file
-from stopping import run_program
 
 import eval as eval_program
 import export
@@ -33,7 +34,7 @@ from src.dataset import batches_of
 from src.network.options import NetworkSpec
 from src.publishing.card import _METRICS, Facts, _data, _evaluation, _kept
 from src.publishing.tensor_file import TensorFile, write_tensors
-from src.rows.block import Example
+from src.rows.columns import Example
 from src.rows.keys import text_of
 from src.rows.raw_rows import block_of_frame
 from src.scorer import Scorer
@@ -64,12 +65,12 @@ def test_scores_elsewhere_are_those_of_the_export(published, exports, tmp_path):
     (tmp_path / "new_rows.txt").write_text("".join(line + "\n" for line in NEW))
     code = re.search(r"```python\n(.*?)```", (tmp_path / "model/README.md").read_text(), re.S)[1]
     assert len(code.splitlines()) <= 10
-    script = code.replace("print(", "scores = (")
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + code.replace("print(", "scores = (")
     script += "\nimport numpy; numpy.save('scores.npy', scores); print(network.tables.table.shape)"
-    (tmp_path / "card.py").write_text(script)
-    done, output = run_program("python_file", tmp_path, "card.py")
-    assert done == 0, output
-    assert output.splitlines()[-1] == "(2062, 8)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "(2062, 8)"
     expected = Scorer(exports["fp32"]).score_lines(NEW)
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-6)
     assert np.std(expected) > 0.1

@@ -13,11 +13,11 @@ from runs import bits, losses_of
 from stopping import Comes, run_program
 
 OPTIONS = [
-    "--device_target=CPU", ORIGINAL, "--batch_size=32", "--epochs=3",
-    "--bottom_mlp=[32,8]", "--emb_dim=8", "--top_mlp=[32,1]", "--optimizer=adam", "--lr=0.002",
+    "--device_target=CPU", ORIGINAL, "--batch_size=64", "--epochs=3",
+    "--bottom_mlp=[8]", "--emb_dim=8", "--top_mlp=[1]", "--optimizer=adam", "--lr=0.002",
     "--warmup_steps=12", "--lr_schedule=cosine", "--save_steps=2", "--eval_steps=4", "--log_steps=2",
     "--compare_linear=False", "--importance_rows=0",
-]  # fmt: skip  # 53 steps an epoch
+]  # fmt: skip  # 26 steps an epoch
 KILLS = [
     ("a state is to be saved", 1),  # nothing is saved yet
     ("an entry of a checkpoint is written", 20),  # the first state is half written
@@ -25,8 +25,8 @@ KILLS = [
     ("a network is to be kept", 1),
     ("a network is kept", 1),  # a best network that the state does not know of
     ("the progress names another state", 2),  # two states, two best networks, the progress has the newer ones
-    ("a state is to be saved", 11),
-    ("a state is to be saved", 37),  # the second epoch
+    ("a state is to be saved", 5),
+    ("a state is to be saved", 12),  # the second epoch
     ("the files are to go to their places", 1),
     ("manifest.json is in its place", 1),  # half of the files
 ]
@@ -38,7 +38,7 @@ def train(folder: Path, data, kill=None):
 
 
 def first_step(text):
-    found = re.search(r"going on from step (\d+) of 159", text)
+    found = re.search(r"going on from step (\d+) of 78", text)
     return int(found[1]) if found else 0
 
 
@@ -68,9 +68,9 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(killed, tiny_data, tmp
     assert (code, first_step(text)) == (0, 0), text
     steps = json.loads((killed / "steps.json").read_text())
     assert steps == sorted(steps)
-    assert (steps[0], steps[3] > 0, steps[-1]) == (0, True, 159)
+    assert (steps[0], steps[3] > 0, steps[-1]) == (0, True, 78)
     code, text = train(parts, tiny_data)
-    assert (code, first_step(text)) == (0, 159), text
+    assert (code, first_step(text)) == (0, 78), text
     assert bits(parts / "checkpoint/dlrm.ckpt") == bits(whole / "checkpoint/dlrm.ckpt")
     assert losses_of(parts) == losses_of(whole)
     assert sorted(os.listdir(parts / "checkpoint")) == sorted(os.listdir(whole / "checkpoint"))
@@ -85,7 +85,7 @@ def test_killed_when_it_had_ended_but_for_its_folder(killed, tiny_data, tmp_path
         assert (folder / "checkpoint" / "dlrm.ckpt").is_file()
     before = (folder / "checkpoint" / "dlrm.ckpt").read_bytes()
     code, text = train(folder, tiny_data)
-    assert (code, first_step(text)) == (0, 159), text
+    assert (code, first_step(text)) == (0, 78), text
     assert (folder / "checkpoint" / "dlrm.ckpt").read_bytes() == before
     code, text = train(folder, tiny_data)
     assert (code, "nothing to do: " in text) == (0, True)

@@ -34,6 +34,12 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
+def prepare() -> None:
+    """Load now what the first use would, so that forked processes share it."""
+    if not _library():
+        import pandas  # noqa: F401
+
+
 def _size(number: int) -> ctypes.c_int64:
     return ctypes.c_int64(number)
 
