@@ -18,8 +18,8 @@ from src.data.layout import PADDING, Layout
 from src.data.manifest import Manifest
 from src.data.vocabulary import UNSEEN, AnyVocabulary, Vocabulary
 from src.rows.block import Block
+from src.rows.columns import Example
 from src.rows.keys import is_free, keys_of, text_of
-from src.rows.raw_rows import Example
 
 _MOST_EXAMPLES, _LONGEST = 3, 60
 _TIMES = 10  # as many unseen values as are usual are told

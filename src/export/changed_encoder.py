@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from src.base.errors import InputError
 from src.base.npz import Arrays, save_arrays
@@ -152,6 +151,8 @@ class ChangedVocabulary(Vocabulary):
     """
 
     def __init__(self, base: Vocabulary, sizes: list[int], places: list[np.ndarray], keys: list[np.ndarray]):
+        import pandas as pd  # late: who makes a delta, or exports, needs none
+
         super().__init__(base.names, base.keys, key_seed=base.key_seed, tables=base.tables)
         self.base, self.sizes, self.places, self.changed = base, sizes, places, keys
         self._gone = [np.sort(own.astype(np.int64)) + 1 for own in places]
@@ -182,6 +183,8 @@ class ChangedVocabulary(Vocabulary):
 
     def _ids(self, fields: Sequence[int], keys: np.ndarray) -> np.ndarray:
         """As of `Vocabulary`."""
+        import pandas as pd  # late, as above
+
         all_ids = self.base._ids(fields, keys)
         for field, own, ids in zip(fields, keys, all_ids.T):  # which is changed in its place
             table = self.tables[field]

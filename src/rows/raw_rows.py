@@ -5,7 +5,7 @@ import itertools
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ from src.rows.block import Block, Span, categories_among
 from src.rows.cells.column import lists_of
 from src.rows.cells.lists import CellLists, ListColumn
 from src.rows.cells.times import UNITS, bounded, numbers_of, of_texts, seconds_of
-from src.rows.columns import Columns, Timestamp
+from src.rows.columns import Columns, Example, Timestamp
 from src.rows.keys import keys_of
 from src.rows.lines import with_point
 from src.rows.parsing import cells_of, names_in, parse
@@ -32,21 +32,6 @@ from src.rows.unpacking import file_and_member, members_of
 _LARGEST = float(np.finfo(np.float32).max)
 _REMEDY = "scorer.read_csv(path) reads a file as training did"
 _SIGNS, _ENDS = "".join(map(chr, range(9))), "\t\n"  # of bad lines; and what ends a cell or a line without quotes
-
-
-@dataclass(frozen=True)
-class Example:
-    """What the values of a categorical column looked like in training; "" for what is not there.
-
-    Attributes:
-        known: some frequent values.
-        not_whole: one that is not a whole number as Python writes it, such as 00054.
-        like_missing: one that pandas takes for a missing value, such as NULL.
-    """
-
-    known: tuple[str, ...] = ()
-    not_whole: str = ""
-    like_missing: str = ""
 
 
 def lines_of(lines: Iterable[str | bytes], columns: Columns) -> list[bytes]:

@@ -34,8 +34,9 @@ from src.dataset import batches_of
 from src.network.options import NetworkSpec
 from src.publishing.card import _METRICS, Facts, _data, _evaluation, _kept
 from src.publishing.tensor_file import TensorFile, write_tensors
+from src.rows.columns import Example
 from src.rows.keys import text_of
-from src.rows.raw_rows import Example, block_of_frame
+from src.rows.raw_rows import block_of_frame
 from src.scorer import Scorer
 
 NEW = ["\t".join(line.split("\t")[1:]) for line in raw_lines(100, seed=5)]  # rows without a label

@@ -6,7 +6,6 @@ Legend: B rows.
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from src.rows.columns import Timestamp
 
@@ -18,6 +17,8 @@ _NEAREST, _FURTHEST = -62_135_596_800, 253_402_300_800  # the years 1 to 9999
 
 def of_texts(texts: Sequence[str], form: str) -> np.ndarray:
     """Seconds since 1970, float64 [B], of cells in a `Timestamp`'s form, without a time zone UTC; nan for others."""
+    import pandas as pd  # late: rows without points in time need none
+
     if form in UNITS:
         seconds = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy(np.float64) * UNITS[form]
         return bounded(seconds)
