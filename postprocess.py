@@ -5,11 +5,30 @@ if __name__ == "__main__":
 
     end_at_once()
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 from src.base.errors import InputError, run
 from src.options import PostprocessOptions, resolve
+
+_ROWS = 65_536  # as text at once
+
+
+def write_table(file: BinaryIO, columns: dict[str, np.ndarray]) -> None:
+    """Write columns [B], `row` among them, as CSV under their names; nine digits tell all that a float32 is."""
+    text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")  # names may be no UTF-8
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for low in range(0, len(columns["row"]), _ROWS):
+        parts = [column[low : low + _ROWS] for column in columns.values()]
+        writer.writerows(zip(*([f"{one:.9g}" for one in part.tolist()] if part.dtype.kind == "f" else part.tolist()
+                               for part in parts)))  # fmt: skip
+    text.detach()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -17,8 +36,6 @@ def main(argv: Sequence[str]) -> None:
     options = resolve(PostprocessOptions, argv)
     spec, logs = options.result, options.logs
     # Imported here, so that a mistake on the command line does not wait for them.
-    import pandas as pd
-
     from src.base.files import whole_file
     from src.base.logs import MetricsFile, append_line, evaluation_line, open_logs
     from src.export.scored_files import RowFiles, Scores, logits_of
@@ -26,21 +43,16 @@ def main(argv: Sequence[str]) -> None:
 
     rows = RowFiles.load(Path(spec.preprocess_path))
     scores = Scores.load(Path(spec.result_path), rows)
-    table = pd.DataFrame({"row": rows.numbers(), "score": scores.values})
-    if (names := rows.names()) is not None:
-        table.insert(0, "file", names)
-    if rows.has_labels:
-        table["label"] = labels = rows.labels()
-    if (weights := rows.weights()) is not None:
-        table["weight"] = weights
+    names, labels, weights = rows.names(), rows.labels() if rows.has_labels else None, rows.weights()
+    table = {"file": names, "row": rows.numbers(), "score": scores.values, "label": labels, "weight": weights}
     path = Path(spec.scores_path)
     if path.is_dir():
         raise InputError(f"scores_path {path} is a folder: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
-        table.to_csv(file, index=False, float_format="%.9g", errors="surrogateescape")  # names may be no UTF-8
-    print(f"{path}: {rows.rows} scores, mean {table['score'].mean():.6f}")
-    if not rows.has_labels:
+        write_table(file, {name: column for name, column in table.items() if column is not None})
+    print(f"{path}: {rows.rows} scores, mean {scores.values.mean():.6f}")
+    if labels is None:
         print("the labels of these rows are not known, so there are no metrics")
         return
     open_logs(logs.eval_file_name, logs.metrics_file_name)

@@ -46,8 +46,8 @@ _TRAINING = (
 )  # fmt: skip - whose states are what a network's file has not
 
 
-def make(program: Path | None) -> None:
-    """One file of each kind, in the working folder."""
+def make(program: Path | None) -> str:
+    """One file of each kind, in the working folder; what tells the C++ program's scores of whole ones, "" for none."""
     import export
     import preprocess
     import train
@@ -77,8 +77,7 @@ def make(program: Path | None) -> None:
         run_folder.Run.commit = commit  # type: ignore[method-assign]
     export.main([_CPU, "--table_placement=host"])
     preprocess.main(["--dataset_path=rows.txt"])
-    if program:
-        score(program)
+    return digest(score(program)) if program else ""
 
 
 def score(program: Path, place: Path = Path()) -> bytes:
@@ -309,11 +308,13 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="damaged_files") as folder:
         os.chdir(folder)
         try:
-            make(program)
+            scored = make(program)
             chosen = {kind: own for kind, own in kinds(program).items() if given.only in kind}
             for number, (kind, (path, read)) in enumerate(chosen.items()):
                 how = given.flips, given.cuts, number
-                verdicts = damage(path, read, *how) if read or not program else damage_copies(path, program, *how)
+                verdicts = (
+                    damage(path, read, *how) if read or not program else damage_copies(path, program, scored, *how)
+                )
                 total.update(verdict.split(":")[0] for verdict in verdicts)
                 shown = Counter(verdict[:150] for verdict in verdicts)
                 print(f"{kind}: " + ", ".join(f"{count} {verdict}" for verdict, count in shown.items()), flush=True)
@@ -339,9 +340,15 @@ def damage(path: Path, read: Reader, flips: int, cuts: int, seed: int) -> list[s
     return verdicts
 
 
-def damage_copies(path: Path, program: Path, flips: int, cuts: int, seed: int) -> list[str]:
-    """The same of a file that the C++ program reads, in copies: it takes 0.3 s to start, and several run at once."""
-    data, whole = path.read_bytes(), digest(score(program))
+def damage_copies(path: Path, program: Path, whole: str, flips: int, cuts: int, seed: int) -> list[str]:
+    """The same of a file that the C++ program reads, in copies: it takes 0.3 s to start, and several run at once.
+
+    Args:
+        path, flips, cuts, seed: as of `damage`.
+        program: it.
+        whole: what tells its scores of whole files.
+    """
+    data = path.read_bytes()
 
     def verdict(damaged: tuple[str, bytes]) -> str:
         what, content = damaged

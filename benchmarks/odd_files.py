@@ -3,6 +3,7 @@
     python benchmarks/odd_files.py              all cases of odd_cases.py and odd_columns.py
     python benchmarks/odd_files.py --quick      a few of them; within 30 s
     python benchmarks/odd_files.py --only=gzip  those whose name holds this
+    python benchmarks/odd_files.py --jobs=N     so many at once, by default as many as there are processors
 
 Each case is `right`: all programs saw the rows that were written, and gave the same scores by every door; or `refused`:
 one line, exit code 2; or a FAULT: anything else, be it an accepted input that must not be, other rows, a traceback, a
@@ -12,6 +13,7 @@ all cases are right or refused.
 
 import argparse
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -80,12 +82,23 @@ def go(made: Input, program: Path | None) -> None:
     data = find("data")
     if made.rows is not None:
         check_data(data, made.rows, made.columns)
+    import_the_rest()
     small = [*_NETWORK, "--batch_size=8", _EVALUATED]
     train_program.main([_CPU, "--dataset_path=data", *small, "--lr=0.3", "--report=False"])
     part = "test" if "test" in data.manifest.parts else "train"
     eval_program.main([_CPU, f"--dataset_path=data/{part}", _EVALUATED])
     export_program.main([_CPU, "--table_placement=host"])
     check_scores(made, program)
+
+
+@functools.cache
+def import_the_rest() -> None:
+    """Import what comes behind preprocessing; MindSpore collects garbage before each compilation: spare it all that."""
+    import src.run
+    import src.scorer  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 def check_data(data, rows: Sequence[Row], columns: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
@@ -164,21 +177,20 @@ def alike(found, scores, tolerance: float = 1e-6) -> bool:
     return len(found) == len(scores) and bool((abs(found - scores) <= tolerance).all())
 
 
+def verdict_of(name: str, folder: Path, program: Path | None) -> tuple[str, str]:
+    """Verdict and reason of a case by its name, in this process and a folder of its own, where it then works."""
+    place = folder / f"{list(CASES).index(name):03d}"
+    place.mkdir()
+    os.chdir(place)
+    return run_case(CASES[name], program)
+
+
 def work(folder: Path, program: Path | None) -> None:
     """A process of its own: take each case that is named on standard input through the chain, and tell of it."""
-    import src.run
-    import src.scorer  # noqa: F401 - now, for what comes next
-
-    gc.collect()
-    gc.freeze()  # MindSpore collects garbage before each compilation: spare it all modules
     told = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:
-        name = json.loads(line)
-        place = folder / f"{list(CASES).index(name):03d}"
-        place.mkdir()
-        os.chdir(place)
-        verdict, reason = run_case(CASES[name], program)
+        verdict, reason = verdict_of(json.loads(line), folder, program)
         print(json.dumps([verdict, reason]), file=told, flush=True)
 
 

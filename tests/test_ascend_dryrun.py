@@ -1,5 +1,7 @@
 """Graphs compiled for Ascend without a card: a few good ones, and wrong ones that must not pass."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -15,6 +17,7 @@ WRONG = """
 from types import SimpleNamespace
 import numpy as np
 from mindspore import Tensor, mint, nn, ops
+from benchmarks import ascend_graphs
 from src.ranks.exchange import Exchange
 
 class Sent(nn.Cell):
@@ -63,44 +66,60 @@ def graph(name, cell, *shape):
 def graphs():
     return [graph("sent", Sent, 4, 2, 8), graph("sent in a wrong shape", Sent, 4, 3, 8),
             graph("unknown operator", Unknown, 4, 8), graph("older operator", Older, 4, 8),
-            *(graph(f"rank {rank} of swapped", lambda rank=rank: Swapped(rank), 4, 8) for rank in range(2))]
+            *(graph(f"rank {rank} of swapped", lambda rank=rank: Swapped(rank), 4, 8) for rank in range(2)),
+            *ascend_graphs.quick_graphs()]
 """
+WRONG_ONES = 6
 
 
-def dry_run(folder, *options):
-    """Exit code and lines of the command, run in a folder, where it leaves nothing."""
+@pytest.fixture(scope="module")
+def dry_run(tmp_path_factory):
+    """Graphs of WRONG and the quick ones, what became of them in processes, which leave nothing, and a line of each."""
     try:
         cann_stubs.stand_ins()
     except InputError as error:
         pytest.skip(f"no dry run here: {error}")
-    command = [sys.executable, str(ROOT / "benchmarks/ascend_dryrun.py"), "--processes=1", *options]
-    before = sorted(folder.rglob("*"))
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # which Python, not the command, would leave
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert not done.stderr, done.stderr
-    assert sorted(folder.rglob("*")) == before
-    return done.returncode, done.stdout.splitlines()
+    folder = tmp_path_factory.mktemp("dry_run")
+    (folder / "wrong.py").write_text(WRONG)
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.chdir(folder)
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # which Python, not the command, would leave
+        patch.setattr(sys, "dont_write_bytecode", True)
+        graphs = ascend_dryrun.graphs_of("wrong.py")
+        outcomes = ascend_dryrun.compile_all(graphs, [f"--of={folder / 'wrong.py'}"], 1)
+    assert os.listdir(folder) == ["wrong.py"]
+    return graphs, outcomes, said.getvalue().splitlines()
 
 
-def test_a_few_graphs_compile_with_aclnn_kernels_alone(tmp_path):
-    code, lines = dry_run(tmp_path, "--quick")
+def lines_of(capfd):
+    """What was printed, and nothing on stderr."""
+    out, err = capfd.readouterr()
+    assert err == ""
+    return out.splitlines()
+
+
+def test_a_few_graphs_compile_with_aclnn_kernels_alone(dry_run, capfd):
+    graphs, outcomes, (*train, evaluate) = (one[WRONG_ONES:] for one in dry_run)
+    assert [one.name for one in graphs] == [one.name for one in ascend_dryrun.graphs_of("", quick=True)]
+    assert ascend_dryrun.conclude(graphs, outcomes) == 0
     compared = "laid_out=3; collectives of 2 ranks compared, in 1 graphs"
-    assert lines[-2:] == [compared, "graphs=3 compiled=3 aclop=0"], "\n".join(lines)
-    assert code == 0
-    *train, evaluate = lines[:3]
+    assert lines_of(capfd)[-2:] == [compared, "graphs=3 compiled=3 aclop=0"]
     for rank, line in zip((1, 0), train):
         assert line.startswith(f"train batch=128 hybrid rank {rank} of 2 float16")
         assert "collectives 4" in line  # ids and vectors, all else, gradients
     assert "collectives 0" in evaluate
-    assert all("compiled, laid out, kernels: aclnn" in line and "memory 0.0 MB" not in line for line in lines[:3])
+    for line in (*train, evaluate):
+        assert "compiled, laid out, kernels: aclnn" in line
+        assert "memory 0.0 MB" not in line
 
 
-def test_wrong_graphs_do_not_pass(tmp_path):
-    (tmp_path / "wrong.py").write_text(WRONG)
-    code, lines = dry_run(tmp_path, "--of=wrong.py")
-    assert code == 1
-    by_name = dict(line.split(": ", 1) for line in lines if ": " in line)
-    assert by_name["sent"].startswith("compiled, laid out, kernels: aclnn 1, aclop 0, collectives 1"), lines
+def test_wrong_graphs_do_not_pass(dry_run, capfd):
+    graphs, outcomes, said = dry_run
+    assert ascend_dryrun.conclude(graphs, outcomes) == 1
+    lines = lines_of(capfd)
+    by_name = dict(line.split(": ", 1) for line in (*said, *lines) if ": " in line)
+    assert by_name["sent"].startswith("compiled, laid out, kernels: aclnn 1, aclop 0, collectives 1")
     assert by_name["sent in a wrong shape"].startswith("NOT COMPILED, ValueError: ")
     unknown = by_name["unknown operator"]
     assert unknown.startswith("NOT COMPILED, RuntimeError: Ascend operator selection failed")
@@ -109,7 +128,14 @@ def test_wrong_graphs_do_not_pass(tmp_path):
     assert f"rank 1 of swapped sends {large}; {small}, but rank 0 of swapped {small}; {large}" in lines
     assert "aclop 1 (BiasAdd 1)" in by_name["older operator"]
     assert by_name["aclop BiasAdd"] == "NOT EXPECTED"
-    assert lines[-1].startswith("graphs=6 compiled=")
+    assert lines[-1].startswith("graphs=9 compiled=")
+
+
+def test_the_command_refuses_in_one_line():
+    command = [sys.executable, str(ROOT / "benchmarks/ascend_dryrun.py"), "--only=nothing"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --only nothing: no graph's name has this text\n"
 
 
 def graph_of(rank):

@@ -27,6 +27,7 @@ ROWS = 137_139
 DISTINCT = {"C3": 61_763, "C12": 56_396, "C21": 52_249, "C16": 46_381, "C4": 32_222, "C9": 3}
 MISSING = {"I12": 76.5, "C22": 76.1, "I1": 45.1, "I10": 45.1, "C19": 44.2, "C20": 44.2, "C25": 44.2, "C26": 44.2}
 COLUMNS = Columns.numbered()
+NARROW = ["--bottom_mlp=[32,16]", "--top_mlp=[32,1]", "--batch_size=512", "--lr=0.5"]  # a sixth of the time
 
 pytestmark = pytest.mark.skipif(not SAMPLE.is_file(), reason=f"the real rows are not there: {SAMPLE}")
 
@@ -96,9 +97,16 @@ def test_missing_cells(parsed, cells):
     assert {name: round(100 * missing[name], 1) for name in MISSING} == MISSING
 
 
-def test_preprocessing_splits_as_described_and_learns_from_training_rows_alone(raw, cells, tmp_path):
-    data = preprocess_lines(raw, tmp_path / "dataset", record_rows=512, shard_rows=65_536)
-    assert find(str(tmp_path / "dataset")) == data
+@pytest.fixture(scope="module")
+def dataset(raw, tmp_path_factory):
+    """The sample's data folder."""
+    folder = tmp_path_factory.mktemp("data") / "dataset"
+    preprocess_data.main([f"--data_path={raw}", f"--output_path={folder}"])
+    return folder
+
+
+def test_preprocessing_splits_as_described_and_learns_from_training_rows_alone(dataset, cells):
+    data = find(str(dataset))
     bounds = {name: (part.first_line - 1, part.last_line - 1) for name, part in data.manifest.parts.items()}
     assert bounds == {"train": (0, 117_547), "valid": (117_548, 127_343), "test": (127_344, 137_138)}
     assert {name: part.rows for name, part in data.manifest.parts.items()} == {
@@ -117,19 +125,20 @@ def test_preprocessing_splits_as_described_and_learns_from_training_rows_alone(r
 
 def test_vocabulary_of_all_rows_holds_every_category(raw, cells, tmp_path):
     data = preprocess_lines(raw, tmp_path / "dataset", record_rows=512, shard_rows=65_536, vocab_scope="all")
+    assert find(str(tmp_path / "dataset")) == data
     with_missing = sum((cells[name] == "").any() for name in COLUMNS.categorical)
     assert sum(data.manifest.table_rows) == 316_179 + with_missing + 26
     assert not any(share for part in data.manifest.parts.values() for share in part.unseen_share)
 
 
 @pytest.fixture(scope="module")
-def trained(raw, tmp_path_factory):
-    """A folder with the sample's data folder, one epoch's checkpoint, eval.py's log, and an export."""
+def trained(dataset, tmp_path_factory):
+    """A folder with the sample's data folder, the checkpoint of one epoch, eval.py's log, and an export."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        preprocess_data.main([f"--data_path={raw}", "--output_path=dataset"])
-        train.main([CPU, ORIGINAL, "--dataset_path=dataset", "--do_eval=False"])
+        os.symlink(dataset, "dataset")
+        train.main([CPU, ORIGINAL, "--dataset_path=dataset", "--do_eval=False", *NARROW])
         eval_program.main(
             [CPU, "--dataset_path=dataset/test", "--checkpoint_path=checkpoint", "--eval_file_name=eval.log"]
         )

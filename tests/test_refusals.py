@@ -51,7 +51,8 @@ def run_here(interrupting, monkeypatch, capfd):
     return run
 
 
-DIVERGING = ["train", CPU, *SMALL, "--lr=3e38", "--log_steps=2", "--eval_steps=99"]
+QUICK = [*SMALL, "--compare_linear=False"]  # which takes a second to import what it needs
+DIVERGING = ["train", CPU, *QUICK, "--lr=3e38", "--log_steps=2", "--eval_steps=99"]
 # The programs as users start them: refused before MindSpore is imported, by MindSpore, and while its threads run.
 IN_OWN_PROCESS = (["train", "--batchsize=3"], ["train"], DIVERGING)
 
@@ -84,14 +85,6 @@ def test_refusal_is_one_line_and_exit_code_2(tiny_data, tmp_path, run_here, argv
     assert len(said) == 1, said
     assert re.fullmatch(message, said[0])
     assert not list(tmp_path.glob("**/dlrm*.ckpt"))
-
-
-def test_good_run_is_silent_on_stderr(tiny_data, tmp_path):
-    (tmp_path / "dataset").symlink_to(tiny_data.path)
-    code, out, said = run_program(tmp_path, "train", CPU, *SMALL, "--log_steps=5")
-    assert (code, said) == (0, [])
-    assert re.search(r"^epoch: 1, step: 5/13, loss is \d\.\d{4}, \d+ samples/s, \d+ s left$", out, re.MULTILINE)
-    assert out.splitlines()[-1] == "checkpoint: checkpoint/dlrm.ckpt"
 
 
 @pytest.mark.parametrize("program", [train_program, eval_program])
@@ -229,6 +222,7 @@ def test_keyboard_stops_training_in_one_line_and_nothing_looks_whole(tiny_data, 
         f"--dataset_path={tiny_data.path}",
         CPU,
         ORIGINAL,
+        *QUICK,
         "--epochs=500",
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

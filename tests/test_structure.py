@@ -33,6 +33,7 @@ LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names.
 FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py")])
 SOURCES = [*FILES, *(ROOT / "src").rglob("*.cc"), *(ROOT / "src").rglob("*.h")]
 MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_ARGUMENTS = 350, 60, 8
+OF_FRAMES = {"src.fit", "src.scorer", "src.rows.raw_rows", "src.rows.cells.frames"}
 MOST_FILES = {"src": 12}  # 14 in a wing
 
 
@@ -48,10 +49,10 @@ def level_of(module):
     return next((LEVEL_OF[name] for name in names if name in LEVEL_OF), None)
 
 
-def imports_of(path):
-    """Modules that a file imports, at its top or within."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports_of(path, late=True):
+    """Modules that a file imports, at its top or, if late ones count, within."""
+    found, tree = set(), ast.parse(path.read_text())
+    for node in ast.walk(tree) if late else tree.body:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -92,6 +93,8 @@ def test_each_concern_has_one_place(path):
         assert level_of(module) == len(LEVELS) - 1, "only a main touches the options of a program"
     assert "mindspore.dataset" not in imports or name == "src/dataset.py"
     assert "mindspore.mindrecord" not in imports or name == "src/data/records.py"
+    # pandas, with pyarrow, takes 0.3 s to import, which only who hands over DataFrames should wait for.
+    assert module in OF_FRAMES or not imports_of(path, late=False) & {"pandas", "pyarrow", *OF_FRAMES}
     # native.py reads CXX, the compiler; launch.py hands its surroundings on to the ranks.
     if not name.startswith("src/model_utils/") and name not in ("src/base/native.py", "src/launch.py"):
         assert not re.search(r"\benviron\b", path.read_text())

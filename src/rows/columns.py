@@ -31,6 +31,21 @@ class Timestamp:
 
 
 @dataclass(frozen=True)
+class Example:
+    """What the values of a categorical column looked like in training; "" for what is not there.
+
+    Attributes:
+        known: some frequent values.
+        not_whole: one that is not a whole number as Python writes it, such as 00054.
+        like_missing: one that pandas takes for a missing value, such as NULL.
+    """
+
+    known: tuple[str, ...] = ()
+    not_whole: str = ""
+    like_missing: str = ""
+
+
+@dataclass(frozen=True)
 class Columns:
     """What the columns of a raw file are.
 
@@ -146,18 +161,3 @@ class Columns:
             self.weight,
         )  # fmt: skip
         return not any(others) and self.decimal == "." and len(self.separator) == 1
-
-
-@dataclass(frozen=True)
-class Example:
-    """What the values of a categorical column looked like in training; "" for what is not there.
-
-    Attributes:
-        known: some frequent values.
-        not_whole: one that is not a whole number as Python writes it, such as 00054.
-        like_missing: one that pandas takes for a missing value, such as NULL.
-    """
-
-    known: tuple[str, ...] = ()
-    not_whole: str = ""
-    like_missing: str = ""
