@@ -16,7 +16,7 @@ from src.base.sealed import read_facts
 
 @pytest.mark.parametrize("try_number", range(5))
 def test_damage_that_one_of_several_threads_finds_is_refused_in_a_line(program, exports, coded, here, try_number):
-    """Of 32 blocks, which are three networks', one touches the damaged page; whichever takes it, nothing is published."""
+    """Of 32 blocks, three networks', one touches the damaged page; whichever takes it, nothing is published."""
     table_rows = table_rows_of(coded / "rows")
     field, number = 2, table_rows[2] // 2
     page = (sum(table_rows[:field]) + number) * 32 // 4096
