@@ -26,11 +26,12 @@ from mindspore.graph.api import _CellGraphExecutor
 from mindspore.graph.api import _real_phase as phase_of
 from mindspore.ops import Primitive
 
-# What MindSpore notes in a cell of this one object and its calls, or of a larger cell's that was compiled with it.
+# What MindSpore notes in a cell of this one object and its calls, or of a larger cell's that was compiled with it; and
+# flags, which `get_flags` makes.
 NOTES = {
     "_create_time", "arguments_key", "_compile_cache", "_phase_cache", "_compiled", "_compile_phase", "_exist_objs",
     "_exist_names", "_lazy_construct_sig", "_has_mutable_args_list", "current_phase", "sequence_modified", "_init_flag",
-    "__compile_cell_hook__", "loans", "_scope",
+    "__compile_cell_hook__", "loans", "_scope", "_func_graph_flags",
 }  # fmt: skip
 NUMBER_OF_JIT = "hash_obj"  # a variable of functions that are decorated with jit, other in each
 MOST_VALUES = 1 << 20  # in a cell that keeps its graph for others: it is never freed

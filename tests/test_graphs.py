@@ -22,6 +22,7 @@ def test_a_borrowed_graph_computes_what_an_own_one_does(operators):
     with graphs.apart():
         own, expected, own_values = trained(operators, 2)
     assert graphs.loan_of(own) is None
+    assert graphs.structure_of(own.model)[0] == graphs.structure_of(step.model)[0], "what they hold shares graphs, too"
     assert losses == expected
     assert all(np.array_equal(value, own_values[name]) for name, value in values.items())
     assert all(np.array_equal(value.asnumpy(), before[name]) for name, value in changing(lender).items())
