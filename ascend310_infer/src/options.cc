@@ -1,7 +1,6 @@
 #include "options.h"
 
 #include <set>
-#include <thread>
 
 #include "error.h"
 #include "files.h"
@@ -18,8 +17,8 @@ const char kHelp[] = R"(Scores rows with an exported DLRM: main --model=export/d
   --device_type=NAME   Ascend, whichever card it is (310, 310P, ...), or CPU (default Ascend)
   --device_id=N        number of the Ascend card (default 0)
   --batch_size=N       rows of a request (default: the model's; on Ascend no other is possible)
-  --threads=N          threads of the CPU (default: one for each processor), used as far as there is work
-                       for them; where it is for one, the program keeps to one processor
+  --threads=N          threads of the CPU (default: one for each processor, if they gain something), used as far
+                       as there is work for them; where it is for one, the program keeps to one processor
 )";
 
 namespace {
@@ -78,8 +77,6 @@ Options Options::Parse(int argc, char **argv) {
   if (!options.on_cpu() && options.threads) {
     throw Error("--threads has no effect with --device_type=Ascend: drop it");
   }
-  const unsigned processors = std::thread::hardware_concurrency();
-  if (!options.threads) options.threads = processors ? processors : 1;
   return options;
 }
 

@@ -14,7 +14,7 @@ struct Options {
   std::string device_type = "Ascend";
   uint64_t device_id = 0;
   uint64_t batch_size = 0;  // 0: the model's
-  uint64_t threads = 0;     // 0: one for each processor
+  uint64_t threads = 0;     // 0: as many as gain something, at most one for each processor
   bool help = false;
 
   bool on_cpu() const { return device_type == "CPU"; }

@@ -68,6 +68,7 @@ std::string Times::Report() const {
          Line("p99_ms", Percentile(sorted, 0.99)) + Line("rows_per_s", 1000 * static_cast<double>(rows) / sum_ms) +
          Line("total_s", total_s) + Line("load_s", load_s) + Line("first_score_s", first_score_s) +
          Line("peak_memory_mb", PeakMemoryMb()) + Line("table_memory_mb", table_mb) +
+         (threads ? Line("threads", static_cast<double>(threads)) : "") +
          (follows ? Line("deltas", static_cast<double>(apply_s.size())) +
                         Line("apply_s", apply_s.empty() ? 0 : *std::max_element(apply_s.begin(), apply_s.end()))
                   : "");

@@ -38,7 +38,8 @@ struct Times {
   uint64_t batch_size = 0, rows = 0;
   std::vector<double> apply_s;  // until a delta that was found changed the model
   bool follows = false;
-  double table_mb = 0;  // of the table file, what is in memory
+  uint64_t threads = 0;  // of a CPU that scored; 0 on Ascend
+  double table_mb = 0;   // of the table file, what is in memory
 
   // Lines of name and value; also written to time_Result/test_perform_static.txt.
   std::string Report() const;

@@ -4,9 +4,11 @@
 #include <atomic>
 #include <cstdio>
 #include <deque>
+#include <filesystem>
 #include <functional>
 #include <future>
 #include <memory>
+#include <numeric>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -29,9 +31,24 @@ constexpr uint64_t kLargestBlock = 256, kLargestSharedBlock = 1024;
 // score, and memory; smaller blocks than the smallest are not worth a thread.
 constexpr uint64_t kRowsPerNetwork = 16384, kMostNetworks = 16, kSmallestBlock = 32;
 
+// Several threads of one network share each layer, and yield their processors while they wait for each other, to whoever
+// else is there. With both of two processors for itself a graph of 0.3 MB takes longer by two threads than by one, and
+// one of 2 MB a tenth to a third less time; beside other programs a small one took four times as long. So by default a
+// network whose weights have less than this has one thread.
+constexpr uint64_t kSharedGraphBytes = 1 << 20;
+
 uint64_t CeilDivide(uint64_t rows, uint64_t parts) { return (rows + parts - 1) / parts; }
 
 double Seconds(Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); }
+
+// About what a graph has beside the tables that may be in it.
+uint64_t WeightBytes(const ModelFolder &model) {
+  const uint64_t bytes = std::filesystem::file_size(model.graph);
+  if (model.on_host()) return bytes;
+  const uint64_t rows = std::accumulate(model.table_rows.begin(), model.table_rows.end(), uint64_t{0});
+  const uint64_t tables = rows * model.width * sizeof(float);
+  return bytes < tables ? bytes : bytes - tables;  // which all counts where tables are narrower
+}
 
 uint64_t RequestRows(const Options &options, const ModelFolder &model) {
   if (!options.batch_size || options.batch_size == model.batch_size) return model.batch_size;
@@ -56,16 +73,17 @@ class Scorer {
       return;
     }
     const uint64_t most = std::min(rows, rows_);
-    uint64_t workers = 1, threads = most < kSmallestBlock ? 1 : options.threads;
+    const unsigned processors = std::thread::hardware_concurrency();
+    uint64_t workers = 1, threads = options.threads ? options.threads : std::max(1U, processors);
+    if (most < kSmallestBlock) threads = 1;
     if (tables_) {
       workers = std::min({threads, kMostNetworks, CeilDivide(rows, kRowsPerNetwork), most / kSmallestBlock});
       workers = std::max<uint64_t>(workers, 1);
       threads /= workers;
     }
     // Those of a network spin while they wait, so that all networks together have no more than there are processors.
-    if (const unsigned processors = std::thread::hardware_concurrency()) {
-      threads = std::min(threads, std::max<uint64_t>(1, processors / workers));
-    }
+    if (processors) threads = std::min(threads, std::max<uint64_t>(1, processors / workers));
+    if (!options.threads && WeightBytes(model) < kSharedGraphBytes) threads = 1;
     // Blocks of one size, as many for each worker, so that little is filled up with zeros.
     const uint64_t blocks = CeilDivide(most, threads == 1 ? kLargestBlock : kLargestSharedBlock);
     block_ = CeilDivide(most, CeilDivide(blocks, workers) * workers);
@@ -75,9 +93,11 @@ class Scorer {
       while (networks_.size() < workers) networks_.emplace_back(model, options, block_, threads);
     } catch (const std::exception &) {  // there is no memory for more, or no thread: those that there are do as well
     }
+    threads_ = networks_.size() * threads;
   }
 
   uint64_t request_rows() const { return rows_; }
+  uint64_t threads() const { return threads_; }
   double table_mb() const { return tables_ ? tables_->ResidentMb() : 0; }
 
   // Scores `count` rows from row `first` of a file on.
@@ -128,7 +148,7 @@ class Scorer {
   }
 
   const ModelFolder model_;
-  uint64_t rows_, block_;
+  uint64_t rows_, block_, threads_ = 0;  // of a request and a block; of a CPU
   std::shared_ptr<const Tables> tables_;
   std::deque<Network> networks_;  // one a worker
 };
@@ -216,6 +236,7 @@ void Score(const Options &options, Clock::time_point start) {
     done += rows.count;
   }
   times.total_s = first_read_s + Seconds(begin);
+  times.threads = scorer->threads();
   times.table_mb = scorer->table_mb();
   results.Finish(files.checksum(), times.total_s);
   times_file.Write(times);

@@ -101,6 +101,9 @@ def test_any_number_of_threads_gives_the_same_scores(sanitized_program, scored_o
         assert done.returncode == 0, done.stderr
         assert finds_nothing_of_ours(done) if environment is LEAKS else done.stderr == "", done.stderr
         assert np.abs(scores_in(here, here / name).reshape(-1, 203) - expected).max() < 1e-6
+        # Networks of their own for two threads and three, and for one network no more threads than processors.
+        used = {"more": 2, "many": 3}.get(name, 1 if batch_size == 20 else min(threads, os.cpu_count() or 1))
+        assert times()["threads"] == used
 
 
 def test_several_files_of_rows(program, exports, tiny_data, here, monkeypatch):
@@ -154,5 +157,14 @@ def test_export_for_another_batch(program, scored_once, run_folder, coded, here)
     export_program.main([CPU, f"--checkpoint_path={run_folder}/checkpoint", "--table_placement=host",
                          "--export_batch_size=1500"])  # fmt: skip
     found = scored(program, "export", coded / "rows")
-    assert times()["batch_size"] == 1500
-    assert np.abs(found - scores_in(scored_once("fp32"), coded / "rows")).max() < 1e-6
+    assert (times()["batch_size"], times()["threads"]) == (1500, 1)
+    expected = scores_in(scored_once("fp32"), coded / "rows")
+    assert np.abs(found - expected).max() < 1e-6
+    # The same graph as if it were large, for which several threads are worth it.
+    (here / "export").rename("e")
+    graph = ModelProto()
+    graph.ParseFromString((here / "e/dlrm.mindir").read_bytes())
+    graph.graph.doc_string = "x" * (1 << 20)
+    replaced_graph(here, graph.SerializeToString())
+    assert np.abs(scored(program, "e", coded / "rows") - expected).max() < 1e-6
+    assert times()["threads"] == (os.cpu_count() or 1)
