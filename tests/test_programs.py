@@ -216,6 +216,7 @@ def test_quickstart_goes_on_where_it_was_stopped(here):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=QUIET)
     assert (done.returncode, done.stderr) == (0, "")  # programs that do well say nothing there
     assert "going on with the run that was stopped in out" in done.stdout
+    assert done.stdout.count("compiling the graph of an evaluation\n") == 2  # once by each program
     assert re.search(r"\nepoch: 4, step: 22/26, loss is \d\.\d{4}, \d+ samples/s, \d+ s left\n", done.stdout)
     assert re.search(r"\ncheckpoint: out/checkpoint/dlrm\.ckpt\n\+ python eval\.py ", done.stdout)
     assert not [line for line in done.stdout.splitlines() if line.startswith("+ ") and "preprocess_data.py" in line]
