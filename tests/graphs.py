@@ -211,15 +211,16 @@ def proto_of_own_or_shared(self, cell, phase, ir_type="onnx_ir", use_prefix=Fals
 @contextlib.contextmanager
 def lent(pairs: list[tuple[Parameter, Parameter]]) -> Iterator[None]:
     """The second ones' memory holds the first ones' values, which get what becomes of them."""
-    before = [theirs.asnumpy().copy() for _, theirs in pairs]
-    for mine, theirs in pairs:
-        theirs.asnumpy()[...] = mine.asnumpy()
+    arrays = [(mine.asnumpy(), theirs.asnumpy()) for mine, theirs in pairs]  # each call takes 20 microseconds
+    before = [there.copy() for _, there in arrays]
+    for own, there in arrays:
+        there[...] = own
     try:
         yield
     finally:
-        for (mine, theirs), values in zip(pairs, before):
-            mine.asnumpy()[...] = theirs.asnumpy()
-            theirs.asnumpy()[...] = values
+        for (own, _), (_, theirs), values in zip(arrays, pairs, before):
+            there = theirs.asnumpy()
+            own[...], there[...] = there, values
 
 
 def copies(outputs):

@@ -141,10 +141,9 @@ def test_evaluation_logs_what_scikit_learn_has_beside_the_three_metrics(evaluate
 
 
 def test_one_seed_gives_one_checkpoint_and_another_does_not(tiny_data, here):
+    argv = [f"--dataset_path={tiny_data.path}/train", CPU, ORIGINAL, *SMALL, "--report=False", "--compare_linear=False"]
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train_program.main(
-            [f"--dataset_path={tiny_data.path}/train", CPU, ORIGINAL, *SMALL, f"--ckpt_path={name}", f"--seed={seed}"]
-        )
+        train_program.main([*argv, f"--ckpt_path={name}", f"--seed={seed}"])
     first, same, other = (checkpoint_bits(here / name / "dlrm.ckpt") for name in "abc")
     assert first == same
     assert all(first[name] != other[name] for name in first)
@@ -216,6 +215,7 @@ def test_quickstart_goes_on_where_it_was_stopped(here):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=QUIET)
     assert (done.returncode, done.stderr) == (0, "")  # programs that do well say nothing there
     assert "going on with the run that was stopped in out" in done.stdout
+    assert done.stdout.count("compiling the graph of an evaluation\n") == 2  # once by each program
     assert re.search(r"\nepoch: 4, step: 22/26, loss is \d\.\d{4}, \d+ samples/s, \d+ s left\n", done.stdout)
     assert re.search(r"\ncheckpoint: out/checkpoint/dlrm\.ckpt\n\+ python eval\.py ", done.stdout)
     assert not [line for line in done.stdout.splitlines() if line.startswith("+ ") and "preprocess_data.py" in line]

@@ -24,7 +24,7 @@ from src.metrics.monitored import MONITORED
 from src.metrics.slices import field_slices
 from src.ranks.group import Ranks
 from src.report.files import Scored, without_nan
-from src.training.evaluation import finite_score
+from src.training.evaluation import finite_score, rows_of_graph
 
 _SLICED_ROWS = 1 << 20
 
@@ -61,7 +61,7 @@ def evaluation_content(
         importance_rows: on how many rows at most columns are shuffled, 0 for none.
         seed: of the shuffling and of resampling.
     """
-    kept, batch_size = _Kept(batches), batches.batch_size
+    kept, batch_size = _Kept(batches), rows_of_graph(batches, batches.batch_size)  # as the training's evaluations
     scored = Scored(*finite_score(model, kept, batch_size, ranks))
     labels, logits, weights = scored.labels, scored.logits, scored.weights
     dense, ids = kept.dense, kept.ids

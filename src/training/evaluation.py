@@ -44,6 +44,11 @@ class Network(Protocol):
 _compiled: weakref.WeakKeyDictionary[Network, set[int]] = weakref.WeakKeyDictionary()
 
 
+def rows_of_graph(batches: RowBatches, batch_size: int) -> int:
+    """Rows that a graph is compiled for which scores these: batch_size, of fewer rows the next power of two."""
+    return min(batch_size, 1 << (batches.rows - 1).bit_length())
+
+
 def score(model: Network, batches: Iterable[Batch], batch_size: int, ranks: Ranks = ONE_RANK) -> Scores:
     """Labels [B] and logits [B] of all rows, and weights [B] if they have some, the same on every rank.
 
@@ -59,7 +64,7 @@ def score(model: Network, batches: Iterable[Batch], batch_size: int, ranks: Rank
         ranks: that share the work.
     """
     if isinstance(batches, RowBatches):
-        batch_size = min(batch_size, 1 << (batches.rows - 1).bit_length())
+        batch_size = rows_of_graph(batches, batch_size)
     shared = ranks.size > 1 and isinstance(batches, RowBatches)
     own: list[tuple[np.ndarray, ...]] = []  # labels, logits and weights [batch_size] each
     sizes = []
