@@ -27,7 +27,7 @@ from src.scorer import Scorer
 from src.training.evaluation import score
 from src.training.rules import RULES
 
-ROWS, BOTTOM, TOP, TEMPERATURE = (3, 41, 1001, 9, 77), (6, 8), (8, 1), 0.3
+ROWS, BOTTOM, TOP, TEMPERATURE = (3, 41, 1001, 9, 77), (8,), (8, 1), 0.3
 NETWORK = network_spec(BOTTOM, TOP, mixed_dims=TEMPERATURE)
 WIDTHS = widths_of(ROWS, NETWORK)
 
@@ -86,11 +86,11 @@ def test_logits_are_those_of_projected_vectors(operators, towers):
     model = make(operators) if towers == 1 else None
     if model is None:
         tables = make(operators).tables
-        model = DLRM(2, tables, network_spec((6, 4), TOP, 2), widths=WIDTHS)
+        model = DLRM(2, tables, network_spec((4,), TOP, 2), widths=WIDTHS)
     dense, ids, _ = batch()
     tables, matrices = apart(model)
     wide = np.concatenate([table @ matrix for table, matrix in zip(tables, matrices)])
-    plain = DLRM(2, EmbeddingTables(ROWS, wide, operators), network_spec((6, 8 // towers), TOP, towers))
+    plain = DLRM(2, EmbeddingTables(ROWS, wide, operators), network_spec((8 // towers,), TOP, towers))
     for own, other in zip(plain.mlp_parameters(), model.mlp_parameters()):
         own.set_data(Tensor(other.asnumpy()))
     expected = plain(Tensor(dense), Tensor(ids)).asnumpy()
@@ -176,7 +176,7 @@ def test_optimizers_that_would_change_neighbours_are_refused(optimizer):
 def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeypatch):
     """All tables are smaller in the checkpoint; programs score alike; a second epoch refills them and is resumed."""
     monkeypatch.chdir(tmp_path)
-    sizes = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[8,1]", "--mixed_dims=0.4"]
+    sizes = ["--emb_dim=8", "--bottom_mlp=[8]", "--top_mlp=[8,1]", "--mixed_dims=0.4"]
     command = [CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--epochs=2", *sizes,
                "--importance_rows=20", "--reset_tables_each_epoch=True", "--optimizer=adagrad", "--lr=0.02",
                "--restart_lr_each_epoch=True", "--lr_schedule=polynomial", "--decay_share=0.5",
@@ -207,7 +207,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     assert Path("checkpoint/dlrm.ckpt").read_bytes() == Path("whole/dlrm.ckpt").read_bytes()
 
     manifest = tiny_data.manifest
-    model = loaded("checkpoint/dlrm.ckpt", tiny_data, top_mlp=(8, 1), mixed_dims=0.4)
+    model = loaded("checkpoint/dlrm.ckpt", tiny_data, bottom_mlp=(8,), top_mlp=(8, 1), mixed_dims=0.4)
     assert len(model.tables.table) < 0.5 * sum(manifest.table_rows)
     dense, ids, labels = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
     _, logits = score(model, batches_of(tiny_data, "test", 64), 64)
