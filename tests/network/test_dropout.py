@@ -157,9 +157,7 @@ def test_mlp_and_its_gradient_are_of_the_same_choices(sizes, batch, operators):
 
 def test_steps_with_both_kinds_of_operators_agree_and_scores_keep_all(compiled):
     """Compiled operators drop what MindSpore's do, step by step; scoring between the steps drops nothing."""
-    models = [
-        make_model(bottom=(9, 16), top=(9, 8, 1), seed=2, operators=operators) for operators in (STOCK, compiled)
-    ]
+    models = [make_model(bottom=(9, 16), top=(9, 8, 1), seed=2, operators=operators) for operators in (STOCK, compiled)]
     dense, ids, labels = make_batch(models[0], 5, 24)
     steps = [make_step(model, 0.1, dropout=0.3, seed=5) for model in models]
     plain = make_step(make_model(bottom=(9, 16), top=(9, 8, 1), seed=2, operators=compiled), 0.1)
