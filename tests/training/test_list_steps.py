@@ -20,8 +20,8 @@ from tests.networks import make_step, network_spec, plain_gradients, plain_loss,
 from tests.training.test_optimizers import RATE, plain_update
 
 ROWS = (9, 14, 6)
-# A field of one value, and lists with each pool; the last two share tables with the others.
-LAYOUT = Layout((0, 1, 0, 2, 1), (1, 3, 4, 3, 2), ("", "sum", "mean", "max", "max"))
+# Two fields of one value, and a list with each pool; the last two share tables with the others, a list among them.
+LAYOUT = Layout((0, 1, 2, 0, 2), (1, 1, 3, 4, 3), ("", "", "sum", "mean", "max"))
 TABLES = LAYOUT.of_ids(LAYOUT.tables)
 BATCH, DENSE = 12, 4
 
