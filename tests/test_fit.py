@@ -26,7 +26,7 @@ from src.scorer import Scorer
 
 pytest.importorskip("pyarrow")
 
-SMALL = {"emb_dim": 4, "bottom_mlp": [8, 4], "top_mlp": [8, 1], "batch_size": 64, "eval_batch_size": 64}
+SMALL = {"emb_dim": 4, "bottom_mlp": [4], "top_mlp": [8, 1], "batch_size": 64, "eval_batch_size": 64}
 SCHEMA = {
     "label": "clicked",
     "dense": ["price", {"name": "seen", "as": "timestamp", "since": "2026-01-01"}],

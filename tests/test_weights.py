@@ -26,7 +26,7 @@ from src.report import __main__ as report_program
 from src.scorer import Scorer
 from tests.weights import weighted_data, weighted_lines
 
-SMALL = ["--emb_dim=4", "--bottom_mlp=[8,4]", "--top_mlp=[8,1]", "--eval_batch_size=4096"]
+SMALL = ["--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]", "--eval_batch_size=4096"]
 # Large batches and rates that end at 0, so that the network is as its rows say, and not as the last steps were.
 LEARNS = ["--batch_size=2000", "--epochs=40", "--optimizer=adam", "--lr=0.02", "--lr_schedule=cosine",
           "--decay_share=0.8", "--eval_steps=epoch", "--save_minutes=9"]  # fmt: skip

@@ -17,7 +17,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, mint, nn, ops
 
 from src.network.primitives import Parts, Primitives
-from src.network.stock import StockOperators
+from src.network.stock import HalfProduct, StockOperators, same
 
 
 class AscendPrimitives(Primitives):
@@ -157,20 +157,31 @@ class AscendOperators(StockOperators):
 
 
 class AscendLinear(nn.Cell):
-    """See `Operators.linear`; in float32 one operator does product and bias."""
+    """See `Operators.linear`; in float32 one operator does product and bias. Chosen when made, as `StockLinear`."""
 
     def __init__(self, relu: bool, bias: bool, compute_dtype=ms.float32):
         super().__init__()
-        self.relu = ops.ReLU() if relu else None
-        self.bias, self.compute_dtype, self.half = bias, compute_dtype, compute_dtype != ms.float32
+        self.half = HalfProduct(compute_dtype, ops.dense)
+        products = (_dense, _dense_alone) if compute_dtype == ms.float32 else (self.half_dense, self.half_alone)
+        self.product = products[0 if bias else 1]
+        self.relu = ops.ReLU() if relu else same
+
+    def half_dense(self, x, weight, bias):
+        return self.half(x, weight) + bias
+
+    def half_alone(self, x, weight, _):
+        return self.half(x, weight)
 
     def construct(self, x, weight, bias):
-        if self.half:
-            product = ops.dense(x.to(self.compute_dtype), weight.to(self.compute_dtype)).to(ms.float32)
-            total = product + bias if self.bias else product
-        else:
-            total = ops.dense(x, weight, bias) if self.bias else ops.dense(x, weight)
-        return total if self.relu is None else self.relu(total)
+        return self.relu(self.product(x, weight, bias))
+
+
+def _dense(x, weight, bias):
+    return ops.dense(x, weight, bias)
+
+
+def _dense_alone(x, weight, _):
+    return ops.dense(x, weight)
 
 
 ASCEND = AscendOperators(AscendPrimitives())

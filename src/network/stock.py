@@ -62,9 +62,10 @@ class StockLinear(nn.Cell):
 
     def __init__(self, relu: bool, bias: bool, compute_dtype=ms.float32):
         super().__init__()
-        self.product = ops.MatMul(transpose_b=True) if compute_dtype == ms.float32 else HalfProduct(compute_dtype)
+        product = ops.MatMul(transpose_b=True)
+        self.product = product if compute_dtype == ms.float32 else HalfProduct(compute_dtype, product)
         self.bias_add = ops.BiasAdd() if bias else _first
-        self.relu = ops.ReLU() if relu else _same
+        self.relu = ops.ReLU() if relu else same
 
     def construct(self, x, weight, bias):
         return self.relu(self.bias_add(self.product(x, weight), bias))
@@ -73,15 +74,16 @@ class StockLinear(nn.Cell):
 class HalfProduct(nn.Cell):
     """x W^T, computed in another type than float32, which goes in and comes out."""
 
-    def __init__(self, compute_dtype):
+    def __init__(self, compute_dtype, product: Any):
         super().__init__()
-        self.matmul, self.compute_dtype = ops.MatMul(transpose_b=True), compute_dtype
+        self.product, self.compute_dtype = product, compute_dtype
 
     def construct(self, x, weight):
-        return self.matmul(x.to(self.compute_dtype), weight.to(self.compute_dtype)).to(ms.float32)
+        return self.product(x.to(self.compute_dtype), weight.to(self.compute_dtype)).to(ms.float32)
 
 
-def _same(x):
+def same(x):
+    """What stands for a ReLU where there is none."""
     return x
 
 

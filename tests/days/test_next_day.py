@@ -17,7 +17,7 @@ from src.days.verdict import worse
 from src.export.delta import Delta
 from src.metrics.binary import auc
 
-SMALL = ["--device_target=CPU", "--dense_dim=2", "--slot_dim=3", "--emb_dim=4", "--bottom_mlp=[8,4]", "--top_mlp=[8,1]",
+SMALL = ["--device_target=CPU", "--dense_dim=2", "--slot_dim=3", "--emb_dim=4", "--bottom_mlp=[4]", "--top_mlp=[8,1]",
          "--batch_size=8", "--record_rows=8", "--shard_rows=64", "--compare_linear=False", "--report=False",
          "--eval_batch_size=128", "--export_batch_size=16", "--epochs=2", "--lr=0.01", "--fail_below=-1",
          "--table_placement=host", "--delta=True"]  # fmt: skip

@@ -37,8 +37,9 @@ def test_rows_that_repeat_are_added_up_under_a_lock(rule):
 
 
 def test_a_step_logs_no_deprecation(capfd, own_graphs):
-    for options in ({"optimizer": "adagrad", "average_from": 0, "mlp_weight_decay": 0.1}, {"dropout": 0.1}):
-        model = make_model(slot_dim=2, towers=2, interaction="dcnv2", dcn_rank=2)
+    most = {"optimizer": "adagrad", "average_from": 0, "mlp_weight_decay": 0.1, "dropout": 0.1}
+    for network, options in (({"towers": 2, "interaction": "dcnv2", "dcn_rank": 2}, most), ({}, {})):
+        model = make_model(slot_dim=2, **network)
         make_step(model, **options)(*map(Tensor, make_batch(model, 5, 4)))
     assert "deprecat" not in "".join(capfd.readouterr()).lower()
 

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import CPU, ORIGINAL
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 from networks import loaded, make_step, network_spec
 
 import export as export_program
@@ -27,7 +26,7 @@ from src.scorer import Scorer
 from src.training.evaluation import score
 from src.training.rules import RULES
 
-ROWS, BOTTOM, TOP, TEMPERATURE = (3, 41, 1001, 9, 77), (6, 8), (8, 1), 0.3
+ROWS, BOTTOM, TOP, TEMPERATURE = (3, 41, 1001, 9, 77), (8,), (8, 1), 0.3
 NETWORK = network_spec(BOTTOM, TOP, mixed_dims=TEMPERATURE)
 WIDTHS = widths_of(ROWS, NETWORK)
 
@@ -86,16 +85,30 @@ def test_logits_are_those_of_projected_vectors(operators, towers):
     model = make(operators) if towers == 1 else None
     if model is None:
         tables = make(operators).tables
-        model = DLRM(2, tables, network_spec((6, 4), TOP, 2), widths=WIDTHS)
+        model = DLRM(2, tables, network_spec((4,), TOP, 2), widths=WIDTHS)
     dense, ids, _ = batch()
     tables, matrices = apart(model)
     wide = np.concatenate([table @ matrix for table, matrix in zip(tables, matrices)])
-    plain = DLRM(2, EmbeddingTables(ROWS, wide, operators), network_spec((6, 8 // towers), TOP, towers))
+    plain = DLRM(2, EmbeddingTables(ROWS, wide, operators), network_spec((8 // towers,), TOP, towers))
     for own, other in zip(plain.mlp_parameters(), model.mlp_parameters()):
         own.set_data(Tensor(other.asnumpy()))
     expected = plain(Tensor(dense), Tensor(ids)).asnumpy()
     assert np.abs(model(Tensor(dense), Tensor(ids)).asnumpy() - expected).max() < 1e-5
     assert np.abs(expected - expected[0]).max() > 1e-2
+
+
+class OfVectors(nn.Cell):
+    """The gradient of a tower's mean loss with respect to its vectors."""
+
+    def __init__(self, tower):
+        super().__init__()
+        self.tower, self.gradient = tower, ops.grad(self.loss)
+
+    def loss(self, vectors, dense, labels):
+        return ops.binary_cross_entropy_with_logits(self.tower(dense, vectors), labels, reduction="mean")
+
+    def construct(self, vectors, dense, labels):
+        return self.gradient(vectors, dense, labels)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
@@ -108,11 +121,7 @@ def test_a_step_is_that_of_tables_by_themselves(operators, optimizer):
     looked_up = [table[of_field] for table, of_field in zip(before, ids.T)]
     vectors = np.stack([rows @ matrix for rows, matrix in zip(looked_up, matrices)], 1)
 
-    def loss(vectors):
-        logits = model.towers[0](columns[0], vectors)
-        return ops.binary_cross_entropy_with_logits(logits, columns[2], reduction="mean")
-
-    of_vectors = ms.grad(loss)(Tensor(vectors)).asnumpy()
+    of_vectors = OfVectors(model.towers[0])(Tensor(vectors), columns[0], columns[2]).asnumpy()
     of_tables = [np.zeros_like(table) for table in before]
     for field, (table, matrix) in enumerate(zip(of_tables, matrices)):
         np.add.at(table, ids[:, field], of_vectors[:, field] @ matrix.T)
@@ -176,7 +185,7 @@ def test_optimizers_that_would_change_neighbours_are_refused(optimizer):
 def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeypatch):
     """All tables are smaller in the checkpoint; programs score alike; a second epoch refills them and is resumed."""
     monkeypatch.chdir(tmp_path)
-    sizes = ["--emb_dim=8", "--bottom_mlp=[16,8]", "--top_mlp=[8,1]", "--mixed_dims=0.4"]
+    sizes = ["--emb_dim=8", "--bottom_mlp=[8]", "--top_mlp=[8,1]", "--mixed_dims=0.4"]
     command = [CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--epochs=2", *sizes,
                "--importance_rows=20", "--reset_tables_each_epoch=True", "--optimizer=adagrad", "--lr=0.02",
                "--restart_lr_each_epoch=True", "--lr_schedule=polynomial", "--decay_share=0.5",
@@ -207,7 +216,7 @@ def test_trains_stops_goes_on_evaluates_and_exports(tiny_data, tmp_path, monkeyp
     assert Path("checkpoint/dlrm.ckpt").read_bytes() == Path("whole/dlrm.ckpt").read_bytes()
 
     manifest = tiny_data.manifest
-    model = loaded("checkpoint/dlrm.ckpt", tiny_data, top_mlp=(8, 1), mixed_dims=0.4)
+    model = loaded("checkpoint/dlrm.ckpt", tiny_data, bottom_mlp=(8,), top_mlp=(8, 1), mixed_dims=0.4)
     assert len(model.tables.table) < 0.5 * sum(manifest.table_rows)
     dense, ids, labels = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
     _, logits = score(model, batches_of(tiny_data, "test", 64), 64)

@@ -19,7 +19,7 @@ from src.options import TrainOptions, resolve
 from src.scorer import Scorer
 from src.training.evaluation import score
 
-ROWS, BOTTOM, TOP = (5, 9, 7), (6, 4), (8, 1)
+ROWS, BOTTOM, TOP = (5, 9, 7), (4,), (8, 1)
 RULES = {"lr": 0.01, "table_lr": 0.05, "optimizer": "adagrad"}
 
 
@@ -96,14 +96,14 @@ def test_widths_must_agree():
 def trained(tiny_data, tmp_path_factory):
     """The folder of a run with towers, dropout and averaging, and what its checkpoint gives for the test rows."""
     folder = tmp_path_factory.mktemp("towers")
-    sizes = ["--emb_dim=12", "--bottom_mlp=[8,4]", "--top_mlp=[8,1]", "--towers=3"]
+    sizes = ["--emb_dim=12", "--bottom_mlp=[4]", "--top_mlp=[8,1]", "--towers=3"]
     rules = ["--optimizer=adagrad", "--lr=0.02", "--dropout=0.2", "--average_share=0.5"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         train.main([CPU, ORIGINAL, f"--dataset_path={tiny_data.path}", "--batch_size=49", "--importance_rows=50",
                     *sizes, *rules])  # fmt: skip
     dense, ids, _ = (np.concatenate(column) for column in zip(*batches_of(tiny_data, "test", 64)))
-    network = {"emb_dim": 12, "bottom_mlp": (8, 4), "top_mlp": (8, 1), "towers": 3}
+    network = {"emb_dim": 12, "bottom_mlp": (4,), "top_mlp": (8, 1), "towers": 3}
     model = loaded(folder / "checkpoint/dlrm.ckpt", tiny_data, **network)
     return folder, dense, ids, score(model, batches_of(tiny_data, "test", 64), 64)[1]
 

@@ -39,7 +39,7 @@ def depth():
 @pytest.mark.parametrize(("kind", "towers", "exchange"), [("best_config.yaml", 3, None), ("dcnv2", 2, OtherRank())],
                          ids=KINDS)  # fmt: skip
 def test_eight_towers_compile_by_stock_operators(kind, towers, exchange, depth, own_graphs):
-    """Fewer towers within as much less depth, which grows with each tower: the graph of eight takes long to compile."""
+    """Or fewer within as much less depth, which grows with each tower: the graph of eight takes long to compile."""
     depth(125 * towers)
     network, options = KINDS[kind]
     model = make_model(**(WIDE | network | {"towers": towers}))

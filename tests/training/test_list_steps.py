@@ -20,14 +20,14 @@ from tests.networks import make_step, network_spec, plain_gradients, plain_loss,
 from tests.training.test_optimizers import RATE, plain_update
 
 ROWS = (9, 14, 6)
-# A field of one value, and lists with each pool; the last two share tables with the others.
-LAYOUT = Layout((0, 1, 0, 2, 1), (1, 3, 4, 3, 2), ("", "sum", "mean", "max", "max"))
+# Two fields of one value, and a list with each pool; the last two share tables with the others, a list among them.
+LAYOUT = Layout((0, 1, 2, 0, 2), (1, 1, 3, 4, 3), ("", "", "sum", "mean", "max"))
 TABLES = LAYOUT.of_ids(LAYOUT.tables)
 BATCH, DENSE = 12, 4
 
 
 def make_lists_model(operators, **network):
-    spec = network_spec((6, 4), (8, 1), **network)
+    spec = network_spec((4,), (8, 1), **network)
     widths = widths_of(ROWS, spec)
     tables = whole_tables(widths.packed_rows, spec.emb_dim, initial_values(ROWS, 3), operators, LAYOUT)
     return DLRM(DENSE, tables, spec, seed=3, widths=widths)
@@ -175,7 +175,7 @@ def test_rows_that_come_across_columns_are_updated_by_all(operators):
 
 def test_towers_and_narrow_vectors_take_lists(compiled):
     """Scores are those of the pooled vectors, as wide as all; padding rows stay, and the loss falls."""
-    shape = network_spec((6, 4), (8, 1), towers=2, mixed_dims=1.5)
+    shape = network_spec((4,), (8, 1), towers=2, mixed_dims=1.5)
     model = make_lists_model(compiled, towers=2, mixed_dims=1.5)
     dense, ids, labels = make_batch(1)
     logits = model(Tensor(dense), Tensor(ids)).asnumpy()
@@ -207,7 +207,7 @@ def test_fields_of_one_value_leave_the_graph_as_it_was(operators):
     """There is nothing that pools, no row of padding, and all columns may be shared out."""
     plain = Layout.plain(3)
     tables = whole_tables(ROWS, 4, initial_values(ROWS, 1), operators, plain)
-    model = DLRM(DENSE, tables, network_spec((6, 4), (8, 1)))
+    model = DLRM(DENSE, tables, network_spec((4,), (8, 1)))
     assert (model.pooling, model.present(Tensor([[0, 1, 2]])), tables.pads) == (None, (), False)
     assert tables.table.shape == (sum(ROWS), 4)
     assert plain.is_plain
@@ -215,7 +215,7 @@ def test_fields_of_one_value_leave_the_graph_as_it_was(operators):
 
 def test_matrices_of_narrow_tables_get_the_gradients_of_all_their_ids():
     """As many times as a row has ids of the table; plain sums over these."""
-    widths = widths_of((64, 2, 64), network_spec((6, 4), (8, 1), mixed_dims=0.2))
+    widths = widths_of((64, 2, 64), network_spec((4,), (8, 1), mixed_dims=0.2))
     tables = (0, 2, 1, 2, 2)
     cell = Projections(widths, np.random.default_rng(1), tables).of_ids
     assert widths.shares[0] == widths.shares[2] > widths.shares[1] == 1

@@ -114,7 +114,7 @@ def test_under_a_constant_scale_too_updates_that_overflow_change_nothing():
 @pytest.mark.parametrize("layer", [0, -1])
 def test_a_forward_pass_that_overflows_changes_nothing_either(layer):
     """Also in the last product, behind which no gradient need be infinite."""
-    step, batch = half_step("dynamic", optimizer="adam")
+    step, batch = half_step("dynamic", optimizer="adam", mlp_weight_decay=0.1)
     weight = step.model.towers[0].top.layers[layer].weight
     weight.set_data(Tensor(np.full(weight.shape, 6e4, np.float32)))
     before = all_values(step)
@@ -183,7 +183,7 @@ def test_a_run_whose_last_updates_were_all_left_out_does_not_end_well(tiny_data,
 
 
 def test_a_dynamic_scale_falls_until_nothing_overflows_and_training_goes_on():
-    step, batch = half_step("dynamic", optimizer="adam")
+    step, batch = half_step("dynamic", optimizer="adam", mlp_weight_decay=0.1)
     set_scale(step, 2.0**30)
     losses = [float(step(*batch).asnumpy()) for _ in range(30)]
     skipped = step.skipped_updates()
