@@ -17,10 +17,11 @@ from typing import Any
 
 from src.base import errors, events
 
+# Also what their work imports, but for what none of them is tested with: scikit-learn takes a second.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([
     "stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data", "src.days.__main__",
-    "src.engines.over_dask", "distributed.worker", "sklearn.linear_model", "benchmarks.combinations",
+    "src.engines.over_dask", "distributed.worker", "benchmarks.combinations", "pandas", "mindspore.mindrecord",
 ])  # fmt: skip
 
 
