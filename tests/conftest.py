@@ -45,8 +45,8 @@ settings.load_profile("repeatable")
 # What each of three processes begins with, of two cores: tests that wait for other processes; those that fork, for a
 # fork copies the page tables of all memory, which grows with each graph; those of graphs, which have most in common.
 HANDS = (
-    ("ranks", "engines", "days", "export", "publishing", "model_utils", "base"),
-    ("preprocessing", "data", "rows"),
+    ("ranks", "export", "publishing", "model_utils", "base"),
+    ("engines", "preprocessing", "data", "rows", "days"),  # most of what stopping.py forks has one parent
     ("training", "network", "checkpoints", "doctor", "report", "metrics"),
 )
 

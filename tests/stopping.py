@@ -15,12 +15,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from src.base import errors, events
-
+# Also what their work imports, but for what none of them is tested with: scikit-learn takes a second.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([
     "stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data", "src.days.__main__",
-    "src.engines.over_dask", "distributed.worker", "sklearn.linear_model", "benchmarks.combinations",
+    "src.engines.over_dask", "distributed.worker", "benchmarks.combinations", "pandas", "mindspore.mindrecord",
 ])  # fmt: skip
 
 
@@ -37,8 +36,9 @@ class Comes:
 
 
 def run_program(
-    module: str, folder: Path, *arguments: str, kill: Callable[[str], bool] | None = None
-) -> tuple[int, str]:
+    module: str, folder: Path, *arguments: str, kill: Callable[[str], bool] | None = None,
+    sources: Path | None = None, stderr: Path | None = None,
+) -> tuple[int, str]:  # fmt: skip
     """Exit code and output of a program's run in a folder; its process is killed in the first moment of which it holds.
 
     Args:
@@ -46,9 +46,11 @@ def run_program(
         folder: where it runs.
         arguments: its command line.
         kill: called with the name of each moment, also in the processes that the program forks; can be pickled.
+        sources: a folder with another version of the program.
+        stderr: the file that stderr goes to; None for where stdout goes.
     """
     reader, writer = _context.Pipe(duplex=False)
-    child: Any = _context.Process(target=_run, args=(module, folder, writer, arguments, kill))
+    child: Any = _context.Process(target=_run, args=(module, folder, writer, arguments, kill, sources, stderr))
     child.start()
     writer.close()
     with os.fdopen(os.dup(reader.fileno())) as output:
@@ -58,11 +60,21 @@ def run_program(
 
 
 def _run(
-    module: str, folder: Path, writer: Connection, arguments: tuple[str, ...], kill: Callable[[str], bool] | None
-) -> None:
+    module: str, folder: Path, writer: Connection, arguments: tuple[str, ...], kill: Callable[[str], bool] | None,
+    sources: Path | None, stderr: Path | None,
+) -> None:  # fmt: skip
     os.chdir(folder)
-    for number, name in ((1, "stdout"), (2, "stderr")):  # anew: those of a file would seek
-        os.dup2(writer.fileno(), number)
+    if sources:
+        for name in [name for name in sys.modules if name.split(".")[0] == "src"]:
+            del sys.modules[name]
+        sys.path.insert(0, str(sources))
+    errors, events = (importlib.import_module(f"src.base.{name}") for name in ("errors", "events"))
+    assert not sources or Path(events.__file__ or "").is_relative_to(sources)
+    places = {"stdout": writer.fileno(), "stderr": writer.fileno()}
+    if stderr:
+        places["stderr"] = os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number, (name, place) in enumerate(places.items(), 1):  # anew: those of a file would seek
+        os.dup2(place, number)
         setattr(sys, name, io.TextIOWrapper(os.fdopen(number, "wb", 0, closefd=False), write_through=True))
     writer.close()
     program = os.getpid()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import stopping  # noqa: F401  # its forkserver has imported what the lives need
 from runs import StopAt
 
 from benchmarks import combinations

@@ -209,6 +209,7 @@ def test_a_scheduler_that_is_not_there_or_has_no_workers_is_one_line(tmp_path, m
 
 
 def test_a_scheduler_that_is_lost_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(over_dask, "_CONNECT_S", 0.5)
     with cluster(tmp_path, 1) as lost, dask_engine(lost.address, 0) as made:
         made.begin(tmp_path, [])
         results = made.map("count", clusters.process_of, [(number, 0.05) for number in range(99)], [1] * 99, "rows")

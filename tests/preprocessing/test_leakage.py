@@ -65,28 +65,30 @@ def learned(folder, lines):
     }
 
 
-def test_another_test_part_changes_nothing_that_a_run_learns(tmp_path):
+@pytest.fixture(scope="module")
+def of_all(tmp_path_factory):
+    """A folder of a run on 1,400 lines, these lines, and what it learned. Do not change its files."""
+    folder, lines = tmp_path_factory.mktemp("one"), raw_lines(1400)
+    return folder, lines, learned(folder, lines)
+
+
+def test_another_test_part_changes_nothing_that_a_run_learns(of_all, tmp_path):
     """Vocabulary, scaling, buckets, counts, weights, averages, the step kept, the early end, and the calibration."""
-    lines = raw_lines(1400)
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    one, two = (learned(tmp_path / name, text) for name, text in (("one", lines), ("two", scrambled(lines, 100))))
-    parts = [find(str(tmp_path / name / "dataset")).manifest.parts["test"] for name in ("one", "two")]
+    folder, lines, one = of_all
+    two = learned(tmp_path, scrambled(lines, 100))
+    parts = [find(str(place / "dataset")).manifest.parts["test"] for place in (folder, tmp_path)]
     assert [(part.first_line, part.last_line) for part in parts] == [(1301, 1400)] * 2
-    assert files_of(tmp_path / "one/dataset", "test") != files_of(tmp_path / "two/dataset", "test")
+    assert files_of(folder / "dataset", "test") != files_of(tmp_path / "dataset", "test")
     ((steps, best_step, why),) = one["end"]
     assert best_step < steps < 8 * 37
     assert why.startswith("early_stopping")
     assert {name: one[name] == two[name] for name in one} == dict.fromkeys(one, True)
 
 
-def test_another_validation_part_changes_what_it_chooses(tmp_path):
+def test_another_validation_part_changes_what_it_chooses(of_all, tmp_path):
     """The test above could not fail otherwise."""
-    lines = raw_lines(1400)
-    changed = lines[:1200] + raw_lines(100, seed=99) + lines[1300:]
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    one, two = (learned(tmp_path / name, text) for name, text in (("one", lines), ("two", changed)))
+    _, lines, one = of_all
+    two = learned(tmp_path, lines[:1200] + raw_lines(100, seed=99) + lines[1300:])
     same = {name for name in one if one[name] == two[name]}
     assert "encoder" in same
     assert not same & {"records", "evaluations", "calibration", "scores"}

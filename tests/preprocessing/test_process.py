@@ -60,13 +60,13 @@ def test_process_reports_a_folder_it_can_not_make(tmp_path):
 
 
 def test_more_files_than_may_be_open_at_once_are_read(tmp_path):
-    for number in range(700):
+    for number in range(350):
         write_raw(tmp_path / "parts" / f"part-{number:05d}", raw_lines(1))
     names = ",".join(str(path) for path in sorted((tmp_path / "parts").iterdir()))
     (tmp_path / "options.yaml").write_text(f"data_path: {names}\nshuffle_rows: true\n")
     flags = f"--config_path={tmp_path}/options.yaml --output_path={tmp_path}/dataset"
-    command = f"ulimit -n 256; exec {sys.executable} {ROOT}/src/preprocess_data.py {flags}"
+    command = f"ulimit -n 128; exec {sys.executable} {ROOT}/src/preprocess_data.py {flags}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "train: 600 rows" in done.stdout
-    assert "part-00002 and 697 files more: 700 rows; train 1-600" in done.stdout.splitlines()[0]
+    assert "train: 300 rows" in done.stdout
+    assert "part-00002 and 347 files more: 350 rows; train 1-300" in done.stdout.splitlines()[0]

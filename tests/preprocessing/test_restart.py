@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +30,10 @@ def raw(made_once):
     return made_once("raw", lambda folder: write_raw(folder / "train.txt", lines)) / "train.txt"
 
 
-def run(raw, output, *more, kill=None, options=OPTIONS):
+def run(raw, output, *more, kill=None, options=OPTIONS, **how):
     """Exit code and output of the program, which is killed in the first moment of which `kill` holds."""
     return run_program("src.preprocess_data", raw.parent, f"--data_path={raw}", f"--output_path={output}",
-                       *options, *more, kill=kill)  # fmt: skip
+                       *options, *more, kill=kill, **how)  # fmt: skip
 
 
 def files_of(folder):
@@ -84,20 +83,6 @@ class Coded:
         return len(list((self.output / ".work").glob("encode-*.npz"))) >= self.pieces
 
 
-KILLED_IN_THE_MIDDLE = """
-import os, signal, sys
-from src.base import events
-from src.preprocess_data import main
-
-def listen(moment):
-    if moment == "the manifest is to be written":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-events.listeners.append(listen)
-main(sys.argv[1:])
-"""
-
-
 def kill_when(raw, output, kill, *more, options=OPTIONS):
     had_ended = (output / MANIFEST).exists()
     code, text = run(raw, output, *more, kill=kill, options=options)
@@ -128,11 +113,21 @@ def test_killed_while_a_file_is_written_it_is_written_again(raw, undisturbed, tm
     assert files_of(output) == undisturbed
 
 
-@pytest.mark.parametrize("change", ["options", "input", "nothing"])
-def test_other_options_or_input_start_afresh_where_they_matter(raw, undisturbed, tmp_path, change):
-    output, mine = tmp_path / "dataset", tmp_path / "train.txt"
-    mine.write_bytes(raw.read_bytes())
+@pytest.fixture(scope="module")
+def stopped(raw, tmp_path_factory):
+    """A copy of the raw text, where it was preprocessed to, and what a run left that was killed when all was merged."""
+    place = tmp_path_factory.mktemp("stopped")
+    mine, output = shutil.copy2(raw, place / "train.txt"), place / "dataset"
     kill_when(mine, output, Finished(output, 58))
+    return mine, output, output.rename(place / "left")
+
+
+@pytest.mark.parametrize("change", ["options", "input", "nothing"])
+def test_other_options_or_input_start_afresh_where_they_matter(raw, undisturbed, stopped, change):
+    mine, output, left = stopped
+    shutil.rmtree(output, ignore_errors=True)
+    shutil.copytree(left, output)
+    shutil.copy2(raw, mine)
     if change == "input":
         mine.write_bytes(raw.read_bytes().replace(b"not a row", b"still no row"))
     code, text = run(mine, output, *(["--min_count=2"] if change == "options" else []))
@@ -171,7 +166,8 @@ def test_a_vocabulary_that_was_replaced_codes_all_rows(raw, tmp_path):
     """Between kill and restart, at the same vocab_path, as a training run every night does."""
     models = {name: tmp_path / name for name in ("a", "b", "model")}
     lines = raw.read_text().splitlines()
-    for name, rows in (("a", lines[:700]), ("b", lines[1000:1700])):
+    raw = write_raw(tmp_path / "new.txt", lines[300:940])
+    for name, rows in (("a", lines[:300]), ("b", lines[1000:1300])):
         assert run(write_raw(tmp_path / f"{name}.txt", rows), models[name], options=[])[0] == 0
     small = ["--shard_rows=64", "--record_rows=64", "--max_bad_rows=5", f"--vocab_path={models['model']}"]
     shutil.copytree(models["a"], models["model"])
@@ -186,13 +182,12 @@ def test_a_vocabulary_that_was_replaced_codes_all_rows(raw, tmp_path):
 
 def test_another_version_of_the_program_codes_all_rows(raw, undisturbed, tmp_path):
     copied, output = tmp_path / "program", tmp_path / "dataset"
-    shutil.copytree(ROOT / "src", copied / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "src", copied / "src")
     (copied / "build").symlink_to(ROOT / "build")  # or the parser would be compiled again
     numeric = copied / "src/data/numeric.py"
     numeric.write_text(numeric.read_text() + "\n# another version\n")
-    command = [sys.executable, "-c", KILLED_IN_THE_MIDDLE, f"--data_path={raw}", f"--output_path={output}", *OPTIONS]
-    child = subprocess.run(command, cwd=copied, capture_output=True, text=True, check=False)
-    assert child.returncode == -signal.SIGKILL, child.stderr
+    code, text = run(raw, output, kill=Comes("the manifest is to be written"), sources=copied)
+    assert code == -signal.SIGKILL, text
     assert Coded(output, 1)("")
     code, text = run(raw, output)
     assert (code, "count: input, options or program have changed" in text, "going on" in text) == (0, True, False)
@@ -216,13 +211,20 @@ def test_an_earlier_data_folder_survives_until_the_new_one_is_whole(raw, undistu
 PUT_IN_PLACE = "an earlier data folder is to be replaced", "a new file is in its place"
 
 
+@pytest.fixture(scope="module")
+def replaced(tmp_path_factory):
+    """New raw text; an earlier data folder, and the one that comes of the new text. Do not change their files."""
+    place = tmp_path_factory.mktemp("replaced")
+    raws = [write_raw(place / f"{rows}.txt", raw_lines(rows)) for rows in (300, 400)]
+    folders = [preprocess_lines(raw, place / raw.stem, shard_rows=64).path for raw in raws]
+    return raws[1], *folders
+
+
 @pytest.mark.parametrize("moment", [1, 2, 5, 9])
-def test_killed_while_the_new_files_are_put_in_place_it_ends_as_if_undisturbed(tmp_path, monkeypatch, moment):
+def test_killed_while_the_new_files_are_put_in_place_it_ends_as_if_undisturbed(tmp_path, replaced, monkeypatch, moment):
     """An exception ends this process's run where a kill would, for nothing there cleans up."""
-    raws = [write_raw(tmp_path / f"{rows}.txt", raw_lines(rows)) for rows in (700, 800)]
-    output, options = tmp_path / "dataset", {"shard_rows": 64}
-    preprocess_lines(raws[0], output, **options)
-    fresh = files_of(preprocess_lines(raws[1], tmp_path / "fresh", **options).path)
+    raw, earlier, fresh = replaced
+    output, options = shutil.copytree(earlier, tmp_path / "dataset"), {"shard_rows": 64}
     told = []
 
     def die(name):
@@ -232,22 +234,16 @@ def test_killed_while_the_new_files_are_put_in_place_it_ends_as_if_undisturbed(t
 
     monkeypatch.setattr(events, "listeners", [die])
     with pytest.raises(KeyboardInterrupt):
-        preprocess_lines(raws[1], output, overwrite=True, **options)
+        preprocess_lines(raw, output, overwrite=True, **options)
     monkeypatch.undo()
-    preprocess_lines(raws[1], output, **options)
-    assert files_of(output) == fresh
+    preprocess_lines(raw, output, **options)
+    assert files_of(output) == files_of(fresh)
 
 
 @pytest.mark.parametrize("size", ["200k", "2m"])
 def test_full_disk_is_one_line_and_no_manifest(raw, tmp_path, size):
     """A file system too small for the counts, the vocabulary or the shards; needs the right to mount one."""
     small = tmp_path / "small"
-    command = [
-        sys.executable,
-        str(ROOT / "src/preprocess_data.py"),
-        f"--data_path={raw}",
-        f"--output_path={small}/dataset",
-    ]
     small.mkdir()
     if (
         os.geteuid()
@@ -255,10 +251,10 @@ def test_full_disk_is_one_line_and_no_manifest(raw, tmp_path, size):
     ):
         pytest.skip("mounting a small tmpfs needs root")
     try:
-        child = subprocess.run([*command, *OPTIONS], capture_output=True, text=True, check=False)
-        assert child.returncode == 2
-        assert len(child.stderr.splitlines()) == 1
-        assert "space" in child.stderr
+        assert run(raw, small / "dataset", stderr=tmp_path / "said")[0] == 2
+        said = (tmp_path / "said").read_text()
+        assert len(said.splitlines()) == 1
+        assert "space" in said
         assert not (small / "dataset" / MANIFEST).exists()
     finally:
         subprocess.run(["umount", small], check=True)
