@@ -23,6 +23,7 @@ from stopping import _context
 
 from src import launch
 from src.base import errors
+from src.base.workers import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 _NEW_NETWORK, _NEW_MOUNTS, _SLAVE, _DETACH = 0x40000000, 0x20000, 0x84000, 2  # of Linux
@@ -85,6 +86,7 @@ def _launch(
     folder: Path, said: Sequence[Path], argv: Sequence[str], main: Callable[[Sequence[str]], int],
     environment: dict[str, str],
 ) -> None:  # fmt: skip
+    die_with_parent()
     gc.freeze()  # a collection would copy the pages of all that is imported
     os.chdir(folder)
     os.environ |= environment
@@ -113,7 +115,8 @@ class Fork:
         )
         self.process.start()
         self.pid = self.process.pid
-        while os.getsid(self.pid) != self.pid:  # or who ends it would end its parent, too
+        # Who ends it before would end this process, too.
+        while self.process.exitcode is None and os.getsid(self.pid) != self.pid:
             time.sleep(0.001)
 
     @property
