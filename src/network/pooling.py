@@ -10,6 +10,7 @@ Legend: B batch, F fields, L ids of a row, D width of a vector, M ids of a list.
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore.ops.auto_generate import SumExt
 
 from src.data.layout import Layout
 from src.network.primitives import Primitives
@@ -41,6 +42,9 @@ class Pooling(nn.Cell):
         sizes = [last - first for first, last, *_ in runs]
         self.places = tuple(Tensor(np.arange(size, dtype=np.float32)[None, :, None]) for size in sizes)
         self.of_ids = primitives.parts(sizes, 1)
+        # A tensor's own methods come to the same operators by some ten graphs each, all of which MindSpore compiles.
+        self.largest, self.least = ops.ArgMaxWithValue(1, True), ops.ArgMinWithValue(1, True)
+        self.total = SumExt()
         self.of_fields = primitives.parts([end - field for _, _, field, end, _ in runs], 1)
 
     def present(self, ids):
@@ -60,14 +64,14 @@ class Pooling(nn.Cell):
     def pooled(self, vectors, present, pool):
         """One list's vectors [B, M, D] as one, [B, 1, D]."""
         if pool == "max":
-            largest = ops.where(present > 0, vectors, _LOWEST).max(1, keepdims=True)
-            return ops.where(present.max(1, keepdims=True) > 0, largest, 0.0)
-        total = ops.where(present > 0, vectors, 0.0).sum(1, keepdims=True)
+            _, largest = self.largest(ops.where(present > 0, vectors, _LOWEST))
+            return ops.where(self.largest(present)[1] > 0, largest, 0.0)
+        total = self.total(ops.where(present > 0, vectors, 0.0), 1, True)
         return total / self.count(present) if pool == "mean" else total
 
     def count(self, present):
         """How many values each list has, at least 1, [B, 1, 1]."""
-        return ops.maximum(present.sum(1, keepdims=True), 1.0)
+        return ops.maximum(self.total(present, 1, True), 1.0)
 
     def bprop(self, vectors, present, out, dout):
         own, there = self.of_ids(vectors), self.of_ids(present)
@@ -81,7 +85,7 @@ class Pooling(nn.Cell):
                     places = self.places[number]
                     largest = ops.logical_and(own[number] == pooled[number], share > 0)
                     place = ops.where(largest, places, float(places.shape[1]))
-                    share = ops.logical_and(largest, place == place.min(1, keepdims=True)).to(ms.float32)
+                    share = ops.logical_and(largest, place == self.least(place)[1]).to(ms.float32)
                 elif pool == "mean":
                     share = share / self.count(share)
                 part = part * share

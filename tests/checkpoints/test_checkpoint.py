@@ -41,7 +41,7 @@ ROWS = [5 + 3 * field for field in range(8)]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A network after two steps, and the content of its checkpoint. Do not train it further."""
-    model = make_model(seed=4)
+    model = make_model(bottom=(12, 7), seed=4)
     step = make_step(model, RATE)
     for seed in range(2):
         step(*map(Tensor, make_batch(model, 5, 16, seed=seed)))
@@ -72,7 +72,7 @@ def test_values_come_back_to_the_bit(saved):
     model, path = saved
     loaded = load(path)
     assert bits(loaded) == bits(model)
-    assert bits(loaded) != bits(make_model(seed=4))
+    assert bits(loaded) != bits(make_model(bottom=(12, 7), seed=4))
     dense, ids, _ = make_batch(model, 5)
     assert logits_of(loaded, dense, ids).tobytes() == logits_of(model, dense, ids).tobytes()
 
@@ -113,7 +113,7 @@ def test_loaded_values_are_those_that_train_and_score(saved):
     logits.append(score(model, [batch], 16)[1])
     np.testing.assert_allclose(logits[-1], plain_forward(plain_values(model), *batch[:2])[:, 0], rtol=0, atol=1e-5)
 
-    other = make_model(seed=77)
+    other = make_model(bottom=(12, 7), seed=77)
     for value, new in zip(model.get_parameters(), other.get_parameters()):
         value.set_data(Tensor(new.asnumpy().copy()))
     logits.append(score(model, [batch], 16)[1])
@@ -228,7 +228,7 @@ def test_entry_too_many_is_refused(saved):
 def test_interrupted_save_leaves_the_older_checkpoint_whole(saved, monkeypatch):
     model, path = saved
     older = path.read_bytes()
-    newer = make_model(seed=5)
+    newer = make_model(bottom=(12, 7), seed=5)
 
     def full_disk(moment):
         if moment == "an entry of a checkpoint is written":
