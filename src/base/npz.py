@@ -26,6 +26,7 @@ _PLAIN = re.compile(
     rb"{'descr': '([<>|][a-zA-Z]\d+)', 'fortran_order': (True|False), 'shape': \(((?:\d+, )*\d+)?,?\), } *\n"
 )
 _FILES_KNOWN = 512
+_SMALL_BYTES = 1 << 16
 
 
 def save_arrays(path: Path, arrays: Arrays | Iterable[tuple[str, np.ndarray]], sync: bool = False) -> None:
@@ -46,9 +47,12 @@ def save_arrays(path: Path, arrays: Arrays | Iterable[tuple[str, np.ndarray]], s
 
 
 def scratch_array(folder: Path, kind: Any, size: int) -> np.ndarray:
-    """An array of zeros in a file without a name in a folder, which goes with it; so it need not fit in memory."""
-    if not size:
-        return np.zeros(0, kind)
+    """An array of zeros in a file without a name in a folder, which goes with it; so it need not fit in memory.
+
+    A small one is in memory.
+    """
+    if size * np.dtype(kind).itemsize <= _SMALL_BYTES:
+        return np.zeros(size, kind)
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.memmap(file, kind, "w+", shape=(size,))
 
