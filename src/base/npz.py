@@ -26,6 +26,7 @@ _PLAIN = re.compile(
     rb"{'descr': '([<>|][a-zA-Z]\d+)', 'fortran_order': (True|False), 'shape': \(((?:\d+, )*\d+)?,?\), } *\n"
 )
 _FILES_KNOWN = 512
+_SMALL_BYTES, _AT_ONCE_BYTES = 1 << 16, 1 << 20  # of an array, of a file
 
 
 def save_arrays(path: Path, arrays: Arrays | Iterable[tuple[str, np.ndarray]], sync: bool = False) -> None:
@@ -37,18 +38,26 @@ def save_arrays(path: Path, arrays: Arrays | Iterable[tuple[str, np.ndarray]], s
         OSError: the file can't be written; it names the file.
     """
     pairs = arrays.items() if isinstance(arrays, dict) else arrays
+    small = isinstance(arrays, dict) and sum(np.asanyarray(array).nbytes for array in arrays.values()) <= _AT_ONCE_BYTES
     # np.savez takes names as keyword arguments, of which some are its own.
-    with whole_file(path, sync) as written, zipfile.ZipFile(written, "w") as archive:
-        for name, array in pairs:
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-            page_out(np.asanyarray(array))
+    with whole_file(path, sync) as written:
+        target = io.BytesIO() if small else written  # the format goes back in the file for each array
+        with zipfile.ZipFile(target, "w") as archive:
+            for name, array in pairs:
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+                page_out(np.asanyarray(array))
+        if isinstance(target, io.BytesIO):
+            written.write(target.getbuffer())
 
 
 def scratch_array(folder: Path, kind: Any, size: int) -> np.ndarray:
-    """An array of zeros in a file without a name in a folder, which goes with it; so it need not fit in memory."""
-    if not size:
-        return np.zeros(0, kind)
+    """An array of zeros in a file without a name in a folder, which goes with it; so it need not fit in memory.
+
+    A small one is in memory.
+    """
+    if size * np.dtype(kind).itemsize <= _SMALL_BYTES:
+        return np.zeros(size, kind)
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.memmap(file, kind, "w+", shape=(size,))
 

@@ -49,20 +49,20 @@ def _example(vocabulary: AnyVocabulary, field: int, cells: Sequence[str]) -> Exa
     missing = [text for text in _MISSING_TO_PANDAS if text in counted]
     not_whole = [text for text in texts if not _is_whole(text)]
     if isinstance(vocabulary, Vocabulary):
-        texts = _in(vocabulary, field, texts)  # a sample may be read otherwise than the parser reads
-        not_whole = _in(vocabulary, field, not_whole) or _not_whole_keys(vocabulary.keys_of(field))
-        missing = _in(vocabulary, field, _MISSING_TO_PANDAS)
+        has = _in(
+            vocabulary, field, [*texts, *_MISSING_TO_PANDAS]
+        )  # a sample may be read otherwise than the parser reads
+        texts, missing = ([text for text in some if text in has] for some in (texts, _MISSING_TO_PANDAS))
+        not_whole = [text for text in not_whole if text in has] or _not_whole_keys(vocabulary.keys_of(field))
         texts += [text for key in vocabulary.keys_of(field)[: 2 * _MOST_EXAMPLES].tolist() if (text := text_of(key))]
     known = tuple(text[:_LONGEST] for text in dict.fromkeys(texts))
     return Example(known[:_MOST_EXAMPLES], next(iter(not_whole), "")[:_LONGEST], next(iter(missing), ""))
 
 
-def _in(vocabulary: Vocabulary, field: int, texts: Sequence[str]) -> list[str]:
+def _in(vocabulary: Vocabulary, field: int, texts: Sequence[str]) -> set[str]:
     """Those of the texts that the vocabulary has."""
-    if not texts:
-        return []
     ids = vocabulary.ids_of(field, keys_of(texts, vocabulary.key_seed))
-    return [text for text, own in zip(texts, ids) if own != UNSEEN]
+    return {text for text, own in zip(texts, ids) if own != UNSEEN}
 
 
 def _is_whole(text: str) -> bool:

@@ -81,8 +81,7 @@ def load_known(vocab_path: str, columns: Columns) -> Known | None:
 
 def key_seed_of(source: Source) -> str:
     """The seed of a new vocabulary's keys: the same for the same training rows, be they in other files or columns."""
-    cells = first_cells(_training_spans(source), source.columns, _EXAMPLE_BYTES)
-    return learn_seed([column[:_SEED_ROWS] for column in cells])
+    return learn_seed(first_cells(_training_spans(source), source.columns, _EXAMPLE_BYTES, _SEED_ROWS))
 
 
 def learn_encoder(source: Source, journal: Journal, options: PreprocessingSpec) -> tuple[Encoder, Counted | None]:

@@ -3,6 +3,7 @@
 Legend: B rows of a block, N numeric columns, F categorical fields.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -174,16 +175,19 @@ class RowFile(ABC):
         """Rows first_row up to, not including, last_row, in spans of `rows` rows, the last one shorter."""
 
 
-def first_cells(spans: Sequence[Span], columns: Columns, most_bytes: int) -> list[list[str]]:
+def first_cells(
+    spans: Sequence[Span], columns: Columns, most_bytes: int, most_rows: int = sys.maxsize
+) -> list[list[str]]:
     """The text of the first rows' cells, of each of `columns.names`.
 
     As many rows as plain text of these columns would have in so many bytes, so that the same rows in another form give
-    the same.
+    the same; but no more than `most_rows`.
     """
     rows: list[tuple[str, ...]] = []
     left = most_bytes
     numbers = range(1 if columns.label else 0, len(columns.names) - len(columns.categorical))
-    for cells in (cells for span in spans for cells in span.cells(columns)):
+    for all_cells in (cells for span in spans for cells in span.cells(columns)):
+        cells = [column[: most_rows - len(rows)] for column in all_cells]
         for place in numbers:
             cells[place] = [number_text(cell) for cell in cells[place]]
         for row in zip(*cells):
@@ -191,7 +195,7 @@ def first_cells(spans: Sequence[Span], columns: Columns, most_bytes: int) -> lis
             if left < 0:
                 break
             rows.append(row)
-        if left < 0:
+        if left < 0 or len(rows) == most_rows:
             break
     return [list(column) for column in zip(*rows)] or [[] for _ in columns.names]
 

@@ -42,6 +42,8 @@ def test_arrays_of_any_kind_and_shape_are_mapped_as_they_were(tmp_path):
         "times": np.array(["2026-01-02"], "M8[s]"), "pairs": np.array([(1, 2.0)], [("a", "<u4"), ("b", "<f8")]),
     }  # fmt: skip
     save_arrays(tmp_path / "a.npz", arrays)
+    save_arrays(tmp_path / "b.npz", iter(arrays.items()))  # as they are made
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     found = mapped_arrays(MappedFile(tmp_path / "a.npz"))
     assert list(found) == list(arrays)
     for name, array in arrays.items():

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import CPU, ORIGINAL, preprocess_lines, raw_lines, write_raw
+from conftest import CPU, ORIGINAL, SMALL, preprocess_lines, raw_lines, write_raw
 
 import eval as eval_program
 import train as train_program
@@ -58,7 +58,7 @@ def test_table_with_header_runs_through_all_programs_by_schema_alone(tmp_path, m
     assert (list(manifest.dense), list(manifest.categorical)) == (DENSE, TEXTS)
     assert sum(part.rows for part in manifest.parts.values()) == 3000
     assert manifest.table_rows == (9, *[9] * 7)  # 8 values and the unseen one; empty is a value
-    train_program.main(["--dataset_path=dataset", CPU, ORIGINAL, "--batch_size=32", "--epochs=3", "--lr=0.3"])
+    train_program.main(["--dataset_path=dataset", CPU, ORIGINAL, *SMALL, "--batch_size=32", "--epochs=3", "--lr=0.3"])
     eval_program.main(["--dataset_path=dataset", "--device_target=CPU"])
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert (last["part"], last["auc"] > 0.75) == ("test", True)
