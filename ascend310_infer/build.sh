@@ -63,20 +63,25 @@ fi
 
 build=$root/build/ascend310_infer/$name
 make_folder "$build"
-if [ ! -f "$build/built" ] || [ -n "$(find "$here/src" "$here/CMakeLists.txt" -newer "$build/built")" ]; then
+# What is built, by which settings, stands in a file that is as old as the sources were looked at.
+settings="$here $LITE_HOME $sanitize $native"
+if [ "$(cat "$build/built" 2>/dev/null)" != "$settings" ] || [ ! -f "$build/main" ] || [ ! -f "$build/$library" ] ||
+    [ -n "$(find -L "$here/src" "$here/CMakeLists.txt" "$LITE_HOME" -newer "$build/built" -print -quit)" ]; then
     echo "building the C++ program, which takes a minute"
+    # A cache that belongs to another place, since the repository was moved or copied, would be refused.
+    cache=$build/CMakeCache.txt
+    if [[ -f $cache ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$cache"; then rm -rf "$build" && mkdir -p "$build"; fi
+    echo "$settings" >"$build/building"
+    cmake -S "$here" -B "$build" -DLITE_HOME="$LITE_HOME" -DSANITIZE="$sanitize" -DNATIVE="$native" >"$build/cmake.log" 2>&1 ||
+        fail "cmake failed: $(grep -A3 'CMake Error' "$build/cmake.log" | tr -s '\n ' ' ' || true) (see $build/cmake.log)"
+    rm -f "$build/built"
+    compile() { cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1; }
+    telling "building the C++ program" compile || {
+        grep -E 'error|warning' "$build/build.log" >&2 || tail -5 "$build/build.log" >&2
+        fail "the program can't be built (see $build/build.log)"
+    }
+    mv "$build/building" "$build/built"
 fi
-# A cache that belongs to another place, since the repository was moved or copied, would be refused.
-cache=$build/CMakeCache.txt
-if [[ -f $cache ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$cache"; then rm -rf "$build" && mkdir -p "$build"; fi
-cmake -S "$here" -B "$build" -DLITE_HOME="$LITE_HOME" -DSANITIZE="$sanitize" -DNATIVE="$native" >"$build/cmake.log" 2>&1 ||
-    fail "cmake failed: $(grep -A3 'CMake Error' "$build/cmake.log" | tr -s '\n ' ' ' || true) (see $build/cmake.log)"
-compile() { cmake --build "$build" --parallel 2 >"$build/build.log" 2>&1; }
-telling "building the C++ program" compile || {
-    grep -E 'error|warning' "$build/build.log" >&2 || tail -5 "$build/build.log" >&2
-    fail "the program can't be built (see $build/build.log)"
-}
-touch "$build/built"
 make_folder "$here/out"
 what=unchanged
 # put BUILT FILE: in its place at once, for a run may be at work there.

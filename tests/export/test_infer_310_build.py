@@ -44,6 +44,44 @@ def test_links_to_its_folder_lead_to_the_same_build(program, here):
     assert done.stdout == f"unchanged {program}\n"
 
 
+def test_it_is_built_again_only_where_something_changed(here):
+    """In a copy, by a CMake that makes empty files, or fails where it finds one named fail."""
+    for name in ("ascend310_infer/build.sh", "ascend310_infer/CMakeLists.txt", "scripts/common.sh"):
+        (here / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, here / name)
+    for name in ("ascend310_infer/src/main.cc", "lite/lib/lite.so", "other/lite.so", "bin/cmake"):
+        (here / name).parent.mkdir(parents=True)
+        (here / name).touch()
+    (here / "bin/cmake").write_text(
+        f'#!/bin/bash\n[ ! -e {here}/fail ] || exit 1\n[ "$1" != --build ] || touch "$2"/{{main,libdlrm_lite.so}}\n'
+    )
+    (here / "bin/cmake").chmod(0o755)
+    built = here / "build/ascend310_infer/main/built"
+
+    def builds(lite="lite", code=0):
+        surroundings = {"PATH": f"{here}/bin:{os.environ['PATH']}", "LITE_HOME": str(here / lite)}
+        done = subprocess.run(["bash", "ascend310_infer/build.sh"], capture_output=True, text=True, check=False,
+                              env=ENVIRONMENT | surroundings)  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stdout.startswith("building the C++ program")
+
+    assert [builds(), builds(), builds("other"), builds("other"), builds()] == [True, False, True, False, True]
+    for folder in (here / "ascend310_infer", here / "lite"):
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (100, 100))
+    for changed in ("ascend310_infer/src/main.cc", "ascend310_infer/CMakeLists.txt", "lite/lib/lite.so"):
+        os.utime(built, (200, 200))
+        assert not builds()
+        os.utime(here / changed, (300, 300))
+        assert builds()
+        os.utime(here / changed, (100, 100))
+    (built.parent / "main").unlink()
+    (here / "fail").touch()
+    assert [builds(code=2), builds(code=2)] == [True, True]
+    (here / "fail").unlink()
+    assert [builds(), builds()] == [True, False]
+
+
 def test_a_python_without_pip_is_named(here):
     """In a copy of the scripts, for the library is there already."""
     for name in ("ascend310_infer/build.sh", "scripts/common.sh"):
