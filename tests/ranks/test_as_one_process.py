@@ -56,21 +56,23 @@ STOCK = ["--cpu_kernels=False", "--optimizer=adam", "--table_weight_decay=0.01",
 WIDE = [*STOCK, "--towers=2", "--interaction=dcnv2", "--dcn_layers=1", "--dcn_rank=4", "--emb_dim=16"]
 # Of lists, weights of 0 to 7, and a part of the negatives, on rows of their own.
 LISTS = [*RATE, "--optimizer=adagrad", "--mlp_optimizer=sgd", "--mixed_dims=0.5", "--report=False"]
+TOWERS = [*RATE, "--optimizer=adagrad", "--mlp_optimizer=sgd", "--towers=2", "--emb_dim=16", "--report=False"]
 SHAPES = {"bottom_mlp": (8,), "top_mlp": (1,)}
 # By name: the options, and those of the network that differ from most.
 RECIPES = {
     "sgd": ([*SGD, "--compare_linear=True"], {}),
+    "plain": ([*SGD, "--transport=mindspore"], {}),
     "rowwise": ([*RATE, *ROWWISE], {"self_interaction": True}),
     "more": (MORE, {"mixed_dims": 0.3, "interaction": "cat"}),
     "lists": (LISTS, {"mixed_dims": 0.5}),
+    "towers": (TOWERS, {"towers": 2, "emb_dim": 16}),
     "stock": (STOCK, SHAPES),
     "wide": (WIDE, SHAPES | {"towers": 2, "emb_dim": 16, "interaction": "dcnv2", "dcn_layers": 1, "dcn_rank": 4}),
 }
 TWO = [("sgd", "data"), ("sgd", "hybrid"), ("rowwise", "hybrid"), ("more", "data"), ("more", "hybrid"),
-       ("lists", "data"), ("lists", "hybrid"), ("stock", "data"), ("wide", "hybrid")]  # fmt: skip
-# What some of them are told besides.
-OWN = {("more", "hybrid"): ["--transport=mindspore"], ("sgd", "hybrid"): ["--report=False", "--compare_linear=False"]}
-BY_MINDSPORE = (("more", "hybrid"), ("stock", "data"), ("wide", "hybrid"))
+       ("lists", "data"), ("lists", "hybrid"), ("towers", "data"), ("towers", "hybrid"),
+       ("stock", "data"), ("wide", "hybrid"), ("plain", "hybrid")]  # fmt: skip
+BY_MINDSPORE = ("stock", "wide", "plain")
 HALVES = {
     f"{wire}-{mode}": [*SGD, f"--wire_dtype={wire}", f"--parallel_mode={mode}", "--report=False"]
     for wire, mode in (("bfloat16", "hybrid"), ("float16", "data"))
@@ -103,6 +105,7 @@ def alone(data_of, made_once):
     """The folder of one process's run, by recipe."""
 
     def folder_of(recipe):
+        recipe = "sgd" if recipe == "plain" else recipe  # one process sends nothing
         return alone_of(made_once, data_of(recipe), recipe, RECIPES[recipe][0])
 
     return folder_of
@@ -113,11 +116,9 @@ def two(tiny_data, data_of, made_once):
     """The folder of two ranks' runs, by recipe and mode; with batches that they round up."""
     trainings = {
         f"{recipe}-{mode}": [*(ODD.get(option, option) for option in RECIPES[recipe][0]),
-                             f"--parallel_mode={mode}", f"--dataset_path={data_of(recipe).path}",
-                             *OWN.get((recipe, mode), [])]
+                             f"--parallel_mode={mode}", f"--dataset_path={data_of(recipe).path}"]
         for recipe, mode in TWO
-    }  # fmt: skip
-    trainings["perturbed-data"] = trainings["lists-data"]
+    } | {"perturbed-data": [*RECIPES["rowwise"][0], "--parallel_mode=data", "--report=False"]}  # fmt: skip
     trainings |= (HALVES if ucx_folder() else {}) | FAIL
 
     def make(folder):
@@ -174,7 +175,7 @@ def test_ranks_send_in_one_order(two, recipe, mode):
     assert found[0] == found[1]
     means = 2 if recipe == "lists" else 1
     expected = ["AllReduce"] * means + ["AllGather"] * (2 if mode == "data" else 3)
-    if ucx_folder() and (recipe, mode) not in BY_MINDSPORE:
+    if ucx_folder() and recipe not in BY_MINDSPORE:
         own = ["RanksAllGradients"] if mode == "data" else ["RanksLookup", "RanksGradients"]
         expected = ["RanksMean"] * means + own
     assert sorted(name for name, _ in found[0]) == sorted(expected)
@@ -192,15 +193,15 @@ def test_values_in_16_bits_change_little_and_keep_replicas_equal(tiny_data, two,
     assert f"ranks send by UCX, {name.partition('-')[0]}" in (two / "log0/output.log").read_text()
 
 
-def test_replicas_that_rounding_parted_are_brought_together_at_the_next_save(two, data_of, alone):
+def test_replicas_that_rounding_parted_are_brought_together_at_the_next_save(two, tiny_data, alone):
     """Rank 1's values are changed a little behind step 5; saves come behind steps 10, 20 and so on."""
     for rank in range(2):
         lines = (two / f"log{rank}/output.log").read_text().splitlines()
         (told,) = [line for line in lines if "ranks differed in" in line]
         assert told.startswith("step 10: ")
         assert re.search(r"in \d+ of \d+ parameters, most in \S+, by [1-3]\.\de-07 of its largest value", told)
-    one, other = (values(folder, data_of("lists"), **RECIPES["lists"][1])
-                  for folder in (alone("lists"), two / "perturbed-data"))  # fmt: skip
+    one, other = (values(folder, tiny_data, self_interaction=True)
+                  for folder in (alone("rowwise"), two / "perturbed-data"))  # fmt: skip
     assert 0 < apart(one, other) < 1e-3
 
 
@@ -210,7 +211,7 @@ def test_batch_that_does_not_divide_is_rounded_up(two):
         assert all(f"batch_size is rounded up to {size}, a multiple of the 2 ranks" in text for size in (32, 64))
 
 
-@pytest.mark.parametrize(("recipe", "mode"), [("sgd", "data"), ("rowwise", "hybrid")])
+@pytest.mark.parametrize(("recipe", "mode"), TWO[:3])
 def test_ranks_report_as_one_process_does(two, alone, mode, recipe):
     """Measured by all ranks together, of tables that are split too."""
     own, one = (
@@ -238,7 +239,7 @@ def test_one_process_scores_parts_as_the_ranks_did_to_the_last_digit(tiny_data, 
 
 @pytest.mark.parametrize("name", EVALUATED)
 def test_ranks_evaluate_a_checkpoint_as_one_process_does_to_the_last_digit(two, data_of, name, monkeypatch):
-    """Of lists, narrow vectors and weighted rows where each rank holds its part alone; or it holds all."""
+    """Of lists, narrow vectors and weighted rows; each rank holds its part alone, or all."""
     recipe, _, _ = name.partition("-")
     monkeypatch.chdir(two / name)
     found = json.loads(Path("evaluated.json").read_text())

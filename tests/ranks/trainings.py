@@ -28,7 +28,7 @@ TRAINING = [ORIGINAL, *SMALL, "--eval_batch_size=50", "--eval_steps=20", "--save
             "--log_steps=1", "--compare_linear=False"]  # fmt: skip
 RATE = ["--batch_size=32", "--lr=0.05"]
 SGD = ["--batch_size=64", "--lr=0.05", "--optimizer=sgd"]
-EVALUATED = ("lists-hybrid", "sgd-data")  # again, from what the training has left
+EVALUATED = ("lists-hybrid", "lists-data", "more-hybrid")  # again, from what the training has left
 ENVIRONMENT = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
 
 
