@@ -42,11 +42,11 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, databas
 settings.load_profile("repeatable")
 
 
-# What each of three processes begins with, of two cores: tests that wait for other processes; those that fork, for a
-# fork copies the page tables of all memory, which grows with each graph; those of graphs, which have most in common.
+# What each of three processes begins with, of two cores: tests that wait for other processes; those of forked ones, which
+# stopping.py has a parent for, one in each process that asks; those of graphs, which have most in common.
 HANDS = (
     ("ranks", "export", "publishing", "model_utils", "base"),
-    ("engines", "preprocessing", "data", "rows", "days"),  # most of what stopping.py forks has one parent
+    ("engines", "preprocessing", "data", "rows", "days"),
     ("training", "network", "checkpoints", "doctor", "report", "metrics"),
 )
 
