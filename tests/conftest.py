@@ -42,8 +42,8 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, databas
 settings.load_profile("repeatable")
 
 
-# What each of three processes begins with, of two cores: tests that wait for other processes; those of forked ones, which
-# stopping.py has a parent for, one in each process that asks; those of graphs, which have most in common.
+# What each of three processes begins with, of two cores: tests that wait for other processes; those of forked ones,
+# for which stopping.py has a parent, one in each process that asks; those of graphs, which have most in common.
 HANDS = (
     ("ranks", "export", "publishing", "model_utils", "base"),
     ("engines", "preprocessing", "data", "rows", "days"),
