@@ -22,22 +22,24 @@ from tests.training.test_optimizers import RATE, plain_update
 ROWS = (9, 14, 6)
 # Two fields of one value, and a list with each pool; the last two share tables with the others, a list among them.
 LAYOUT = Layout((0, 1, 2, 0, 2), (1, 1, 3, 4, 3), ("", "", "sum", "mean", "max"))
-TABLES = LAYOUT.of_ids(LAYOUT.tables)
+# Maxima of lists of two sizes, one of which has a table for itself, and a field of one value behind lists.
+MAXIMA = Layout((0, 1, 2, 0), (3, 1, 4, 2), ("mean", "", "max", "max"))
 BATCH, DENSE = 12, 4
 
 
-def make_lists_model(operators, **network):
+def make_lists_model(operators, layout=LAYOUT, **network):
     spec = network_spec((4,), (8, 1), **network)
     widths = widths_of(ROWS, spec)
-    tables = whole_tables(widths.packed_rows, spec.emb_dim, initial_values(ROWS, 3), operators, LAYOUT)
+    tables = whole_tables(widths.packed_rows, spec.emb_dim, initial_values(ROWS, 3), operators, layout)
     return DLRM(DENSE, tables, spec, seed=3, widths=widths)
 
 
-def make_batch(seed=0, batch=BATCH):
+def make_batch(seed=0, batch=BATCH, layout=LAYOUT):
     """Lists of all lengths, empty ones among them, whose values often come twice."""
     rng = np.random.default_rng(seed)
-    ids = np.stack([rng.integers(0, ROWS[table] - 2, batch) for table in TABLES], 1).astype(np.int32)
-    for start, size, pool in zip(LAYOUT.starts, LAYOUT.sizes, LAYOUT.pools):
+    tables = layout.of_ids(layout.tables)
+    ids = np.stack([rng.integers(0, ROWS[table] - 2, batch) for table in tables], 1).astype(np.int32)
+    for start, size, pool in zip(layout.starts, layout.sizes, layout.pools):
         if pool:
             lengths = rng.integers(0, size + 1, batch)
             lengths[:2] = 0, size
@@ -46,28 +48,28 @@ def make_batch(seed=0, batch=BATCH):
     return dense, ids, rng.integers(0, 2, (batch, 1)).astype(np.float32)
 
 
-def lists_of(ids):
+def lists_of(ids, layout):
     """The ids of each field of each row, and each field's pool."""
     for row, own in enumerate(ids):
-        for field, (start, size, pool) in enumerate(zip(LAYOUT.starts, LAYOUT.sizes, LAYOUT.pools)):
+        for field, (start, size, pool) in enumerate(zip(layout.starts, layout.sizes, layout.pools)):
             yield row, field, [int(one) for one in own[start : start + size] if one != PADDING], pool
 
 
-def plain_pooled(tables, ids):
+def plain_pooled(tables, ids, layout):
     """Vectors [F, B, D] of ids [B, L], from the tables."""
-    found = np.zeros((LAYOUT.fields, len(ids), tables[0].shape[1]))
-    for row, field, own, pool in lists_of(ids):
-        vectors = [tables[LAYOUT.tables[field]][one] for one in own]
+    found = np.zeros((layout.fields, len(ids), tables[0].shape[1]))
+    for row, field, own, pool in lists_of(ids, layout):
+        vectors = [tables[layout.tables[field]][one] for one in own]
         if vectors:
             found[field, row] = {"max": np.max, "mean": np.mean}.get(pool, np.sum)(vectors, axis=0)
     return found
 
 
-def plain_table_gradients(tables, ids, of_vectors):
+def plain_table_gradients(tables, ids, of_vectors, layout):
     """Dense gradients of the tables, of gradients [F, B, D] of the pooled vectors."""
     found = [np.zeros_like(table) for table in tables]
-    for row, field, own, pool in lists_of(ids):
-        gradient, table = of_vectors[field][row], LAYOUT.tables[field]
+    for row, field, own, pool in lists_of(ids, layout):
+        gradient, table = of_vectors[field][row], layout.tables[field]
         for place, one in enumerate(own):
             if pool == "max":
                 for k in range(len(gradient)):
@@ -90,26 +92,29 @@ def joint(model):
     return [part[:-1] for part in parts], np.stack([part[-1] for part in parts])
 
 
-@pytest.mark.parametrize(("rule", "decay"), [("sgd", 0.0), ("adagrad", 0.0), ("rowwise_adagrad", 0.1), ("adam", 0.1)])
-def test_step_on_lists_equals_the_dense_definition(rule, decay, operators):
+@pytest.mark.parametrize(("rule", "decay", "layout"), [
+    ("sgd", 0.0, MAXIMA), ("adagrad", 0.0, LAYOUT), ("rowwise_adagrad", 0.1, LAYOUT), ("adam", 0.1, MAXIMA),
+])  # fmt: skip
+def test_step_on_lists_equals_the_dense_definition(rule, decay, layout, operators):
     """Values that come twice in a list, lists that share tables, and empty lists; padding changes and moves nothing."""
-    model = make_lists_model(operators)
+    model = make_lists_model(operators, layout)
     step = make_step(model, float(RATE), optimizer=rule, mlp_optimizer="sgd", table_weight_decay=decay)
     start, _ = joint(model)
     tables = [table.astype(np.float64) for table in start]
     states = [[np.zeros_like(table) for _ in range(2)] for table in tables]
-    everyone = np.arange(BATCH)[:, None].repeat(LAYOUT.fields, 1)
+    everyone = np.arange(BATCH)[:, None].repeat(layout.fields, 1)
     seen = [np.zeros(rows, bool) for rows in ROWS]
     rates = iter(np.sqrt(1 - 0.999 ** np.arange(1, 9)) / (1 - 0.9 ** np.arange(1, 9)))
     for seed in range(3):
-        dense, ids, labels = make_batch(seed)
-        values = on_pooled(plain_values(model), plain_pooled(tables, ids))
+        dense, ids, labels = make_batch(seed, layout=layout)
+        values = on_pooled(plain_values(model), plain_pooled(tables, ids, layout))
         loss = step(*map(Tensor, (dense, ids, labels))).asnumpy()
         assert loss == pytest.approx(plain_loss(values, dense, everyone, labels), abs=1e-5)
-        gradients = plain_table_gradients(tables, ids, plain_gradients(values, dense, everyone, labels)[2])
+        of_vectors = plain_gradients(values, dense, everyone, labels)[2]
+        gradients = plain_table_gradients(tables, ids, of_vectors, layout)
         corrected = next(rates) if rule == "adam" else 1.0
         for number, (table, gradient) in enumerate(zip(tables, gradients)):
-            touched = np.unique([own for place, own in zip(TABLES, ids.T) if place == number])
+            touched = np.unique([own for place, own in zip(layout.of_ids(layout.tables), ids.T) if place == number])
             touched = touched[touched >= 0]
             seen[number][touched] = True
             gradient[touched] += decay * table[touched]
@@ -143,20 +148,21 @@ class Gradient(nn.Cell):
         return pooled, self.gradient(vectors, ids, of_pooled)
 
 
-def test_pooling_and_its_gradient_are_those_of_plain_loops():
+@pytest.mark.parametrize("layout", [LAYOUT, MAXIMA])
+def test_pooling_and_its_gradient_are_those_of_plain_loops(layout):
     """Ties in a maximum go to the first; padding has vectors of its own, which count for nothing."""
-    _, ids, _ = make_batch(7)
+    _, ids, _ = make_batch(7, layout=layout)
     rng = np.random.default_rng(1)
-    vectors = rng.integers(-3, 3, (BATCH, LAYOUT.ids, 5)).astype(np.float32)  # few values, so that many are equal
+    vectors = rng.integers(-3, 3, (BATCH, layout.ids, 5)).astype(np.float32)  # few values, so that many are equal
     vectors[ids == PADDING] = 50.0
-    of_pooled = rng.normal(size=(BATCH, LAYOUT.fields, 5)).astype(np.float32)
-    pooled, gradient = (one.asnumpy() for one in Gradient(LAYOUT)(*map(Tensor, (vectors, ids, of_pooled))))
+    of_pooled = rng.normal(size=(BATCH, layout.fields, 5)).astype(np.float32)
+    pooled, gradient = (one.asnumpy() for one in Gradient(layout)(*map(Tensor, (vectors, ids, of_pooled))))
     places = [vectors.reshape(-1, 5).astype(np.float64)] * len(ROWS)  # each place of a row is a row of its own
     own = np.where(ids == PADDING, PADDING, np.arange(ids.size).reshape(ids.shape))
-    expected = plain_pooled(places, own)
+    expected = plain_pooled(places, own, layout)
     np.testing.assert_allclose(pooled, expected.swapaxes(0, 1), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(LAYOUT.pool(vectors, ids), expected.swapaxes(0, 1), rtol=1e-6, atol=1e-6)
-    plain = sum(plain_table_gradients(places, own, of_pooled.swapaxes(0, 1).astype(np.float64)))
+    np.testing.assert_allclose(layout.pool(vectors, ids), expected.swapaxes(0, 1), rtol=1e-6, atol=1e-6)
+    plain = sum(plain_table_gradients(places, own, of_pooled.swapaxes(0, 1).astype(np.float64), layout))
     np.testing.assert_allclose(gradient.reshape(-1, 5), plain, rtol=1e-6, atol=1e-6)
     assert {pool for pool in LAYOUT.pools if pool} == set(POOLS)
 
