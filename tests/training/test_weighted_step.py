@@ -91,6 +91,5 @@ def test_logged_loss_is_the_weighted_mean():
     step = TrainStep(model, OptimizationSpec("sgd", "", 0.1), weighted=True)
     batch = make_batch(model, 5, len(TIMES), seed=3)
     each = [plain_loss(plain_values(model), *(column[row : row + 1] for column in batch)) for row in range(len(TIMES))]
-    assert run(step, (*batch, TIMES[:, None].astype(np.float32))) == pytest.approx(
-        np.average(each, weights=TIMES), rel=1e-5
-    )
+    weights = 3 * TIMES[:, None].astype(np.float32)  # more in all than there are samples
+    assert run(step, (*batch, weights)) == pytest.approx(np.average(each, weights=TIMES), rel=1e-5)
