@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -136,6 +137,40 @@ def test_the_command_refuses_in_one_line():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: --only nothing: no graph's name has this text\n"
+
+
+QUICK, OF = ["--quick"], ["--of=wrong.py"]
+
+
+@pytest.mark.parametrize("argv", [QUICK, OF, ["--of=wrong.py", "--only=swapped"], ["--only=bfloat16"], []])
+def test_the_command_compiles_the_graphs_that_it_says_in_processes_that_find_the_same(here, monkeypatch, argv):
+    """And only what it says of all graphs becomes a result file."""
+    Path("wrong.py").write_text(WRONG)
+    compiled, worked, saved = [], [], []
+
+    def compile_all(*given):
+        compiled.append(given)
+        return ["outcome"]
+
+    monkeypatch.setattr(ascend_dryrun, "compile_all", compile_all)
+    monkeypatch.setattr(ascend_dryrun, "conclude", lambda graphs, outcomes: 7 if outcomes == ["outcome"] else 0)
+    monkeypatch.setattr(ascend_dryrun, "save", lambda graphs, outcomes: saved.append((graphs, outcomes)))
+    monkeypatch.setattr(ascend_dryrun, "work", lambda *given: worked.append(given))
+    assert ascend_dryrun.main([*argv, "--processes=3", "--keep_log=log"]) == 7
+    ((graphs, arguments, processes, log),) = compiled
+    assert (processes, log) == (3, "log")
+    wanted = ascend_dryrun.graphs_of("wrong.py" if argv[:1] == OF else "", argv == QUICK)
+    only = [word.removeprefix("--only=") for word in argv if word.startswith("--only=")] or [""]
+    names = [one.name for one in wanted if only[0] in one.name]
+    assert [one.name for one in graphs] == names
+    assert (len(names) < len(wanted)) == (only != [""])
+    assert saved == ([] if argv else [(graphs, ["outcome"])])
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")  # as a process, which has a folder of its own
+    assert ascend_dryrun.main([*arguments, "--work=2,0"]) == 0
+    ((found, numbers),) = worked
+    assert ([one.name for one in found], numbers) == (names, [2, 0])
+    assert len(compiled) == 1
 
 
 def graph_of(rank):

@@ -3,6 +3,9 @@
 import sys
 import threading
 from collections import deque
+from pathlib import Path
+
+import pytest
 
 from benchmarks import damaged_files, odd_files
 
@@ -29,6 +32,14 @@ def test_processes_take_cases(capsys):
     assert code == 0, told
     assert told.startswith("refused  changed gzip: ")
     assert told.endswith("\ncases=1 right=0 refused=1 faults=0\n")
+
+
+@pytest.mark.parametrize("program", [Path("/elsewhere/main"), None])
+def test_a_process_is_told_the_folder_and_the_program(tmp_path, monkeypatch, program):
+    told = []
+    monkeypatch.setattr(odd_files, "work", lambda *given: told.append(given))
+    assert odd_files.main(odd_files.Worker(deque(), tmp_path, program).command[2:]) == 0
+    assert told == [(tmp_path, program)]
 
 
 def test_a_process_that_dies_behind_its_verdict_loses_no_case(tmp_path):

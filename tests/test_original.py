@@ -209,6 +209,11 @@ def check_evaluation_by_script(work, capsys):
     through("run_eval.sh", "0", "CPU", *paths)
     assert "test: 50 rows, EvalCallBack metric {'acc': " in capsys.readouterr().out
     assert len(Path("acc.log").read_text().splitlines()) == 1
+    done = bash("run_eval.sh", "0", "CPU", *paths)  # the script and eval.py themselves
+    assert (done.returncode, Path("ms_log/eval_output.log").read_text()) == (0, done.stdout), done.stderr
+    assert "test: 50 rows, EvalCallBack metric {'acc': " in done.stdout
+    first, second = (text[20:].split(";")[0] for text in Path("acc.log").read_text().splitlines())
+    assert first == second
 
 
 @line("`bash scripts/run_eval.sh DEVICE_ID")

@@ -40,7 +40,7 @@ STOPPED = {
     ("with_kernels", "rule"), [(kernels, rule) for kernels, rules in STOPPED.items() for rule in rules]
 )
 def test_stopped_training_ends_with_the_bits_of_an_undisturbed_one(tiny_data, tmp_path, rule, with_kernels, capsys):
-    """13 steps an epoch; saves behind every 5 or 13, so 1 to 4 steps are done again; few saves are behind evaluations."""
+    """13 steps an epoch; saves behind every 5 or 13, so 1 to 4 steps are done again; few saves are at evaluations."""
     options = {"epochs": 2, "batch_size": 128, "eval_steps": 7, "save_steps": 5, "log_steps": 1} | rule
     options["cpu_kernels"] = with_kernels
     stop = options.pop("stop")
