@@ -27,7 +27,6 @@ ROWS = 137_139
 DISTINCT = {"C3": 61_763, "C12": 56_396, "C21": 52_249, "C16": 46_381, "C4": 32_222, "C9": 3}
 MISSING = {"I12": 76.5, "C22": 76.1, "I1": 45.1, "I10": 45.1, "C19": 44.2, "C20": 44.2, "C25": 44.2, "C26": 44.2}
 COLUMNS = Columns.numbered()
-NARROW = ["--bottom_mlp=[32,16]", "--top_mlp=[32,1]", "--batch_size=512", "--lr=0.5"]  # a sixth of the time
 
 pytestmark = pytest.mark.skipif(not SAMPLE.is_file(), reason=f"the real rows are not there: {SAMPLE}")
 
@@ -138,7 +137,7 @@ def trained(dataset, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         os.symlink(dataset, "dataset")
-        train.main([CPU, ORIGINAL, "--dataset_path=dataset", "--do_eval=False", *NARROW])
+        train.main([CPU, ORIGINAL, "--dataset_path=dataset", "--do_eval=False"])
         eval_program.main(
             [CPU, "--dataset_path=dataset/test", "--checkpoint_path=checkpoint", "--eval_file_name=eval.log"]
         )
