@@ -207,8 +207,13 @@ class Journal:
         happens("an attempt is put in its place")
 
     def load(self, step: str, number: int, *names: str) -> list[np.ndarray]:
-        """Arrays of a finished piece, in the order of the names."""
-        return [np.array(array) for array in self.mapped(step, number, *names)]
+        """Arrays of a finished piece, in the order of the names.
+
+        Raises:
+            InputError: one is not what was written.
+        """
+        arrays = mapped_arrays(MappedFile(self.path(step, number)), names, checked=True)
+        return [np.array(arrays[name]) for name in names]
 
     def mapped(self, step: str, number: int, *names: str) -> list[np.ndarray]:
         """The same, of which no more is read than is looked at; they can't be written to, and need not be aligned."""
