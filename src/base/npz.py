@@ -12,7 +12,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,13 @@ def page_out(array: np.ndarray) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
+_DAMAGED = (zipfile.BadZipFile, struct.error, ValueError, EOFError)
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path} is damaged: remove it, and start again")
+
+
 @dataclass(frozen=True)
 class StoredArray:
     """An array of one dimension in a file that `save_arrays` wrote.
@@ -119,9 +126,15 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
     """The arrays of one dimension of a file that `save_arrays` wrote, none of which is read.
 
     A process looks at a file once for as long as it stays: to find its arrays takes longer than to read small ones.
+
+    Raises:
+        InputError: it is no such file, or was cut.
     """
     file = path.stat()
-    return _stored(path, file.st_ino, file.st_size, file.st_mtime_ns).copy()
+    try:
+        return _stored(path, file.st_ino, file.st_size, file.st_mtime_ns).copy()
+    except _DAMAGED:
+        raise _damaged(path) from None
 
 
 @functools.lru_cache(maxsize=_FILES_KNOWN)
@@ -143,8 +156,17 @@ def _stored(path: Path, *_state: int) -> dict[str, StoredArray]:
     return found
 
 
-def _damaged(path: Path) -> InputError:
-    return InputError(f"{path} is damaged (its checksum differs): remove it, and start again")
+def whole_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Some of the arrays of a file that `save_arrays` wrote, in the order of the names.
+
+    Raises:
+        InputError: it is no such file, or was cut, or they are not what was written.
+    """
+    try:
+        arrays = mapped_arrays(MappedFile(path), names, checked=True)
+    except _DAMAGED:
+        raise _damaged(path) from None
+    return [np.array(arrays[name]) for name in names]
 
 
 def mapped_arrays(file: MappedFile, names: Collection[str] | None = None, checked: bool = False) -> Arrays:
@@ -159,7 +181,7 @@ def mapped_arrays(file: MappedFile, names: Collection[str] | None = None, checke
         checked: whether they are read now, all of them.
 
     Raises:
-        InputError: they are checked, and one is not what was written.
+        ValueError: they are checked, and one is not what was written.
     """
     found: Arrays = {}
     with file.path.open("rb") as opened, zipfile.ZipFile(opened) as archive:
@@ -169,7 +191,7 @@ def mapped_arrays(file: MappedFile, names: Collection[str] | None = None, checke
                 start = member.header_offset + _LOCAL_HEADER.size
                 start += sum(_LOCAL_HEADER.unpack_from(file.data, member.header_offset))
                 if checked and zlib.crc32(file.data[start : start + member.file_size]) != member.CRC:
-                    raise _damaged(file.path)
+                    raise ValueError(f"{file.path} has other values of {name} than were written")
                 found[name] = _array_at(file.data, start)
     return found
 
