@@ -81,7 +81,7 @@ class Scorer {
       workers = std::max<uint64_t>(workers, 1);
       threads /= workers;
     }
-    // Those of a network spin while they wait, so that all networks together have no more than there are processors.
+    // Those of a network spin while they wait, so that none has more than its share of the processors, or one.
     if (processors) threads = std::min(threads, std::max<uint64_t>(1, processors / workers));
     if (!options.threads && WeightBytes(model) < kSharedGraphBytes) threads = 1;
     // Blocks of one size, as many for each worker, so that little is filled up with zeros.

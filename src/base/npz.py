@@ -1,5 +1,6 @@
 """Named arrays in a .npz file that is there whole or not at all."""
 
+import contextlib
 import errno
 import functools
 import io
@@ -10,20 +11,22 @@ import re
 import struct
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterable
+import zlib
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from src.base.errors import InputError
 from src.base.files import MappedFile, whole_file
 
 Arrays = dict[str, np.ndarray]
 _LOCAL_HEADER = struct.Struct("<26x2H")  # of a member of a zip file: sizes of its name and of the extra field
 _MAGIC = b"\x93NUMPY\x01\x00"  # of an .npy file; behind it are two bytes for the header's size, and the header
 _PLAIN = re.compile(
-    rb"{'descr': '([<>|][a-zA-Z]\d+)', 'fortran_order': (True|False), 'shape': \(((?:\d+, )*\d+)?,?\), } *\n"
+    rb"{'descr': '([<>|][a-zA-Z]\d+)', 'fortran_order': (True|False), 'shape': \((|\d+,|\d+(?:, \d+)+)\), } *\n"
 )
 _FILES_KNOWN = 512
 _SMALL_BYTES, _AT_ONCE_BYTES = 1 << 16, 1 << 20  # of an array, of a file
@@ -72,6 +75,13 @@ def page_out(array: np.ndarray) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
+_DAMAGED = (zipfile.BadZipFile, struct.error, ValueError, EOFError)
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path} is damaged: remove it, and start again")
+
+
 @dataclass(frozen=True)
 class StoredArray:
     """An array of one dimension in a file that `save_arrays` wrote.
@@ -81,15 +91,23 @@ class StoredArray:
         kind: of its values.
         begin: the first one's byte in the file.
         size: how many there are.
+        head, whole: the CRC-32 of what stands before the values in the array's part of the file, and of the part.
     """
 
     path: Path
     kind: np.dtype
     begin: int
     size: int
+    head: int
+    whole: int
 
     def read(self, first: int = 0, end: int | None = None) -> np.ndarray:
-        """Its values from `first` up to, not including, `end`, else to the last; the file is open meanwhile alone."""
+        """Its values from `first` up to, not including, `end`, else to the last; the file is open meanwhile alone.
+
+        Raises:
+            InputError: all are read, and they are not what was written.
+            OSError: the file has become shorter.
+        """
         end = self.size if end is None else end
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
@@ -99,6 +117,8 @@ class StoredArray:
             os.close(descriptor)
         if len(data) != (end - first) * size:
             raise OSError(errno.EIO, "the file has become shorter", str(self.path))
+        if (first, end) == (0, self.size) and zlib.crc32(data, self.head) != self.whole:
+            raise _damaged(self.path)
         return np.frombuffer(data, self.kind)
 
 
@@ -106,9 +126,15 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
     """The arrays of one dimension of a file that `save_arrays` wrote, none of which is read.
 
     A process looks at a file once for as long as it stays: to find its arrays takes longer than to read small ones.
+
+    Raises:
+        InputError: it is no such file, or was cut.
     """
     file = path.stat()
-    return _stored(path, file.st_ino, file.st_size, file.st_mtime_ns).copy()
+    try:
+        return _stored(path, file.st_ino, file.st_size, file.st_mtime_ns).copy()
+    except _DAMAGED:
+        raise _damaged(path) from None
 
 
 @functools.lru_cache(maxsize=_FILES_KNOWN)
@@ -122,15 +148,40 @@ def _stored(path: Path, *_state: int) -> dict[str, StoredArray]:
             file.seek(start)
             shape, _, kind = _header_of(file)
             if len(shape) == 1:
-                found[member.filename.removesuffix(".npy")] = StoredArray(path, kind, file.tell(), shape[0])
+                begin = file.tell()
+                file.seek(start)
+                head = zlib.crc32(file.read(begin - start))
+                name = member.filename.removesuffix(".npy")
+                found[name] = StoredArray(path, kind, begin, shape[0], head, member.CRC)
     return found
 
 
-def mapped_arrays(file: MappedFile, names: Collection[str] | None = None) -> Arrays:
-    """The arrays of a file that `save_arrays` wrote, in its order; all, or those of some names.
+def whole_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Some of the arrays of a file that `save_arrays` wrote, in the order of the names.
+
+    Raises:
+        InputError: it is no such file, or was cut, or they are not what was written.
+    """
+    try:
+        arrays = mapped_arrays(MappedFile(path), names, checked=True)
+    except _DAMAGED:
+        raise _damaged(path) from None
+    return [np.array(arrays[name]) for name in names]
+
+
+def mapped_arrays(file: MappedFile, names: Collection[str] | None = None, checked: bool = False) -> Arrays:
+    """The arrays of a file that `save_arrays` wrote, in its order.
 
     They lie in the mapped file, so that only what is looked at is read. They can't be written to, and need not be
     aligned.
+
+    Args:
+        file: the file.
+        names: of the arrays, None for all.
+        checked: whether they are read now, all of them.
+
+    Raises:
+        ValueError: they are checked, and one is not what was written.
     """
     found: Arrays = {}
     with file.path.open("rb") as opened, zipfile.ZipFile(opened) as archive:
@@ -139,6 +190,8 @@ def mapped_arrays(file: MappedFile, names: Collection[str] | None = None) -> Arr
             if names is None or name in names:
                 start = member.header_offset + _LOCAL_HEADER.size
                 start += sum(_LOCAL_HEADER.unpack_from(file.data, member.header_offset))
+                if checked and zlib.crc32(file.data[start : start + member.file_size]) != member.CRC:
+                    raise ValueError(f"{file.path} has other values of {name} than were written")
                 found[name] = _array_at(file.data, start)
     return found
 
@@ -157,9 +210,10 @@ def _header_of(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     # NumPy has Python's parser read it, which takes most of the time that a file of small arrays needs.
     plain = head.startswith(_MAGIC) and _PLAIN.fullmatch(file.read(int.from_bytes(head[len(_MAGIC) :], "little")))
     if plain:
-        kind, fortran, sizes = plain.groups()
-        shape = tuple(map(int, sizes.split(b", "))) if sizes else ()
-        return shape, fortran == b"True", np.dtype(kind.decode())
+        text, fortran, sizes = plain.groups()
+        with contextlib.suppress(TypeError):  # there is no such kind, which NumPy tells as all that is wrong
+            kind = np.dtype(text.decode())
+            return tuple(map(int, sizes.rstrip(b",").split(b", "))) if sizes else (), fortran == b"True", kind
     file.seek(begin)
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

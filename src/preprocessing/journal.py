@@ -34,7 +34,7 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.base.files import MappedFile, flush, whole_file
 from src.base.locks import hold
-from src.base.npz import Arrays, mapped_arrays, save_arrays
+from src.base.npz import Arrays, mapped_arrays, save_arrays, whole_arrays
 from src.base.workers import processes
 from src.engines.engine import Engine
 from src.engines.fitness import checksum_of
@@ -207,8 +207,12 @@ class Journal:
         happens("an attempt is put in its place")
 
     def load(self, step: str, number: int, *names: str) -> list[np.ndarray]:
-        """Arrays of a finished piece, in the order of the names."""
-        return [np.array(array) for array in self.mapped(step, number, *names)]
+        """Arrays of a finished piece, in the order of the names.
+
+        Raises:
+            InputError: the piece's file was damaged.
+        """
+        return whole_arrays(self.path(step, number), names)
 
     def mapped(self, step: str, number: int, *names: str) -> list[np.ndarray]:
         """The same, of which no more is read than is looked at; they can't be written to, and need not be aligned."""

@@ -31,8 +31,8 @@ class UpdateRule:
     Attributes:
         name: as the options have it.
         change: from gradient, rate and the states, a tuple of tensors, to what is taken off the values, and the new
-            states. Of whole parameters, and of looked-up rows [., D], to which states of the same rows belong. A plain
-            function of this module's kind, which MindSpore compiles.
+            states, a tuple, too. Of whole parameters, and of looked-up rows [., D], to which states of the same rows
+            belong. A plain function of this module's kind, which MindSpore compiles.
         states: names of what is kept for each value, zeros at first.
         rowwise: whether a table's rows have one value of each state, instead of one for each of their values.
         epsilon, betas: constants of the compiled operators, which the change has in itself.

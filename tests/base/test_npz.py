@@ -5,8 +5,9 @@ import resource
 import numpy as np
 import pytest
 
+from src.base.errors import InputError
 from src.base.files import MappedFile
-from src.base.npz import StoredArray, mapped_arrays, page_out, save_arrays, scratch_array, stored_arrays
+from src.base.npz import StoredArray, mapped_arrays, page_out, save_arrays, scratch_array, stored_arrays, whole_arrays
 
 
 def test_arrays_that_the_disk_does_not_hold_leave_nothing(tmp_path):
@@ -33,6 +34,41 @@ def test_parts_of_arrays_are_read_and_a_cut_file_is_told(tmp_path):
     (tmp_path / "a.npz").write_bytes(data[:4000])
     with pytest.raises(OSError, match="has become shorter"):
         stored["keys"].read(990, 1000)
+
+
+def test_values_that_are_not_what_was_written_are_told(tmp_path):
+    """Not of parts, of which no checksum is known; zip files' own reader would tell, too."""
+    path = tmp_path / "a.npz"
+    save_arrays(path, {"good": np.arange(3), "bad": np.arange(7777), "none": np.empty(0)})
+    assert stored_arrays(path)["none"].read().tolist() == []
+    data = path.read_bytes()
+    path.write_bytes(data.replace(np.int64(5000).tobytes(), np.int64(5001).tobytes()))
+    stored, told = stored_arrays(path), r"a\.npz is damaged: remove it, and start again"
+    assert stored["good"].read().tolist() == [0, 1, 2]
+    assert stored["bad"].read(0, 10).tolist() == list(range(10))
+    with pytest.raises(InputError, match=told):
+        stored["bad"].read()
+    assert [array.tolist() for array in whole_arrays(path, ["none", "good"])] == [[], [0, 1, 2]]
+    with pytest.raises(InputError, match=told):
+        whole_arrays(path, ["bad"])
+    for size in (0, 5000):
+        path.write_bytes(data[:size])
+        for look in (stored_arrays, lambda place: whole_arrays(place, ["good"])):
+            with pytest.raises(InputError, match=told):
+                look(path)
+
+
+@pytest.mark.parametrize(
+    "to", [b"'<R8', 'fortran_order': False, 'shape': (7,)", b"'<i8', 'fortran_order': False, 'shape': (77)"]
+)
+def test_headers_that_numpy_refuses_are_refused_as_by_numpy(tmp_path, to):
+    path = tmp_path / "a.npz"
+    save_arrays(path, {"a": np.arange(7)})
+    path.write_bytes(path.read_bytes().replace(b"'<i8', 'fortran_order': False, 'shape': (7,)", to))
+    with pytest.raises(ValueError, match="is not"):
+        mapped_arrays(MappedFile(path))
+    with pytest.raises(InputError, match="is damaged"):
+        stored_arrays(path)
 
 
 def test_arrays_of_any_kind_and_shape_are_mapped_as_they_were(tmp_path):

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,36 @@ def test_many_small_files_make_few_shards(tmp_path):
     assert [part.shard_rows for part in data.manifest.parts.values()] == [(200, 58), (21,), (21,)]
     one = preprocess_lines(write_raw(tmp_path / "one.txt", lines), tmp_path / "one", record_rows=50, shard_rows=200)
     assert [file.sha256 for file in data.manifest.files] == [file.sha256 for file in one.manifest.files]
+
+
+def test_what_became_other_in_an_unfinished_run_is_told(tmp_path, monkeypatch):
+    """Be it read by this process or by those that merge: no data folder is made of it."""
+    raw, folder = write_raw(tmp_path / "train.txt", raw_lines(60)), tmp_path / "dataset"
+
+    def interrupt(moment):
+        if moment == "merge is to be finished":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "listeners", [interrupt])
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_lines(raw, folder, numeric_transform="quantile")
+    piece = folder / ".work/count-00000.npz"
+    whole = piece.read_bytes()
+    with zipfile.ZipFile(piece) as archive:
+        values = {name: archive.read(f"{name}.npy")[128:] for name in ("rows", "bounds", "values_3", "values_counts_3")}
+    for name, value in values.items():
+        place = whole.index(value, whole.index(f"{name}.npy".encode()))
+        piece.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=r"count-00000\.npz is damaged: remove it, and start again; .* keeps"):
+            preprocess_lines(raw, folder, numeric_transform="quantile")
+    piece.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=r"count-00000\.npz is damaged: remove it, and start again"):
+        preprocess_lines(raw, folder, numeric_transform="quantile")
+    piece.unlink()  # as it says
+    preprocess_lines(raw, folder, numeric_transform="quantile")
+    preprocess_lines(raw, tmp_path / "undisturbed", numeric_transform="quantile")
+    assert (folder / "vocabulary.npz").read_bytes() == (tmp_path / "undisturbed/vocabulary.npz").read_bytes()
 
 
 def test_a_run_that_had_ended_but_for_its_journal_is_done_anew(tmp_path, monkeypatch):
