@@ -3,6 +3,7 @@
 import errno
 import functools
 import io
+import lzma
 import math
 import mmap
 import os
@@ -10,6 +11,7 @@ import re
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from src.base.files import MappedFile, whole_file
 
 Arrays = dict[str, np.ndarray]
 _LOCAL_HEADER = struct.Struct("<26x2H")  # of a member of a zip file: sizes of its name and of the extra field
+_MEMBERS_FROM_END = -12  # where a zip file without a comment says how many members it has
 _MAGIC = b"\x93NUMPY\x01\x00"  # of an .npy file; behind it are two bytes for the header's size, and the header
 _PLAIN = re.compile(
     rb"{'descr': '([<>|][a-zA-Z]\d+)', 'fortran_order': (True|False), 'shape': \(((?:\d+, )*\d+)?,?\), } *\n"
@@ -49,6 +52,16 @@ def save_arrays(path: Path, arrays: Arrays | Iterable[tuple[str, np.ndarray]], s
                 page_out(np.asanyarray(array))
         if isinstance(target, io.BytesIO):
             written.write(target.getbuffer())
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is as `save_arrays` wrote it, as far as its arrays' checksums tell; all of it is read."""
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            file.seek(_MEMBERS_FROM_END, os.SEEK_END)  # damage may hide members that follow
+            return int.from_bytes(file.read(2), "little") == len(archive.infolist()) and archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError):
+        return False  # whatever a damaged header leads to
 
 
 def scratch_array(folder: Path, kind: Any, size: int) -> np.ndarray:

@@ -34,7 +34,7 @@ from src.base.errors import InputError
 from src.base.events import happens
 from src.base.files import MappedFile, flush, whole_file
 from src.base.locks import hold
-from src.base.npz import Arrays, mapped_arrays, save_arrays
+from src.base.npz import Arrays, is_whole, mapped_arrays, save_arrays
 from src.base.workers import processes
 from src.engines.engine import Engine
 from src.engines.fitness import checksum_of
@@ -139,6 +139,8 @@ class Journal:
     def plan(self, step: str, decides: dict[str, Any], *after: str) -> None:
         """Say what decides a step's results, the program and earlier steps included; those of another plan go.
 
+        Those of an earlier run that are damaged go, too: what reads them later compares no checksums.
+
         Args:
             step: its name.
             decides: what else decides, in JSON's types.
@@ -148,6 +150,10 @@ class Journal:
         self._plans[step] = text = json.dumps(whole, indent=1)
         path = self.folder / f"plan-{step}.json"
         if path.is_file() and path.read_text(encoding="utf-8") == text:
+            for left in sorted(self.folder.glob(f"{step}-*.npz")):
+                if not is_whole(left):
+                    print(f"{step}: {left} of an earlier run is damaged: its piece is done anew", flush=True)
+                    left.unlink()
             return
         path.unlink(missing_ok=True)
         results = [left for left in self.folder.glob(f"{step}-*") if left.is_file()]

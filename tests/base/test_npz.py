@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src.base.files import MappedFile
-from src.base.npz import StoredArray, mapped_arrays, page_out, save_arrays, scratch_array, stored_arrays
+from src.base.npz import StoredArray, is_whole, mapped_arrays, page_out, save_arrays, scratch_array, stored_arrays
 
 
 def test_arrays_that_the_disk_does_not_hold_leave_nothing(tmp_path):
@@ -50,6 +50,23 @@ def test_arrays_of_any_kind_and_shape_are_mapped_as_they_were(tmp_path):
         np.testing.assert_array_equal(found[name], array)
         assert (found[name].dtype, found[name].flags.f_contiguous) == (array.dtype, array.flags.f_contiguous)
     assert list(mapped_arrays(MappedFile(tmp_path / "a.npz"), ["times", "scalar"])) == ["scalar", "times"]
+
+
+def test_whatever_byte_is_damaged_is_told_or_does_not_matter(tmp_path):
+    path, damaged = tmp_path / "a.npz", tmp_path / "b.npz"
+    save_arrays(path, {"a": np.arange(5), "b": np.arange(3, dtype=np.float32)})
+    whole, told = path.read_bytes(), 0
+    for place in range(len(whole)):
+        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        if is_whole(damaged):
+            found = {name: array.tolist() for name, array in mapped_arrays(MappedFile(damaged)).items()}
+            assert found == {"a": [0, 1, 2, 3, 4], "b": [0, 1, 2]}, place
+        else:
+            told += 1
+        damaged.write_bytes(whole[:place])
+        assert not is_whole(damaged)
+    assert is_whole(path)
+    assert told > len(whole) / 2
 
 
 def test_another_file_in_its_place_is_looked_at_anew(tmp_path):

@@ -238,15 +238,30 @@ def test_rows_are_found_without_a_run(tmp_path):
     assert [[span.rows for span in piece.spans] for piece in known.pieces] == [[9, 3]]  # small ones are one piece
 
 
-def test_rows_are_counted_without_a_run(tmp_path):
+def test_rows_are_counted_without_a_run_and_damaged_pieces_anew(tmp_path, capsys):
     lines = raw_lines(28)
     lines[3], lines[27] = "x", "y"
     found = RawInput([write_raw(tmp_path / "a.txt", lines)], Columns.numbered(), tmp_path)
-    options = PreprocessingSpec(record_rows=10, shard_rows=10, max_bad_rows=2)
+    options = PreprocessingSpec(record_rows=10, shard_rows=10, max_bad_rows=2, missing_indicators=True)
     book = Journal(tmp_path, Local())
     bad = run.count(find_rows(found, options, all_test=False), book, options)
     assert [str(row) for row in bad] == ["line 4: 1 columns instead of 40", "line 28: 1 columns instead of 40"]
     assert [int(book.load("count", number, "rows")[0]) for number in range(5)] == [9, 10, 4, 2, 1]
+    files = [book.path("count", number) for number in range(5)]
+    whole = [path.read_bytes() for path in files]
+    at = whole[1].index(book.load("count", 1, "values_3")[0].tobytes())  # numbers, of which no reader sees damage
+    files[1].write_bytes(whole[1][:at] + bytes([whole[1][at] ^ 1]) + whole[1][at + 1 :])
+    files[2].write_bytes(whole[2][:-50])
+    capsys.readouterr()
+    again = Journal(tmp_path, Local())
+    run.count(find_rows(found, options, all_test=False), again, options)
+    text = capsys.readouterr().out
+    assert [path.name for path in files if f"{path} of an earlier run is damaged" in text] == [
+        files[1].name,
+        files[2].name,
+    ]
+    assert "going on from an earlier run, 3 of 5 pieces are done" in text
+    assert [path.read_bytes() for path in files] == whole
 
 
 def test_many_small_files_make_few_shards(tmp_path):
