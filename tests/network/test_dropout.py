@@ -105,6 +105,13 @@ def test_seeds_layers_and_steps_choose_apart():
             assert abs((one == other).mean() - 0.5) < 5 * 0.5 / np.sqrt(one.size)
 
 
+def test_each_layer_of_each_tower_has_choices_of_its_own():
+    model = make_model(towers=3, bottom=(12, 16), top=(9, 4, 1))
+    model.set_dropout(0.5, seed=7)
+    keys = [cell.key for _, cell in model.cells_and_names() if isinstance(cell, Dropout)]
+    assert len(set(keys)) == len(keys) == 3 * 3
+
+
 def test_ranks_choose_as_one_process():
     each = Each([Dropout(0.4, (1, 0), rank) for rank in (0, 0, 1)])
     x = np.random.default_rng(1).normal(size=(8, 5)).astype(np.float32)
