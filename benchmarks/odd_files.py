@@ -250,12 +250,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--program", default=str(PROGRAM), help="the C++ program; empty for none")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
-    program = Path(given.program) if given.program else None
+    program = Path(given.program).resolve() if given.program else None  # each case has a working folder of its own
     if given.folder:
         work(Path(given.folder), program)
         return 0
     if program == PROGRAM and not PROGRAM.is_file():
         subprocess.run(["bash", str(ROOT / "ascend310_infer/build.sh"), "--cpu"], check=True)
+    if program and not program.is_file():
+        parser.error(f"--program {given.program} is no file: build it, or leave the option away")
     names = [name for name in (QUICK if given.quick else CASES) if given.only in name]
     with tempfile.TemporaryDirectory(prefix="odd_files") as folder:
         left = deque(names)

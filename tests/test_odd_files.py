@@ -42,6 +42,19 @@ def test_a_process_is_told_the_folder_and_the_program(tmp_path, monkeypatch, pro
     assert told == [(tmp_path, program)]
 
 
+def test_a_program_is_found_from_the_folder_where_it_is_named(tmp_path, monkeypatch, capsys):
+    """Else each case would fail to start it, in a folder of its own, and count as refused."""
+    monkeypatch.chdir(tmp_path)
+    commands = []
+    monkeypatch.setattr(odd_files.Worker, "run", lambda worker: commands.append(worker.command))
+    with pytest.raises(SystemExit, match="2"):
+        odd_files.main(["--quick", "--program=main"])
+    assert "--program main is no file" in capsys.readouterr().err
+    (tmp_path / "main").touch()
+    odd_files.main(["--quick", "--jobs=1", "--program=main"])
+    assert [command[-1] for command in commands] == [f"--program={tmp_path}/main"]
+
+
 def test_a_process_that_dies_behind_its_verdict_loses_no_case(tmp_path):
     worker = odd_files.Worker(deque("abc"), tmp_path, None)
     worker.command = [sys.executable, "-c", DYING]

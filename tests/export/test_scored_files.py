@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import math
 import os
@@ -67,6 +68,22 @@ def write_scores(rows, scores, seconds=1.5):
 def scores_csv():
     with open("scores.csv", newline="") as file:
         return list(csv.reader(file))
+
+
+def test_table_is_as_pandas_writes_it(monkeypatch):
+    """Whatever files are called; in blocks, of which the last is not full."""
+    monkeypatch.setattr(postprocess_program, "_ROWS", 5)
+    names = ["a,b", 'a "b"', "a\nb", "a\rb", "", " a", "nan", "a\tb", "é", "a\udcff", "\u2028"]
+    for count in (0, 1, 10, 11):
+        columns = {
+            "file": np.array(names[:count], object), "row": np.arange(1, count + 1),
+            "score": np.array([1 / 3, 0, 1, 1e-38, 1e-5, 5e-324, 0.1, 2 / 3, 1e-4, 0.5, 1 - 2**-24])[:count],
+            "label": np.arange(count, dtype=np.uint8) % 2, "weight": np.arange(count, dtype="<f4") / 3,
+        }  # fmt: skip
+        found, expected = io.BytesIO(), io.BytesIO()
+        postprocess_program.write_table(found, columns)
+        pd.DataFrame(columns).to_csv(expected, index=False, float_format="%.9g", errors="surrogateescape")
+        assert found.getvalue() == expected.getvalue()
 
 
 def test_rows_of_a_part_are_those_that_eval_reads(preprocessed, tiny_data):
