@@ -21,8 +21,7 @@ trap 'rm -rf "$found" ${ram:+"$ram"}' EXIT
 { "$bin/mypy" && "$bin/shellcheck" -x scripts/*.sh ascend310_infer/build.sh .ci/run; } >"$found" 2>&1 &
 checking=$!
 # Compiling a graph takes and gives back many small pieces of memory, a tenth of the time; threads may keep more of them.
-# Of memory in large pages a fork copies the page tables in half the time.
-export GLIBC_TUNABLES=glibc.malloc.tcache_count=60000:glibc.malloc.hugetlb=1
+export GLIBC_TUNABLES=glibc.malloc.tcache_count=60000
 # Tests make some ten thousand files, 3 GB; in memory, where there is plenty of it, that costs nothing.
 if [ -z "${TMPDIR:-}" ] && [ "$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)" -gt 8000000 ] 2>/dev/null &&
     [ "$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)" -gt 12000000 ] && ram=$(mktemp -d /dev/shm/dlrm-tests.XXXXXX); then
