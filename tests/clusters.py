@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from stopping import _context
+from stopping import forkserver
 
 from src.base import events
 from src.base.errors import InputError
@@ -44,13 +44,13 @@ class Cluster:
         self.facts: dict[int, dict[str, Any]] = {}
         self._addresses: dict[int, str] = {}
         self._processes: list[Any] = []
-        reader, writer = _context.Pipe(duplex=False)
+        reader, writer = forkserver.Pipe(duplex=False)
         self._start(_schedule, writer)
         self.address: str = reader.recv()
 
     def add(self, threads: int = 1, **facts: Any) -> int:
         """Start a worker, in which attributes of src.engines.fitness have other values; its process's number."""
-        reader, writer = _context.Pipe(duplex=False)
+        reader, writer = forkserver.Pipe(duplex=False)
         process = self._start(_work, writer, self.address, self.folder, threads, facts)
         number = int(process.pid)
         self._addresses[number], self.facts[number] = reader.recv(), facts
@@ -72,7 +72,7 @@ class Cluster:
         return {int(path.name.rpartition("-")[2]) for path in self.folder.glob(f"{name}-*")}
 
     def _start(self, function: Any, writer: Connection, *arguments: Any) -> Any:
-        process: Any = _context.Process(target=function, args=(writer, *arguments), daemon=True)
+        process: Any = forkserver.Process(target=function, args=(writer, *arguments), daemon=True)
         process.start()
         writer.close()
         self._processes.append(process)

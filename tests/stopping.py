@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 # Also what their work imports, but for what none of them is tested with: scikit-learn takes a second.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([
+forkserver = multiprocessing.get_context("forkserver")
+forkserver.set_forkserver_preload([
     "stopping", "train", "src.run", "src.training.prepare", "src.preprocess_data", "src.days.__main__",
     "src.engines.over_dask", "distributed.worker", "benchmarks.combinations", "pandas", "mindspore.mindrecord",
 ])  # fmt: skip
@@ -49,8 +49,8 @@ def run_program(
         sources: a folder with another version of the program.
         stderr: the file that stderr goes to; None for where stdout goes.
     """
-    reader, writer = _context.Pipe(duplex=False)
-    child: Any = _context.Process(target=_run, args=(module, folder, writer, arguments, kill, sources, stderr))
+    reader, writer = forkserver.Pipe(duplex=False)
+    child: Any = forkserver.Process(target=_run, args=(module, folder, writer, arguments, kill, sources, stderr))
     child.start()
     writer.close()
     with os.fdopen(os.dup(reader.fileno())) as output:

@@ -28,6 +28,7 @@ _MAGIC = b"\x93NUMPY\x01\x00"  # of an .npy file; behind it are two bytes for th
 _PLAIN = re.compile(
     rb"{'descr': '([<>|][a-zA-Z]\d+)', 'fortran_order': (True|False), 'shape': \((|\d+,|\d+(?:, \d+)+)\), } *\n"
 )
+_DAMAGED = (zipfile.BadZipFile, struct.error, ValueError, EOFError)  # what reading such a file may raise
 _FILES_KNOWN = 512
 _SMALL_BYTES, _AT_ONCE_BYTES = 1 << 16, 1 << 20  # of an array, of a file
 
@@ -73,9 +74,6 @@ def page_out(array: np.ndarray) -> None:
     base = base.obj if isinstance(base, memoryview) else base
     if isinstance(base, mmap.mmap):
         base.madvise(mmap.MADV_DONTNEED)
-
-
-_DAMAGED = (zipfile.BadZipFile, struct.error, ValueError, EOFError)
 
 
 def _damaged(path: Path) -> InputError:

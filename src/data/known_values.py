@@ -49,9 +49,8 @@ def _example(vocabulary: AnyVocabulary, field: int, cells: Sequence[str]) -> Exa
     missing = [text for text in _MISSING_TO_PANDAS if text in counted]
     not_whole = [text for text in texts if not _is_whole(text)]
     if isinstance(vocabulary, Vocabulary):
-        has = _in(
-            vocabulary, field, [*texts, *_MISSING_TO_PANDAS]
-        )  # a sample may be read otherwise than the parser reads
+        # A sample may be read otherwise than the parser reads.
+        has = _in(vocabulary, field, [*texts, *_MISSING_TO_PANDAS])
         texts, missing = ([text for text in some if text in has] for some in (texts, _MISSING_TO_PANDAS))
         not_whole = [text for text in not_whole if text in has] or _not_whole_keys(vocabulary.keys_of(field))
         texts += [text for key in vocabulary.keys_of(field)[: 2 * _MOST_EXAMPLES].tolist() if (text := text_of(key))]

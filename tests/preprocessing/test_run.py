@@ -1,5 +1,6 @@
 """The run around the steps: what it imports, who may be at work in a folder, and what a refused run leaves behind."""
 
+import contextlib
 import gzip
 import importlib.util
 import os
@@ -259,18 +260,25 @@ def test_many_small_files_make_few_shards(tmp_path):
     assert [file.sha256 for file in data.manifest.files] == [file.sha256 for file in one.manifest.files]
 
 
-def test_what_became_other_in_an_unfinished_run_is_told(tmp_path, monkeypatch):
-    """Be it read by this process or by those that merge: no data folder is made of it."""
-    raw, folder = write_raw(tmp_path / "train.txt", raw_lines(60)), tmp_path / "dataset"
+@contextlib.contextmanager
+def interrupted_when(moment):
+    """What is done within is stopped in this moment, and must come to it."""
 
-    def interrupt(moment):
-        if moment == "merge is to be finished":
+    def interrupt(name):
+        if name == moment:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(events, "listeners", [interrupt])
         with pytest.raises(KeyboardInterrupt):
-            preprocess_lines(raw, folder, numeric_transform="quantile")
+            yield
+
+
+def test_what_became_other_in_an_unfinished_run_is_told(tmp_path):
+    """Be it read by this process or by those that merge: no data folder is made of it."""
+    raw, folder = write_raw(tmp_path / "train.txt", raw_lines(60)), tmp_path / "dataset"
+    with interrupted_when("merge is to be finished"):
+        preprocess_lines(raw, folder, numeric_transform="quantile")
     piece = folder / ".work/count-00000.npz"
     whole = piece.read_bytes()
     with zipfile.ZipFile(piece) as archive:
@@ -289,18 +297,11 @@ def test_what_became_other_in_an_unfinished_run_is_told(tmp_path, monkeypatch):
     assert (folder / "vocabulary.npz").read_bytes() == (tmp_path / "undisturbed/vocabulary.npz").read_bytes()
 
 
-def test_a_run_that_had_ended_but_for_its_journal_is_done_anew(tmp_path, monkeypatch):
+def test_a_run_that_had_ended_but_for_its_journal_is_done_anew(tmp_path):
     """Killed behind the manifest: what the journal calls finished may have changed since."""
     raw, folder = write_raw(tmp_path / "train.txt", raw_lines(60)), tmp_path / "dataset"
-
-    def interrupt(moment):
-        if moment == "the manifest is written":
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(events, "listeners", [interrupt])
-        with pytest.raises(KeyboardInterrupt):
-            preprocess_lines(raw, folder)
+    with interrupted_when("the manifest is written"):
+        preprocess_lines(raw, folder)
     assert find(str(folder)).manifest.source["lines"] == 60
     assert len(list((folder / ".work").glob("encode-*.npz"))) == 3
     (folder / "train/part-00000.mindrecord").write_bytes(b"damaged")

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-from stopping import _context
+from stopping import forkserver
 
 from src import launch
 from src.base import errors
@@ -44,7 +44,7 @@ class Launcher:
     ):
         self._said = [folder.with_name(f"{folder.name}.{stream}") for stream in ("stdout", "stderr")]
         environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment
-        self.process: Any = _context.Process(target=_launch, args=(folder, self._said, argv, main, environment))
+        self.process: Any = forkserver.Process(target=_launch, args=(folder, self._said, argv, main, environment))
         self.process.start()
         self.pid = self.process.pid
 

@@ -8,7 +8,7 @@ import ctypes
 import os
 
 import numpy as np
-from stopping import _context
+from stopping import forkserver
 
 _ADDRESS_BYTES = 4096
 
@@ -94,8 +94,8 @@ class Connected(contextlib.AbstractContextManager):
     def __init__(self, library, ranks, limit_s=30.0, said=None):
         self.pipes, self.children = [], []
         for rank in range(ranks):
-            here, there = _context.Pipe()
-            child = _context.Process(target=_work, args=(library, rank, ranks, limit_s, said, there))
+            here, there = forkserver.Pipe()
+            child = forkserver.Process(target=_work, args=(library, rank, ranks, limit_s, said, there))
             child.start()
             there.close()  # so that a child that dies is no wait for ever
             self.pipes.append(here)
